@@ -1,0 +1,37 @@
+# make setup | demo | test | lint | bench: each works from a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(STAMP)
+
+# torch first and by itself: with a CPU build at hand (a wheel folder, an index of CPU builds) pip
+# takes it, and the packages after it find their need met.
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "paraedge needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar off 'torch==2.13.0'
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dev]'
+	$(BIN)/python -m pip check
+	touch $@
+
+demo: setup
+	$(BIN)/python demos/quickstart.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/first_numbers.py
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,85 @@
+"""The contract of a converter (one module per backend), and the table of them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from paraedge_runtime.chatter import captured_chatter
+from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
+
+__all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "lowering_with"]
+
+
+@dataclass(frozen=True)
+class LoweredPart:
+    """A program, and how often each operator occurs in it."""
+
+    program: bytes
+    operators: dict[str, int]
+
+
+class Converter(Protocol):
+    """What each of ``executorch.py``, ``litert.py`` and ``onnx.py`` offers at module level.
+
+    The module imports its backend inside ``lower``: those imports take seconds, and an export whose
+    parts are all in the cache needs none of them.
+
+    Attributes:
+        ENGINE_MIN_VERSION: package that can run the programs -> oldest version known to.
+        TOOLS: packages whose versions decide the program's bytes.
+    """
+
+    ENGINE_MIN_VERSION: dict[str, str]
+    TOOLS: tuple[str, ...]
+
+    def lower(self, module: nn.Module, example: Tensor, *, allow_undelegated: bool) -> LoweredPart:
+        """Lower a module in eval mode, batch 1, to a program of one float32 input and output.
+
+        The same module gives the same bytes. After lowering the converter checks its promise about
+        the operators that are left.
+
+        Raises:
+            ConversionError: the backend failed, or the promise is not kept.
+        """
+
+
+# Engine -> module of the converter that writes for it, imported when it is chosen.
+CONVERTERS = {
+    "executorch": "paraedge_converters.executorch",
+    "litert": "paraedge_converters.litert",
+    "onnxruntime": "paraedge_converters.onnx",
+}
+
+
+def converter_for(engine: str) -> Converter:
+    """The converter that writes for an engine.
+
+    Raises:
+        InputError: unknown engine; the message lists the valid ones.
+    """
+    if engine not in CONVERTERS:
+        raise InputError(f"unknown engine {engine!r}; choose one of {', '.join(sorted(CONVERTERS))}")
+    return cast(Converter, importlib.import_module(CONVERTERS[engine]))
+
+
+@contextlib.contextmanager
+def lowering_with(backend: str) -> Iterator[None]:
+    """The one edge where a backend's exceptions become ``ConversionError``; keeps the backend quiet."""
+    with captured_chatter() as chatter:
+        try:
+            yield
+        except ParaEdgeError:
+            raise
+        except ModuleNotFoundError as error:
+            raise ConversionError(
+                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[export]'"
+            ) from error
+        except Exception as error:
+            text = " ".join(str(error).split())[:400] or type(error).__name__
+            raise ConversionError(f"lowering with {backend} failed: {text} {chatter.tail()}".rstrip()) from error

@@ -1,0 +1,127 @@
+"""Split a branch model into the parts that are lowered one by one, with BatchNorm folded away."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
+
+from paraedge_converters.protocol import BranchModel
+from paraedge_runtime.errors import UnsupportedModel
+
+__all__ = ["Part", "SubsetModel", "check_contract", "fold_batchnorm", "split_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A piece of the model that becomes one program.
+
+    Attributes:
+        name: ``stem`` or ``branch_NN``, NN being the branch's place in the model.
+        module: in eval mode, BatchNorm folded.
+        example: an input, batch 1.
+        output_shape: what the module makes of ``example``.
+        parameters: numbers it holds.
+        macs: multiply-adds for one input, matrix products and convolutions.
+    """
+
+    name: str
+    module: nn.Module
+    example: Tensor
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+class SubsetModel(nn.Module):
+    """Stem and chosen branches as one ordinary network: (1, …) -> (1, num_outputs)."""
+
+    def __init__(self, stem: nn.Module, branches: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.stem = stem
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, …) -> (1, num_outputs)."""
+        tokens = self.stem(x)
+        total: Tensor = self.branches[0](tokens)
+        for branch in list(self.branches)[1:]:
+            total = total + branch(tokens)
+        return total
+
+
+def fold_batchnorm(module: nn.Module) -> nn.Module:
+    """A copy in eval mode whose convolutions have absorbed the BatchNorm that follows them.
+
+    Sees ``Conv2d`` and ``BatchNorm2d`` next to each other in an ``nn.Sequential``; others stay.
+    """
+    folded = copy.deepcopy(module).eval()
+    for sequence in [child for child in folded.modules() if isinstance(child, nn.Sequential)]:
+        children = list(sequence)
+        for place in range(len(children) - 1):
+            conv, norm = children[place], children[place + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
+                sequence[place] = fuse_conv_bn_eval(conv, norm)
+                sequence[place + 1] = nn.Identity()
+    return folded
+
+
+def check_contract(model: Any) -> None:
+    """Refuse an object that lacks a member of the ``BranchModel`` protocol, or has no branches.
+
+    Raises:
+        UnsupportedModel: names what is missing.
+    """
+    missing = [name for name in ("stem", "branches", "input_spec", "num_outputs") if not hasattr(model, name)]
+    if missing:
+        raise UnsupportedModel(f"{type(model).__name__} has no {', '.join(missing)}; see the BranchModel protocol")
+    if not len(model.branches):
+        raise UnsupportedModel(f"{type(model).__name__} has no branches; at least one is needed")
+
+
+def split_model(model: BranchModel, branches: Sequence[int]) -> list[Part]:
+    """The stem and the chosen branches as parts.
+
+    Raises:
+        UnsupportedModel: the network does not keep the ``BranchModel`` contract; the message says how.
+    """
+    image = torch.zeros(tuple(model.input_spec.shape))
+    stem = _part("stem", model.stem, image)
+    with torch.inference_mode():
+        tokens = torch.zeros(stem.output_shape)
+    parts = [stem]
+    for index in branches:
+        part = _part(f"branch_{index:02d}", model.branches[index], tokens)
+        if part.output_shape != (1, model.num_outputs):
+            raise UnsupportedModel(
+                f"branch {index} returns {part.output_shape}; a branch of this model must return "
+                f"(1, {model.num_outputs}), its share of the answer"
+            )
+        parts.append(part)
+    return parts
+
+
+def _part(name: str, module: nn.Module, example: Tensor) -> Part:
+    folded = fold_batchnorm(module)
+    try:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            output = folded(example)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise UnsupportedModel(f"{name} fails on an input of {tuple(example.shape)}: {error}") from error
+    if not isinstance(output, Tensor) or output.dtype != torch.float32 or output.ndim == 0 or output.shape[0] != 1:
+        found = f"{tuple(output.shape)} {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
+        raise UnsupportedModel(f"{name} returns {found}; a part must return one float32 tensor, batch first")
+    return Part(
+        name=name,
+        module=folded,
+        example=example.clone(),
+        output_shape=tuple(output.shape),
+        parameters=sum(parameter.numel() for parameter in folded.parameters()),
+        macs=counter.get_total_flops() // 2,
+    )

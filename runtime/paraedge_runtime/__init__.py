@@ -1,0 +1,46 @@
+"""Run paraedge bundles on the device. Needs numpy, msgspec and one engine; never torch.
+
+from paraedge_runtime import Session
+
+with Session.open("model.paraedge", threads=4) as session:
+    prediction = session.run(picture)          # uint8 (H, W, C)
+    print(prediction.label, prediction.confidence, prediction.branches_used)
+"""
+
+from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.errors import (
+    BundleError,
+    ConversionError,
+    DeviceError,
+    EngineError,
+    EngineUnavailable,
+    InputError,
+    IntegrityError,
+    ManifestError,
+    ParaEdgeError,
+    ParityError,
+    PlanError,
+    UnsupportedModel,
+)
+from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
+from paraedge_runtime.session import Session
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "ConversionError",
+    "DeviceError",
+    "DroppedBranch",
+    "EngineError",
+    "EngineUnavailable",
+    "InputError",
+    "IntegrityError",
+    "ManifestError",
+    "ParaEdgeError",
+    "ParityError",
+    "PartRun",
+    "PlanError",
+    "Prediction",
+    "Session",
+    "UnsupportedModel",
+]

@@ -1,0 +1,82 @@
+"""The one tree of errors. Everything paraedge raises on purpose is a ``ParaEdgeError``::
+
+    ParaEdgeError
+    ├── BundleError            a bundle cannot be trusted or read
+    │   ├── ManifestError      manifest.json says something impossible
+    │   └── IntegrityError     a file is missing, of the wrong size, hash or kind
+    ├── EngineError            an engine failed while loading or running a part
+    │   └── EngineUnavailable  the engine is not installed, or too old
+    ├── InputError             what the caller passed cannot be used
+    ├── ConversionError        a model could not be turned into a bundle
+    │   ├── ParityError        it was converted, and does not compute what torch computes
+    │   └── UnsupportedModel   the network does not keep the BranchModel contract
+    ├── DeviceError            a device could not be reached or measured
+    └── PlanError              no plan satisfies what was asked for
+
+Messages name the value that was wrong and end with what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "ConversionError",
+    "DeviceError",
+    "EngineError",
+    "EngineUnavailable",
+    "InputError",
+    "IntegrityError",
+    "ManifestError",
+    "ParaEdgeError",
+    "ParityError",
+    "PlanError",
+    "UnsupportedModel",
+]
+
+
+class ParaEdgeError(Exception):
+    """Root of every error paraedge raises on purpose."""
+
+
+class BundleError(ParaEdgeError):
+    """A bundle cannot be trusted or read."""
+
+
+class ManifestError(BundleError):
+    """``manifest.json`` is malformed, or says something impossible."""
+
+
+class IntegrityError(BundleError):
+    """A file of a bundle is missing, or has the wrong size, hash or kind."""
+
+
+class EngineError(ParaEdgeError):
+    """An engine failed while loading or running a part."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine a bundle needs is not installed, or too old."""
+
+
+class InputError(ParaEdgeError):
+    """What the caller passed cannot be used."""
+
+
+class ConversionError(ParaEdgeError):
+    """A model could not be turned into a bundle."""
+
+
+class ParityError(ConversionError):
+    """A converted model does not compute what the original computes."""
+
+
+class UnsupportedModel(ConversionError):
+    """The network does not keep the ``BranchModel`` contract."""
+
+
+class DeviceError(ParaEdgeError):
+    """A device could not be reached or measured."""
+
+
+class PlanError(ParaEdgeError):
+    """No plan satisfies what was asked for."""

@@ -1,0 +1,103 @@
+"""From what a caller has (a picture, an array) to what the stem reads, refusing what does not fit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge_runtime.errors import InputError
+from paraedge_runtime.manifest import InputSpec
+
+__all__ = ["PICTURE_SUFFIXES", "find_pictures", "normalise", "prepare_input", "read_picture"]
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
+
+
+def normalise(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """uint8 (N, H, W, C) -> float32 (N, C, H, W), ``(x / 255 - mean) / std`` per channel."""
+    scale = 1.0 / (255.0 * np.asarray(spec.std, dtype=np.float64))
+    shift = np.asarray(spec.mean, dtype=np.float64) / np.asarray(spec.std, dtype=np.float64)
+    scaled = images * scale.astype(np.float32) - shift.astype(np.float32)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def prepare_input(image: NDArray[np.uint8] | NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
+    """One input of the stem, (1, C, H, W) float32, C-contiguous.
+
+    The dtype decides: uint8 is a picture, (H, W, C), or (H, W) for one channel, and is normalised
+    here; float32 is taken as it is and must be (1, C, H, W), normalised already.
+
+    Raises:
+        InputError: another type, shape or dtype, or values that are not finite.
+    """
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"input '{spec.name}' must be a numpy array, got {type(image).__name__}")
+    _, channels, height, width = spec.shape
+    if image.dtype == np.uint8:
+        if image.shape == (height, width) and channels == 1:
+            image = image[:, :, None]
+        if image.shape != (height, width, channels):
+            raise InputError(
+                f"input '{spec.name}' is a uint8 picture of shape {image.shape}; this bundle reads "
+                f"({height}, {width}, {channels}), resize it first"
+            )
+        return normalise(image[None].astype(np.uint8, copy=False), spec)
+    if image.dtype == np.float32:
+        if image.shape != spec.shape:
+            raise InputError(
+                f"input '{spec.name}' is float32 of shape {image.shape}; this bundle reads {spec.shape} "
+                f"(or a uint8 picture of ({height}, {width}, {channels}))"
+            )
+        if not np.isfinite(image).all():
+            raise InputError(f"input '{spec.name}' has {int((~np.isfinite(image)).sum())} values that are not finite")
+        return np.ascontiguousarray(image, dtype=np.float32)
+    raise InputError(
+        f"input '{spec.name}' has dtype {image.dtype}; pass uint8 (a picture) or float32 (normalised already)"
+    )
+
+
+def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:
+    """A picture file as (H, W, C) uint8, scaled to what the bundle reads.
+
+    Raises:
+        InputError: it does not exist, is no picture, or Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise InputError(f"reading {path} needs Pillow ({error}); pip install pillow") from error
+    _, channels, height, width = spec.shape
+    if channels not in (1, 3):
+        raise InputError(f"this bundle reads {channels} channels, a picture has 1 or 3; pass arrays to Session.run")
+    try:
+        with Image.open(path) as picture:
+            converted = picture.convert("L" if channels == 1 else "RGB")
+            resized = converted.resize((width, height), Image.Resampling.BILINEAR)
+            return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not a picture that can be read: {error}") from error
+
+
+def find_pictures(paths: list[Path]) -> list[Path]:
+    """The picture files among ``paths``: files as they are, folders searched, sorted by name.
+
+    Raises:
+        InputError: a path does not exist, or a folder holds no pictures.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PICTURE_SUFFIXES)
+            if not inside:
+                raise InputError(f"{path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"{path} does not exist")
+    return found

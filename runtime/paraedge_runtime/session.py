@@ -1,0 +1,247 @@
+"""A session: a bundle's parts loaded into an engine, and threads that run its branches in parallel."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.engines import Engine, LoadedPart, engine_info, open_engine
+from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
+from paraedge_runtime.inputs import prepare_input
+from paraedge_runtime.pool import WorkerPool
+from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Runs one bundle. A ``Bundle`` may be shared by many sessions.
+
+    Use one session per calling thread. Calls from several threads are safe and happen one after
+    another; they gain nothing from each other. ``close`` waits for a call in progress.
+
+        with Session.open("model.paraedge", threads=4) as session:
+            prediction = session.run(picture)
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, stem: LoadedPart, branches: dict[int, LoadedPart], threads: int):
+        self.bundle = bundle
+        self.engine = engine
+        self.threads = threads
+        self._stem: LoadedPart | None = stem
+        self._branches = branches
+        self._pool = WorkerPool(threads)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle | str | os.PathLike[str],
+        *,
+        engine: str | None = None,
+        threads: int | None = None,
+        branches: int | Sequence[int] | None = None,
+    ) -> Session:
+        """Load a bundle into its engine.
+
+        Args:
+            bundle: an open bundle, or the path of one.
+            engine: the bundle's own when ``None``; another one must be able to run its files.
+            threads: threads that run branches, the caller's included; one per branch up to the
+                number of cores when ``None``.
+            branches: load the first so many, or those with these indexes; all when ``None``.
+
+        Raises:
+            BundleError: the bundle cannot be trusted.
+            EngineUnavailable: the engine is not installed, or older than the bundle needs.
+            EngineError: the engine refuses a part.
+            InputError: ``engine``, ``threads`` or ``branches`` cannot be.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        manifest = opened.manifest
+        name = engine or manifest.engine
+        suffix = engine_info(name).suffix
+        if not all(part.file.endswith(suffix) for part in manifest.parts().values()):
+            raise InputError(
+                f"engine {name!r} runs {suffix} files, {opened.path} was made for {manifest.engine!r}; "
+                f"export it again with --engine {name}"
+            )
+        chosen = choose_branches(branches, manifest.branch_indexes)
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}; at least 1 is needed")
+        loaded_engine = open_engine(name)
+        _check_version(loaded_engine, manifest.engine_min_version)
+        if not loaded_engine.parallel:
+            threads = 1  # more would only wait for each other
+        elif threads is None:
+            threads = min(len(chosen), available_cores())
+
+        parts: list[LoadedPart] = []
+        try:
+            # One after another: not every engine may load two programs at the same time.
+            for part_name, entry in manifest.parts().items():
+                if part_name == "stem" or entry in [b for b in manifest.branches if b.index in chosen]:
+                    parts.append(loaded_engine.load(part_name, opened.read(entry), entry))
+        except BaseException:
+            for part in parts:
+                part.close()
+            raise
+        return cls(opened, loaded_engine, parts[0], dict(zip(chosen, parts[1:], strict=True)), threads)
+
+    @property
+    def branches(self) -> tuple[int, ...]:
+        """Indexes of the branches that are loaded."""
+        return tuple(self._branches)
+
+    def run(self, image: NDArray[np.uint8] | NDArray[np.float32], *, branches: int | None = None) -> Prediction:
+        """Run the stem, then the branches in parallel, and add up their logits.
+
+        A branch that fails, or answers with something that is not finite, is dropped and named in
+        ``branches_dropped``; the answer stands on the others. The sum is made in branch order, so
+        the number of threads never changes a bit of it.
+
+        Args:
+            image: a uint8 picture (H, W, C), or (H, W) for one channel; or float32 (1, C, H, W),
+                normalised already.
+            branches: run only the first so many of the loaded ones.
+
+        Raises:
+            InputError: ``image`` does not fit the bundle, or ``branches`` the session.
+            EngineError: the stem failed, every branch failed, or the session is closed.
+        """
+        chosen = choose_branches(branches, self.branches)
+        x = prepare_input(image, self.bundle.manifest.input)
+        with self._lock:
+            if self._stem is None:
+                raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
+            return self._run(x, self._stem, chosen)
+
+    def _run(self, x: NDArray[np.float32], stem: LoadedPart, chosen: tuple[int, ...]) -> Prediction:
+        started = time.perf_counter()
+        timeline: list[PartRun] = []
+        outputs: dict[int, NDArray[np.float32]] = {}
+        reasons: dict[int, str] = {}
+
+        def timed(name: str, part: LoadedPart, value: NDArray[np.float32], thread: int) -> NDArray[np.float32]:
+            begin = time.perf_counter()
+            try:
+                return part.run(value)
+            finally:
+                end = time.perf_counter()
+                timeline.append(PartRun(name, thread, (begin - started) * 1e3, (end - started) * 1e3))
+
+        tokens = timed("stem", stem, x, 0)
+        if not np.isfinite(tokens).all():
+            raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
+
+        def branch_task(index: int) -> Callable[[int], None]:
+            def task(thread: int) -> None:
+                try:
+                    output = timed(f"branch_{index:02d}", self._branches[index], tokens, thread)
+                except EngineError as error:
+                    reasons[index] = str(error)
+                except Exception as error:
+                    # A defect of ours, not the engine's; still no reason to lose the other branches.
+                    reasons[index] = f"{type(error).__name__}: {error}"
+                else:
+                    if np.isfinite(output).all():
+                        outputs[index] = output[0]
+                    else:
+                        reasons[index] = "its output is not finite"
+
+            return task
+
+        self._pool.run([branch_task(index) for index in chosen])
+
+        used = tuple(index for index in chosen if index in outputs)
+        if not used:
+            causes = "; ".join(sorted(set(reasons.values())))
+            raise EngineError(f"every branch failed: {causes}; 'paraedge verify' checks the bundle on this device")
+        branch_outputs = np.stack([outputs[index] for index in used])
+        output = branch_outputs.cumsum(axis=0, dtype=np.float32)[-1]
+        label_index = int(output.argmax())
+        exponentials = np.exp(output - output[label_index], dtype=np.float64)
+        return Prediction(
+            output=output,
+            label_index=label_index,
+            label=self.bundle.manifest.labels[label_index],
+            confidence=float(1.0 / exponentials.sum()),
+            branches_used=used,
+            branches_dropped=tuple(DroppedBranch(index, reasons[index]) for index in chosen if index in reasons),
+            branch_outputs=branch_outputs,
+            elapsed_ms=(time.perf_counter() - started) * 1e3,
+            timeline=tuple(sorted(timeline, key=lambda run: run.start_ms)),
+            engine=self.engine.description,
+        )
+
+    def close(self) -> None:
+        """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing."""
+        with self._lock:
+            if self._stem is None:
+                return
+            self._pool.close()
+            for part in (self._stem, *self._branches.values()):
+                part.close()
+            self._stem = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, ...]) -> tuple[int, ...]:
+    """The first so many of ``available``, or those with the given indexes; all for ``None``.
+
+    Raises:
+        InputError: a count or an index that is not there, or indexes unordered or repeated.
+    """
+    if branches is None:
+        return available
+    if isinstance(branches, int):
+        if not 1 <= branches <= len(available):
+            raise InputError(f"{branches} branches were asked for; there are {len(available)}: {list(available)}")
+        return available[:branches]
+    chosen = tuple(branches)
+    unknown = [index for index in chosen if index not in available]
+    if unknown:
+        raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")
+    if not chosen or list(chosen) != sorted(set(chosen)):
+        raise InputError(f"branches {list(chosen)} cannot be; name at least one, each once, in ascending order")
+    return chosen
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this operating system
+        return os.cpu_count() or 1
+
+
+def _check_version(engine: Engine, minimum: dict[str, str]) -> None:
+    if engine.distribution not in minimum:
+        raise EngineUnavailable(
+            f"this bundle needs {' or '.join(minimum)}, and {engine.distribution} {engine.version} is installed"
+        )
+    needed = minimum[engine.distribution]
+
+    def numbers(version: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", version)[:4]]
+
+    if numbers(engine.version) < numbers(needed):
+        raise EngineUnavailable(
+            f"this bundle needs {engine.distribution} {needed} or newer, {engine.version} is installed; "
+            f"pip install '{engine.distribution}>={needed}'"
+        )

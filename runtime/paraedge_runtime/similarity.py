@@ -1,0 +1,44 @@
+"""How near outputs are to a reference: signal-to-noise ratio, cosine, largest error, top-1 agreement."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge_runtime.manifest import Similarity
+
+__all__ = ["compare", "snr_at_least", "top1_agreement"]
+
+
+def compare(reference: NDArray[np.float32], output: NDArray[np.float32]) -> Similarity:
+    """Compare equally shaped arrays as wholes, in float64.
+
+    ``snr_db`` is ``10 log10(Σ reference² / Σ (reference - output)²)``, ``None`` when equal bit for bit.
+    """
+    wanted, got = reference.astype(np.float64).ravel(), output.astype(np.float64).ravel()
+    error = wanted - got
+    noise, signal = float(error @ error), float(wanted @ wanted)
+    norm = math.sqrt(signal * float(got @ got))
+    if noise == 0.0:
+        snr_db = None
+    elif signal == 0.0:
+        snr_db = -math.inf
+    else:
+        snr_db = round(10.0 * math.log10(signal / noise), 2)
+    return Similarity(
+        snr_db=snr_db,
+        cosine=round(float(wanted @ got) / norm, 9) if norm else 0.0,
+        max_abs_error=float(np.abs(error).max(initial=0.0)),
+    )
+
+
+def snr_at_least(similarity: Similarity, min_snr_db: float) -> bool:
+    """Whether the noise is small enough; equal arrays have none. NaN never is."""
+    return similarity.snr_db is None or similarity.snr_db >= min_snr_db
+
+
+def top1_agreement(reference: NDArray[np.float32], output: NDArray[np.float32]) -> float:
+    """Fraction of rows (n, C) whose largest logit is at the same place."""
+    return float((reference.argmax(axis=-1) == output.argmax(axis=-1)).mean())

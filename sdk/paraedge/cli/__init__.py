@@ -1,0 +1,1 @@
+"""The ``paraedge`` command line: ``main.py`` and one file per command."""

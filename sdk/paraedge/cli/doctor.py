@@ -1,0 +1,95 @@
+"""``paraedge doctor``: what is installed, what works here, and what to install otherwise."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+
+import click
+
+from paraedge.cli.output import console, json_option, print_json, size_text, table
+
+# What a package is for -> packages, in the order of the table.
+_PACKAGES = {
+    "device": ("numpy", "msgspec", "click", "rich", "pillow"),
+    "engine": ("ai-edge-litert", "tflite-runtime", "onnxruntime", "executorch"),
+    "train": ("torch", "safetensors", "scikit-learn", "matplotlib"),
+    "export": ("litert-torch", "onnx", "onnxscript"),
+}
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Show what is installed, which engines work here, and what to install otherwise.
+
+    Each engine is really loaded, not just looked for.
+
+    \b
+    Example:
+      paraedge doctor
+    """
+    from paraedge_runtime.chatter import captured_chatter
+    from paraedge_runtime.engines import ENGINES, open_engine
+    from paraedge_runtime.errors import EngineError
+    from paraedge_runtime.session import available_cores
+
+    versions = {package: _version(package) for packages in _PACKAGES.values() for package in packages}
+    engines: dict[str, dict[str, object]] = {}
+    for name in ENGINES:
+        try:
+            with captured_chatter():
+                engine = open_engine(name)
+            engines[name] = {"works": True, "parallel": engine.parallel, "detail": engine.description}
+        except EngineError as error:
+            engines[name] = {"works": False, "parallel": False, "detail": str(error)}
+    cache_bytes, cache_path = _cache()
+    document = {
+        "paraedge": importlib.metadata.version("paraedge"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "cores": available_cores(),
+        "compiler": shutil.which("c++"),
+        "packages": versions,
+        "engines": engines,
+        "cache": {"path": cache_path, "size_bytes": cache_bytes},
+    }
+    if as_json:
+        print_json(document)
+        return
+    console.print(
+        f"paraedge {document['paraedge']}, Python {document['python']}, {document['machine']}, "
+        f"{document['cores']} core(s)\n",
+        markup=False,
+    )
+    rows = table("engine", "works", "branches in parallel", "detail")
+    for name, state in engines.items():
+        works, parallel = bool(state["works"]), bool(state["parallel"])
+        rows.add_row(name, "yes" if works else "no", "yes" if parallel else "no", str(state["detail"]))
+    console.print(rows)
+    console.print()
+    rows = table("for", "package", "version", "")
+    for purpose, packages in _PACKAGES.items():
+        for package in packages:
+            found = versions[package]
+            hint = "" if found or purpose == "engine" else f"pip install 'paraedge[{purpose}]'"
+            rows.add_row(purpose, package, found or "–", hint)
+    console.print(rows)
+    console.print(f"\nlowered parts are kept in {cache_path} ({size_text(cache_bytes)}; safe to delete)", markup=False)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cache() -> tuple[int, str]:
+    from paraedge_converters.cache_folder import cache_folder
+
+    folder = cache_folder()
+    size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    return size_bytes, str(folder)

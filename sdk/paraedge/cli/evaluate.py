@@ -1,0 +1,142 @@
+"""``paraedge evaluate``: accuracy of every prefix of branches, on a test set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table
+
+
+@click.command()
+@click.argument("model", default="fashion-mnist")
+@click.option("--dataset", help="digits, fashion-mnist, cifar10 or folder. [default: what it was trained on]")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many images, the classes in turn.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG of the curve. [default: NAME-prefix-accuracy.png]")
+@click.option("--no-plot", is_flag=True, help="Draw nothing.")
+@json_option
+def evaluate(
+    model: str,
+    dataset: str | None,
+    data_dir: Path | None,
+    limit: int | None,
+    plot: Path | None,
+    no_plot: bool,
+    as_json: bool,
+) -> None:
+    """Accuracy of every prefix of branches, on a test set.
+
+    MODEL is a packaged model, a checkpoint folder (run in torch), or a bundle (run in its engine).
+    For a checkpoint without --data-dir and PARAEDGE_DATA, the accuracy is taken from the logits kept
+    with it, and the output says so.
+
+    \b
+    Example:
+      paraedge evaluate fashion-mnist --no-plot
+      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 1000
+    """
+    from paraedge.data import DATA_DIR_VARIABLE
+    from paraedge_runtime.storage import looks_like_bundle
+
+    path = Path(model)
+    if looks_like_bundle(path):
+        name, source, count, accuracy = _evaluate_bundle(path, dataset, data_dir, limit)
+    else:
+        stored = dataset is None and data_dir is None and not os.environ.get(DATA_DIR_VARIABLE) and limit is None
+        name, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
+
+    target = None
+    if not no_plot:
+        from paraedge.plots import plot_prefix_accuracy
+
+        target = plot if plot is not None else Path(f"{name}-prefix-accuracy.png")
+        plot_prefix_accuracy(accuracy, target, title=f"{name}: {count} test images")
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "source": source,
+                "num_samples": count,
+                "prefix_accuracy": list(accuracy),
+                "plot": None if target is None else str(target),
+            }
+        )
+        return
+    rows = table(">branches", ">accuracy", ">gain")
+    for index, value in enumerate(accuracy):
+        gain = "" if index == 0 else f"{100 * (value - accuracy[index - 1]):+.2f}"
+        rows.add_row(str(index + 1), as_percent(value), gain)
+    console.print(rows)
+    console.print(f"\n{count} test images, {source}", markup=False)
+    if target is not None:
+        console.print(f"curve: {target}", markup=False)
+
+
+_Result = tuple[str, str, int, tuple[float, ...]]
+
+
+def _evaluate_checkpoint(
+    model: str, dataset: str | None, data_dir: Path | None, limit: int | None, stored: bool
+) -> _Result:
+    with progress_bar() as bar:
+        task = bar.add_task("loading torch", total=None)
+        from paraedge.data import FolderOptions, load_dataset
+        from paraedge.model import load_checkpoint
+        from paraedge.packaged import resolve_checkpoint
+        from paraedge.training import evaluate_model
+        from paraedge_runtime.errors import InputError
+
+        checkpoint = load_checkpoint(resolve_checkpoint(model))
+        config = checkpoint.config
+        if stored:
+            evaluation = checkpoint.evaluation
+            source = f"from the logits kept with the checkpoint ({config.dataset} test split)"
+        else:
+            shape = config.model
+            options = FolderOptions(image_size=shape.image_size, channels=shape.in_channels)
+            data = load_dataset(dataset or config.dataset, data_dir, options)
+            if data.class_names != config.labels:
+                raise InputError(f"{data.name} has the classes {data.class_names}, the model knows {config.labels}")
+            images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
+            bar.update(task, description=f"running on {data.name}", total=len(images))
+            evaluation = evaluate_model(checkpoint.model, images, on_batch=lambda count: bar.advance(task, count))
+            source = f"run in torch on {data.name}"
+    return config.name, source, len(evaluation.labels), evaluation.prefix_accuracy()
+
+
+def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, limit: int | None) -> _Result:
+    import numpy as np
+
+    from paraedge.data import DATASETS, FolderOptions, load_dataset
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.chatter import captured_chatter
+    from paraedge_runtime.errors import EngineError, InputError
+    from paraedge_runtime.session import Session
+
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    _, channels, height, _ = manifest.input.shape
+    chosen = dataset or manifest.name
+    if chosen not in DATASETS:
+        raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
+    data = load_dataset(chosen, data_dir, FolderOptions(image_size=height, channels=channels))
+    if data.class_names != manifest.labels:
+        raise InputError(f"{data.name} has the classes {data.class_names}, the bundle knows {manifest.labels}")
+    images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
+    correct = np.zeros(len(manifest.branches), dtype=np.int64)
+    with captured_chatter():
+        opened = Session.open(bundle)
+    with opened as session, progress_bar() as bar:
+        pairs = zip(images.images, images.labels, strict=True)
+        for image, label in bar.track(pairs, total=len(images), description=f"running on {data.name}"):
+            prediction = session.run(image)
+            if prediction.branches_dropped:
+                drop = prediction.branches_dropped[0]
+                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy would mean nothing")
+            correct += prediction.prefix_outputs.argmax(axis=1) == label
+        source = f"run in {session.engine.description} on {data.name}"
+    accuracy = tuple(round(float(value), 6) for value in correct / len(images))
+    return manifest.name, source, len(images), accuracy

@@ -1,0 +1,80 @@
+"""``paraedge export``: from a trained model to a bundle for a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paraedge.cli.options import BRANCHES, Branches
+from paraedge.cli.output import console, json_option, print_json, progress_bar
+from paraedge.cli.summary import bundle_document, print_bundle
+
+
+@click.command()
+@click.option("--target", required=True, help="Kind of device: android, ios, linux or raspberry-pi.")
+@click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. all. [default: all]")
+@click.option("--model", default="fashion-mnist", show_default=True, help="A packaged model or a checkpoint folder.")
+@click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
+@click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
+@click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
+@click.option("--allow-undelegated", is_flag=True, help="Accept operators outside the engine's fast backend.")
+@json_option
+def export(
+    target: str,
+    branches: Branches,
+    model: str,
+    engine: str | None,
+    out: Path | None,
+    fused: bool,
+    allow_undelegated: bool,
+    as_json: bool,
+) -> None:
+    """Make a bundle for a device from some branches of a model.
+
+    Every part is compared with torch on real images before the bundle is written. Lowered parts are
+    kept in a cache, so another choice of branches of the same model takes seconds.
+
+    \b
+    Example:
+      paraedge export --target android --branches 2
+      paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
+    """
+    # Names first: loading torch takes seconds, saying that a target is unknown should not.
+    from paraedge_converters.targets import target_for
+    from paraedge_runtime.engines import engine_info
+
+    target_for(target)
+    if engine is not None:
+        engine_info(engine)
+
+    with progress_bar("{task.fields[note]}") as bar:
+        task = bar.add_task("loading torch", total=None, note="")
+        from paraedge.exporting import export as run_export
+        from paraedge_converters.convert import ConversionProgress
+
+        cached = 0
+
+        def show(progress: ConversionProgress) -> None:
+            nonlocal cached
+            cached += progress.cached
+            doing = "checking against torch" if progress.what == "parity" else f"lowered {progress.what}"
+            note = f"{cached} part(s) from the cache" if cached else ""
+            bar.update(task, description=doing, total=progress.total, completed=progress.step, note=note)
+
+        bar.update(task, description="lowering stem")
+        bundle = run_export(
+            model,
+            target=target,
+            branches=branches,
+            engine=engine,
+            out=out,
+            fused=fused,
+            allow_undelegated=allow_undelegated,
+            on_progress=show,
+        )
+    if as_json:
+        print_json(bundle_document(bundle))
+    else:
+        print_bundle(bundle)
+        console.print(f"\nNext: paraedge run {bundle.path}")

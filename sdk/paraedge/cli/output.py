@@ -1,0 +1,59 @@
+"""What the commands share to talk to people (rich, on stderr for progress) and to scripts (``--json``)."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["as_percent", "console", "json_option", "print_json", "progress_bar", "size_text", "table"]
+
+console = Console(highlight=False, soft_wrap=True)
+# A copy of stderr: the bar stays on the terminal while an engine's chatter on stderr is captured.
+_progress_console = Console(file=os.fdopen(os.dup(2), "w", buffering=1))
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def progress_bar(*extra_columns: str) -> Progress:
+    """A progress bar on stderr: stdout stays clean for results."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        *(TextColumn(column) for column in extra_columns),
+        console=_progress_console,
+        transient=False,
+    )
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A plain table; columns whose name starts with ``>`` are aligned right."""
+    result = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        result.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    return result
+
+
+def size_text(size_bytes: int) -> str:
+    """``1.2 MB``: decimal units, as file managers and app stores print them."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    return f"{size_bytes / 1000:.1f} kB" if size_bytes < 1_000_000 else f"{size_bytes / 1e6:.2f} MB"
+
+
+def as_percent(fraction: float) -> str:
+    """``92.5 %``."""
+    return f"{100 * fraction:.2f} %"

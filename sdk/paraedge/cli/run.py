@@ -1,0 +1,181 @@
+"""``paraedge run``: classify images with a bundle."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from paraedge.cli.options import BRANCHES, Branches
+from paraedge.cli.output import console, json_option, print_json, progress_bar, table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.prediction import Prediction
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLE] [PICTURES]...")
+@click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. [default: all]")
+@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
+@json_option
+def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine: str | None, as_json: bool) -> None:
+    """Classify images with a bundle.
+
+    PICTURES are files or folders; without any, the bundle's own golden images are used. Without
+    BUNDLE, the packaged Fashion-MNIST model is exported for this machine first (needs torch).
+
+    \b
+    Example:
+      paraedge run
+      paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
+    """
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.chatter import captured_chatter
+    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.inputs import find_pictures, read_picture
+    from paraedge_runtime.session import Session
+    from paraedge_runtime.storage import looks_like_bundle
+
+    if paths and looks_like_bundle(paths[0]):
+        bundle = Bundle.open(paths[0])
+        pictures = find_pictures(list(paths[1:]))
+    else:
+        if paths and not paths[0].exists():
+            raise InputError(f"{paths[0]} does not exist")
+        pictures = find_pictures(list(paths))
+        bundle = Bundle.open(_packaged_bundle(engine))
+
+    spec = bundle.manifest.input
+    images: list[tuple[str, NDArray[np.uint8] | Path, int | None]]
+    if pictures:
+        images = [(str(path), path, None) for path in pictures]
+    else:
+        golden = bundle.golden()
+        images = [
+            (f"golden image {number}", image, int(label))
+            for number, (image, label) in enumerate(zip(golden.images, golden.labels, strict=True))
+        ]
+
+    results: list[tuple[str, int | None, Prediction]] = []
+    with captured_chatter():
+        opened = Session.open(bundle, engine=engine, threads=threads, branches=branches)
+    with opened as session, progress_bar() as bar:
+        bar.disable = len(images) < 500
+        for name, image, label in bar.track(images, description="classifying"):
+            pixels = read_picture(image, spec) if isinstance(image, Path) else image
+            results.append((name, label, session.run(pixels)))
+        description, used_threads = session.engine.description, session.threads
+    if as_json:
+        print_json([_document(bundle, name, label, prediction) for name, label, prediction in results])
+    else:
+        _print(bundle, results, f"{description}, {used_threads} thread(s)")
+
+
+def _packaged_bundle(engine: str | None) -> Path:
+    """The packaged model as a bundle for this machine, made once and kept in the cache."""
+    import hashlib
+
+    from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
+    from paraedge_converters.cache_folder import cache_folder
+    from paraedge_runtime.chatter import captured_chatter
+    from paraedge_runtime.engines import ENGINES, open_engine
+    from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable
+    from paraedge_runtime.session import Session
+
+    chosen = engine
+    if chosen is None:
+        for name in ("litert", "onnxruntime", "executorch"):
+            try:
+                with captured_chatter():
+                    open_engine(name)
+            except EngineUnavailable:
+                continue
+            chosen = name
+            break
+    if chosen is None:
+        raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
+    weights = (resolve_checkpoint(DEFAULT_MODEL) / "model.safetensors").read_bytes()
+    version = hashlib.sha256(weights).hexdigest()[:12]
+    path = cache_folder() / "bundles" / f"{DEFAULT_MODEL}-{chosen}-{version}.paraedge"
+    if path.exists():
+        try:
+            with captured_chatter():
+                Session.open(path, threads=1).close()
+            return path
+        except (BundleError, EngineError):  # damaged, or of other versions: make it again
+            pass
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        from paraedge_runtime.errors import InputError
+
+        raise InputError(
+            "no bundle was named, and making one of the packaged model needs torch; export one on a "
+            "workstation ('paraedge export --target raspberry-pi') and run 'paraedge run BUNDLE' here"
+        ) from None
+    from paraedge.exporting import export
+
+    with progress_bar() as bar:
+        task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
+        export(
+            DEFAULT_MODEL,
+            target="linux",
+            engine=chosen,
+            out=path,
+            on_progress=lambda progress: bar.update(task, total=progress.total, completed=progress.step),
+        )
+    return path
+
+
+def _document(bundle: Bundle, name: str, label: int | None, prediction: Prediction) -> dict[str, Any]:
+    labels = bundle.manifest.labels
+    return {
+        "image": name,
+        "label": prediction.label,
+        "label_index": prediction.label_index,
+        "true_label": None if label is None else labels[label],
+        "confidence": round(prediction.confidence, 6),
+        "output": [round(float(value), 6) for value in prediction.output],
+        "branches_used": list(prediction.branches_used),
+        "branches_dropped": [{"index": drop.index, "reason": drop.reason} for drop in prediction.branches_dropped],
+        "elapsed_ms": round(prediction.elapsed_ms, 3),
+        "engine": prediction.engine,
+        "timeline": [
+            {
+                "part": part.part,
+                "thread": part.thread,
+                "start_ms": round(part.start_ms, 3),
+                "end_ms": round(part.end_ms, 3),
+            }
+            for part in prediction.timeline
+        ],
+    }
+
+
+def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str) -> None:
+    labels = bundle.manifest.labels
+    rows = table("image", "label", ">confidence", "branches", ">ms", "")
+    for name, label, prediction in results:
+        note = "; ".join(f"dropped {drop.index}: {drop.reason}" for drop in prediction.branches_dropped)
+        if label is not None and label != prediction.label_index:
+            note = f"is {labels[label]} {note}"
+        rows.add_row(
+            name,
+            prediction.label,
+            f"{100 * prediction.confidence:.1f} %",
+            " ".join(str(index) for index in prediction.branches_used),
+            f"{prediction.elapsed_ms:.2f}",
+            note,
+        )
+    console.print(rows)
+    known = [prediction.label_index == label for _, label, prediction in results if label is not None]
+    middle_ms = statistics.median(prediction.elapsed_ms for _, _, prediction in results)
+    right = f", {sum(known)} of {len(known)} right" if known else ""
+    console.print(f"\n{len(results)} image(s){right}, median {middle_ms:.2f} ms, {engine}", markup=False)

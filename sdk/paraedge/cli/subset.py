@@ -1,0 +1,37 @@
+"""``paraedge subset``: a smaller bundle from a bundle, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paraedge.cli.options import BRANCHES, Branches
+from paraedge.cli.output import json_option, print_json
+from paraedge.cli.summary import bundle_document, print_bundle
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--branches", type=BRANCHES, required=True, help="2: the first two. 0,3,5: those.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write.")
+@json_option
+def subset(bundle: Path, branches: Branches, out: Path, as_json: bool) -> None:
+    """Make a smaller bundle with some branches of BUNDLE.
+
+    A copy of files: no torch, no engine. The parts are the same bytes that exporting those branches
+    would give.
+
+    \b
+    Example:
+      paraedge subset all.paraedge --branches 2 --out small.paraedge
+    """
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.session import choose_branches
+
+    opened = Bundle.open(bundle)
+    smaller = opened.subset(choose_branches(branches, opened.manifest.branch_indexes), out)
+    if as_json:
+        print_json(bundle_document(smaller))
+    else:
+        print_bundle(smaller)

@@ -1,0 +1,33 @@
+"""``paraedge targets``: what can be exported to."""
+
+from __future__ import annotations
+
+import click
+
+from paraedge.cli.output import console, json_option, print_json, table
+
+
+@click.command()
+@json_option
+def targets(as_json: bool) -> None:
+    """List what can be exported to, and which engine each target gets.
+
+    \b
+    Example:
+      paraedge targets
+    """
+    from paraedge_converters.targets import TARGETS
+    from paraedge_runtime.engines import ENGINES
+
+    if as_json:
+        print_json(
+            {
+                name: {"engine": target.engine, "description": target.description, "tested": target.tested}
+                for name, target in TARGETS.items()
+            }
+        )
+        return
+    rows = table("target", "engine", "files", "device", "tested here")
+    for name, target in TARGETS.items():
+        rows.add_row(name, target.engine, ENGINES[target.engine].suffix, target.description, target.tested)
+    console.print(rows)

@@ -1,0 +1,68 @@
+"""``paraedge verify``: a bundle's files, then its answers on this device."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import msgspec
+
+from paraedge.cli.output import console, json_option, print_json, table
+from paraedge.cli.summary import snr_text
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
+@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@json_option
+def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool) -> None:
+    """Check BUNDLE's files, then its answers on this device.
+
+    Sizes and hashes first; then the golden images run through the engine, and every branch must be
+    as near to torch here as it had to be when the bundle was made.
+
+    \b
+    Example:
+      paraedge verify fashion-mnist-raspberry-pi-all.paraedge
+    """
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.chatter import captured_chatter
+    from paraedge_runtime.verification import verify_bundle
+
+    opened = Bundle.open(bundle)
+    with captured_chatter():
+        report = verify_bundle(opened, engine=engine, threads=threads)
+    if as_json:
+        document = {
+            "path": str(bundle),
+            "passed": not report.problems,
+            **{key: value for key, value in asdict(report).items() if key not in ("branches", "prefixes")},
+            "branches": {str(index): msgspec.to_builtins(value) for index, value in report.branches.items()},
+            "prefixes": [msgspec.to_builtins(value) for value in report.prefixes],
+        }
+        print_json(document)
+    else:
+        count = len(opened.manifest.files()) + 1
+        console.print(f"{bundle}: {count} files, sizes and hashes as listed", markup=False)
+        console.print(f"{report.num_samples} golden images through {report.engine}\n", markup=False)
+        rows = table("branch", ">against torch", ">largest error", ">answer so far", ">same label")
+        for (index, branch), prefix, agreement in zip(
+            report.branches.items(), report.prefixes, report.agreement, strict=True
+        ):
+            rows.add_row(
+                str(index),
+                snr_text(branch.snr_db),
+                f"{branch.max_abs_error:.1e}",
+                snr_text(prefix.snr_db),
+                f"{100 * agreement:.0f} %",
+            )
+        console.print(rows)
+        console.print()
+        for problem in report.problems:
+            console.print(f"[red]{problem}[/red]")
+        console.print("[red]NOT verified[/red]" if report.problems else "[green]verified[/green]")
+    if report.problems:
+        sys.exit(1)

@@ -1,0 +1,6 @@
+"""Real images: the data sets that ``--dataset`` names, and readers of their files."""
+
+from paraedge.data.datasets import DATA_DIR_VARIABLE, DATASETS, FolderOptions, load_dataset
+from paraedge.data.images import ImageDataset, LabelledImages
+
+__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "ImageDataset", "LabelledImages", "load_dataset"]

@@ -1,0 +1,177 @@
+"""The data sets that ``--dataset`` names, and where their files are looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from paraedge.data.images import ImageDataset, LabelledImages
+from paraedge.data.readers import read_cifar_batch, read_class_folder, read_idx, read_npz
+from paraedge_runtime.errors import InputError
+
+__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "load_dataset"]
+
+DATA_DIR_VARIABLE = "PARAEDGE_DATA"
+
+_FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """How pictures of any size become a data set; only ``folder`` uses it."""
+
+    image_size: int = 32
+    channels: int = 3
+    test_fraction: float = 0.2
+    seed: int = 0
+
+
+def load_dataset(
+    name: str, data_dir: str | os.PathLike[str] | None = None, folder_options: FolderOptions | None = None
+) -> ImageDataset:
+    """Load a data set by name.
+
+    Args:
+        name: one of :data:`DATASETS`.
+        data_dir: folder with the files; the environment variable ``PARAEDGE_DATA`` when ``None``.
+        folder_options: for ``folder`` only.
+
+    Raises:
+        InputError: unknown name, files absent (the message says where to get them) or damaged.
+    """
+    if name not in DATASETS:
+        raise InputError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
+    chosen = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
+    folder = Path(chosen) if chosen else None
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"the data folder {folder} does not exist; set --data-dir or {DATA_DIR_VARIABLE}")
+    return DATASETS[name](folder, folder_options or FolderOptions())
+
+
+def _digits(folder: Path | None, options: FolderOptions) -> ImageDataset:
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise InputError("the data set 'digits' comes with scikit-learn; pip install 'paraedge[train]'") from None
+    digits = load_digits()
+    images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(images))
+    test, train = order[:360], order[360:]
+    return ImageDataset(
+        name="digits",
+        train=LabelledImages(images[train], labels[train]),
+        test=LabelledImages(images[test], labels[test]),
+        class_names=tuple(str(digit) for digit in range(10)),
+        license="CC BY 4.0 (UCI Optical Recognition of Handwritten Digits)",
+    )
+
+
+def _fashion_mnist(folder: Path | None, options: FolderOptions) -> ImageDataset:
+    help_text = (
+        "Fashion-MNIST was not found{where}. Put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
+        "t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz from "
+        "https://github.com/zalandoresearch/fashion-mnist (or one fashion_mnist.npz) into a folder and pass "
+        "it as --data-dir or " + DATA_DIR_VARIABLE
+    )
+    base = _first_folder(folder, help_text, "fashion_mnist", "fashion-mnist", "FashionMNIST/raw")
+    archive = _first_file(base, "fashion_mnist.npz", "fashion-mnist.npz")
+    if archive is not None:
+        train, test = read_npz(archive)
+    else:
+        splits = []
+        for prefix in ("train", "t10k"):
+            parts = []
+            for part in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+                path = _first_file(base, f"{prefix}-{part}.gz", f"{prefix}-{part}")
+                if path is None:
+                    raise InputError(help_text.format(where=f" in {base} ({prefix}-{part}.gz is missing)"))
+                parts.append(read_idx(path))
+            splits.append(LabelledImages(parts[0][..., None], parts[1].astype(np.int64)))
+        train, test = splits
+    return ImageDataset("fashion-mnist", train, test, _FASHION_MNIST_CLASSES, "MIT (Zalando SE)")
+
+
+def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
+    help_text = (
+        "CIFAR-10 was not found{where}. Unpack cifar-10-python.tar.gz from "
+        "https://www.cs.toronto.edu/~kriz/cifar.html (or put one cifar10.npz) into a folder and pass it as "
+        "--data-dir or " + DATA_DIR_VARIABLE
+    )
+    base = _first_folder(folder, help_text, "cifar-10-batches-py", "cifar10", "cifar-10")
+    archive = _first_file(base, "cifar10.npz", "cifar-10.npz")
+    if archive is not None:
+        train, test = read_npz(archive)
+    elif _first_file(base, "data_batch_1") is not None:
+        batches = [read_cifar_batch(base / f"data_batch_{index}") for index in range(1, 6)]
+        train = LabelledImages(
+            np.concatenate([batch.images for batch in batches]), np.concatenate([batch.labels for batch in batches])
+        )
+        test = read_cifar_batch(base / "test_batch")
+    else:
+        raise InputError(help_text.format(where=f" in {base}"))
+    return ImageDataset(
+        "cifar10", train, test, _CIFAR10_CLASSES, "no licence stated by its authors; cite Krizhevsky 2009"
+    )
+
+
+def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
+    """One sub-folder per class; ``train/`` and ``test/`` above them if the split is given."""
+    if folder is None:
+        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of pictures per class")
+    roots = {name: folder / name for name in ("train", "test")}
+    split_given = all(path.is_dir() for path in roots.values())
+    class_root = roots["train"] if split_given else folder
+    names = tuple(sorted(path.name for path in class_root.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    if len(names) < 2:
+        raise InputError(
+            f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
+            "put the pictures of each class into a sub-folder named after it"
+        )
+    if split_given:
+        train, test = (
+            read_class_folder(roots[split], names, options.image_size, options.channels) for split in ("train", "test")
+        )
+    else:
+        everything = read_class_folder(folder, names, options.image_size, options.channels)
+        order = np.random.default_rng(options.seed).permutation(len(everything))
+        count = max(1, round(len(order) * options.test_fraction))
+        test, train = (
+            LabelledImages(everything.images[part], everything.labels[part]) for part in (order[:count], order[count:])
+        )
+    return ImageDataset(folder.resolve().name, train, test, names, "unknown (your own pictures)")
+
+
+def _first_folder(folder: Path | None, help_text: str, *names: str) -> Path:
+    """``folder`` itself or the first of its sub-folders ``names`` that exists."""
+    if folder is None:
+        raise InputError(help_text.format(where=""))
+    return next((folder / name for name in names if (folder / name).is_dir()), folder)
+
+
+def _first_file(folder: Path, *names: str) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+DATASETS: dict[str, Callable[[Path | None, FolderOptions], ImageDataset]] = {
+    "digits": _digits,
+    "fashion-mnist": _fashion_mnist,
+    "cifar10": _cifar10,
+    "folder": _folder,
+}

@@ -1,0 +1,125 @@
+"""Readers of the standard public files: ``.npz``, MNIST's idx, CIFAR's pickles, folders of pictures.
+
+None of them executes what it reads: ``.npz`` without pickles, and CIFAR's pickles through an
+unpickler that can build arrays and nothing else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge.data.images import LabelledImages
+from paraedge_runtime.errors import InputError
+
+__all__ = ["read_cifar_batch", "read_class_folder", "read_idx", "read_npz"]
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
+
+
+def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
+    """Train and test split of an ``.npz`` with ``x_train``, ``y_train``, ``x_test``, ``y_test``.
+
+    Images may be (N, H, W) or (N, H, W, C), uint8.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in ("x_train", "y_train", "x_test", "y_test") if name not in archive]
+            if missing:
+                raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(archive)}")
+            train = _labelled(archive["x_train"], archive["y_train"], path)
+            test = _labelled(archive["x_test"], archive["y_test"], path)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read: {error}; copy or download it again") from error
+    return train, test
+
+
+def _labelled(images: NDArray[Any], labels: NDArray[Any], path: Path) -> LabelledImages:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: images are {images.dtype} and labels {labels.dtype}; uint8 images and integer labels are needed"
+        )
+    return LabelledImages(np.ascontiguousarray(images), labels.ravel().astype(np.int64))
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """An idx file of unsigned bytes, gzipped or not (the format of MNIST and Fashion-MNIST)."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        zero, kind, rank = struct.unpack_from(">HBB", raw)
+        shape = struct.unpack_from(f">{rank}I", raw, 4)
+        if zero != 0 or kind != 0x08 or len(raw) != 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)):
+            raise ValueError(f"header says type {kind:#x} and shape {shape}, the file has {len(raw)} bytes")
+    except (OSError, EOFError, struct.error, ValueError) as error:
+        raise InputError(f"{path} is not an idx file of bytes: {error}; download it again") from error
+    return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds numpy arrays of plain numbers. Any other name in the pickle is refused, not looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _reconstruct_array
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if module == "_codecs" and name == "encode":
+            return _latin1_encode
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
+
+
+def _reconstruct_array(kind: type, shape: tuple[int, ...], code: bytes) -> NDArray[Any]:
+    if kind is not np.ndarray:
+        raise pickle.UnpicklingError(f"it builds a {kind}")
+    return np.ndarray.__new__(np.ndarray, shape, dtype=code.decode() if isinstance(code, bytes) else code)
+
+
+def _latin1_encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
+    return text.encode("latin1")
+
+
+def read_cifar_batch(path: Path) -> LabelledImages:
+    """One of CIFAR-10's python batches: ``data`` (N, 3072) uint8 planes and ``labels``."""
+    try:
+        batch = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        planes, labels = batch[b"data"], batch[b"labels"]
+        images = np.asarray(planes, dtype=np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return LabelledImages(np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; unpack the archive again") from None
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise InputError(f"{path} is not a CIFAR-10 batch: {error}; download it again") from error
+
+
+def read_class_folder(folder: Path, class_names: tuple[str, ...], image_size: int, channels: int) -> LabelledImages:
+    """Pictures in one sub-folder per class, scaled to ``image_size`` squares."""
+    from PIL import Image
+
+    images, labels = [], []
+    for label, name in enumerate(class_names):
+        for path in sorted((folder / name).rglob("*")):
+            if path.suffix.lower() not in PICTURE_SUFFIXES:
+                continue
+            try:
+                with Image.open(path) as picture:
+                    converted = picture.convert("L" if channels == 1 else "RGB")
+                    array = np.asarray(converted.resize((image_size, image_size), Image.Resampling.BILINEAR))
+            except (OSError, ValueError) as error:
+                raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
+            images.append(array.reshape(image_size, image_size, channels))
+            labels.append(label)
+    if not images:
+        raise InputError(f"{folder} has no pictures in its class folders ({', '.join(class_names)})")
+    return LabelledImages(np.stack(images).astype(np.uint8), np.asarray(labels, dtype=np.int64))

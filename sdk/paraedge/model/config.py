@@ -1,0 +1,83 @@
+"""The frozen description of a ParaFormer: everything needed to rebuild the network, nothing about training."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+__all__ = ["ParaFormerConfig"]
+
+
+class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shape of a ParaFormer (arXiv 2510.15425; see ``docs/model.md`` for what differs from the paper).
+
+    Attributes:
+        image_size: height and width of the square input, in pixels.
+        in_channels: 1 (grey) or 3 (colour) usually.
+        num_classes: length of the logits.
+        embed_dim: token width D.
+        num_heads: attention heads h; must divide ``embed_dim``.
+        mlp_ratio: hidden width of each MLP divided by ``embed_dim``.
+        num_branches: branches that stand side by side.
+        branch_depth: Transformer blocks per branch; the last one computes the CLS row only.
+        stem_stride: pixels per token along one side, a power of two that divides ``image_size``.
+        mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``.
+    """
+
+    image_size: int
+    in_channels: int
+    num_classes: int
+    embed_dim: int = 192
+    num_heads: int = 3
+    mlp_ratio: float = 4.0
+    num_branches: int = 8
+    branch_depth: int = 2
+    stem_stride: int = 4
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in (
+            "image_size",
+            "in_channels",
+            "num_classes",
+            "embed_dim",
+            "num_heads",
+            "num_branches",
+            "branch_depth",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != self.in_channels or not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be {self.in_channels} finite values, one per channel, got {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}; "
+                f"use embed_dim {self.embed_dim // self.num_heads * self.num_heads or self.num_heads}"
+            )
+        if self.mlp_ratio <= 0 or round(self.embed_dim * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio must be positive, got {self.mlp_ratio}")
+        if self.stem_stride < 2 or self.stem_stride & (self.stem_stride - 1):
+            raise ValueError(f"stem_stride must be a power of two of at least 2, got {self.stem_stride}")
+        if self.image_size % self.stem_stride:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of stem_stride {self.stem_stride}")
+        if self.embed_dim % (self.stem_stride // 2):
+            raise ValueError(
+                f"embed_dim {self.embed_dim} is not a multiple of stem_stride / 2 = {self.stem_stride // 2}: "
+                "the stem doubles its width at every stride"
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        """T: one token per stem cell plus the CLS token."""
+        return (self.image_size // self.stem_stride) ** 2 + 1
+
+    @property
+    def mlp_dim(self) -> int:
+        """Hidden width of each MLP."""
+        return round(self.embed_dim * self.mlp_ratio)

@@ -1,0 +1,201 @@
+"""The ParaFormer network: a convolutional stem, then Transformer branches side by side whose logits add up.
+
+Letters in shape comments: B images, T tokens (the first is CLS), D ``embed_dim``, h ``num_heads``,
+d = D / h, C ``num_classes``, N ``num_branches``.
+
+Attention is written out (two ``bmm`` and a softmax over B·h matrices) rather than called through
+``scaled_dot_product_attention``: on ExecuTorch the latter leaves its safe-softmax outside the
+delegate and costs 20 to 49 % of a branch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paraedge.model.config import ParaFormerConfig
+from paraedge_runtime.manifest import InputSpec
+
+__all__ = ["Block", "Branch", "CLSBlock", "ParaFormer", "Stem"]
+
+
+def _mlp(embed_dim: int, mlp_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(embed_dim, mlp_dim), nn.GELU(), nn.Linear(mlp_dim, embed_dim))
+
+
+class Block(nn.Module):
+    """A pre-norm Transformer block over all tokens: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ParaFormerConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.norm1 = nn.LayerNorm(config.embed_dim)
+        self.query = nn.Linear(config.embed_dim, config.embed_dim)
+        self.key = nn.Linear(config.embed_dim, config.embed_dim, bias=False)  # a key bias shifts all scores alike
+        self.value = nn.Linear(config.embed_dim, config.embed_dim)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.norm2 = nn.LayerNorm(config.embed_dim)
+        self.mlp = _mlp(config.embed_dim, config.mlp_dim)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        batch, tokens, dim = x.shape
+        x = x.reshape(batch, tokens, self.num_heads, dim // self.num_heads).transpose(1, 2)
+        return x.reshape(batch * self.num_heads, tokens, dim // self.num_heads)  # (B·h, T, d)
+
+    def attend(self, y: Tensor) -> Tensor:
+        """Self-attention of normalised tokens, before the output projection: (B, T, D) -> (B, T, D)."""
+        batch, tokens, dim = y.shape
+        query = self._split_heads(self.query(y) * (dim // self.num_heads) ** -0.5)
+        key, value = self._split_heads(self.key(y)), self._split_heads(self.value(y))
+        scores = torch.bmm(query, key.transpose(1, 2)).softmax(dim=-1)  # (B·h, T, T)
+        mixed = torch.bmm(scores, value).reshape(batch, self.num_heads, tokens, dim // self.num_heads)
+        return mixed.transpose(1, 2).reshape(batch, tokens, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self.proj(self.attend(self.norm1(x)))
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class CLSBlock(nn.Module):
+    """The last block of a branch, computing the CLS row only: (B, T, D) -> (B, 1, D).
+
+    Nobody reads the other rows, so there is one query, and keys and values fold into it. Per head,
+    with y = norm1(x), q the CLS query and W_k, W_v that head's rows of the key and value matrices::
+
+        u = W_kᵀ q / √d          a = softmax(u yᵀ)          o = W_v (yᵀ a) + b_v
+
+    which is exact (a bias on the keys would shift every score alike, and the softmax sums to one)
+    and replaces 2·T·D² multiply-adds by 2·D² + 2·T·D·h.
+    """
+
+    def __init__(self, config: ParaFormerConfig) -> None:
+        super().__init__()
+        heads, dim = config.num_heads, config.embed_dim
+        self.num_heads = heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, dim)
+        self.key_weight = nn.Parameter(torch.empty(heads, dim // heads, dim))  # (h, d, D)
+        self.value_weight = nn.Parameter(torch.empty(heads, dim, dim // heads))  # (h, D, d)
+        self.value_bias = nn.Parameter(torch.zeros(dim))
+        for weight in (self.key_weight, self.value_weight):
+            nn.init.uniform_(weight, -(dim**-0.5), dim**-0.5)  # as nn.Linear does
+        self.proj = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = _mlp(dim, config.mlp_dim)
+
+    def attend(self, y: Tensor) -> Tensor:
+        """CLS attention over normalised tokens, before the output projection: (B, T, D) -> (B, 1, D)."""
+        batch, _, dim = y.shape
+        heads, head_dim = self.num_heads, dim // self.num_heads
+        query = self.query(y[:, :1]) * head_dim**-0.5  # (B, 1, D); a slice is delegated, an index is not
+        query = query.reshape(batch, heads, head_dim).transpose(0, 1)  # (h, B, d)
+        folded = torch.bmm(query, self.key_weight).transpose(0, 1)  # (B, h, D)
+        scores = torch.bmm(folded, y.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)
+        pooled = torch.bmm(scores, y).transpose(0, 1)  # (h, B, D)
+        value = torch.bmm(pooled, self.value_weight).transpose(0, 1)  # (B, h, d)
+        return value.reshape(batch, 1, dim) + self.value_bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, 1, D)."""
+        cls = x[:, :1] + self.proj(self.attend(self.norm1(x)))  # (B, 1, D)
+        return cls + self.mlp(self.norm2(cls))  # type: ignore[no-any-return]
+
+
+class Branch(nn.Module):
+    """Blocks, the branch's own final norm, and the shared classifier: tokens (B, T, D) -> logits (B, C).
+
+    The classifier has no bias: a bias would be added once per branch, and which branches run is
+    decided on the device. Each branch's norm carries its own.
+    """
+
+    def __init__(self, config: ParaFormerConfig, classifier: nn.Linear) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block(config) for _ in range(config.branch_depth - 1)), CLSBlock(config))
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.classifier = classifier  # one matrix, shared by all branches
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) -> (B, C)."""
+        cls = self.norm(self.blocks(tokens))  # (B, 1, D)
+        return self.classifier(cls).flatten(1)  # type: ignore[no-any-return]
+
+
+class Stem(nn.Module):
+    """Convolutions with stride, positions with the CLS token: images (B, in_channels, H, W) -> tokens (B, T, D).
+
+    Every stage halves the side and ends in BatchNorm, which folds into the convolution at export.
+    """
+
+    def __init__(self, config: ParaFormerConfig) -> None:
+        super().__init__()
+        stages = config.stem_stride.bit_length() - 1
+        layers: list[nn.Module] = []
+        width_in = config.in_channels
+        for stage in range(stages):
+            width = config.embed_dim >> (stages - 1 - stage)
+            for stride in (2, 1):
+                layers += [
+                    nn.Conv2d(width_in, width, kernel_size=3, stride=stride, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                ]
+                width_in = width
+        self.convs = nn.Sequential(*layers, nn.Conv2d(width_in, config.embed_dim, kernel_size=1))
+        # The CLS token is the first position's row: token plus position would be one constant anyway.
+        self.positions = nn.Parameter(torch.randn(1, config.num_tokens, config.embed_dim) * 0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, T, D)."""
+        cells = self.convs(images).flatten(2).transpose(1, 2)  # (B, T-1, D)
+        return F.pad(cells, (0, 0, 1, 0)) + self.positions  # (B, T, D)
+
+
+class ParaFormer(nn.Module):
+    """A ParaFormer: ``stem`` makes tokens, each of ``branches`` reads the same tokens, their logits add up.
+
+    Every prefix of branches is a working model: ``prefix_logits(images)[k]`` is the answer of the
+    first k + 1 branches. Implements the ``BranchModel`` protocol of the converters.
+    """
+
+    stem: Stem
+    branches: nn.ModuleList
+
+    def __init__(self, config: ParaFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = Stem(config)
+        classifier = nn.Linear(config.embed_dim, config.num_classes, bias=False)
+        self.branches = nn.ModuleList(Branch(config, classifier) for _ in range(config.num_branches))
+
+    @property
+    def num_outputs(self) -> int:
+        """C, the length of the logits."""
+        return self.config.num_classes
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """One input on the device: (1, in_channels, H, W), normalised."""
+        config = self.config
+        return InputSpec(
+            name="image",
+            shape=(1, config.in_channels, config.image_size, config.image_size),
+            dtype="float32",
+            layout="NCHW",
+            mean=config.mean,
+            std=config.std,
+        )
+
+    def branch_logits(self, images: Tensor) -> Tensor:
+        """What each branch contributes: images (B, in_channels, H, W) -> (N, B, C)."""
+        tokens = self.stem(images)
+        return torch.stack([branch(tokens) for branch in self.branches])
+
+    def prefix_logits(self, images: Tensor) -> Tensor:
+        """The answer of every prefix of branches: images (B, in_channels, H, W) -> (N, B, C)."""
+        return self.branch_logits(images).cumsum(dim=0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """All branches: images (B, in_channels, H, W) -> logits (B, C)."""
+        return self.branch_logits(images).sum(dim=0)

@@ -1,0 +1,34 @@
+"""Run a torch model over a test set and keep every branch's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from paraedge.data.images import LabelledImages
+from paraedge.model.checkpoint import Evaluation
+from paraedge.model.paraformer import ParaFormer
+from paraedge.training.batches import normalise
+
+__all__ = ["evaluate_model"]
+
+
+def evaluate_model(
+    model: ParaFormer,
+    data: LabelledImages,
+    *,
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> Evaluation:
+    """Every branch's logits on ``data``; ``on_batch`` hears how many images each batch had."""
+    device = next(model.parameters()).device
+    model.eval()
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(data), batch_size):
+            images = torch.from_numpy(data.images[start : start + batch_size]).to(device)
+            logits.append(model.branch_logits(normalise(images, model.config)).float().cpu().numpy())
+            on_batch(len(images))
+    return Evaluation(np.concatenate(logits, axis=1), data.labels)

@@ -1,0 +1,59 @@
+"""Fixtures: the packaged model, its bundles for every engine (made once), a cache of their own."""
+
+import os
+import tempfile
+
+import pytest
+
+# Exports of the suite start cold and leave the user's cache alone. Set before anything reads it,
+# so that processes started by tests inherit it.
+_CACHE = tempfile.TemporaryDirectory(prefix="paraedge-test-cache-")
+os.environ["PARAEDGE_CACHE"] = _CACHE.name
+os.environ.pop("PARAEDGE_DATA", None)
+
+ENGINE_NAMES = ("executorch", "litert", "onnxruntime")
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    from paraedge.model import load_checkpoint
+    from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
+
+    return load_checkpoint(resolve_checkpoint(DEFAULT_MODEL))
+
+
+class _Bundles:
+    """Full bundles of the packaged model by engine, exported when first asked for."""
+
+    def __init__(self, folder, checkpoint):
+        self._folder = folder
+        self._checkpoint = checkpoint
+        self._made = {}
+
+    def __getitem__(self, engine):
+        from paraedge.exporting import export
+
+        if engine not in self._made:
+            out = self._folder / f"{engine}.paraedge"
+            self._made[engine] = export(self._checkpoint, target="linux", engine=engine, out=out)
+        return self._made[engine]
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory, checkpoint):
+    return _Bundles(tmp_path_factory.mktemp("bundles"), checkpoint)
+
+
+@pytest.fixture(params=ENGINE_NAMES)
+def engine_name(request):
+    return request.param
+
+
+@pytest.fixture
+def fake_engine(monkeypatch):
+    from support import fake_engine as module
+
+    module.GATES.clear()
+    module.RUNNING.clear()
+    module.register(monkeypatch)
+    return module

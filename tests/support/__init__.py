@@ -1,0 +1,1 @@
+"""What tests share: a fake engine, bundles made in a moment, a network that is no Transformer."""

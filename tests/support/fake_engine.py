@@ -1,0 +1,88 @@
+"""An engine whose parts do what their bytes say: the session's behaviour can be staged exactly.
+
+A part's program is JSON:
+    {"add": 1.5}            output is the input's mean plus this
+    {"fail": "message"}     raises
+    {"nan": true}           answers NaN
+    {"event": "name"}       sets GATES[name].entered, then waits for GATES[name].release
+"""
+
+import json
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from paraedge_runtime.engines import ENGINES, EngineInfo
+from paraedge_runtime.engines.base import mapped_errors
+
+
+@dataclass
+class Gate:
+    entered: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
+
+
+GATES: dict[str, Gate] = {}
+RUNNING: dict[str, int] = {}  # part -> how many threads are inside it, to catch two at once
+
+
+class FakeEngine:
+    name = "fake"
+    distribution = "fake"
+    version = "1.0"
+    description = "fake 1.0"
+    parallel = True
+
+    def load(self, name, program, entry):
+        with mapped_errors("fake", f"loading {entry.file}"):
+            return FakePart(name, json.loads(program), entry.output_shape)
+
+
+class SequentialFakeEngine(FakeEngine):
+    description = "fake 1.0 (one after another)"
+    parallel = False
+
+
+class OldFakeEngine(FakeEngine):
+    version = "0.9.7"
+
+
+class FakePart:
+    def __init__(self, name, behaviour, output_shape):
+        self.name = name
+        self.behaviour = behaviour
+        self.output_shape = output_shape
+        self.closed = False
+
+    def run(self, x):
+        assert not self.closed, "a closed part was run"
+        RUNNING[self.name] = RUNNING.get(self.name, 0) + 1
+        assert RUNNING[self.name] == 1, f"{self.name} runs in two threads at once"
+        try:
+            return self._run(x)
+        finally:
+            RUNNING[self.name] -= 1
+
+    def _run(self, x):
+        behaviour = self.behaviour
+        with mapped_errors("fake", f"running {self.name}"):
+            if "event" in behaviour:
+                gate = GATES[behaviour["event"]]
+                gate.entered.set()
+                assert gate.release.wait(30), "nobody released the gate"
+            if "fail" in behaviour:
+                raise ValueError(behaviour["fail"])
+            if behaviour.get("nan"):
+                return np.full(self.output_shape, np.nan, dtype=np.float32)
+            value = float(x.mean()) + behaviour.get("add", 0.0)
+            ramp = np.arange(self.output_shape[-1], dtype=np.float32)
+            return np.broadcast_to(value * ramp, self.output_shape).astype(np.float32)
+
+    def close(self):
+        self.closed = True
+
+
+def register(monkeypatch, kind: str = "FakeEngine", name: str = "fake") -> None:
+    info = EngineInfo(f"support.fake_engine:{kind}", ".fake", ("fake",), "fake")
+    monkeypatch.setitem(ENGINES, name, info)
