@@ -140,7 +140,7 @@ class Bundle:
                 raise ValueError(f"version {version} of the format")
             # The header first: reading the array at once would allocate whatever it claims.
             found_shape, fortran_order, found_dtype = np.lib.format.read_array_header_1_0(stream)
-        except (ValueError, EOFError) as error:
+        except Exception as error:  # numpy parses the header as Python: tokenizer, recursion, index errors too
             raise IntegrityError(f"{self.path}: {entry.file} is not an array: {error}") from error
         data = stream.read()
         expected_bytes = math.prod(shape) * dtype.itemsize

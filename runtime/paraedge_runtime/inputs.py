@@ -79,7 +79,7 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
             return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds for a damaged picture
         raise InputError(f"{path} is not a picture that can be read: {error}") from error
 
 
@@ -92,7 +92,9 @@ def find_pictures(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PICTURE_SUFFIXES)
+            inside = sorted(
+                entry for entry in path.rglob("*") if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file()
+            )
             if not inside:
                 raise InputError(f"{path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
             found += inside

@@ -109,7 +109,7 @@ class ZipStorage:
             if name.lower() in seen:
                 raise IntegrityError(f"{path}: {name} is in the zip twice")
             seen.add(name.lower())
-            if name.startswith(("/", "\\")) or "\\" in name or ":" in name or ".." in name.split("/"):
+            if not name or name.startswith(("/", "\\")) or "\\" in name or ":" in name or ".." in name.split("/"):
                 raise IntegrityError(f"{path}: {name!r} would leave the bundle's folder")
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise IntegrityError(f"{path}: {name} is a symbolic link; a bundle holds plain files only")

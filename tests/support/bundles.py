@@ -60,9 +60,7 @@ def fake_bundle(
         "description": "a fake model",
         "license": "Apache-2.0",
         "labels": ("ant", "bee", "cat"),
-        "input": InputSpec(
-            name="image", shape=INPUT_SHAPE, dtype="float32", layout="NCHW", mean=(0.5,), std=(0.25,)
-        ),
+        "input": InputSpec(name="image", shape=INPUT_SHAPE, dtype="float32", layout="NCHW", mean=(0.5,), std=(0.25,)),
         "stem": PartEntry(**part("stem", INPUT_SHAPE, TOKENS_SHAPE)),
         "branches": tuple(
             BranchEntry(index=place, **part(name, TOKENS_SHAPE, (1, NUM_LABELS))) for place, name in enumerate(names)
@@ -102,6 +100,36 @@ def edit_manifest(path: Path, edit: Any) -> None:
     document = json.loads(file.read_text())
     edit(document)
     file.write_text(json.dumps(document))
+
+
+def replace_file(path: Path, name: str, data: bytes) -> None:
+    """Put other bytes in place of a file of a bundle folder, and make the manifest agree: every hash fits."""
+    (path / name).write_bytes(data)
+    entry = file_entry(name, data)
+
+    def agree(node: Any) -> None:
+        if isinstance(node, dict):
+            if node.get("file") == name:
+                node.update(size_bytes=entry.size_bytes, sha256=entry.sha256)
+            for value in node.values():
+                agree(value)
+        elif isinstance(node, list):
+            for value in node:
+                agree(value)
+
+    edit_manifest(path, agree)
+
+
+def tree(path: Path) -> dict[str, bytes | str]:
+    """Everything below a folder: path -> bytes of a file, or what else it is."""
+    found: dict[str, bytes | str] = {}
+    for entry in sorted(path.rglob("*")):
+        name = entry.relative_to(path).as_posix()
+        if entry.is_symlink():
+            found[name] = f"link to {entry.readlink()}"
+        else:
+            found[name] = entry.read_bytes() if entry.is_file() else "folder" if entry.is_dir() else "special"
+    return found
 
 
 def picture(value: int = 100) -> np.ndarray:

@@ -24,9 +24,7 @@ class ConvBranches(nn.Module):
     def __init__(self, image_size: int = 28, in_channels: int = 1, num_outputs: int = 10, num_branches: int = 3):
         super().__init__()
         torch.manual_seed(7)
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, 12, 3, stride=2, padding=1), nn.BatchNorm2d(12), nn.ReLU()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, 12, 3, stride=2, padding=1), nn.BatchNorm2d(12), nn.ReLU())
         self.branches = nn.ModuleList(ConvBranch(12, num_outputs) for _ in range(num_branches))
         self.num_outputs = num_outputs
         self.input_spec = InputSpec(

@@ -24,7 +24,9 @@ class Gate:
 
 
 GATES: dict[str, Gate] = {}
-RUNNING: dict[str, int] = {}  # part -> how many threads are inside it, to catch two at once
+PARTS: list["FakePart"] = []  # every part loaded since register()
+RUNNING: dict["FakePart", int] = {}  # part -> how many threads are inside it, to catch two at once
+_counting = threading.Lock()
 
 
 class FakeEngine:
@@ -36,7 +38,9 @@ class FakeEngine:
 
     def load(self, name, program, entry):
         with mapped_errors("fake", f"loading {entry.file}"):
-            return FakePart(name, json.loads(program), entry.output_shape)
+            part = FakePart(name, json.loads(program), entry.output_shape)
+        PARTS.append(part)
+        return part
 
 
 class SequentialFakeEngine(FakeEngine):
@@ -54,15 +58,19 @@ class FakePart:
         self.behaviour = behaviour
         self.output_shape = output_shape
         self.closed = False
+        self.threads = []  # identity of the thread of each run
 
     def run(self, x):
         assert not self.closed, "a closed part was run"
-        RUNNING[self.name] = RUNNING.get(self.name, 0) + 1
-        assert RUNNING[self.name] == 1, f"{self.name} runs in two threads at once"
+        self.threads.append(threading.get_ident())
+        with _counting:
+            inside = RUNNING[self] = RUNNING.get(self, 0) + 1
         try:
+            assert inside == 1, f"{self.name} runs in two threads at once"
             return self._run(x)
         finally:
-            RUNNING[self.name] -= 1
+            with _counting:
+                RUNNING[self] -= 1
 
     def _run(self, x):
         behaviour = self.behaviour
@@ -84,5 +92,6 @@ class FakePart:
 
 
 def register(monkeypatch, kind: str = "FakeEngine", name: str = "fake") -> None:
+    PARTS.clear()
     info = EngineInfo(f"support.fake_engine:{kind}", ".fake", ("fake",), "fake")
     monkeypatch.setitem(ENGINES, name, info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass
 
 from paraedge_runtime.engines.base import Engine, LoadedPart
@@ -60,5 +61,8 @@ def open_engine(name: str) -> Engine:
         EngineUnavailable: its package is not installed; the message says what to install.
     """
     module, _, attribute = engine_info(name).location.partition(":")
-    engine: Engine = getattr(importlib.import_module(module), attribute)()
+    with warnings.catch_warnings():
+        # What an engine's package warns about while it is imported concerns its own authors.
+        warnings.simplefilter("ignore")
+        engine: Engine = getattr(importlib.import_module(module), attribute)()
     return engine

@@ -83,6 +83,11 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or str(error)).split(".")[0]
+    return f"this command needs {package}, which is not installed here; pip install 'paraedge[export]'"
+
+
 def main() -> NoReturn:
     """Entry point: run the command, print one line for an error, and exit with its code."""
     debug = "--debug" in sys.argv[1:2]
@@ -98,6 +103,10 @@ def main() -> NoReturn:
         if debug:
             raise
         _fail(str(error), 2 if isinstance(error, _MISTAKES) else 1)
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        _fail(_missing(error), 2)
     except Exception as error:
         if debug:
             raise

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
                 raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(archive)}")
             train = _labelled(archive["x_train"], archive["y_train"], path)
             test = _labelled(archive["x_test"], archive["y_test"], path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    # RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
+    except (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read: {error}; copy or download it again") from error
     return train, test
 
@@ -58,21 +61,23 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zero, kind, rank = struct.unpack_from(">HBB", raw)
         shape = struct.unpack_from(f">{rank}I", raw, 4)
-        if zero != 0 or kind != 0x08 or len(raw) != 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)):
+        if zero != 0 or kind != 0x08 or len(raw) != 4 + 4 * rank + math.prod(shape):
             raise ValueError(f"header says type {kind:#x} and shape {shape}, the file has {len(raw)} bytes")
-    except (OSError, EOFError, struct.error, ValueError) as error:
+        return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape).copy()  # torch wants it writable
+    except (OSError, EOFError, struct.error, zlib.error, ValueError) as error:
         raise InputError(f"{path} is not an idx file of bytes: {error}; download it again") from error
-    return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds numpy arrays of plain numbers. Any other name in the pickle is refused, not looked up."""
+    """Builds numpy arrays of bytes. Any other name in the pickle is refused, not looked up."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return _reconstruct_array
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+        if module == "numpy" and name == "ndarray":
+            return np.ndarray
+        if module == "numpy" and name == "dtype":
+            return _byte_dtype
         if module == "_codecs" and name == "encode":
             return _latin1_encode
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
@@ -82,6 +87,14 @@ def _reconstruct_array(kind: type, shape: tuple[int, ...], code: bytes) -> NDArr
     if kind is not np.ndarray:
         raise pickle.UnpicklingError(f"it builds a {kind}")
     return np.ndarray.__new__(np.ndarray, shape, dtype=code.decode() if isinstance(code, bytes) else code)
+
+
+def _byte_dtype(code: str | bytes, *flags: object) -> np.dtype[np.uint8]:
+    # The one shared object, which ignores the state a pickle gives it: a copy would take any
+    # fields, object pointers made of the file's bytes included.
+    if code not in ("u1", b"u1"):
+        raise pickle.UnpicklingError(f"it builds an array of {code!r}")
+    return np.dtype(np.uint8)
 
 
 def _latin1_encode(text: str, encoding: str) -> bytes:
@@ -116,7 +129,7 @@ def read_class_folder(folder: Path, class_names: tuple[str, ...], image_size: in
                 with Image.open(path) as picture:
                     converted = picture.convert("L" if channels == 1 else "RGB")
                     array = np.asarray(converted.resize((image_size, image_size), Image.Resampling.BILINEAR))
-            except (OSError, ValueError) as error:
+            except Exception as error:  # Pillow raises many kinds for a damaged picture
                 raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
             images.append(array.reshape(image_size, image_size, channels))
             labels.append(label)

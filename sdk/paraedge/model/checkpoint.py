@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -182,7 +183,7 @@ def _read_json(path: Path, kind: type[_T]) -> _T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path}: {error}; the file was changed or made by another version") from error
 
 
@@ -192,7 +193,8 @@ def _read_npz(path: Path, *names: str) -> dict[str, NDArray[Any]]:
             return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    # RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
+    except (ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read: {error}; copy the checkpoint folder again") from error
 
 
@@ -201,7 +203,7 @@ def _load_weights(model: ParaFormer, path: Path) -> None:
         state = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}; copy the checkpoint folder again") from error
     expected = _own_tensors(model)
     wrong = sorted(set(state) ^ set(expected)) or [

@@ -60,8 +60,8 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}; "
                 f"use embed_dim {self.embed_dim // self.num_heads * self.num_heads or self.num_heads}"
             )
-        if self.mlp_ratio <= 0 or round(self.embed_dim * self.mlp_ratio) < 1:
-            raise ValueError(f"mlp_ratio must be positive, got {self.mlp_ratio}")
+        if not math.isfinite(self.mlp_ratio) or self.mlp_ratio <= 0 or self.mlp_dim < 1:
+            raise ValueError(f"mlp_ratio must be finite and positive, got {self.mlp_ratio}")
         if self.stem_stride < 2 or self.stem_stride & (self.stem_stride - 1):
             raise ValueError(f"stem_stride must be a power of two of at least 2, got {self.stem_stride}")
         if self.image_size % self.stem_stride:

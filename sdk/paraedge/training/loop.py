@@ -81,12 +81,18 @@ def train(
             f"{data.name} has images of {height}×{width}×{channels}, the model takes "
             f"{shape.image_size}×{shape.image_size}×{shape.in_channels}"
         )
+    if len(data.class_names) != shape.num_classes:
+        raise InputError(f"{data.name} has {len(data.class_names)} classes, the model has {shape.num_classes} outputs")
+    try:
+        weights = prefix_weights(shape.num_branches, config.prefix_weights)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(config.seed)
     model = ParaFormer(shape).to(torch_device)
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate)
-    weights = prefix_weights(shape.num_branches, config.prefix_weights).to(torch_device)
-    resume = _ResumeFile(Path(f"{os.fspath(out)}.resume"), checkpoint_config, config)
+    weights = weights.to(torch_device)
+    resume = _ResumeFile(Path(f"{Path(out)}.resume"), checkpoint_config, config)  # Path: "out/" is "out"
     state = resume.load(model, optimizer)
 
     images = torch.from_numpy(data.train.images).to(torch_device)
@@ -218,7 +224,7 @@ class _Meter:
 
 def _learning_rate(config: TrainingConfig, epoch: float) -> float:
     if epoch < config.warmup_epochs:
-        return config.learning_rate * max(epoch, 1e-2) / config.warmup_epochs
+        return config.learning_rate * min(max(epoch, 1e-2) / config.warmup_epochs, 1.0)
     done = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 

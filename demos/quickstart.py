@@ -1,0 +1,119 @@
+"""The whole way in one go: export the packaged model, then classify real pictures branch by branch.
+
+    python demos/quickstart.py            (or: make demo)
+
+Uses nothing but what any user can import. Shows a few Fashion-MNIST test pictures in the terminal
+with the answer after 1, 2, … branches, and writes build/quickstart.png.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import Progress
+from rich.text import Text
+
+import paraedge
+from paraedge_runtime import Bundle, Prediction, Session
+
+OUT = Path("build")
+SHOWN = 8
+console = Console()
+
+
+def export_packaged_model() -> Bundle:
+    """All eight branches for a Raspberry Pi's engine, proven against torch on 256 real pictures."""
+    with Progress(console=console) as bar:
+        task = bar.add_task("exporting the packaged model", total=None)
+        return paraedge.export(
+            "fashion-mnist",
+            target="raspberry-pi",
+            out=OUT / "fashion-mnist.paraedge",
+            on_progress=lambda progress: bar.update(task, total=progress.total, completed=progress.step),
+        )
+
+
+def picture_text(image: np.ndarray) -> Text:
+    """A grey picture (28, 28) as half blocks: two pixel rows per line."""
+    text = Text()
+    for upper, lower in zip(image[0::2], image[1::2], strict=True):
+        for top, bottom in zip(upper, lower, strict=True):
+            text.append("▀", style=f"rgb({top},{top},{top}) on rgb({bottom},{bottom},{bottom})")
+        text.append("\n")
+    return text
+
+
+def answer_text(prediction: Prediction, labels: tuple[str, ...], truth: int) -> Text:
+    """The answer after each branch, wrong ones in red."""
+    text = Text()
+    for count, logits in enumerate(prediction.prefix_outputs, start=1):
+        best = int(logits.argmax())
+        probability = float(1 / np.exp(logits - logits[best]).sum())
+        style = "green" if best == truth else "red"
+        text.append(f"{count} branch{'es' if count > 1 else '  '} ")
+        text.append(f"{labels[best]:<12}{100 * probability:4.0f} %\n", style=style)
+    text.append(f"{prediction.elapsed_ms:.2f} ms")
+    return text
+
+
+def draw(images: np.ndarray, predictions: list[Prediction], truths: np.ndarray, labels: tuple[str, ...]) -> Path:
+    """Pictures with their answers above, and when each branch ran in which thread below."""
+    figure = Figure(figsize=(12, 5.2), dpi=110, layout="constrained")
+    grid = figure.subplots(2, SHOWN, height_ratios=[1.15, 1])
+    for column, (image, prediction, truth) in enumerate(zip(images, predictions, truths, strict=True)):
+        top, bottom = grid[0][column], grid[1][column]
+        top.imshow(image[:, :, 0], cmap="gray")
+        top.set_axis_off()
+        right = prediction.label_index == truth
+        top.set_title(
+            f"{prediction.label}\n{100 * prediction.confidence:.0f} %",
+            color="#1b7837" if right else "#b2182b",
+            fontsize=10,
+        )
+        for run in prediction.timeline:
+            colour = "#777777" if run.part == "stem" else f"C{run.thread}"
+            bottom.barh(run.part, run.end_ms - run.start_ms, left=run.start_ms, color=colour)
+        bottom.invert_yaxis()
+        bottom.tick_params(labelsize=7)
+        bottom.set_xlabel("ms", fontsize=8)
+        if column:
+            bottom.set_yticks([])
+    figure.suptitle(f"Real test pictures, answered by {predictions[0].engine}; one colour per thread")
+    path = OUT / "quickstart.png"
+    figure.savefig(path)
+    return path
+
+
+def main() -> None:
+    """Export, run, show."""
+    OUT.mkdir(exist_ok=True)
+    bundle = export_packaged_model()
+    labels = bundle.manifest.labels
+    golden = bundle.golden()
+    with Session.open(bundle) as session:
+        session.run(golden.images[0])  # the first request pays for set-up
+        predictions = [session.run(image) for image in golden.images]
+
+    panels = []
+    for image, prediction, truth in list(zip(golden.images, predictions, golden.labels, strict=True))[:SHOWN]:
+        body = Text.assemble(picture_text(image[:, :, 0]), answer_text(prediction, labels, int(truth)))
+        panels.append(Panel(body, title=labels[truth], width=32))
+    console.print(Columns(panels))
+    path = draw(golden.images[:SHOWN], predictions[:SHOWN], golden.labels[:SHOWN], labels)
+
+    right = sum(prediction.label_index == truth for prediction, truth in zip(predictions, golden.labels, strict=True))
+    middle_ms = statistics.median(prediction.elapsed_ms for prediction in predictions)
+    console.print(
+        f"{right} of {len(predictions)} real pictures right, median {middle_ms:.2f} ms, {predictions[0].engine}"
+    )
+    console.print(f"bundle: {bundle.path} ({bundle.size_bytes / 1e6:.1f} MB), picture: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The cache key covers what decides the bytes; damaged entries are lowered again."""
+
+import pytest
+import torch
+from support.conv_branches import ConvBranches
+
+from paraedge_converters.cache import PartCache, fingerprint, tool_versions
+from paraedge_converters.cache_folder import cache_folder
+from paraedge_converters.lowering import LoweredPart, converter_for
+from paraedge_converters.split import split_model
+from paraedge_runtime.errors import ConversionError, InputError
+
+LOWERED = LoweredPart(b"program\nwith\nlines", {"CONV": 2})
+
+
+def _key(cache, model=None, engine="onnxruntime", allow_undelegated=False, part=0):
+    parts = split_model(model or ConvBranches(), (0, 1))
+    return cache.key(parts[part], engine, converter_for(engine), allow_undelegated=allow_undelegated)
+
+
+def test_the_same_part_has_the_same_key(tmp_path):
+    assert _key(PartCache(tmp_path)) == _key(PartCache(tmp_path))
+
+
+def _other_weights():
+    model = ConvBranches()
+    with torch.no_grad():
+        model.stem[0].weight[0, 0, 0, 0] += 1e-6
+    return model
+
+
+def _other_attribute():
+    model = ConvBranches()
+    model.stem[2].inplace = True  # same weights, another structure
+    return model
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": "litert"},
+        {"allow_undelegated": True},
+        {"part": 1},
+        {"model": _other_weights()},
+        {"model": _other_attribute()},
+        {"model": ConvBranches(image_size=32)},
+    ],
+    ids=["engine", "flag", "part", "weights", "attribute", "input shape"],
+)
+def test_whatever_decides_the_bytes_changes_the_key(tmp_path, change):
+    cache = PartCache(tmp_path)
+    assert _key(cache, **change) != _key(cache)
+
+
+def test_tool_versions_are_in_the_key(tmp_path, monkeypatch):
+    cache = PartCache(tmp_path)
+    before = _key(cache)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
+    assert _key(cache) != before
+
+
+def test_a_missing_tool_is_named(monkeypatch):
+    converter = converter_for("litert")
+    monkeypatch.setattr(converter, "TOOLS", ("torch", "no-such-tool"))
+    with pytest.raises(ConversionError, match=r"needs the package no-such-tool; pip install 'paraedge\[export\]'"):
+        tool_versions(converter)
+
+
+def test_put_and_get(tmp_path):
+    cache = PartCache(tmp_path)
+    assert cache.get("a" * 64) is None
+    cache.put("a" * 64, LOWERED)
+    assert cache.get("a" * 64) == LOWERED
+    assert [path.name for path in cache.folder.iterdir()] == ["a" * 64]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"",
+        lambda raw: raw[:-1],
+        lambda raw: raw[:-1] + b"X",
+        lambda raw: b"{}\n" + raw,
+        lambda raw: b"\xff",
+    ],
+    ids=["empty", "truncated", "flipped", "other header", "garbage"],
+)
+def test_a_damaged_entry_is_no_entry(tmp_path, damage):
+    cache = PartCache(tmp_path)
+    cache.put("key", LOWERED)
+    (cache.folder / "key").write_bytes(damage((cache.folder / "key").read_bytes()))
+    assert cache.get("key") is None
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written.*PARAEDGE_CACHE"):
+        PartCache(tmp_path / "file").put("key", LOWERED)
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("PARAEDGE_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.delenv("PARAEDGE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "paraedge"
+
+
+def test_fingerprint_sees_names_types_shapes_and_values():
+    base = {"a": torch.zeros(2, 3)}
+    others = [
+        {"b": torch.zeros(2, 3)},
+        {"a": torch.zeros(3, 2)},
+        {"a": torch.zeros(2, 3, dtype=torch.float16)},
+        {"a": torch.ones(2, 3)},
+    ]
+    prints = {fingerprint(state) for state in [base, *others]}
+    assert len(prints) == 5
+    assert fingerprint({"a": torch.zeros(2, 3)}) in prints

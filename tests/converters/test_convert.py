@@ -1,0 +1,151 @@
+"""The pipeline on networks that are not Transformers: it exports, it runs, and failure leaves nothing."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from support.conv_branches import ConvBranches
+
+from paraedge_converters import TARGETS
+from paraedge_converters.cache import PartCache
+from paraedge_converters.convert import ModelDescription, convert
+from paraedge_converters.lowering import LoweredPart, converter_for
+from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
+from paraedge_runtime.inputs import normalise
+from paraedge_runtime.verification import verify_bundle
+
+
+@pytest.fixture(scope="module")
+def description(checkpoint):
+    return ModelDescription(
+        name="conv-branches",
+        description="three convolutional branches",
+        license="MIT (Zalando SE)",
+        labels=checkpoint.config.labels,
+        images=checkpoint.samples.images,
+        image_labels=checkpoint.samples.labels,
+    )
+
+
+def test_a_convolutional_branch_model_goes_the_same_way(engine_name, description, tmp_path):
+    model = ConvBranches()
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    steps = []
+    bundle = convert(
+        model, description, tmp_path / "b.paraedge", target="linux", engine=engine_name, fused=True,
+        on_progress=steps.append,
+    )  # fmt: skip
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert [step.step for step in steps] == list(range(1, steps[0].total + 1))
+
+    assert bundle.manifest.accuracy is None
+    assert bundle.manifest.fused is not None
+    assert verify_bundle(bundle).problems == ()
+    model.eval()
+    with Session.open(bundle, threads=2) as session, torch.inference_mode():
+        for image in description.images[:20]:
+            tokens = model.stem(torch.from_numpy(normalise(image[None], model.input_spec)))
+            wanted = sum(branch(tokens) for branch in model.branches)[0].numpy()
+            np.testing.assert_allclose(session.run(image).output, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_export_takes_the_parts_from_the_cache(description, tmp_path):
+    cache = PartCache(tmp_path / "cache")
+    runs = []
+    for name in ("one", "two"):
+        steps = []
+        convert(
+            ConvBranches(), description, tmp_path / name, target="raspberry-pi", cache=cache, on_progress=steps.append
+        )
+        runs.append([step.cached for step in steps if step.what != "parity"])
+    assert runs == [[False] * 4, [True] * 4]
+    parts = [
+        {entry.file: entry.sha256 for entry in Bundle.open(tmp_path / name).manifest.parts().values()}
+        for name in ("one", "two")
+    ]
+    assert parts[0] == parts[1]
+
+
+def test_a_wrong_part_fails_the_gate_and_leaves_nothing(description, tmp_path, monkeypatch):
+    converter = converter_for("onnxruntime")
+    lower = converter.lower
+
+    def sabotage(module, example, *, allow_undelegated):
+        if tuple(example.shape) != (1, 1, 28, 28):  # a branch: its weights go a little wrong
+            with torch.no_grad():
+                module.head.weight[0] += 0.05
+        return lower(module, example, allow_undelegated=allow_undelegated)
+
+    old = tmp_path / "old.paraedge"
+    convert(ConvBranches(), description, old, target="linux", cache=PartCache(tmp_path / "clean"))
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    monkeypatch.setattr(converter, "lower", sabotage)
+    for out in (tmp_path / "new.paraedge", old):
+        with pytest.raises(ParityError, match="branch_00: SNR against torch is"):
+            convert(ConvBranches(), description, out, target="linux", cache=PartCache(tmp_path / "sabotaged"))
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "new.paraedge").exists()
+
+
+def test_a_stale_cache_entry_is_caught_by_the_gate(description, tmp_path):
+    cache = PartCache(tmp_path / "cache")
+    convert(ConvBranches(), description, tmp_path / "a", target="linux", cache=cache)
+    # Give every branch the program of another one of the same size, as a faulty key would.
+    by_size = {}
+    for path in sorted(cache.folder.iterdir()):
+        part = cache.get(path.name)
+        by_size.setdefault(len(part.program), []).append((path.name, part))
+    group = next(group for group in by_size.values() if len(group) > 1)
+    for (name, _), (_, other) in zip(group, group[1:] + group[:1], strict=True):
+        cache.put(name, LoweredPart(other.program, other.operators))
+    with pytest.raises(ParityError, match="branch_0"):
+        convert(ConvBranches(), description, tmp_path / "b", target="linux", cache=cache)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ("a", "b")}, "2 labels for a model of 10 outputs"),
+        ({"images": np.zeros((4, 32, 32, 3), np.uint8)}, r"\(4, 32, 32, 3\) uint8; \(n, 28, 28, 1\) uint8"),
+        ({"images": np.zeros((0, 28, 28, 1), np.uint8)}, "real images are needed"),
+        ({"images": np.zeros((256, 28, 28, 1), np.uint8)}, "one flat colour"),
+        ({"image_labels": np.full(256, 10)}, "one class index below 10 per image"),
+        ({"image_labels": np.zeros(3, np.int64)}, "one class index below 10 per image"),
+    ],
+    ids=["labels", "image shape", "no images", "flat images", "label range", "label count"],
+)
+def test_a_description_that_does_not_fit_is_refused(description, changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        convert(ConvBranches(), dataclasses.replace(description, **changes), tmp_path / "x", target="linux")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "toaster"}, "unknown target 'toaster'; choose one of android, ios, linux, raspberry-pi"),
+        ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
+        ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),
+        ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),
+        ({"target": "linux", "branches": (1, 0)}, "ascending order"),
+        ({"target": "linux", "branches": ()}, "at least one"),
+    ],
+    ids=["target", "engine", "count", "index", "order", "none"],
+)
+def test_wrong_names_and_branches_are_refused(description, arguments, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        convert(ConvBranches(), description, tmp_path / "x", **arguments)
+
+
+def test_something_else_than_a_branch_model_is_refused(description, tmp_path):
+    with pytest.raises(UnsupportedModel, match="Linear has no stem"):
+        convert(torch.nn.Linear(2, 2), description, tmp_path / "x", target="linux")
+
+
+def test_every_target_names_an_engine_that_has_a_converter():
+    for target in TARGETS.values():
+        converter_for(target.engine)

@@ -1,0 +1,315 @@
+"""The command line as its users meet it: what works, what is refused and how, in text and in JSON."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paraedge.cli.main import COMMANDS
+from paraedge_runtime import Bundle
+
+PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
+
+
+def run(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [*PARAEDGE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        timeout=280,
+    )
+
+
+def succeed(*arguments, **options):
+    done = run(*arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail(*arguments, code=2, **options):
+    """The one line that the command prints, with the expected exit code and no traceback."""
+    done = run(*arguments, **options)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    lines = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert lines[-1].startswith("Error: ")
+    assert sum(line.startswith("Error: ") for line in lines) == 1
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles):
+    return bundles["litert"].path
+
+
+@pytest.fixture(scope="module")
+def pictures(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(6):
+        Image.fromarray(checkpoint.samples.images[number, :, :, 0]).save(folder / f"{number}.png")
+    Image.fromarray(checkpoint.samples.images[0, :, :, 0]).convert("RGB").resize((90, 60)).save(folder / "large.jpg")
+    return folder
+
+
+def test_help_lists_every_command_with_its_own_first_line():
+    text = succeed("--help")
+    for name, line in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", text, re.MULTILINE)
+        own = succeed(name, "--help")
+        assert line in " ".join(own.split())
+        assert f"paraedge {name}" in own, "an example"
+        assert "--json" in own
+
+
+def test_version():
+    assert re.fullmatch(r"paraedge, version \d+\.\d+\.\d+\n", succeed("--version"))
+
+
+def test_the_anchor_command_with_no_other_argument(tmp_path):
+    text = succeed("export", "--target", "android", "--branches", "2", cwd=tmp_path)
+    assert "fashion-mnist-android-2.paraedge" in text
+    assert re.search(r"branch_01 .* dB.* 100 %.* \d\d\.\d\d %", text)
+    manifest = Bundle.open(tmp_path / "fashion-mnist-android-2.paraedge").manifest
+    assert manifest.engine == "executorch"
+    assert manifest.branch_indexes == (0, 1)
+    assert set(manifest.stem.operators) == {"XnnpackBackend"}
+    assert set(manifest.branches[0].operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
+
+
+@pytest.mark.parametrize(
+    ("target", "choice", "out"),
+    [
+        ("raspberry-pi", "0,3,5", "fashion-mnist-raspberry-pi-0-3-5.paraedge"),
+        ("linux", "3,", "fashion-mnist-linux-only-3.paraedge"),
+    ],
+)
+def test_export_json_and_names(target, choice, out, tmp_path):
+    document = json.loads(succeed("export", "--target", target, "--branches", choice, "--json", cwd=tmp_path))
+    assert document["path"] == out
+    assert document["manifest"]["target"] == target
+    bundle = Bundle.open(tmp_path / out)
+    assert (
+        document["size_bytes"]
+        == bundle.size_bytes
+        == sum(path.stat().st_size for path in (tmp_path / out).rglob("*") if path.is_file())
+    )
+    assert succeed("export", "--target", target, "--branches", choice, cwd=tmp_path)  # again: replaced
+
+
+def test_fused_adds_one_ordinary_model(tmp_path):
+    succeed("export", "--target", "linux", "--branches", "2", "--fused", "--out", "f.paraedge", cwd=tmp_path)
+    import onnxruntime
+
+    bundle = Bundle.open(tmp_path / "f.paraedge")
+    session = onnxruntime.InferenceSession(bundle.path / "fused.onnx", providers=["CPUExecutionProvider"])
+    golden = bundle.golden()
+    from paraedge_runtime.inputs import normalise
+
+    (logits,) = session.run(None, {"x": normalise(golden.images[:1], bundle.manifest.input)})
+    np.testing.assert_allclose(logits[0], golden.branch_outputs[0].sum(axis=0), atol=1e-4)
+
+
+def test_run_on_pictures_and_folders(bundle, pictures, checkpoint):
+    results = json.loads(succeed("run", bundle, pictures, "--threads", 2, "--json"))
+    assert [Path(result["image"]).name for result in results] == [f"{n}.png" for n in range(6)] + ["large.jpg"]
+    labels = checkpoint.config.labels
+    right = sum(
+        result["label"] == labels[label] for result, label in zip(results, checkpoint.samples.labels[:6], strict=False)
+    )
+    assert right >= 4
+    assert results[0]["branches_used"] == list(range(8))
+    assert {part["thread"] for part in results[0]["timeline"]} <= {0, 1}
+    text = succeed("run", bundle, pictures / "0.png", "--branches", "0,3")
+    assert "0.png" in text
+    assert "ai-edge-litert" in text
+
+
+def test_run_without_pictures_uses_the_golden_ones(bundle):
+    text = succeed("run", bundle, "--branches", 3)
+    assert re.search(r"32 image\(s\), \d\d of 32 right, median \d+\.\d\d ms, ai-edge-litert .*, 2 thread", text)
+
+
+def test_run_without_a_bundle_uses_the_packaged_model(bundles, pictures):
+    assert bundles["litert"]  # its parts are in the cache
+    results = json.loads(succeed("run", "--json", pictures / "0.png"))
+    assert results[0]["engine"].startswith("ai-edge-litert")
+
+
+def test_inspect_verify_pack_subset(bundle, tmp_path):
+    assert "branch_07" in succeed("inspect", bundle)
+    assert json.loads(succeed("inspect", bundle, "--json"))["manifest"]["total_branches"] == 8
+    assert "verified" in succeed("verify", bundle)
+    assert json.loads(succeed("verify", bundle, "--json"))["passed"] is True
+
+    succeed("subset", bundle, "--branches", "0,3,5", "--out", tmp_path / "small.paraedge")
+    assert "unknown" in succeed("inspect", tmp_path / "small.paraedge")
+    assert "verified" in succeed("verify", tmp_path / "small.paraedge")
+    succeed("subset", bundle, "--branches", 2, "--out", tmp_path / "two.paraedge", "--json")
+    assert Bundle.open(tmp_path / "two.paraedge").manifest.accuracy is not None
+
+    succeed("pack", tmp_path / "two.paraedge")
+    packed = tmp_path / "two.paraedge.zip"
+    assert "verified" in succeed("verify", packed)
+    assert succeed("inspect", packed)
+    assert succeed("run", packed)
+    succeed("subset", packed, "--branches", 1, "--out", tmp_path / "one.paraedge")
+
+
+def test_verify_fails_with_1_when_the_answers_are_wrong(bundle, tmp_path):
+    import hashlib
+    import io
+    import shutil
+
+    copy = tmp_path / "changed.paraedge"
+    shutil.copytree(bundle, copy)
+    golden = Bundle.open(bundle).golden()
+    outputs = golden.branch_outputs.copy()
+    outputs[:, 2] += 0.5
+    buffer = io.BytesIO()
+    np.save(buffer, outputs)
+    (copy / "golden/branch_outputs.npy").write_bytes(buffer.getvalue())
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["golden"]["branch_outputs"]["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    done = run("verify", copy)
+    assert done.returncode == 1
+    assert "branch 2: SNR" in done.stdout
+    assert "NOT verified" in done.stdout
+    document = json.loads(run("verify", copy, "--json").stdout)
+    assert document["passed"] is False
+
+
+def test_targets_and_doctor():
+    text = succeed("targets")
+    for target in ("android", "ios", "raspberry-pi", "linux"):
+        assert target in text
+    assert json.loads(succeed("targets", "--json"))["android"]["engine"] == "executorch"
+    assert "one after another" in " ".join(succeed("doctor").split())
+    document = json.loads(succeed("doctor", "--json"))
+    assert all(engine["works"] for engine in document["engines"].values())
+    assert document["engines"]["executorch"]["parallel"] is False
+
+
+def test_evaluate_from_the_kept_logits_and_its_plot(tmp_path, checkpoint):
+    document = json.loads(succeed("evaluate", "--json", "--plot", "curve.png", cwd=tmp_path))
+    assert document["prefix_accuracy"] == list(checkpoint.evaluation.prefix_accuracy())
+    assert document["num_samples"] == 10_000
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.format == "PNG"
+        assert image.size[0] > 500
+    assert not (tmp_path / "fashion-mnist-prefix-accuracy.png").exists()
+    assert "kept with the checkpoint" in succeed("evaluate", "--no-plot", cwd=tmp_path)
+
+
+def test_a_stranger_s_pictures_go_the_whole_way(tmp_path):
+    """Class folders of colour pictures in, bundle for every engine out, no code changed."""
+    rng = np.random.default_rng(1)
+    for name, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("blue", (40, 40, 200))):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = np.clip(rng.normal(colour, 40, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    document = json.loads(
+        succeed(
+            "train", "--dataset", "folder", "--data-dir", "pictures", "--out", "mine", "--name", "colours",
+            "--epochs", 6, "--batch-size", 16, "--embed-dim", 16, "--num-heads", 2, "--num-branches", 3,
+            "--image-size", 16, "--json", cwd=tmp_path,
+        )
+    )  # fmt: skip
+    assert document["prefix_accuracy"][-1] > 0.9
+    for target in ("android", "raspberry-pi", "linux"):
+        succeed("export", "--target", target, "--model", "mine", "--branches", 2, cwd=tmp_path)
+        bundle = f"colours-{target}-2.paraedge"
+        assert "verified" in succeed("verify", bundle, cwd=tmp_path)
+        (result,) = json.loads(succeed("run", bundle, "pictures/green/3.png", "--json", cwd=tmp_path))
+        assert result["label"] == "green"
+    text = succeed("evaluate", "mine", "--dataset", "folder", "--data-dir", "pictures", "--no-plot", cwd=tmp_path)
+    assert "run in torch" in text
+    text = succeed(
+        "evaluate", "colours-linux-2.paraedge", "--dataset", "folder", "--data-dir", "pictures", "--no-plot",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "run in onnxruntime" in text
+
+
+MISTAKES = [
+    (["explode"], "no command 'explode'; choose one of train, evaluate"),
+    (["export"], "Missing option '--target'"),
+    (["export", "--target", "toaster"], "unknown target 'toaster'; choose one of android, ios, linux, raspberry-pi"),
+    (["export", "--target", "linux", "--engine", "tvm"], "unknown engine 'tvm'; choose one of executorch, litert"),
+    (["export", "--target", "linux", "--branches", "two"], "'two' is not a choice of branches"),
+    (["export", "--target", "linux", "--branches", "9"], "9 branches were asked for; there are 8"),
+    (["export", "--target", "linux", "--branches", "0"], "0 branches were asked for"),
+    (["export", "--target", "linux", "--branches", "-1"], "-1 branches were asked for"),
+    (["export", "--target", "linux", "--branches", "0,8"], "there is no branch 8"),
+    (["export", "--target", "linux", "--branches", "3,0"], "ascending order"),
+    (["export", "--target", "linux", "--branches", "1,1"], "each once"),
+    (["export", "--target", "linux", "--model", "nowhere"], "nowhere is neither a packaged model"),
+    (["inspect", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
+    (["verify", "nowhere.zip"], "nowhere.zip does not exist"),
+    (["run", "nowhere.png"], "nowhere.png does not exist"),
+    (["run", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
+    (["subset", "nowhere.paraedge", "--branches", "1", "--out", "x"], "nowhere.paraedge does not exist"),
+    (["pack", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
+    (["evaluate", "nowhere"], "nowhere is neither a packaged model"),
+    (["evaluate", "--dataset", "mnist"], "unknown data set 'mnist'; choose one of digits, fashion-mnist"),
+    (["evaluate", "--dataset", "fashion-mnist"], "Fashion-MNIST was not found"),
+    (["train", "--out", "x", "--data-dir", "nowhere"], "the data folder nowhere does not exist"),
+    (["train", "--out", "x", "--dataset", "cifar10"], "CIFAR-10 was not found"),
+    (
+        ["train", "--out", "x", "--dataset", "digits", "--embed-dim", "10"],
+        "embed_dim 10 is not a multiple of num_heads",
+    ),
+    (["train", "--out", "x", "--dataset", "digits", "--epochs", "0"], "epochs cannot be 0"),
+    (["train", "--out", "x", "--dataset", "digits", "--learning-rate", "nan"], "learning_rate cannot be nan"),
+    (["train", "--dataset", "digits"], "Missing option '--out'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(row[0]) for row in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    assert message in fail(*arguments, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_with_a_real_bundle(bundle, tmp_path):
+    (tmp_path / "not-a-picture.png").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "keep.txt").write_text("precious")
+    rows = [
+        (["run", bundle, "--branches", "9"], "9 branches were asked for"),
+        (["run", bundle, "--threads", "0"], "threads is 0"),
+        (["run", bundle, "--engine", "onnxruntime"], "was made for 'litert'"),
+        (["run", bundle, "not-a-picture.png"], "is not a picture that can be read"),
+        (["run", bundle, "missing.png"], "missing.png does not exist"),
+        (["run", bundle, "folder"], "holds no pictures"),
+        (["subset", bundle, "--branches", "0,9", "--out", "x"], "there is no branch 9"),
+        (["subset", bundle, "--branches", "1", "--out", "folder"], "is not a bundle folder"),
+        (["subset", bundle, "--branches", "1", "--out", bundle], "is the bundle itself"),
+        (["pack", bundle, "--out", "folder"], "is a folder"),
+        (["export", "--target", "linux", "--branches", "1", "--out", "folder"], "is not a bundle folder"),
+        (["evaluate", bundle, "--plot", "x.pdf", "--data-dir", "folder"], "Fashion-MNIST was not found"),
+        (["inspect", "folder"], "has no manifest.json"),
+        (["inspect", "not-a-picture.png"], "neither a bundle folder nor a zip"),
+    ]
+    for arguments, message in rows:
+        assert message in fail(*arguments, cwd=tmp_path), arguments
+    assert (tmp_path / "folder" / "keep.txt").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "not-a-picture.png"]
+    assert Bundle.open(bundle)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = run("--debug", "inspect", "nowhere.paraedge", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr

@@ -1,0 +1,55 @@
+"""The model that ships in the package is what its training record says, and small enough."""
+
+import itertools
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
+from paraedge.training.batches import normalise
+from paraedge_runtime.errors import InputError
+
+
+def test_every_packaged_model_is_complete_and_carries_its_licence():
+    for name in PACKAGED_MODELS:
+        folder = resolve_checkpoint(name)
+        assert {path.name for path in folder.iterdir()} >= {
+            "config.json", "model.safetensors", "training.json", "samples.npz", "evaluation.npz", "LICENSE.data.md"
+        }  # fmt: skip
+        assert (folder / "model.safetensors").stat().st_size <= 8_000_000
+
+
+def test_weights_are_float16():
+    state = safetensors.torch.load_file(resolve_checkpoint("fashion-mnist") / "model.safetensors")
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+
+
+def test_accuracy_of_the_prefixes(checkpoint):
+    accuracy = checkpoint.evaluation.prefix_accuracy()
+    assert checkpoint.config.model.num_branches == len(accuracy) == 8
+    assert len(checkpoint.evaluation.labels) == 10_000
+    assert accuracy[0] >= 0.88
+    assert accuracy[-1] >= 0.925
+    assert all(later >= earlier - 0.0015 for earlier, later in itertools.pairwise(accuracy))
+
+
+def test_the_training_record_is_true(checkpoint):
+    """The kept logits are the model's own: torch gives them again for the packaged test images."""
+    record = checkpoint.training
+    np.testing.assert_allclose(record.prefix_accuracy, checkpoint.evaluation.prefix_accuracy(), atol=2e-4)
+    assert record.command.startswith("paraedge train --dataset fashion-mnist")
+    assert len(checkpoint.samples) == 256
+    with torch.inference_mode():
+        logits = checkpoint.model.branch_logits(
+            normalise(torch.from_numpy(checkpoint.samples.images), checkpoint.config.model)
+        ).numpy()
+    kept = checkpoint.evaluation.branch_logits.transpose(1, 0, 2).reshape(10_000, -1)
+    for sample in logits.transpose(1, 0, 2).reshape(256, -1):
+        assert np.abs(kept - sample).max(axis=1).min() < 0.02  # one of the 10,000 rows, within float16
+
+
+def test_an_unknown_model_is_refused_with_the_names():
+    with pytest.raises(InputError, match=r"neither a packaged model \(fashion-mnist\) nor a checkpoint folder"):
+        resolve_checkpoint("imagenet")

@@ -1,0 +1,95 @@
+"""What a device has: environments of their own, without torch, that run what a workstation exported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar", "off"]
+
+# The environments: packages installed by name (so that nothing else comes along), engine in use.
+ENVIRONMENTS = {
+    "ai-edge-litert": ["numpy", "click", "rich", "msgspec", "ai-edge-litert"],
+    "tflite-runtime": ["numpy<2", "click", "rich", "msgspec", "tflite-runtime==2.14.0"],
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT],
+        check=True,
+    )
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def device(request, wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("device")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, *PIP, *ENVIRONMENTS[request.param]], check=True)
+    subprocess.run([python, *PIP, "--no-deps", wheel], check=True)
+    return request.param, folder
+
+
+def paraedge(device, *arguments, code=0):
+    done = subprocess.run(
+        [device[1] / "bin" / "paraedge", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout if code == 0 else done.stderr
+
+
+@pytest.mark.environment
+def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_path):
+    bundle = bundles["litert"].path
+    listed = subprocess.run([device[1] / "bin" / "python", "-m", "pip", "list"], capture_output=True, text=True)
+    assert "torch" not in listed.stdout
+    assert "pillow" not in listed.stdout
+
+    assert "verified" in paraedge(device, "verify", bundle)
+    assert "branch_07" in paraedge(device, "inspect", bundle)
+    results = json.loads(paraedge(device, "run", bundle, "--threads", 2, "--json"))
+    assert len(results) == 32
+    assert {result["engine"].split()[0] for result in results} == {device[0]}
+    here = {result["image"]: result["output"] for result in _run_here(bundle)}
+    for result in results:
+        assert max(abs(a - b) for a, b in zip(result["output"], here[result["image"]], strict=True)) < 1e-4
+
+    paraedge(device, "subset", bundle, "--branches", "0,3,5", "--out", tmp_path / "small.paraedge")
+    assert "verified" in paraedge(device, "verify", tmp_path / "small.paraedge")
+    paraedge(device, "pack", tmp_path / "small.paraedge")
+    assert paraedge(device, "run", tmp_path / "small.paraedge.zip")
+    document = json.loads(paraedge(device, "doctor", "--json"))
+    assert document["engines"]["litert"]["works"]
+    assert not document["engines"]["executorch"]["works"]
+
+
+@pytest.mark.environment
+def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_path):
+    (tmp_path / "picture.png").write_bytes(b"")
+    rows = [
+        (["run", bundles["onnxruntime"].path], "the engine 'onnxruntime' is not installed"),
+        (["run", bundles["litert"].path, tmp_path / "picture.png"], "needs Pillow"),
+        (["run"], "making one of the packaged model needs torch"),
+        (["export", "--target", "linux", "--branches", "2"], "torch"),
+        (["train", "--dataset", "digits", "--out", tmp_path / "x"], "scikit-learn"),
+        (["evaluate"], "torch"),
+    ]
+    for arguments, message in rows:
+        error = paraedge(device, *arguments, code=2)
+        assert message in error, error
+        assert "Traceback" not in error
+        assert error.strip().splitlines()[-1].startswith("Error: ")
+
+
+def _run_here(bundle):
+    code = "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "run", bundle, "--json"], capture_output=True, text=True)
+    return json.loads(done.stdout)

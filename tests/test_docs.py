@@ -1,0 +1,105 @@
+"""Documentation is run: every console command and every Python block of README and docs, in order."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page, *languages):
+    return [(match[1], match[2]) for match in FENCE.finditer(page.read_text(encoding="utf-8")) if match[1] in languages]
+
+
+@pytest.fixture
+def workplace(tmp_path, checkpoint, bundles, monkeypatch):
+    """A folder as the reader has it: a picture, folders of pictures, and ``paraedge`` on the path."""
+    assert bundles["litert"]  # the packaged model's parts are in the cache
+    samples = checkpoint.samples
+    Image.fromarray(samples.images[0, :, :, 0]).save(tmp_path / "picture.png")
+    for number, (image, label) in enumerate(zip(samples.images[:60], samples.labels[:60], strict=True)):
+        folder = tmp_path / "pictures" / ("shoes" if label in (5, 7, 9) else "clothes")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).save(folder / f"{number}.png")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_python_run(page, workplace, checkpoint):
+    from support.conv_branches import ConvBranches
+
+    namespace = {
+        "picture": checkpoint.samples.images[0, :, :, 0],
+        "my_model": ConvBranches(),
+        "labels": checkpoint.config.labels,
+        "real_uint8_images": checkpoint.samples.images,
+        "classes": checkpoint.samples.labels,
+    }
+    for language, text in blocks(page, "console", "python"):
+        if language == "python":
+            exec(compile(text, str(page), "exec"), namespace)
+            continue
+        for line in text.splitlines():
+            assert line.startswith("$ "), f"{page.name}: output in a console block goes stale: {line}"
+            done = subprocess.run(line[2:], shell=True, capture_output=True, text=True, timeout=280)
+            assert done.returncode == 0, f"{page.name}: {line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_evaluate_drew_a_curve(workplace):
+    subprocess.run(["paraedge", "evaluate", "fashion-mnist"], check=True, capture_output=True)
+    with Image.open("fashion-mnist-prefix-accuracy.png") as image:
+        assert len(np.unique(np.asarray(image.convert("L")))) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_and_extras_exist(page):
+    makefile = (ROOT / "Makefile").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for _, text in blocks(page, "sh"):
+        for line in text.splitlines():
+            command = line.split("#")[0].strip()
+            if match := re.fullmatch(r"make (\S+)", command):
+                assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
+            elif match := re.fullmatch(r"pip install '?paraedge(?:\[([\w,-]+)\])?'?", command):
+                assert set(match[1].split(",")) <= set(extras), command
+            elif match := re.fullmatch(r"\.venv/bin/python ([\w/.]+\.py).*", command):
+                assert (ROOT / match[1]).is_file(), command
+            else:
+                assert command == "", f"{page.name}: nothing checks the command {command!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://", "#")):
+            assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_the_demo_runs(workplace):
+    done = subprocess.run(
+        [sys.executable, ROOT / "demos" / "quickstart.py"], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of 32 real pictures right" in done.stdout
+    with Image.open("build/quickstart.png") as image:
+        assert image.size[0] > 1000
+
+
+def test_no_file_names_a_machine_of_ours():
+    """Paths and hosts of a developer's machine do not belong into what is shipped."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    pattern = re.compile(rb"/work/|/root/|/opt/(?:wheels|pypi)|\.library|127\.0\.0\.1:\d{4}")
+    for name in listed:
+        if name.endswith((".py", ".md", ".toml", ".json", "Makefile", "run")) and name != "tests/test_docs.py":
+            assert not pattern.search((ROOT / name).read_bytes()), name
