@@ -5,9 +5,14 @@ from paraedge_runtime import Session
 with Session.open("model.paraedge", threads=4) as session:
     prediction = session.run(picture)          # uint8 (H, W, C)
     print(prediction.label, prediction.confidence, prediction.branches_used)
+
+Importing this package imports nothing heavy: names come from their modules when they are used.
 """
 
-from paraedge_runtime.bundle import Bundle
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from paraedge_runtime.errors import (
     BundleError,
     ConversionError,
@@ -22,8 +27,12 @@ from paraedge_runtime.errors import (
     PlanError,
     UnsupportedModel,
 )
-from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
-from paraedge_runtime.session import Session
+from paraedge_runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
+    from paraedge_runtime.session import Session
 
 __all__ = [
     "Bundle",
@@ -44,3 +53,14 @@ __all__ = [
     "Session",
     "UnsupportedModel",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Bundle": "paraedge_runtime.bundle",
+        "DroppedBranch": "paraedge_runtime.prediction",
+        "PartRun": "paraedge_runtime.prediction",
+        "Prediction": "paraedge_runtime.prediction",
+        "Session": "paraedge_runtime.session",
+    },
+)

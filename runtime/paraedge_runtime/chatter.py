@@ -40,7 +40,7 @@ def captured_chatter() -> Iterator[Chatter]:
         sys.stderr.flush()
         saved = [(number, os.dup(number)) for number in (1, 2)]
         level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
+        logging.disable(max(level, logging.WARNING))
         text = os.fdopen(os.dup(log.fileno()), "w", buffering=1, errors="replace")
         try:
             for number, _ in saved:

@@ -16,6 +16,7 @@ from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.engines import Engine, LoadedPart, engine_info, open_engine
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
 from paraedge_runtime.inputs import prepare_input
+from paraedge_runtime.manifest import BranchEntry
 from paraedge_runtime.pool import WorkerPool
 from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
 
@@ -88,8 +89,9 @@ class Session:
         try:
             # One after another: not every engine may load two programs at the same time.
             for part_name, entry in manifest.parts().items():
-                if part_name == "stem" or entry in [b for b in manifest.branches if b.index in chosen]:
-                    parts.append(loaded_engine.load(part_name, opened.read(entry), entry))
+                if isinstance(entry, BranchEntry) and entry.index not in chosen:
+                    continue
+                parts.append(loaded_engine.load(part_name, opened.read(entry), entry))
         except BaseException:
             for part in parts:
                 part.close()

@@ -11,14 +11,15 @@ Importing this package imports no torch; the names that need it do when they are
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from paraedge_runtime import Bundle, ParaEdgeError, Prediction, Session
+from paraedge_runtime.errors import ParaEdgeError
+from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from paraedge.exporting import export
     from paraedge.model import ParaFormer, ParaFormerConfig, load_checkpoint
+    from paraedge_runtime import Bundle, Prediction, Session
 
 __all__ = [
     "Bundle",
@@ -31,15 +32,15 @@ __all__ = [
     "load_checkpoint",
 ]
 
-_LAZY = {
-    "ParaFormer": "paraedge.model",
-    "ParaFormerConfig": "paraedge.model",
-    "export": "paraedge.exporting",
-    "load_checkpoint": "paraedge.model",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Bundle": "paraedge_runtime",
+        "ParaFormer": "paraedge.model",
+        "ParaFormerConfig": "paraedge.model",
+        "Prediction": "paraedge_runtime",
+        "Session": "paraedge_runtime",
+        "export": "paraedge.exporting",
+        "load_checkpoint": "paraedge.model",
+    },
+)

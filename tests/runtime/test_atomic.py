@@ -52,9 +52,14 @@ def test_new_folder_after_an_error_leaves_what_was(tmp_path, error, stood):
         target.mkdir()
         _write(target, old="0")
     before = tree(tmp_path)
-    with pytest.raises(error), new_folder(target) as building:
-        _write(building, a="1")
-        raise error
+
+    def write():
+        with new_folder(target) as building:
+            _write(building, a="1")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert tree(tmp_path) == before
 
 
@@ -101,9 +106,14 @@ def test_new_file_after_an_error_leaves_what_was(tmp_path, error, stood):
     if stood:
         target.write_bytes(b"old")
     before = tree(tmp_path)
-    with pytest.raises(error), new_file(target) as building:
-        building.write_bytes(b"new")
-        raise error
+
+    def write():
+        with new_file(target) as building:
+            building.write_bytes(b"new")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert tree(tmp_path) == before
 
 

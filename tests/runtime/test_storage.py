@@ -290,7 +290,7 @@ def _zip64_offset(packed, offset):
         pytest.param(lambda packed: _zip64_offset(packed, (1 << 63) - 1), "cannot be read", id="offset 2^63-1"),
         pytest.param(lambda packed: _zip64_offset(packed, 1 << 63), "cannot be read", id="offset 2^63"),
         pytest.param(lambda packed: _named("~~~")(packed).replace(b"~~~", b"\0~~"), "'' would leave", id="no name"),
-        pytest.param(lambda packed: packed.replace(b"stem.fake", b"st\xe9m.fake"[:9]), "not listed", id="DOS name"),
+        pytest.param(lambda packed: _named("~~~")(packed).replace(b"~~~", b"\xe9~~"), "not listed", id="DOS name"),
         pytest.param(
             lambda packed: _named("é")(packed).replace("é".encode(), b"\xff\xff"), "neither a bundle", id="no UTF-8"
         ),
@@ -331,7 +331,7 @@ def test_a_zip_without_one_of_its_files_is_refused(tmp_path, packed, name):
 def test_a_zip_with_a_changed_file_is_refused(tmp_path, packed):
     entries = {**_entries(packed), "stem.fake": b"{ }"[:2]}
     (tmp_path / "bad.zip").write_bytes(_zip(entries.items()))
-    with pytest.raises(IntegrityError, match="stem.fake has SHA-256"):
+    with pytest.raises(IntegrityError, match=r"stem\.fake has SHA-256"):
         Bundle.open(tmp_path / "bad.zip")
 
 
@@ -370,17 +370,17 @@ def test_a_zip_replaced_after_it_was_opened_is_refused_not_believed(tmp_path, pa
     path = tmp_path / "packed.zip"
     bundle = Bundle.open(path)
     path.write_bytes(b"something else")
-    with pytest.raises(IntegrityError, match="stem.fake"):
+    with pytest.raises(IntegrityError, match=r"stem\.fake"):
         bundle.read(bundle.manifest.stem)
     path.unlink()
-    with pytest.raises(IntegrityError, match="stem.fake"):
+    with pytest.raises(IntegrityError, match=r"stem\.fake"):
         bundle.read(bundle.manifest.stem)
 
 
 def test_a_folder_that_lost_its_manifest_says_so(tmp_path):
     fake_bundle(tmp_path / "b")
     (tmp_path / "b" / "manifest.json").rename(tmp_path / "b" / "Manifest.json")
-    with pytest.raises(IntegrityError, match="has no manifest.json"):
+    with pytest.raises(IntegrityError, match=r"has no manifest\.json"):
         Bundle.open(tmp_path / "b")
 
 

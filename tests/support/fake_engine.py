@@ -67,7 +67,9 @@ class FakePart:
             inside = RUNNING[self] = RUNNING.get(self, 0) + 1
         try:
             assert inside == 1, f"{self.name} runs in two threads at once"
-            return self._run(x)
+            result = self._run(x)
+            assert not self.closed, "a part was closed while it ran"
+            return result
         finally:
             with _counting:
                 RUNNING[self] -= 1

@@ -8,7 +8,7 @@ import shutil
 
 import click
 
-from paraedge.cli.output import console, json_option, print_json, size_text, table
+from paraedge.cli.output import console, json_option, print_json, size_text, table, working
 
 # What a package is for -> packages, in the order of the table.
 _PACKAGES = {
@@ -30,7 +30,6 @@ def doctor(as_json: bool) -> None:
     Example:
       paraedge doctor
     """
-    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import EngineError
     from paraedge_runtime.session import available_cores
@@ -39,7 +38,7 @@ def doctor(as_json: bool) -> None:
     engines: dict[str, dict[str, object]] = {}
     for name in ENGINES:
         try:
-            with captured_chatter():
+            with working(f"loading {name}"):
                 engine = open_engine(name)
             engines[name] = {"works": True, "parallel": engine.parallel, "detail": engine.description}
         except EngineError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
 
 
 @click.command()
@@ -112,7 +112,6 @@ def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, lim
 
     from paraedge.data import DATASETS, FolderOptions, load_dataset
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.errors import EngineError, InputError
     from paraedge_runtime.session import Session
 
@@ -127,7 +126,7 @@ def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, lim
         raise InputError(f"{data.name} has the classes {data.class_names}, the bundle knows {manifest.labels}")
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
     correct = np.zeros(len(manifest.branches), dtype=np.int64)
-    with captured_chatter():
+    with working(f"loading {manifest.engine}"):
         opened = Session.open(bundle)
     with opened as session, progress_bar() as bar:
         pairs = zip(images.images, images.labels, strict=True)

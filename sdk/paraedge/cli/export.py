@@ -41,12 +41,17 @@ def export(
       paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
     """
     # Names first: loading torch takes seconds, saying that a target is unknown should not.
+    from paraedge.model.records import CheckpointConfig, read_json
+    from paraedge.packaged import resolve_checkpoint
     from paraedge_converters.targets import target_for
     from paraedge_runtime.engines import engine_info
+    from paraedge_runtime.session import choose_branches
 
     target_for(target)
     if engine is not None:
         engine_info(engine)
+    config = read_json(resolve_checkpoint(model) / "config.json", CheckpointConfig)
+    choose_branches(branches, tuple(range(config.model.num_branches)))
 
     with progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("loading torch", total=None, note="")

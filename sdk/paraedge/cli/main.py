@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it was tried and failed, 2 the caller must change somethin
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -99,6 +100,9 @@ def main() -> NoReturn:
         _fail(error.format_message(), 2)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
     except ParaEdgeError as error:
         if debug:
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["as_percent", "console", "json_option", "print_json", "progress_bar", "size_text", "table"]
+from paraedge_runtime.chatter import captured_chatter
+
+__all__ = ["as_percent", "console", "json_option", "print_json", "progress_bar", "size_text", "table", "working"]
 
 console = Console(highlight=False, soft_wrap=True)
 # A copy of stderr: the bar stays on the terminal while an engine's chatter on stderr is captured.
@@ -37,6 +41,13 @@ def progress_bar(*extra_columns: str) -> Progress:
         console=_progress_console,
         transient=False,
     )
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner while engines load and run; what they print about themselves stays off the terminal."""
+    with _progress_console.status(what), captured_chatter():
+        yield
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli.options import BRANCHES, Branches
-from paraedge.cli.output import console, json_option, print_json, progress_bar, table
+from paraedge.cli.output import console, json_option, print_json, progress_bar, table, working
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,6 @@ def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine
       paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
     """
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.inputs import find_pictures, read_picture
     from paraedge_runtime.session import Session
@@ -64,7 +63,7 @@ def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine
         ]
 
     results: list[tuple[str, int | None, Prediction]] = []
-    with captured_chatter():
+    with working(f"loading {bundle.manifest.engine}"):
         opened = Session.open(bundle, engine=engine, threads=threads, branches=branches)
     with opened as session, progress_bar() as bar:
         bar.disable = len(images) < 500
@@ -84,7 +83,6 @@ def _packaged_bundle(engine: str | None) -> Path:
 
     from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
     from paraedge_converters.cache_folder import cache_folder
-    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable
     from paraedge_runtime.session import Session
@@ -93,7 +91,7 @@ def _packaged_bundle(engine: str | None) -> Path:
     if chosen is None:
         for name in ("litert", "onnxruntime", "executorch"):
             try:
-                with captured_chatter():
+                with working(f"looking for {name}"):
                     open_engine(name)
             except EngineUnavailable:
                 continue
@@ -106,7 +104,7 @@ def _packaged_bundle(engine: str | None) -> Path:
     path = cache_folder() / "bundles" / f"{DEFAULT_MODEL}-{chosen}-{version}.paraedge"
     if path.exists():
         try:
-            with captured_chatter():
+            with working("opening the packaged model's bundle"):
                 Session.open(path, threads=1).close()
             return path
         except (BundleError, EngineError):  # damaged, or of other versions: make it again

@@ -77,7 +77,7 @@ def train(
         raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer takes square ones")
 
     from paraedge.model import ParaFormerConfig
-    from paraedge.model.checkpoint import CheckpointConfig
+    from paraedge.model.records import CheckpointConfig
     from paraedge.training import TrainingConfig, TrainingProgress
     from paraedge.training import train as run_training
 

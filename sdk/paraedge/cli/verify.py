@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from paraedge.cli.output import console, json_option, print_json, table
+from paraedge.cli.output import console, json_option, print_json, table, working
 from paraedge.cli.summary import snr_text
 
 
@@ -29,11 +29,10 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
       paraedge verify fashion-mnist-raspberry-pi-all.paraedge
     """
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.verification import verify_bundle
 
     opened = Bundle.open(bundle)
-    with captured_chatter():
+    with working("running the golden images"):
         report = verify_bundle(opened, engine=engine, threads=threads)
     if as_json:
         document = {

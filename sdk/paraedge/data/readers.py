@@ -33,7 +33,7 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
     Images may be (N, H, W) or (N, H, W, C), uint8.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in ("x_train", "y_train", "x_test", "y_test") if name not in archive]
             if missing:
                 raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(archive)}")

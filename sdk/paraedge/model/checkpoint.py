@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,55 +30,12 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
-from paraedge.model.config import ParaFormerConfig
 from paraedge.model.paraformer import ParaFormer
+from paraedge.model.records import CheckpointConfig, TrainingRecord, read_json
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.errors import InputError
 
-__all__ = ["Checkpoint", "CheckpointConfig", "Evaluation", "TrainingRecord", "load_checkpoint", "save_checkpoint"]
-
-_T = TypeVar("_T")
-
-
-class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``config.json``.
-
-    Attributes:
-        name: short name, used for the bundles made from it.
-        description: one sentence for people.
-        license: licence of the weights and sample images.
-        dataset: what it was trained and tested on.
-        labels: one name per class.
-        model: shape of the network, and how its input is normalised.
-    """
-
-    format: Literal["paraedge-checkpoint/1"] = "paraedge-checkpoint/1"
-    architecture: Literal["paraformer"] = "paraformer"
-    name: str
-    description: str
-    license: str
-    dataset: str
-    labels: tuple[str, ...]
-    model: ParaFormerConfig
-
-    def __post_init__(self) -> None:
-        if len(self.labels) != self.model.num_classes:
-            raise ValueError(f"labels has {len(self.labels)} names, model.num_classes is {self.model.num_classes}")
-
-
-class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``training.json``: enough to do it again, and what came out."""
-
-    command: str
-    seed: int
-    epochs: int
-    settings: dict[str, Any]
-    hardware: str
-    torch_version: str
-    train_seconds: float
-    final_train_loss: float
-    num_test_samples: int
-    prefix_accuracy: tuple[float, ...]
+__all__ = ["Checkpoint", "Evaluation", "load_checkpoint", "save_checkpoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +114,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{folder} is not a checkpoint folder (no config.json); make one with "
             "'paraedge train', or name the packaged model: fashion-mnist"
         )
-    config = _read_json(folder / "config.json", CheckpointConfig)
-    training = _read_json(folder / "training.json", TrainingRecord)
+    config = read_json(folder / "config.json", CheckpointConfig)
+    training = read_json(folder / "training.json", TrainingRecord)
     model = ParaFormer(config.model)
     _load_weights(model, folder / "model.safetensors")
     samples = _read_npz(folder / "samples.npz", "images", "labels")
@@ -178,18 +135,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
-def _read_json(path: Path, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
-    except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: {error}; the file was changed or made by another version") from error
-
-
 def _read_npz(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None

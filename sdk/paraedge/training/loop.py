@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from paraedge.data.images import ImageDataset
-from paraedge.model.checkpoint import Checkpoint, CheckpointConfig, TrainingRecord, save_checkpoint
+from paraedge.model.checkpoint import Checkpoint, save_checkpoint
 from paraedge.model.paraformer import ParaFormer
+from paraedge.model.records import CheckpointConfig, TrainingRecord
 from paraedge.training.batches import normalise, training_batches
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model

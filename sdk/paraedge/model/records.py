@@ -1,0 +1,70 @@
+"""The JSON records of a checkpoint folder, ``config.json`` and ``training.json``. Needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from paraedge.model.config import ParaFormerConfig
+from paraedge_runtime.errors import InputError
+
+__all__ = ["CheckpointConfig", "TrainingRecord", "read_json"]
+
+_T = TypeVar("_T")
+
+
+class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``config.json``.
+
+    Attributes:
+        name: short name, used for the bundles made from it.
+        description: one sentence for people.
+        license: licence of the weights and sample images.
+        dataset: what it was trained and tested on.
+        labels: one name per class.
+        model: shape of the network, and how its input is normalised.
+    """
+
+    format: Literal["paraedge-checkpoint/1"] = "paraedge-checkpoint/1"
+    architecture: Literal["paraformer"] = "paraformer"
+    name: str
+    description: str
+    license: str
+    dataset: str
+    labels: tuple[str, ...]
+    model: ParaFormerConfig
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.model.num_classes:
+            raise ValueError(f"labels has {len(self.labels)} names, model.num_classes is {self.model.num_classes}")
+
+
+class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``training.json``: enough to do it again, and what came out."""
+
+    command: str
+    seed: int
+    epochs: int
+    settings: dict[str, Any]
+    hardware: str
+    torch_version: str
+    train_seconds: float
+    final_train_loss: float
+    num_test_samples: int
+    prefix_accuracy: tuple[float, ...]
+
+
+def read_json(path: Path, kind: type[_T]) -> _T:
+    """Read one of the records.
+
+    Raises:
+        InputError: the file is missing or malformed.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
+    except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{path}: {error}; the file was changed or made by another version") from error

@@ -1,0 +1,777 @@
+"""The bundle: every way one can be bad, what a subset keeps, writing that is whole or nothing."""
+
+import copy
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from support.bundles import IMAGE_SHAPE, NUM_LABELS, edit_manifest, fake_bundle, replace_file, tree
+
+from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError
+from paraedge_runtime.bundle import GoldenData, file_entry, golden_entry, write_bundle
+from paraedge_runtime.manifest import MAX_MANIFEST_BYTES, decode_manifest
+
+IMAGES, OUTPUTS = "golden/images.npy", "golden/branch_outputs.npy"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return fake_bundle(tmp_path / "good.paraedge").path
+
+
+# Edits of the manifest -------------------------------------------------------------------------
+
+
+def put(place, value):
+    """An edit that sets a field, given by its dotted place."""
+
+    def edit(document):
+        *above, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+        for key in above:
+            document = document[key]
+        document[last] = value
+
+    return edit
+
+
+def cut(place):
+    """An edit that removes a field or the last item of a list."""
+
+    def edit(document):
+        *above, last = place.split(".")
+        for key in above:
+            document = document[int(key) if key.isdigit() else key]
+        document.pop(-1 if last == "last" else last)
+
+    return edit
+
+
+def both(*edits):
+    def edit(document):
+        for one in edits:
+            one(document)
+
+    return edit
+
+
+def swap_branches(document):
+    document["branches"][0], document["branches"][1] = document["branches"][1], document["branches"][0]
+
+
+def fused(**changes):
+    """An edit that adds a fused model which has no file."""
+
+    def edit(document):
+        document["fused"] = {**document["stem"], "file": "fused.fake", "output_shape": [1, NUM_LABELS], **changes}
+
+    return edit
+
+
+BAD_PATHS = {
+    "climbs": "../x",
+    "absolute": "/etc/passwd",
+    "climbs in the middle": "a/../../b",
+    "stays inside, but climbs": "golden/../stem.fake",
+    "drive": "C:\\x",
+    "drive, forward": "C:/x",
+    "backslash": "golden\\images.npy",
+    "above": "..",
+    "itself": ".",
+    "dot": "./stem.fake",
+    "double slash": "golden//x",
+    "slash at the end": "golden/",
+    "hidden": ".stem",
+    "hidden below": "golden/.x",
+    "NUL": "stem\0.fake",
+    "newline": "stem.fake\n",
+    "space": "stem .fake",
+    "home": "~/x",
+    "not ASCII": "stém.fake",
+    "stream": "stem.fake:x",
+    "empty": "",
+    "long": "a" * 201,
+}
+
+# id -> (edit, words the message has)
+BAD_FIELDS = {
+    "unknown field": (put("colour", "red"), ["`colour`"]),
+    "unknown nested field": (put("branches.1.colour", "red"), ["`colour`", "$.branches[1]"]),
+    "unknown golden field": (put("golden.images.colour", "red"), ["`colour`", "$.golden.images"]),
+    "missing field": (cut("stem"), ["`stem`"]),
+    "missing nested field": (cut("branches.2.sha256"), ["`sha256`", "$.branches[2]"]),
+    "name of another type": (put("name", 5), ["`str`", "$.name"]),
+    "size as a text": (put("stem.size_bytes", "2"), ["`int`", "$.stem.size_bytes"]),
+    "size not whole": (put("stem.size_bytes", 2.5), ["`int`", "$.stem.size_bytes"]),
+    "size negative": (put("stem.size_bytes", -1), ["$.stem.size_bytes"]),
+    "size beyond 2^53": (put("stem.size_bytes", 1 << 54), ["$.stem.size_bytes"]),
+    "branches an object": (put("branches", {}), ["`array`", "$.branches"]),
+    "branches null": (put("branches", None), ["$.branches"]),
+    "newer format": (put("format", "paraedge-bundle/2"), ["'format'", "newer", "update paraedge"]),
+    "garbage format": (put("format", "gibberish"), ["'gibberish'", "$.format"]),
+    "format a number": (put("format", 1), ["$.format"]),
+    "duplicate file": (put("branches.1.file", "branch_00.fake"), ["'branches[1].file'", "another entry"]),
+    "duplicate file but for case": (put("branches.1.file", "BRANCH_00.FAKE"), ["'branches[1].file'", "another entry"]),
+    "manifest as a part": (put("stem.file", "Manifest.json"), ["'stem.file'", "another entry"]),
+    "golden files the same": (put("golden.branch_outputs.file", IMAGES), ["'golden.branch_outputs.file'"]),
+    "duplicate index": (put("branches.1.index", 0), ["'branches[1].index'", "0 after 0"]),
+    "index out of order": (swap_branches, ["'branches[1].index'", "0 after 1"]),
+    "index beyond total_branches": (put("branches.2.index", 8), ["'branches[2].index'", "total_branches is 8"]),
+    "total_branches too small": (put("total_branches", 2), ["'branches[2].index'", "total_branches is 2"]),
+    "total_branches 0": (put("total_branches", 0), ["$.total_branches"]),
+    "index negative": (put("branches.0.index", -1), ["$.branches[0].index"]),
+    "index huge": (put("branches.2.index", 10_000), ["$.branches[2].index"]),
+    "no branches": (put("branches", []), ["$.branches"]),
+    "no labels": (put("labels", []), ["$.labels"]),
+    "label too few": (cut("labels.last"), ["'branches[0].output_shape'", "2 labels"]),
+    "stem reads another shape": (put("stem.input_shape", [1, 1, 8, 9]), ["'stem.input_shape'", "(1, 1, 8, 8)"]),
+    "input of another shape": (put("input.shape", [1, 1, 9, 8]), ["'stem.input_shape'", "(1, 1, 9, 8)"]),
+    "batch of two": (
+        both(put("input.shape", [2, 1, 8, 8]), put("stem.input_shape", [2, 1, 8, 8])),
+        ["'input.shape'", "first dimension"],
+    ),
+    "input of rank three": (put("input.shape", [1, 8, 8]), ["$.input.shape"]),
+    "stem makes another shape": (put("stem.output_shape", [1, 6, 4]), ["'branches[0].input_shape'", "(1, 6, 4)"]),
+    "branch reads another shape": (put("branches.1.input_shape", [1, 5, 5]), ["'branches[1].input_shape'"]),
+    "branch answers another length": (put("branches.2.output_shape", [1, 4]), ["'branches[2].output_shape'"]),
+    "branch answers another rank": (put("branches.2.output_shape", [3]), ["'branches[2].output_shape'"]),
+    "dimension 0": (put("stem.output_shape", [1, 0, 4]), ["$.stem.output_shape[1]"]),
+    "dimension negative": (put("stem.output_shape", [1, -5, 4]), ["$.stem.output_shape[1]"]),
+    "dimension huge": (put("stem.output_shape", [1, 1 << 30, 4]), ["$.stem.output_shape[1]"]),
+    "rank 0": (put("stem.output_shape", []), ["$.stem.output_shape"]),
+    "rank 7": (put("stem.output_shape", [1] * 7), ["$.stem.output_shape"]),
+    "fused maps other shapes": (fused(output_shape=[1, 4]), ["'fused'", "(1, 4)"]),
+    "wrong dtype": (put("input.dtype", "float16"), ["'float16'", "$.input.dtype"]),
+    "wrong layout": (put("input.layout", "NHWC"), ["'NHWC'", "$.input.layout"]),
+    "mean too long": (put("input.mean", [0.5, 0.5]), ["'input.mean'", "2 values for 1 channels"]),
+    "mean empty": (put("input.mean", []), ["'input.mean'", "0 values"]),
+    "std too long": (put("input.std", [0.5, 0.5, 0.5]), ["'input.std'", "3 values for 1 channels"]),
+    "std 0": (put("input.std", [0.0]), ["'input.std'", "not above 0"]),
+    "std negative": (put("input.std", [-0.25]), ["'input.std'", "not above 0"]),
+    "mean NaN": (put("input.mean", [float("nan")]), ["malformed"]),
+    "std infinite": (put("input.std", [float("inf")]), ["malformed"]),
+    "mean null": (put("input.mean", [None]), ["$.input.mean[0]"]),
+    "accuracy too short": (cut("accuracy.prefix_accuracy.last"), ["'accuracy.prefix_accuracy'", "2 values for 3"]),
+    "accuracy above 1": (put("accuracy.prefix_accuracy.0", 1.5), ["$.accuracy.prefix_accuracy[0]"]),
+    "accuracy on nothing": (put("accuracy.num_samples", 0), ["$.accuracy.num_samples"]),
+    "parity of too few prefixes": (cut("parity.prefixes.last"), ["'parity.prefixes'", "2 values for 3"]),
+    "parity without a part": (cut("parity.parts.branch_01"), ["'parity.parts'", "branch_01"]),
+    "parity of a part too many": (
+        put("parity.parts.branch_07", {"snr_db": None, "cosine": 1, "max_abs_error": 0}),
+        ["'parity.parts'", "branch_07"],
+    ),
+    "parity failed": (put("parity.verdict", "failed"), ["'failed'", "$.parity.verdict"]),
+    "parity on nothing": (put("parity.num_samples", 0), ["$.parity.num_samples"]),
+    "agreement above 1": (put("parity.min_top1_agreement", 2), ["$.parity.min_top1_agreement"]),
+    "golden label beyond labels": (put("golden.labels", [0, 1, 3, 0]), ["'golden.labels'", "up to 3"]),
+    "golden label negative": (put("golden.labels", [0, 1, -1, 0]), ["$.golden.labels[2]"]),
+    "golden labels empty": (put("golden.labels", []), ["'golden.labels'", "empty"]),
+    "hash of another length": (put("stem.sha256", "0" * 63), ["$.stem.sha256"]),
+    "hash in capitals": (put("stem.sha256", "A" * 64), ["$.stem.sha256"]),
+    "hash with a newline": (put("checkpoint_sha256", "0" * 64 + "\n"), ["$.checkpoint_sha256"]),
+    "name with a slash": (put("name", "../evil"), ["$.name"]),
+    "name with a newline": (put("name", "evil\n"), ["$.name"]),
+    "name empty": (put("name", ""), ["$.name"]),
+    "name long": (put("name", "a" * 101), ["$.name"]),
+    "description long": (put("description", "a" * 4097), ["$.description"]),
+    "engine with a space": (put("engine", "a b"), ["$.engine"]),
+    "engine of no package": (put("engine_min_version", {}), ["$.engine_min_version"]),
+    "minimum version no number": (put("engine_min_version", {"fake": "latest"}), ["$.engine_min_version"]),
+    "minimum version with a newline": (put("engine_min_version", {"fake": "1.0\n"}), ["$.engine_min_version"]),
+}
+
+
+@pytest.mark.parametrize(("edit", "words"), BAD_FIELDS.values(), ids=BAD_FIELDS)
+def test_a_bad_field_is_refused_and_named(tmp_path, path, edit, words):
+    edit_manifest(path, edit)
+    before = tree(tmp_path)
+    with pytest.raises(ManifestError) as caught:
+        Bundle.open(path)
+    assert [word for word in ["manifest.json", *words] if word not in str(caught.value)] == []
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("bad", BAD_PATHS.values(), ids=BAD_PATHS)
+@pytest.mark.parametrize("place", ["stem", "branches.1", "golden.images"])
+def test_a_path_that_is_not_plain_is_refused(tmp_path, path, place, bad):
+    edit_manifest(path, put(f"{place}.file", bad))
+    before = tree(tmp_path)
+    field = place.replace(".1", "[1]")
+    with pytest.raises(ManifestError) as caught:
+        Bundle.open(path)
+    assert f"'{field}.file'" in str(caught.value) or f"$.{field}.file" in str(caught.value)
+    assert tree(tmp_path) == before
+
+
+# Raw manifests ---------------------------------------------------------------------------------
+
+BAD_MANIFESTS = {
+    "empty": (lambda raw: b"", ManifestError, "truncated"),
+    "no JSON": (lambda raw: b"hello", ManifestError, "malformed"),
+    "cut off": (lambda raw: raw[:-9], ManifestError, "truncated"),
+    "not UTF-8": (lambda raw: raw.replace(b"a fake model", b"\xff\xfe\xe9"), ManifestError, "utf-8"),
+    "UTF-16": (lambda raw: raw.decode().encode("utf-16"), ManifestError, "malformed"),
+    "huge number": (lambda raw: raw.replace(b"0.25", b"1e400"), ManifestError, r"\$\.input\.std\[0\]"),
+    "deeply nested": (lambda raw: b'{"a":' * 100_000, ManifestError, "recursion"),
+    "deeply nested in a field": (
+        lambda raw: raw.replace(b'"operators": {', b'"operators": {"a": ' + b"[" * 100_000),
+        ManifestError,
+        "recursion",
+    ),
+    "huge": (lambda raw: raw + b" " * MAX_MANIFEST_BYTES, IntegrityError, "more than the 1048576 allowed"),
+}
+
+
+@pytest.mark.parametrize(("change", "error", "problem"), BAD_MANIFESTS.values(), ids=BAD_MANIFESTS)
+def test_a_manifest_that_cannot_be_parsed_is_refused(tmp_path, path, change, error, problem):
+    file = path / "manifest.json"
+    file.write_bytes(change(file.read_bytes()))
+    before = tree(tmp_path)
+    with pytest.raises(error, match=rf"manifest\.json.*{problem}"):
+        Bundle.open(path)
+    assert tree(tmp_path) == before
+
+
+# Files -----------------------------------------------------------------------------------------
+
+
+def _move_outside(path, name):
+    """A link in the bundle to the very bytes that belong there, outside of it."""
+    (path / name).rename(path.parent / "outside")
+    (path / name).symlink_to(path.parent / "outside")
+
+
+def _link_inside(path):
+    (path / "branch_01.fake").unlink()
+    (path / "branch_01.fake").symlink_to("branch_00.fake")
+
+
+def _flip(path, name):
+    data = bytearray((path / name).read_bytes())
+    data[-1] ^= 1
+    (path / name).write_bytes(data)
+
+
+def _as(path, name, make):
+    (path / name).unlink()
+    make(path / name)
+
+
+BAD_FILES = {
+    "stem missing": (lambda path: (path / "stem.fake").unlink(), "stem.fake is missing"),
+    "branch missing": (lambda path: (path / "branch_02.fake").unlink(), "branch_02.fake is missing"),
+    "golden missing": (lambda path: shutil.rmtree(path / "golden"), "golden/images.npy is missing"),
+    "manifest missing": (lambda path: (path / "manifest.json").unlink(), "has no manifest.json"),
+    "fused missing": (lambda path: edit_manifest(path, fused()), "fused.fake is missing"),
+    "truncated": (lambda path: os.truncate(path / "branch_01.fake", 3), "branch_01.fake has 3 bytes"),
+    "emptied": (lambda path: os.truncate(path / "branch_01.fake", 0), "branch_01.fake has 0 bytes"),
+    "longer": (lambda path: os.truncate(path / "branch_01.fake", 99), "branch_01.fake has 99 bytes"),
+    "terabyte": (lambda path: os.truncate(path / "branch_01.fake", 1 << 40), "branch_01.fake has 1099511627776 bytes"),
+    "byte flipped": (lambda path: _flip(path, "branch_01.fake"), r"branch_01\.fake has SHA-256 .*damaged"),
+    "golden flipped": (lambda path: _flip(path, OUTPUTS), r"golden/branch_outputs\.npy has SHA-256"),
+    "parts exchanged": (
+        lambda path: shutil.copy(path / "branch_00.fake", path / "branch_01.fake"),
+        r"branch_01\.fake has SHA-256",
+    ),
+    "link inside": (_link_inside, "branch_01.fake is a symbolic link"),
+    "link outside": (lambda path: _move_outside(path, "stem.fake"), "stem.fake is a symbolic link"),
+    "link to nothing": (lambda path: _as(path, "stem.fake", lambda f: f.symlink_to("gone")), "is a symbolic link"),
+    "golden folder a link": (lambda path: _move_outside(path, "golden"), "golden is a symbolic link"),
+    "manifest a link": (lambda path: _move_outside(path, "manifest.json"), "manifest.json is a symbolic link"),
+    "part a folder": (lambda path: _as(path, "stem.fake", Path.mkdir), "stem.fake cannot be read"),
+    "part a pipe": (lambda path: _as(path, "stem.fake", os.mkfifo), "stem.fake is not a plain file"),
+    "manifest a folder": (lambda path: _as(path, "manifest.json", Path.mkdir), "has no manifest.json"),
+    "extra file": (lambda path: (path / "notes.txt").write_text("x"), "notes.txt is not listed"),
+    "extra hidden file": (lambda path: (path / ".DS_Store").write_text("x"), ".DS_Store is not listed"),
+    "extra file below": (lambda path: (path / "golden" / "x").write_text("x"), "golden/x is not listed"),
+    "extra manifest below": (
+        lambda path: shutil.copy(path / "manifest.json", path / "golden"),
+        "golden/manifest.json is not listed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "problem"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_refused_and_named(path, spoil, problem):
+    spoil(path)
+    with pytest.raises(IntegrityError, match=problem) as caught:
+        Bundle.open(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        pytest.param(lambda path: None, "does not exist", id="nothing"),
+        pytest.param(Path.mkdir, "has no manifest.json", id="empty folder"),
+        pytest.param(lambda path: path.write_text("hello"), "neither a bundle folder nor a zip", id="text file"),
+        pytest.param(lambda path: path.write_bytes(b""), "neither a bundle folder nor a zip", id="empty file"),
+    ],
+)
+def test_what_is_no_bundle_is_refused(tmp_path, make, problem):
+    make(tmp_path / "it")
+    with pytest.raises(IntegrityError, match=problem):
+        Bundle.open(tmp_path / "it")
+
+
+def test_a_file_changed_after_opening_is_refused_when_it_is_read(path):
+    bundle = Bundle.open(path)
+    _flip(path, "stem.fake")
+    with pytest.raises(IntegrityError, match=r"stem\.fake has SHA-256"):
+        bundle.read(bundle.manifest.stem)
+
+
+def test_opening_keeps_no_file_open_and_changes_nothing(tmp_path, path):
+    zipped = Bundle.open(path).pack(tmp_path / "b.zip")
+    before, descriptors = tree(tmp_path), os.listdir("/proc/self/fd")
+    for place in (path, zipped):
+        Bundle.open(place).golden()
+    (path / "stem.fake").unlink()
+    with pytest.raises(IntegrityError):
+        Bundle.open(path)
+    del before["good.paraedge/stem.fake"]
+    assert tree(tmp_path) == before
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+
+
+# Golden arrays: the file is replaced and its hash made to fit, so that the content is what is refused.
+
+
+def _npy(array, version=None):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.asarray(array), version, allow_pickle=True)
+    return stream.getvalue()
+
+
+def _header(text):
+    """An .npy file with this header and no data."""
+    raw = text.encode("latin-1")
+    return b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little") + raw
+
+
+def _described(descr="|u1", order="False", shape="(4, 8, 8, 1)"):
+    return _header(f"{{'descr': {descr!r}, 'fortran_order': {order}, 'shape': {shape}, }}\n")
+
+
+class _Evil:
+    """Leaves a trace when it is unpickled."""
+
+    def __reduce__(self):
+        return exec, ("import os; os.environ['PARAEDGE_TEST_UNPICKLED'] = '1'",)
+
+
+GOOD_IMAGES = np.zeros((4, *IMAGE_SHAPE), dtype=np.uint8)
+BAD_IMAGES = {
+    "too few": _npy(GOOD_IMAGES[:3]),
+    "too many": _npy(np.concatenate([GOOD_IMAGES, GOOD_IMAGES])),
+    "none": _npy(GOOD_IMAGES[:0]),
+    "other size": _npy(np.zeros((4, 8, 9, 1), np.uint8)),
+    "NCHW": _npy(GOOD_IMAGES.transpose(0, 3, 1, 2)),
+    "flat": _npy(GOOD_IMAGES.ravel()),
+    "a number": _npy(np.uint8(5)),
+    "int8": _npy(GOOD_IMAGES.astype(np.int8)),
+    "bool": _npy(GOOD_IMAGES.astype(bool)),
+    "float32": _npy(GOOD_IMAGES.astype(np.float32)),
+    "text": _npy(GOOD_IMAGES.astype("U1")),
+    "Fortran order": _npy(np.asfortranarray(np.zeros((4, 8, 8, 1), np.uint8))),
+    "objects": _npy(np.full((4, 8, 8, 1), None)),
+    "evil objects": _npy(np.full((4, 8, 8, 1), _Evil())),
+    "structured": _npy(np.zeros((4, 8, 8, 1), [("a", "u1")])),
+    "gigantic shape": _described(shape="(4, 1048576, 1048576, 1048576)"),
+    "shape beyond 64 bits": _described(shape=f"({1 << 70}, 1)"),
+    "negative shape": _described(shape="(-4, 8, 8, 1)"),
+    "shape a list": _described(shape="[4, 8, 8, 1]"),
+    "no data": _described(),
+    "data too short": _npy(GOOD_IMAGES)[:-1],
+    "data too long": _npy(GOOD_IMAGES) + b"\0",
+    "format 2.0": _npy(GOOD_IMAGES, (2, 0)),
+    "format 3.0": _npy(GOOD_IMAGES, (3, 0)),
+    "format 9.9": b"\x93NUMPY\x09\x09" + _npy(GOOD_IMAGES)[8:],
+    "empty file": b"",
+    "no array": b"hello, this is text",
+    "magic only": b"\x93NUMPY\x01\x00",
+    "header cut off": _npy(GOOD_IMAGES)[:40],
+    "header empty": _header(""),
+    "header no dictionary": _header("[]"),
+    "header lacks a key": _header("{'descr': '|u1', 'shape': (4, 8, 8, 1)}"),
+    "header open": _header("("),
+    "header open text": _header("'''"),
+    "header badly indented": _header("  x\n y"),
+    "header nested": _header("(" * 400),
+    "header recursive": _header("-" * 9000 + "1"),
+    "header unhashable": _header("{[]: 1}"),
+    "header with code": _header("__import__('os').abort()"),
+    "header NUL": _header("\0"),
+    "header beyond numpy's limit": _header(" " * 20_000 + "{}"),
+    "dtype nonsense": _described("nonsense"),
+    "dtype empty": _described(()),
+    "dtype half a tuple": _described(("<f4",)),
+    "dtype half a field": _described([("a",)]),
+    "dtype a number": _described(5),
+    "integers of Python 2": _described(shape="(4L, 8L, 8L, 1L)"),
+}
+GOOD_OUTPUTS = np.zeros((4, 3, NUM_LABELS), dtype=np.float32)
+BAD_OUTPUTS = {
+    "too few images": _npy(GOOD_OUTPUTS[:3]),
+    "too few branches": _npy(GOOD_OUTPUTS[:, :2]),
+    "too few labels": _npy(GOOD_OUTPUTS[:, :, :2]),
+    "float64": _npy(GOOD_OUTPUTS.astype(np.float64)),
+    "float16": _npy(GOOD_OUTPUTS.astype(np.float16)),
+    "complex64": _npy(GOOD_OUTPUTS.astype(np.complex64)),
+    "int32": _npy(GOOD_OUTPUTS.astype(np.int32)),
+    "big-endian": _npy(GOOD_OUTPUTS.astype(">f4")),
+    "Fortran order": _npy(np.asfortranarray(GOOD_OUTPUTS)),
+    "the images": _npy(GOOD_IMAGES),
+}
+BAD_GOLDEN = [
+    *(pytest.param(IMAGES, data, id=f"images {name}") for name, data in BAD_IMAGES.items()),
+    *(pytest.param(OUTPUTS, data, id=f"outputs {name}") for name, data in BAD_OUTPUTS.items()),
+]
+
+
+@pytest.mark.parametrize(("name", "data"), BAD_GOLDEN)
+def test_golden_files_that_are_not_the_arrays_are_refused_and_named(path, name, data):
+    replace_file(path, name, data)
+    bundle = Bundle.open(path)
+    with pytest.raises(IntegrityError, match=f"{name} (holds|is not an array)"):
+        bundle.golden()
+    assert "PARAEDGE_TEST_UNPICKLED" not in os.environ
+
+
+def test_golden_is_what_was_written(path):
+    replace_file(path, IMAGES, _npy(GOOD_IMAGES + 7))
+    replace_file(path, OUTPUTS, _npy(GOOD_OUTPUTS + 0.5))
+    golden = Bundle.open(path).golden()
+    assert golden.images.dtype == np.uint8
+    assert (golden.images == 7).all()
+    assert golden.images.shape == (4, *IMAGE_SHAPE)
+    assert golden.branch_outputs.dtype == np.float32
+    assert (golden.branch_outputs == 0.5).all()
+    assert golden.branch_outputs.shape == (4, 3, NUM_LABELS)
+    assert golden.labels.tolist() == [0, 1, 2, 0]
+
+
+def test_golden_data_and_its_files_are_each_others_inverse(tmp_path):
+    outputs = np.arange(36, dtype=np.float32).reshape(4, 3, 3)
+    files = GoldenData(GOOD_IMAGES, outputs, np.array([0, 1, 2, 0])).files()
+    entry = golden_entry(files, (0, 1, 2, 0))
+    assert {entry.images.file, entry.branch_outputs.file} == set(files) == {IMAGES, OUTPUTS}
+    for one in (entry.images, entry.branch_outputs):
+        assert one == file_entry(one.file, files[one.file])
+    assert np.array_equal(np.load(io.BytesIO(files[OUTPUTS])), outputs)
+
+
+# Anything at all -------------------------------------------------------------------------------
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([0, 1, -1, 1 << 20, 1 << 53, 1 << 64, 1e400, -0.0, 5e-324])
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["", "..", "golden", "stem.fake", "manifest.json", "paraedge-bundle/2", "float32", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+_SETTINGS = settings(deadline=None, max_examples=300, derandomize=True, database=None)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A good bundle, opened again and again with other manifests, and what is in it."""
+    path = fake_bundle(tmp_path_factory.mktemp("mutated") / "good.paraedge").path
+    return path, tree(path)
+
+
+def _containers(node):
+    if isinstance(node, dict | list):
+        yield node
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _containers(value)
+
+
+def _mutate(data, document):
+    node = data.draw(st.sampled_from(list(_containers(document))), label="container")
+    keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+    if isinstance(node, dict):
+        actions = ["replace", "delete", "rename", "add"]
+    else:
+        actions = ["replace", "delete", "duplicate", "swap", "insert"]
+    action = data.draw(st.sampled_from(actions if keys else actions[-1:]), label="action")
+    key = data.draw(st.sampled_from(keys), label="key") if keys else 0
+    if action == "replace":
+        node[key] = data.draw(_JSON, label="value")
+    elif action == "delete":
+        del node[key]
+    elif action == "rename":
+        node[data.draw(st.text(max_size=9), label="name")] = node.pop(key)
+    elif action == "add":
+        node[data.draw(st.text(max_size=9), label="name")] = data.draw(_JSON, label="value")
+    elif action == "duplicate":
+        node.append(copy.deepcopy(node[key]))
+    elif action == "swap":
+        other = data.draw(st.sampled_from(keys), label="other")
+        node[key], node[other] = node[other], node[key]
+    else:
+        node.insert(key, data.draw(_JSON, label="value"))
+
+
+def _open_or_refuse(path, before, raw):
+    """Open the bundle with these bytes as its manifest: it is a good one, or a ``BundleError``."""
+    (path / "manifest.json").write_bytes(raw)
+    try:
+        bundle = Bundle.open(path)
+        golden = bundle.golden()
+    except BundleError:
+        pass
+    else:
+        assert bundle.manifest == decode_manifest(raw)
+        assert len(golden.images) == len(golden.labels) == len(golden.branch_outputs)
+        assert golden.branch_outputs.shape[1:] == (len(bundle.manifest.branches), bundle.manifest.num_outputs)
+    assert tree(path) == {**before, "manifest.json": raw}
+
+
+@_SETTINGS
+@given(data=st.data())
+def test_any_change_of_the_document_is_fine_or_a_bundle_error(good, data):
+    path, before = good
+    document = json.loads(before["manifest.json"])
+    for _ in range(data.draw(st.integers(1, 3), label="changes")):
+        _mutate(data, document)
+    _open_or_refuse(path, before, json.dumps(document).encode())
+
+
+@_SETTINGS
+@given(data=st.data())
+def test_any_change_of_the_bytes_is_fine_or_a_bundle_error(good, data):
+    path, before = good
+    raw = bytearray(before["manifest.json"])
+    for _ in range(data.draw(st.integers(1, 4), label="changes")):
+        start = data.draw(st.integers(0, len(raw)), label="start")
+        end = data.draw(st.integers(start, min(start + 9, len(raw))), label="end")
+        raw[start:end] = data.draw(
+            st.binary(max_size=4) | st.sampled_from([b'"', b"{", b"}", b"[", b",", b"-", b"9", b"e9", b"\\u"]),
+            label="new",
+        )
+    _open_or_refuse(path, before, bytes(raw))
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def _files(bundle):
+    return {entry.file: bundle.read(entry) for entry in bundle.manifest.files().values()}
+
+
+def test_written_bundle_is_exactly_its_files(tmp_path):
+    bundle = fake_bundle(tmp_path / "deep" / "b.paraedge")
+    assert set(tree(tmp_path / "deep" / "b.paraedge")) == {
+        "manifest.json",
+        "stem.fake",
+        *(f"branch_{place:02d}.fake" for place in range(3)),
+        "golden",
+        IMAGES,
+        OUTPUTS,
+    }
+    assert os.listdir(tmp_path / "deep") == ["b.paraedge"]
+    assert bundle.path == tmp_path / "deep" / "b.paraedge"
+    assert Bundle.open(str(bundle.path)).manifest == bundle.manifest
+    assert repr(bundle) == f"Bundle('{bundle.path}', branches=[0, 1, 2])"
+    assert bundle.size_bytes == sum(len(data) for data in tree(bundle.path).values() if isinstance(data, bytes))
+
+
+def test_same_content_makes_the_same_bytes(tmp_path):
+    one, two = (fake_bundle(tmp_path / name) for name in ("one", "two"))
+    assert tree(one.path) == tree(two.path)
+    assert one.pack(tmp_path / "1.zip").read_bytes() == two.pack(tmp_path / "2.zip").read_bytes()
+
+
+def test_a_bundle_is_replaced_by_the_next(tmp_path):
+    fake_bundle(tmp_path / "b", [{}] * 5)
+    replaced = fake_bundle(tmp_path / "b", [{}] * 2)
+    assert replaced.manifest.branch_indexes == (0, 1)
+    assert "branch_04.fake" not in tree(tmp_path / "b")
+    assert os.listdir(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        pytest.param(lambda files: files.pop("stem.fake"), IntegrityError, id="file missing"),
+        pytest.param(lambda files: files.update({"stem.fake": b"other"}), IntegrityError, id="other bytes"),
+        pytest.param(lambda files: files.update({"extra": b""}), IntegrityError, id="unlisted file"),
+        pytest.param(lambda files: files.update({"stem.fake": None}), TypeError, id="no bytes"),
+        pytest.param(lambda files: files.update({"golden": b""}), OSError, id="file where a folder is"),
+    ],
+)
+@pytest.mark.parametrize("stood", [True, False], ids=["replacing", "nothing there"])
+def test_writing_that_fails_leaves_what_was(tmp_path, spoil, error, stood):
+    bundle = fake_bundle(tmp_path / "b")
+    files, manifest = _files(bundle), replace(bundle.manifest, name="newer")
+    if not stood:
+        shutil.rmtree(tmp_path / "b")
+    before = tree(tmp_path)
+    spoil(files)
+    with pytest.raises(error):
+        write_bundle(manifest, files, tmp_path / "b")
+    assert tree(tmp_path) == before
+
+
+def test_a_manifest_that_contradicts_itself_is_not_written(tmp_path):
+    bundle = fake_bundle(tmp_path / "b")
+    before = tree(tmp_path)
+    with pytest.raises(ManifestError, match="total_branches"):
+        write_bundle(replace(bundle.manifest, total_branches=1), _files(bundle), tmp_path / "b")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.mkdir(), id="empty folder"),
+        pytest.param(lambda path: (path / "thesis").mkdir(parents=True), id="folder of something else"),
+        pytest.param(lambda path: (path / "manifest.json").mkdir(parents=True), id="manifest that is a folder"),
+        pytest.param(lambda path: path.write_text("thesis"), id="file"),
+        pytest.param(lambda path: path.symlink_to("other"), id="link to a bundle"),
+        pytest.param(lambda path: path.symlink_to("gone"), id="link to nothing"),
+    ],
+)
+def test_what_is_no_bundle_folder_is_never_replaced(tmp_path, make):
+    bundle = fake_bundle(tmp_path / "good")
+    fake_bundle(tmp_path / "other")
+    make(tmp_path / "target")
+    before = tree(tmp_path)
+    problem = r"target exists and is not a bundle folder; choose another name with --out"
+    with pytest.raises(BundleError, match=problem):
+        write_bundle(bundle.manifest, _files(bundle), tmp_path / "target")
+    with pytest.raises(BundleError, match=problem):
+        bundle.subset([0], tmp_path / "target")
+    assert tree(tmp_path) == before
+
+
+# Subsets ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def four(tmp_path):
+    return fake_bundle(tmp_path / "four.paraedge", [{"add": float(number)} for number in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_prefix"),
+    [([0], True), ([0, 1], True), ([0, 1, 2, 3], True), ([1], False), ([0, 2], False), ([1, 2, 3], False)],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_subset(tmp_path, four, chosen, is_prefix, kind):
+    whole = four if kind == "folder" else Bundle.open(four.pack(tmp_path / "four.zip"))
+    small = whole.subset(iter(chosen), tmp_path / "small.paraedge")
+    count, manifest = len(chosen), whole.manifest
+    assert small.path == tmp_path / "small.paraedge"
+    assert small.manifest.branch_indexes == tuple(chosen)
+    assert small.manifest.total_branches == manifest.total_branches
+    assert small.manifest.branches == tuple(manifest.branches[place] for place in chosen)
+    for entry in small.manifest.parts().values():
+        assert (small.path / entry.file).read_bytes() == (four.path / entry.file).read_bytes()
+    if is_prefix:
+        assert small.manifest.accuracy.prefix_accuracy == manifest.accuracy.prefix_accuracy[:count]
+        assert small.manifest.parity.prefixes == manifest.parity.prefixes[:count]
+    else:
+        assert small.manifest.accuracy is None
+        assert small.manifest.parity.prefixes == ()
+    assert set(small.manifest.parity.parts) == {"stem", *(f"branch_{index:02d}" for index in chosen)}
+    golden, expected = small.golden(), whole.golden()
+    assert np.array_equal(golden.images, expected.images)
+    assert np.array_equal(golden.branch_outputs, expected.branch_outputs[:, chosen])
+    assert np.array_equal(golden.labels, expected.labels)
+
+
+def test_subset_of_a_subset_speaks_of_the_first_models_branches(tmp_path, four):
+    second = four.subset([1, 2, 3], tmp_path / "second").subset([1, 3], tmp_path / "third")
+    assert second.manifest.branch_indexes == (1, 3)
+    assert np.array_equal(second.golden().branch_outputs, four.golden().branch_outputs[:, [1, 3]])
+    assert second.manifest.parity.prefixes == ()
+
+
+def test_subset_of_everything_is_the_same_bundle(tmp_path, four):
+    assert tree(four.subset(range(4), tmp_path / "all").path) == tree(four.path)
+
+
+def test_subset_leaves_a_fused_model_out(tmp_path, path):
+    (path / "fused.fake").write_bytes(b"{}")
+    entry = file_entry("fused.fake", b"{}")
+    edit_manifest(path, fused(size_bytes=entry.size_bytes, sha256=entry.sha256))
+    small = Bundle.open(path).subset([0, 1], tmp_path / "small")
+    assert small.manifest.fused is None
+    assert "fused.fake" not in tree(tmp_path / "small")
+
+
+def test_subset_of_a_bundle_without_accuracy(tmp_path):
+    assert fake_bundle(tmp_path / "b", accuracy=None).subset([0], tmp_path / "s").manifest.accuracy is None
+
+
+@pytest.mark.parametrize(
+    "chosen", [[], [4], [-1], [0, 9], [1, 0], [1, 1], ["0"]], ids=lambda chosen: str(chosen) or "none"
+)
+def test_subset_refuses_branches_it_cannot_take(tmp_path, four, chosen):
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"cannot be taken from .*four\.paraedge, which has \[0, 1, 2, 3\]; name some"):
+        four.subset(chosen, tmp_path / "small")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("spelled", ["four.paraedge", "x/../four.paraedge", "link"])
+def test_subset_refuses_to_write_onto_itself(tmp_path, four, spelled):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to("four.paraedge")
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="is the bundle itself; choose another name with --out"):
+        four.subset([0], tmp_path / spelled)
+    assert tree(tmp_path) == before
+
+
+def test_subset_of_a_bundle_with_bad_golden_data_writes_nothing(tmp_path, path):
+    replace_file(path, OUTPUTS, b"no array")
+    bundle = Bundle.open(path)
+    before = tree(tmp_path)
+    with pytest.raises(IntegrityError, match="is not an array"):
+        bundle.subset([0], tmp_path / "small")
+    assert tree(tmp_path) == before
+
+
+# Packing ---------------------------------------------------------------------------------------
+
+
+def test_pack_gives_a_zip_that_is_the_same_bundle(tmp_path, path):
+    bundle = Bundle.open(path)
+    packed = bundle.pack(str(tmp_path / "b.zip"))
+    zipped = Bundle.open(packed)
+    assert packed == tmp_path / "b.zip"
+    assert zipped.manifest == bundle.manifest
+    assert zipped.path == packed
+    assert _files(zipped) == _files(bundle)
+    assert zipped.size_bytes == bundle.size_bytes
+    assert zipped.pack(tmp_path / "again.zip").read_bytes() == packed.read_bytes()
+    assert zipped.pack(packed).read_bytes() == (tmp_path / "again.zip").read_bytes()
+
+
+def test_pack_onto_a_folder_is_refused(tmp_path, path):
+    before = tree(tmp_path)
+    with pytest.raises(BundleError, match="is a folder; name the file to write with --out"):
+        Bundle.open(path).pack(path)
+    assert tree(tmp_path) == before
+
+
+def test_pack_of_a_bundle_damaged_since_writes_nothing(tmp_path, path):
+    bundle = Bundle.open(path)
+    _flip(path, "stem.fake")
+    before = tree(tmp_path)
+    with pytest.raises(IntegrityError, match=r"stem\.fake"):
+        bundle.pack(tmp_path / "b.zip")
+    assert tree(tmp_path) == before

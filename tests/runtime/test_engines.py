@@ -1,0 +1,295 @@
+"""Engines: the registry, the one edge where their errors become ours, what each does with garbage.
+
+ExecuTorch is not imported here: it costs seconds, and the tests of the converters run it.
+"""
+
+import ast
+import importlib.util
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from paraedge_runtime import EngineError, EngineUnavailable, InputError, ManifestError
+from paraedge_runtime.engines import ENGINES, engine_info, open_engine
+from paraedge_runtime.engines.base import check_shapes, mapped_errors
+from paraedge_runtime.manifest import PartEntry
+
+PYPROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
+
+
+def _entry(inputs=(1, 3), outputs=(1, 2), file="branch_00.bin"):
+    return PartEntry(
+        file=file,
+        size_bytes=1,
+        sha256="0" * 64,
+        input_shape=inputs,
+        output_shape=outputs,
+        parameters=0,
+        macs=0,
+        operators={},
+    )
+
+
+# The registry ----------------------------------------------------------------------------------
+
+
+def test_the_engines_of_the_design_are_there():
+    assert set(ENGINES) == {"executorch", "litert", "onnxruntime"}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_entry_names_a_class_that_exists(name):
+    """Read, not imported."""
+    module, _, attribute = ENGINES[name].location.partition(":")
+    source = Path(importlib.util.find_spec(module).origin).read_text()
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    assert attribute in classes
+    constants = {
+        node.targets[0].id: node.value.value
+        for node in classes[attribute].body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    assert constants["name"] == name
+    assert isinstance(constants["parallel"], bool)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_entry_names_an_extra_and_packages_that_exist(name):
+    info = ENGINES[name]
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    assert info.extra in extras
+    required = " ".join(package for extra in extras.values() for package in extra)
+    assert all(distribution in required for distribution in info.distributions)
+    assert info.suffix.startswith(".")
+
+
+def test_suffixes_tell_the_engines_apart():
+    assert len({info.suffix for info in ENGINES.values()}) == len(ENGINES)
+
+
+@pytest.mark.parametrize("look_up", [engine_info, open_engine])
+@pytest.mark.parametrize("name", ["tensorrt", "", "ONNXRuntime", "paraedge_runtime.engines.litert"])
+def test_an_unknown_name_lists_the_valid_ones(look_up, name):
+    with pytest.raises(InputError) as caught:
+        look_up(name)
+    assert str(caught.value) == f"unknown engine {name!r}; choose one of executorch, litert, onnxruntime"
+
+
+# Packages that are not there -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "absent", "words"),
+    [
+        ("onnxruntime", ["onnxruntime"], "pip install 'paraedge[onnxruntime]'"),
+        ("litert", ["ai_edge_litert", "tflite_runtime"], "pip install 'paraedge[litert]'"),
+        ("litert", ["ai_edge_litert", "tflite_runtime"], "'paraedge[tflite-runtime]' on 32-bit ARM"),
+        ("executorch", ["torch"], "pip install 'paraedge[executorch]'"),
+    ],
+)
+def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch, name, absent, words):
+    for package in absent:
+        for module in [module for module in sys.modules if module.startswith(f"{package}.")]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EngineUnavailable) as caught:
+        open_engine(name)
+    assert f"the engine '{name}' is not installed" in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "name", "words"),
+    [
+        ("ai_edge_litert", "import absent_dependency", "litert", "ai-edge-litert is installed but needs absent_dep"),
+        ("ai_edge_litert", "raise ImportError('libpthreadpool.so')", "litert", "cannot be loaded: libpthreadpool.so"),
+        ("tflite_runtime", "import absent_dependency", "litert", "tflite-runtime is installed but needs absent_dep"),
+        ("onnxruntime", "raise ImportError('libgomp.so')", "onnxruntime", "libgomp.so"),
+        ("onnxruntime", "import absent_dependency", "onnxruntime", "absent_dependency"),
+    ],
+)
+def test_a_package_that_is_broken_says_what_it_lacks(tmp_path, monkeypatch, package, source, name, words):
+    """A folder of our own stands in for the package."""
+    folder = tmp_path / package
+    folder.mkdir()
+    (folder / "__init__.py").write_text("" if name == "litert" else source)
+    (folder / "interpreter.py").write_text(source)
+    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    if package == "tflite_runtime":
+        monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+        for module in [module for module in sys.modules if module.startswith("ai_edge_litert.")]:
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with pytest.raises(EngineUnavailable) as caught:
+            open_engine(name)
+    finally:
+        for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+            del sys.modules[module]
+    assert words in str(caught.value)
+
+
+# Errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("bad\n  model"), "x failed while running y: bad model; 'paraedge verify' checks the bundle"),
+        (RuntimeError(""), "x failed while running y: RuntimeError; 'paraedge verify' checks the bundle"),
+        (OSError("o" * 999), f"x failed while running y: {'o' * 300}; 'paraedge verify' checks the bundle"),
+        (AssertionError("no"), "x failed while running y: no; 'paraedge verify' checks the bundle"),
+        (MemoryError(), "x ran out of memory while running y; use fewer branches"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_engines_exception_becomes_ours(error, message):
+    with pytest.raises(EngineError) as caught, mapped_errors("x", "running y"):
+        raise error
+    assert type(caught.value) is EngineError
+    assert str(caught.value) == message
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error", [ManifestError("m"), EngineUnavailable("u"), InputError("i"), KeyboardInterrupt(), SystemExit(3)]
+)
+def test_our_own_errors_and_ctrl_c_pass_as_they_are(error):
+    with pytest.raises(type(error)) as caught, mapped_errors("x", "running y"):
+        raise error
+    assert caught.value is error
+
+
+def test_no_error_is_no_error():
+    with mapped_errors("x", "running y"):
+        pass
+
+
+GOOD_IN, GOOD_OUT = [((1, 3), "float32")], [((1, 2), "float32")]
+
+
+def test_shapes_that_fit_pass():
+    check_shapes("branch_00", _entry(), GOOD_IN, GOOD_OUT)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "found"),
+    [
+        (
+            [((1, 4), "float32")],
+            GOOD_OUT,
+            "input is [1, 4] float32, the manifest's 'branch_00.input_shape' says [1, 3]",
+        ),
+        ([((1, 3), "int8")], GOOD_OUT, "input is [1, 3] int8, the manifest's 'branch_00.input_shape' says [1, 3]"),
+        ([((3,), "float32")], GOOD_OUT, "input is [3] float32,"),
+        ([((), "float32")], GOOD_OUT, "input is [] float32,"),
+        ([(("batch", 3), "float32")], GOOD_OUT, "input is ['batch', 3] float32,"),
+        ([((-1, 3), "float32")], GOOD_OUT, "input is [-1, 3] float32,"),
+        ([], GOOD_OUT, "input is none,"),
+        (GOOD_IN * 2, GOOD_OUT, "input is [1, 3] float32, [1, 3] float32,"),
+        (
+            GOOD_IN,
+            [((1, 3), "float32")],
+            "output is [1, 3] float32, the manifest's 'branch_00.output_shape' says [1, 2]",
+        ),
+        (GOOD_IN, [((1, 2), "float64")], "output is [1, 2] float64,"),
+        (GOOD_IN, [], "output is none,"),
+        (GOOD_IN, GOOD_OUT * 2, "output is [1, 2] float32, [1, 2] float32,"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(inputs, outputs, found):
+    with pytest.raises(ManifestError) as caught:
+        check_shapes("branch_00", _entry(), inputs, outputs)
+    assert f"branch_00.bin: the program's {found}" in str(caught.value)
+    assert "float32; export the bundle again" in str(caught.value)
+
+
+# Real engines ----------------------------------------------------------------------------------
+
+GARBAGE = {
+    "empty": b"",
+    "text": b"this is no program",
+    "zeros": bytes(1000),
+    "half a .tflite": b"\x1c\0\0\0TFL3" + b"\x7f" * 200,
+    "half an .onnx": b"\x08\x08\x12\x07pytorch" + b"\x7f" * 100,
+}
+
+
+@pytest.mark.parametrize("program", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize("name", ["litert", "onnxruntime"])
+def test_garbage_is_an_engine_error(name, program):
+    engine = open_engine(name)
+    with pytest.raises(EngineError, match=rf"{name} failed while loading branch_00\.bin: .*'paraedge verify'"):
+        engine.load("branch_00", program, _entry())
+
+
+@pytest.mark.parametrize("name", ["litert", "onnxruntime"])
+def test_an_engine_describes_itself(name):
+    engine = open_engine(name)
+    assert engine.name == name
+    assert engine.distribution in ENGINES[name].distributions
+    assert engine.version[0].isdigit()
+    assert engine.description == f"{engine.distribution} {engine.version}"
+    assert engine.parallel is True
+
+
+def _onnx(kind="FLOAT", inputs=(("x", (1, 3)),), shape=(1, 2), weight=((1, 4), (2, 5), (3, 6))):
+    """x @ weight as an .onnx program; each further input is added to x."""
+    helper, dtype = onnx.helper, getattr(onnx.TensorProto, kind)
+    nodes, value = [], inputs[0][0]
+    for number, (name, _) in enumerate(inputs[1:]):
+        nodes.append(helper.make_node("Add", [value, name], [f"sum{number}"]))
+        value = f"sum{number}"
+    nodes.append(helper.make_node("MatMul", [value, "weight"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, dtype, size) for name, size in inputs],
+        [helper.make_tensor_value_info("y", dtype, shape)],
+        [helper.make_tensor("weight", dtype, (3, 2), [value for row in weight for value in row])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return model.SerializeToString()
+
+
+def test_onnxruntime_runs_a_program():
+    part = open_engine("onnxruntime").load("branch_00", _onnx(), _entry())
+    x = np.array([[1, 10, 100]], np.float32)
+    first = part.run(x)
+    assert first.dtype == np.float32
+    assert first.tolist() == [[321, 654]]
+    second = part.run(x * 2)
+    assert first.tolist() == [[321, 654]]  # the result belongs to the caller
+    assert second.tolist() == [[642, 1308]]
+    part.close()
+    part.close()
+    with pytest.raises(EngineError, match="onnxruntime failed while running branch_00"):
+        part.run(x)
+
+
+@pytest.mark.parametrize(
+    ("changes", "entry", "found"),
+    [
+        ({}, {"inputs": (1, 4)}, "input is [1, 3] float32"),
+        ({}, {"outputs": (1, 3)}, "output is [1, 2] float32"),
+        ({"kind": "DOUBLE"}, {}, "input is [1, 3] float64"),
+        ({"inputs": (("x", ("batch", 3)),), "shape": ("batch", 2)}, {}, "input is ['batch', 3] float32"),
+        ({"inputs": (("x", (1, 3)), ("z", (1, 3)))}, {}, "input is [1, 3] float32, [1, 3] float32"),
+    ],
+    ids=["other input", "other output", "double", "open batch", "two inputs"],
+)
+def test_onnxruntime_refuses_a_program_that_is_not_what_the_manifest_says(changes, entry, found):
+    with pytest.raises(ManifestError) as caught:
+        open_engine("onnxruntime").load("branch_00", _onnx(**changes), _entry(**entry))
+    assert f"the program's {found}" in str(caught.value)
+
+
+def test_onnxruntime_refuses_an_input_of_another_shape():
+    part = open_engine("onnxruntime").load("branch_00", _onnx(), _entry())
+    with pytest.raises(EngineError, match=r"failed while running branch_00: .*dimension"):
+        part.run(np.zeros((1, 4), np.float32))

@@ -1,0 +1,348 @@
+"""From pictures and arrays to what the stem reads: what fits is normalised exactly, the rest is refused."""
+
+import io
+import random
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paraedge_runtime import InputError
+from paraedge_runtime.inputs import PICTURE_SUFFIXES, find_pictures, normalise, prepare_input, read_picture
+from paraedge_runtime.manifest import InputSpec
+
+HEIGHT, WIDTH = 6, 8
+
+
+def _spec(channels, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), size=(HEIGHT, WIDTH)):
+    return InputSpec(
+        name="picture",
+        shape=(1, channels, *size),
+        dtype="float32",
+        layout="NCHW",
+        mean=mean[:channels],
+        std=std[:channels],
+    )
+
+
+COLOUR, GREY = _spec(3), _spec(1)
+
+
+def _noise(*shape):
+    return np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _formula(images, spec):
+    """The documented formula in float64."""
+    mean, std = np.float64(spec.mean), np.float64(spec.std)
+    return ((images.astype(np.float64) / 255.0 - mean) / std).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalise_is_the_formula(channels):
+    spec = _spec(channels, size=(16, 16))
+    every_value = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), (2, 16, 16, channels))
+    result = normalise(every_value, spec)
+    assert result.dtype == np.float32
+    assert result.shape == (2, channels, 16, 16)
+    assert result.flags.c_contiguous
+    np.testing.assert_allclose(result, _formula(every_value, spec), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.0,), (1.0,)), ((0.5,), (0.5,)), ((0.1307,), (0.3081,)), ((-3.0,), (40.0,))]
+)
+def test_normalise_is_the_formula_for_other_constants(mean, std):
+    spec = _spec(1, mean, std, size=(16, 16))
+    every_value = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    np.testing.assert_allclose(normalise(every_value, spec), _formula(every_value, spec), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "spec"),
+    [
+        pytest.param(_noise(HEIGHT, WIDTH, 3), COLOUR, id="colour"),
+        pytest.param(_noise(HEIGHT, WIDTH, 1), GREY, id="grey"),
+        pytest.param(_noise(HEIGHT, WIDTH), GREY, id="grey without channels"),
+        pytest.param(_noise(WIDTH, HEIGHT, 3).transpose(1, 0, 2), COLOUR, id="transposed view"),
+        pytest.param(_noise(HEIGHT * 2, WIDTH, 3)[::2], COLOUR, id="every second row"),
+        pytest.param(_noise(HEIGHT, WIDTH, 3)[::-1, :, ::-1], COLOUR, id="mirrored"),
+        pytest.param(np.asfortranarray(_noise(HEIGHT, WIDTH, 3)), COLOUR, id="Fortran order"),
+        pytest.param(np.broadcast_to(np.uint8(7), (HEIGHT, WIDTH, 3)), COLOUR, id="broadcast"),
+    ],
+)
+def test_pictures_that_fit(image, spec):
+    image = image.view()
+    image.flags.writeable = False
+    result = prepare_input(image, spec)
+    assert result.dtype == np.float32
+    assert result.shape == spec.shape
+    assert result.flags.c_contiguous
+    expected = normalise(np.ascontiguousarray(image).reshape(1, HEIGHT, WIDTH, -1), spec)
+    assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(np.ones((1, 3, HEIGHT, WIDTH), np.float32), id="as it is"),
+        pytest.param(np.ones((1, HEIGHT, WIDTH, 3), np.float32).transpose(0, 3, 1, 2), id="transposed view"),
+        pytest.param(np.full((1, 3, HEIGHT, WIDTH), np.float32(-1e30)), id="large"),
+        pytest.param(np.broadcast_to(np.float32(2), (1, 3, HEIGHT, WIDTH)), id="broadcast"),
+    ],
+)
+def test_normalised_arrays_that_fit_are_taken_as_they_are(image):
+    result = prepare_input(image, COLOUR)
+    assert result.dtype == np.float32
+    assert result.flags.c_contiguous
+    assert np.array_equal(result, image)
+
+
+def _spoilt(value):
+    array = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)
+    array[0, 1, 2, 3:5] = value
+    return array
+
+
+BAD_INPUTS = {
+    "list": (np.zeros((HEIGHT, WIDTH, 3)).tolist(), "must be a numpy array, got list"),
+    "None": (None, "must be a numpy array, got NoneType"),
+    "path": ("cat.png", "must be a numpy array, got str"),
+    "bytes": (b"123", "must be a numpy array, got bytes"),
+    "PIL picture": (Image.new("RGB", (WIDTH, HEIGHT)), "must be a numpy array, got Image"),
+    "number": (np.uint8(3), "must be a numpy array, got uint8"),
+    "other size": (_noise(HEIGHT + 1, WIDTH, 3), r"shape \(7, 8, 3\); this bundle reads \(6, 8, 3\), resize"),
+    "width and height exchanged": (_noise(WIDTH, HEIGHT, 3), r"shape \(8, 6, 3\)"),
+    "channels first": (_noise(3, HEIGHT, WIDTH), r"shape \(3, 6, 8\)"),
+    "grey for a colour bundle": (_noise(HEIGHT, WIDTH), r"shape \(6, 8\)"),
+    "one channel": (_noise(HEIGHT, WIDTH, 1), r"shape \(6, 8, 1\)"),
+    "four channels": (_noise(HEIGHT, WIDTH, 4), r"shape \(6, 8, 4\)"),
+    "batch": (_noise(1, HEIGHT, WIDTH, 3), r"shape \(1, 6, 8, 3\)"),
+    "empty": (np.zeros((0,), np.uint8), r"shape \(0,\)"),
+    "no dimensions": (np.array(3, np.uint8), r"shape \(\)"),
+    "float32 picture": (np.zeros((HEIGHT, WIDTH, 3), np.float32), r"float32 of shape \(6, 8, 3\); .*\(1, 3, 6, 8\)"),
+    "float32 NHWC": (np.zeros((1, HEIGHT, WIDTH, 3), np.float32), r"float32 of shape \(1, 6, 8, 3\)"),
+    "float32 batch of two": (np.zeros((2, 3, HEIGHT, WIDTH), np.float32), r"float32 of shape \(2, 3, 6, 8\)"),
+    "NaN": (_spoilt(np.nan), "2 values that are not finite"),
+    "infinity": (_spoilt(np.inf), "2 values that are not finite"),
+    "minus infinity": (_spoilt(-np.inf), "2 values that are not finite"),
+    "float64": (np.zeros((1, 3, HEIGHT, WIDTH)), "dtype float64; pass uint8"),
+    "float16": (np.zeros((1, 3, HEIGHT, WIDTH), np.float16), "dtype float16"),
+    "big-endian float32": (np.zeros((1, 3, HEIGHT, WIDTH), ">f4"), "dtype >f4"),
+    "int64": (np.zeros((HEIGHT, WIDTH, 3), np.int64), "dtype int64"),
+    "int8": (np.zeros((HEIGHT, WIDTH, 3), np.int8), "dtype int8"),
+    "uint16": (np.zeros((HEIGHT, WIDTH, 3), np.uint16), "dtype uint16"),
+    "bool": (np.zeros((HEIGHT, WIDTH, 3), bool), "dtype bool"),
+    "objects": (np.full((HEIGHT, WIDTH, 3), None), "dtype object"),
+    "structured": (np.zeros((HEIGHT, WIDTH), [("r", "u1"), ("g", "u1"), ("b", "u1")]), "dtype"),
+}
+
+
+@pytest.mark.parametrize(("image", "problem"), BAD_INPUTS.values(), ids=BAD_INPUTS)
+def test_inputs_that_do_not_fit_are_refused(image, problem):
+    with pytest.raises(InputError, match=f"^input 'picture' .*{problem}"):
+        prepare_input(image, COLOUR)
+
+
+def test_two_dimensions_are_for_one_channel_only():
+    with pytest.raises(InputError, match=r"shape \(8, 6\); this bundle reads \(6, 8, 1\)"):
+        prepare_input(_noise(WIDTH, HEIGHT), GREY)
+
+
+# Picture files ---------------------------------------------------------------------------------
+
+
+def _save(path, image, **options):
+    Image.fromarray(image).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".ppm", ".webp", ".gif"])
+def test_read_picture_exactly(tmp_path, suffix):
+    """A picture of the right size in two plain colours comes back as it was."""
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[:, 4:] = 255
+    options = {"lossless": True} if suffix == ".webp" else {}
+    result = read_picture(_save(tmp_path / f"p{suffix}", image, **options), COLOUR)
+    assert result.dtype == np.uint8
+    assert np.array_equal(result, image)
+    prepare_input(result, COLOUR)
+
+
+def test_read_picture_jpeg(tmp_path):
+    image = np.full((HEIGHT, WIDTH, 3), (200, 100, 50), np.uint8)
+    result = read_picture(_save(tmp_path / "p.jpg", image, quality=95), COLOUR)
+    assert result.shape == image.shape
+    assert np.abs(result.astype(int) - image).max() <= 4
+
+
+def test_read_picture_takes_a_path_as_text(tmp_path):
+    _save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3))
+    assert np.array_equal(read_picture(str(tmp_path / "p.png"), COLOUR), _noise(HEIGHT, WIDTH, 3))
+
+
+def test_read_picture_scales_to_what_the_bundle_reads(tmp_path):
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[:, 40:] = 240
+    result = read_picture(_save(tmp_path / "p.png", image), COLOUR)
+    assert result.shape == (HEIGHT, WIDTH, 3)
+    assert (result[:, :3] == 0).all()
+    assert (result[:, 5:] == 240).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"])
+@pytest.mark.parametrize("spec", [COLOUR, GREY], ids=["colour", "grey"])
+def test_every_mode_becomes_the_channels_of_the_bundle(tmp_path, mode, spec):
+    name = "p.tiff"
+    source = Image.fromarray(_noise(HEIGHT, WIDTH)).convert(mode)
+    if mode in ("HSV", "PA"):  # no file format holds these
+        source = source.convert("RGB")
+    source.save(tmp_path / name)
+    result = read_picture(tmp_path / name, spec)
+    assert result.dtype == np.uint8
+    assert result.shape == (HEIGHT, WIDTH, spec.shape[1])
+
+
+def test_grey_and_colour_are_turned_into_each_other(tmp_path):
+    grey = _noise(HEIGHT, WIDTH)
+    _save(tmp_path / "grey.png", grey)
+    _save(tmp_path / "colour.png", np.stack([grey] * 3, axis=2))
+    assert np.array_equal(read_picture(tmp_path / "grey.png", GREY)[:, :, 0], grey)
+    assert np.array_equal(read_picture(tmp_path / "grey.png", COLOUR), np.stack([grey] * 3, axis=2))
+    assert np.array_equal(read_picture(tmp_path / "colour.png", GREY)[:, :, 0], grey)
+
+
+def test_transparency_is_left_out(tmp_path):
+    image = _noise(HEIGHT, WIDTH, 4)
+    assert np.array_equal(read_picture(_save(tmp_path / "p.png", image), COLOUR), image[:, :, :3])
+
+
+def test_sixteen_bits_are_read(tmp_path):
+    image = np.full((HEIGHT, WIDTH), 77, np.uint16)
+    assert read_picture(_save(tmp_path / "p.png", image), GREY).shape == (HEIGHT, WIDTH, 1)
+
+
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "p.gif", save_all=True, append_images=frames[1:])
+    assert (read_picture(tmp_path / "p.gif", COLOUR) == (255, 0, 0)).all()
+
+
+def _png():
+    stream = io.BytesIO()
+    Image.fromarray(_noise(40, 40, 3)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _broken_chunk():
+    """A chunk in the middle of the pixels with a name that is none: Pillow answers with a ``SyntaxError``."""
+    raw = _png()
+    place = raw.index(b"IDAT") - 4
+    pixels = raw[place + 8 : raw.index(b"IEND") - 8]
+    return (
+        raw[:place] + len(pixels[:99]).to_bytes(4, "big") + b"IDAT" + pixels[:99] + bytes(4) + b"\0\0\0\5\xff\0\xfe\1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(None, "does not exist", id="missing"),
+        pytest.param(b"", "is not a picture", id="empty"),
+        pytest.param(b"hello, world", "is not a picture", id="text"),
+        pytest.param(_png()[:200], "is not a picture", id="truncated"),
+        pytest.param(_png()[:20], "is not a picture", id="header only"),
+        pytest.param(_broken_chunk(), "is not a picture", id="broken chunk"),
+        pytest.param(_png().replace(b"\0\0\0\x28\0\0\0\x28", b"\0\1\0\0\0\1\0\0"), "is not a picture", id="bomb"),
+    ],
+)
+def test_what_is_no_picture_is_refused(tmp_path, content, problem):
+    path = tmp_path / "p.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=problem) as caught:
+        read_picture(path, COLOUR)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_is_no_picture(tmp_path):
+    with pytest.raises(InputError, match="is not a picture"):
+        read_picture(tmp_path, COLOUR)
+
+
+@pytest.mark.parametrize("suffix", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM"])
+def test_a_damaged_picture_never_ends_in_anything_but_an_input_error(tmp_path, suffix, capfd):
+    stream = io.BytesIO()
+    Image.fromarray(_noise(24, 24, 3)).save(stream, suffix)
+    numbers = random.Random(suffix)
+    problems = []
+    for _ in range(60):
+        raw = bytearray(stream.getvalue())
+        for _ in range(numbers.randint(1, 3)):
+            place = numbers.randrange(numbers.choice([30, len(raw)]))
+            raw[place : place + numbers.choice([1, 1, 4])] = numbers.choice([b"\0", b"\xff", b"\xff\xff\xff\x7f", b""])
+        (tmp_path / "p").write_bytes(raw)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own doubts
+            try:
+                assert read_picture(tmp_path / "p", COLOUR).shape == (HEIGHT, WIDTH, 3)
+            except InputError as error:
+                problems.append(str(error))
+    assert problems
+    assert all("p is not a picture that can be read: " in problem for problem in problems)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 12])
+def test_bundles_that_read_no_pictures_say_so(tmp_path, channels):
+    spec = _spec(channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+    with pytest.raises(InputError, match=f"reads {channels} channels, a picture has 1 or 3; pass arrays"):
+        read_picture(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), spec)
+
+
+# Finding them ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def album(tmp_path):
+    for name in ("b.png", "a.JPG", "sub/deep/c.webp", "sub/z.bmp", "notes.txt", "sub/list.csv", "noext"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "bare").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param(["b.png"], ["b.png"], id="file"),
+        pytest.param(["notes.txt"], ["notes.txt"], id="a file is taken whatever its name"),
+        pytest.param(["."], ["a.JPG", "b.png", "sub/deep/c.webp", "sub/z.bmp"], id="folder, nested, sorted"),
+        pytest.param(["sub"], ["sub/deep/c.webp", "sub/z.bmp"], id="other folder"),
+        pytest.param(
+            ["sub/z.bmp", "b.png", "sub/deep"], ["sub/z.bmp", "b.png", "sub/deep/c.webp"], id="in given order"
+        ),
+    ],
+)
+def test_find_pictures(album, given, found):
+    assert find_pictures([album / name for name in given]) == [album / name for name in found]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["missing.png"], r"missing\.png does not exist"),
+        (["b.png", "gone"], "gone does not exist"),
+        (["bare"], r"bare holds no pictures \(\.bmp, "),
+        (["folder.png"], r"folder\.png holds no pictures"),
+    ],
+)
+def test_find_pictures_refuses_what_is_not_there(album, given, problem):
+    with pytest.raises(InputError, match=problem):
+        find_pictures([album / name for name in given])
+
+
+def test_suffixes_are_lower_case():
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in PICTURE_SUFFIXES)

@@ -1,0 +1,146 @@
+"""Does a bundle give its golden answers here? True bundles pass, changed ones are told what is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from support.bundles import IMAGE_SHAPE, NUM_LABELS, fake_bundle, replace_file
+
+from paraedge_runtime import Bundle, EngineError, EngineUnavailable, InputError, IntegrityError, Session
+from paraedge_runtime.bundle import GoldenData
+from paraedge_runtime.verification import verify_bundle
+
+pytestmark = pytest.mark.usefixtures("fake_engine")
+
+
+def _golden(path, images, outputs):
+    files = GoldenData(images, outputs, np.zeros(len(images), np.int64)).files()
+    for name, data in files.items():
+        replace_file(path, name, data)
+    return Bundle.open(path)
+
+
+@pytest.fixture
+def true_bundle(tmp_path):
+    """A bundle whose golden outputs are what its parts compute."""
+    bundle = fake_bundle(tmp_path / "b.paraedge", [{"add": 1.0}, {"add": 2.5}, {"add": 4.0}])
+    images = bundle.golden().images
+    with Session.open(bundle) as session:
+        outputs = np.stack([session.run(image).branch_outputs for image in images])
+    return _golden(bundle.path, images, outputs)
+
+
+def _change(bundle, index, **behaviour):
+    replace_file(bundle.path, f"branch_{index:02d}.fake", json.dumps(behaviour).encode())
+    return Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_a_true_bundle_has_no_problems(true_bundle, threads):
+    report = verify_bundle(true_bundle, threads=threads)
+    assert report.problems == ()
+    assert report.engine == "fake 1.0"
+    assert report.num_samples == 4
+    assert list(report.branches) == [0, 1, 2]
+    assert all(similar.snr_db is None and similar.max_abs_error == 0 for similar in report.branches.values())
+    assert len(report.prefixes) == 3
+    assert all(similar.snr_db is None for similar in report.prefixes)
+    assert report.agreement == (1.0, 1.0, 1.0)
+
+
+def test_zip_and_subset_of_a_true_bundle_have_no_problems(tmp_path, true_bundle):
+    assert verify_bundle(Bundle.open(true_bundle.pack(tmp_path / "b.zip"))).problems == ()
+    report = verify_bundle(true_bundle.subset([0, 2], tmp_path / "s.paraedge"))
+    assert report.problems == ()
+    assert list(report.branches) == [0, 2]
+
+
+def test_a_changed_branch_is_named(true_bundle):
+    report = verify_bundle(_change(true_bundle, 1, add=2.6))
+    (problem,) = report.problems
+    assert problem.startswith("branch 1: SNR ")
+    assert problem.endswith(" dB, below 100.0 dB")
+    assert report.branches[0].snr_db is None
+    assert 20 < report.branches[1].snr_db < 40
+    assert report.branches[2].snr_db is None
+    # From the changed branch on, the prefixes differ too.
+    assert [similar.snr_db is None for similar in report.prefixes] == [True, False, False]
+
+
+def test_a_change_within_the_tolerance_is_no_problem(true_bundle):
+    report = verify_bundle(_change(true_bundle, 1, add=2.5 + 4e-6))
+    assert report.branches[1].snr_db > 100
+    assert report.problems == ()
+
+
+def test_other_answers_are_told_by_their_agreement(true_bundle):
+    """Branch 0 turned around: its own answer, and the first prefix with it, choose another label."""
+    report = verify_bundle(_change(true_bundle, 0, add=-50.0))
+    assert report.agreement[0] == 0.0
+    assert report.problems[0].startswith("branch 0: SNR ")
+    assert "the first 1 branch(es) agree on 0.0 % of the labels, below 100.0 %" in report.problems
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"), [({"fail": "broken"}, "broken"), ({"nan": True}, "its output is not finite")]
+)
+def test_a_dropped_branch_is_reported_once_with_its_reason(true_bundle, behaviour, reason):
+    report = verify_bundle(_change(true_bundle, 2, **behaviour))
+    about = [problem for problem in report.problems if "branch 2" in problem]
+    assert len(about) == 1
+    assert about[0].startswith("branch 2 was dropped: ")
+    assert reason in about[0]
+    assert report.branches[0].snr_db is None
+
+
+def test_all_branches_failing_is_an_error(true_bundle):
+    for index in range(3):
+        changed = _change(true_bundle, index, fail=f"broken {index}")
+    with pytest.raises(EngineError, match="every branch failed") as caught:
+        verify_bundle(changed)
+    assert all(f"broken {index}" in str(caught.value) for index in range(3))
+
+
+def test_a_failing_stem_is_an_error(true_bundle):
+    replace_file(true_bundle.path, "stem.fake", b'{"fail": "no stem"}')
+    with pytest.raises(EngineError, match="no stem"):
+        verify_bundle(Bundle.open(true_bundle.path))
+
+
+def test_a_golden_answer_that_is_no_number_is_a_problem_not_a_pass(true_bundle):
+    golden = true_bundle.golden()
+    outputs = golden.branch_outputs.copy()
+    outputs[2, 1, 0] = np.nan
+    report = verify_bundle(_golden(true_bundle.path, golden.images, outputs))
+    assert [problem for problem in report.problems if problem.startswith("branch 1: SNR nan dB")]
+
+
+def test_golden_data_of_another_shape_is_refused(true_bundle):
+    images = np.zeros((4, *IMAGE_SHAPE), np.uint8)
+    with pytest.raises(IntegrityError, match=r"golden/branch_outputs\.npy holds"):
+        verify_bundle(_golden(true_bundle.path, images, np.zeros((4, 2, NUM_LABELS), np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "problem"),
+    [
+        ({"engine": "quantum"}, InputError, "unknown engine 'quantum'"),
+        ({"engine": "onnxruntime"}, InputError, "export it again with --engine onnxruntime"),
+        ({"threads": 0}, InputError, "at least 1 is needed"),
+    ],
+)
+def test_what_cannot_be_run_here_is_an_error(true_bundle, options, error, problem):
+    with pytest.raises(error, match=problem):
+        verify_bundle(true_bundle, **options)
+
+
+def test_an_engine_too_old_is_an_error(true_bundle, fake_engine, monkeypatch):
+    fake_engine.register(monkeypatch, "OldFakeEngine")
+    with pytest.raises(EngineUnavailable, match=r"0\.9\.7 is installed"):
+        verify_bundle(true_bundle)
+
+
+def test_verification_leaves_no_part_loaded(true_bundle, fake_engine):
+    verify_bundle(true_bundle)
+    assert fake_engine.PARTS
+    assert all(part.closed for part in fake_engine.PARTS)

@@ -1,0 +1,109 @@
+"""Tests of paraedge.training.batches: order, crops and flips depend on seed and epoch and on nothing else."""
+
+import numpy as np
+import pytest
+import torch
+
+from paraedge.training.batches import normalise, training_batches
+
+
+def _numbered(count, height=4, width=6, channels=1):
+    """Images whose pixels are all different within an image, and labels that name the image."""
+    pixels = torch.arange(1, height * width * channels + 1, dtype=torch.uint8).reshape(height, width, channels)
+    images = pixels.repeat(count, 1, 1, 1)
+    images[:, 0, 0, 0] = torch.arange(100, 100 + count, dtype=torch.uint8)
+    return images, torch.arange(count)
+
+
+def _epoch(images, labels, config, epoch=0):
+    batches = list(training_batches(images, labels, config, epoch))
+    return torch.cat([batch for batch, _ in batches]), torch.cat([target for _, target in batches])
+
+
+@pytest.fixture
+def augmented(make):
+    return make.training(batch_size=16, crop_padding=2, horizontal_flip=True, seed=4)
+
+
+def test_same_seed_and_epoch_give_the_same_batches(augmented):
+    images, labels = _numbered(50)
+    first = list(training_batches(images, labels, augmented, 3))
+    torch.manual_seed(99)  # the global generator has no part in it
+    again = list(training_batches(images, labels, augmented, 3))
+    assert len(first) == len(again) == 4
+    for (batch, target), (other_batch, other_target) in zip(first, again, strict=True):
+        assert torch.equal(batch, other_batch)
+        assert torch.equal(target, other_target)
+
+
+def test_another_epoch_or_seed_gives_another_order(make):
+    images, labels = _numbered(50)
+    config, other = make.training(seed=0), make.training(seed=1)
+    orders = [
+        _epoch(images, labels, *choice)[1].tolist() for choice in ((config, 0), (config, 1), (other, 0), (other, 1))
+    ]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(48, [16, 16, 16]), (50, [16, 16, 16, 2]), (5, [5])])
+def test_every_image_comes_once_per_epoch(make, count, sizes):
+    images, labels = _numbered(count)
+    config = make.training(batch_size=16)
+    assert [len(batch) for batch, _ in training_batches(images, labels, config, 0)] == sizes
+    for epoch in range(3):
+        _, targets = _epoch(images, labels, config, epoch)
+        assert sorted(targets.tolist()) == list(range(count))
+
+
+def test_without_crops_and_flips_the_pixels_are_the_original_ones(make, digits):
+    images, labels = torch.from_numpy(digits.test.images), torch.arange(len(digits.test))
+    batch, targets = _epoch(images, labels, make.training())
+    assert batch.dtype == torch.uint8
+    assert torch.equal(batch, images[targets])
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
+@pytest.mark.parametrize("padding", [1, 2, 3])
+def test_every_crop_is_a_window_of_the_padded_image(make, padding, channels):
+    images, labels = _numbered(120, channels=channels)
+    batch, targets = _epoch(images, labels, make.training(crop_padding=padding))
+    padded = np.pad(images.numpy(), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    offsets = set()
+    for crop, label in zip(batch.numpy(), targets.tolist(), strict=True):
+        windows = [
+            (row, column)
+            for row in range(2 * padding + 1)
+            for column in range(2 * padding + 1)
+            if np.array_equal(crop, padded[label, row : row + 4, column : column + 6])
+        ]
+        assert windows, f"image {label} was not only shifted"
+        offsets.update(windows)
+    # Every shift is possible, in both directions, and rows are not tied to columns.
+    assert {row for row, _ in offsets} == {column for _, column in offsets} == set(range(2 * padding + 1))
+    assert len(offsets) > 2 * padding + 1
+
+
+def test_flip_mirrors_the_width_of_about_half_of_the_images(make):
+    images, labels = _numbered(200, channels=3)
+    batch, targets = _epoch(images, labels, make.training(horizontal_flip=True))
+    originals = images[targets]
+    kept = (batch == originals).flatten(1).all(dim=1)
+    mirrored = (batch == originals.flip(2)).flatten(1).all(dim=1)
+    assert (kept ^ mirrored).all()
+    assert 70 < int(mirrored.sum()) < 130
+
+
+def test_the_images_themselves_are_left_alone(augmented):
+    images, labels = _numbered(40)
+    before = images.clone()
+    _epoch(images, labels, augmented)
+    assert torch.equal(images, before)
+
+
+def test_normalise_is_x_over_255_minus_mean_over_std_with_channels_first(make):
+    config = make.model(in_channels=3, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    result = normalise(torch.from_numpy(images), config)
+    expected = (images.astype(np.float64) / 255 - config.mean) / config.std
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
