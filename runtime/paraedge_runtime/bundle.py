@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from paraedge_runtime.manifest import (
     Manifest,
     decode_manifest,
     encode_manifest,
+    is_manifest,
 )
 from paraedge_runtime.storage import Storage, open_storage, write_zip
 
@@ -170,8 +172,8 @@ class Bundle:
                 f"branches {list(chosen)} cannot be taken from {self.path}, which has "
                 f"{list(manifest.branch_indexes)}; name some of these, each once, in order"
             )
-        if Path(target).resolve() == self.path.resolve():
-            raise InputError(f"{target} is the bundle itself; choose another name with --out")
+        if self.path.resolve() in (Path(target).resolve(), *Path(target).resolve().parents):
+            raise InputError(f"{target} is the bundle itself, or inside it; choose another name with --out")
         places = [manifest.branch_indexes.index(index) for index in chosen]
         is_prefix = places == list(range(len(places)))
         count = len(places)
@@ -202,6 +204,8 @@ class Bundle:
         path = Path(target)
         if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise BundleError(f"{path} exists and is no zip; choose another name with --out")
         files = {entry.file: self.read(entry) for entry in self.manifest.files().values()}
         write_zip({MANIFEST_NAME: encode_manifest(self.manifest), **files}, path)
         return path
@@ -232,8 +236,12 @@ def write_bundle(manifest: Manifest, files: Mapping[str, bytes], target: str | o
         BundleError: ``target`` exists and is no bundle folder, or the reader refuses the result.
     """
     path = Path(target)
-    if path.is_symlink() or (path.exists() and not (path / MANIFEST_NAME).is_file()):
+    if path.is_symlink() or (path.exists() and not _is_bundle_folder(path)):
         raise BundleError(f"{path} exists and is not a bundle folder; choose another name with --out")
+    listed = {entry.file for entry in manifest.files().values()}
+    if set(files) != listed:
+        raise BundleError(f"the manifest lists {sorted(listed)}, the files given are {sorted(files)}")
+    decode_manifest(encode_manifest(manifest))  # no path in it leaves the folder
     with new_folder(path) as building:
         for name, data in files.items():
             file = building / name
@@ -242,6 +250,14 @@ def write_bundle(manifest: Manifest, files: Mapping[str, bytes], target: str | o
         (building / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
         Bundle.open(building)
     return Bundle.open(path)
+
+
+def _is_bundle_folder(path: Path) -> bool:
+    """Whether a folder may be replaced: its manifest says that it is a bundle, of whatever version."""
+    try:
+        return (path / MANIFEST_NAME).is_file() and is_manifest((path / MANIFEST_NAME).read_bytes())
+    except OSError:
+        return False
 
 
 def _npy_bytes(array: NDArray) -> bytes:  # type: ignore[type-arg]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -15,16 +16,33 @@ __all__ = ["Chatter", "captured_chatter"]
 
 
 class Chatter:
-    """What was printed inside a :func:`captured_chatter` block."""
+    """What was printed inside a :func:`captured_chatter` block, so far or in all."""
 
     def __init__(self, log: IO[bytes]) -> None:
-        self._log = log
+        self._log: IO[bytes] | None = log
+        self._text = ""
+
+    def finish(self) -> None:
+        """Keep the text; the file is about to go."""
+        self._text, self._log = self._read(), None
 
     def tail(self, lines: int = 3) -> str:
         """The last lines on one line, for an error message."""
+        return " | ".join(self._read().strip().splitlines()[-lines:])[:400]
+
+    def _read(self) -> str:
+        if self._log is None:
+            return self._text
+        _flush()
         self._log.seek(0)
-        found = self._log.read().decode(errors="replace").strip().splitlines()[-lines:]
-        return " | ".join(found)[:400]
+        return self._log.read().decode(errors="replace")
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).fflush(None)  # C's own buffers, which a pipe keeps full
 
 
 @contextlib.contextmanager
@@ -36,8 +54,7 @@ def captured_chatter() -> Iterator[Chatter]:
     """
     with tempfile.TemporaryFile() as log, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         saved = [(number, os.dup(number)) for number in (1, 2)]
         level = logging.root.manager.disable
         logging.disable(max(level, logging.WARNING))
@@ -46,7 +63,11 @@ def captured_chatter() -> Iterator[Chatter]:
             for number, _ in saved:
                 os.dup2(log.fileno(), number)
             with text, contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-                yield Chatter(log)
+                chatter = Chatter(log)
+                try:
+                    yield chatter
+                finally:
+                    chatter.finish()
         finally:
             logging.disable(level)
             for number, copy in saved:

@@ -66,7 +66,7 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
         InputError: it does not exist, is no picture, or Pillow is not installed.
     """
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError as error:
         raise InputError(f"reading {path} needs Pillow ({error}); pip install pillow") from error
     _, channels, height, width = spec.shape
@@ -74,7 +74,10 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
         raise InputError(f"this bundle reads {channels} channels, a picture has 1 or 3; pass arrays to Session.run")
     try:
         with Image.open(path) as picture:
-            converted = picture.convert("L" if channels == 1 else "RGB")
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):  # convert() would clip these to white
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            converted = upright.convert("L" if channels == 1 else "RGB")
             resized = converted.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
     except FileNotFoundError:

@@ -5,6 +5,7 @@ The format is specified in ``docs/bundle-format.md``.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import PurePosixPath
@@ -25,9 +26,11 @@ __all__ = [
     "Manifest",
     "Parity",
     "PartEntry",
+    "PrefixParity",
     "Similarity",
     "decode_manifest",
     "encode_manifest",
+    "is_manifest",
 ]
 
 FORMAT = "paraedge-bundle/1"
@@ -209,6 +212,7 @@ def decode_manifest(raw: bytes) -> Manifest:
                 f"{MANIFEST_NAME}: field 'format' is {version!r}, newer than {FORMAT!r}; update paraedge on this device"
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
+        json.loads(raw, object_pairs_hook=_once)  # msgspec would take the last of two fields of one name
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST_NAME}: {error}; export the bundle again") from error
     _check(manifest)
@@ -217,6 +221,23 @@ def decode_manifest(raw: bytes) -> Manifest:
 
 class _FormatOnly(msgspec.Struct):
     format: str
+
+
+def is_manifest(raw: bytes) -> bool:
+    """Whether these bytes call themselves a bundle's manifest, of whatever version."""
+    try:
+        return _FORMAT_PATTERN.fullmatch(msgspec.json.decode(raw, type=_FormatOnly).format) is not None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ManifestError(f"{MANIFEST_NAME}: field '{repeated}' is there twice; export the bundle again")
+    return document
 
 
 def _check(manifest: Manifest) -> None:

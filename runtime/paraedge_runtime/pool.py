@@ -50,8 +50,20 @@ class _Job:
                     self._all_done.release()
 
     def join(self) -> None:
-        """Wait until every task is done; only the caller's thread does, once."""
-        self._all_done.acquire()
+        """Wait until every task is done; only the caller's thread does, once.
+
+        Ctrl-C cannot cut it short, since a worker may be inside a part: it is raised after the wait.
+        """
+        interrupted: BaseException | None = None
+        while True:
+            try:
+                self._all_done.acquire()
+                break
+            except BaseException as error:
+                interrupted = error
+                self.abandon()
+        if interrupted is not None:
+            raise interrupted
 
 
 class WorkerPool:
@@ -74,7 +86,6 @@ class WorkerPool:
     def _serve(queue: SimpleQueue[_Job | None], number: int) -> None:
         while (job := queue.get()) is not None:
             job.work(number)
-            del job  # or it would keep the last request's arrays until the next one
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Run every task once, in parallel, and return when all are done. Tasks must not raise.
@@ -84,9 +95,9 @@ class WorkerPool:
         if not tasks:
             return
         job = _Job(tasks)
-        for queue in self._queues[: len(tasks) - 1]:
-            queue.put(job)
         try:
+            for queue in self._queues[: len(tasks) - 1]:
+                queue.put(job)
             job.work(0)
         except BaseException:  # Ctrl-C in this thread: nothing of this job may run into the next one
             job.abandon()

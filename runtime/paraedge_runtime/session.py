@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -20,7 +21,7 @@ from paraedge_runtime.manifest import BranchEntry
 from paraedge_runtime.pool import WorkerPool
 from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
 
-__all__ = ["Session"]
+__all__ = ["Session", "available_cores", "choose_branches"]
 
 
 class Session:
@@ -76,8 +77,8 @@ class Session:
                 f"export it again with --engine {name}"
             )
         chosen = choose_branches(branches, manifest.branch_indexes)
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; at least 1 is needed")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise InputError(f"threads is {threads!r}; a whole number of at least 1 is needed")
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
         if not loaded_engine.parallel:
@@ -168,7 +169,12 @@ class Session:
             causes = "; ".join(sorted(set(reasons.values())))
             raise EngineError(f"every branch failed: {causes}; 'paraedge verify' checks the bundle on this device")
         branch_outputs = np.stack([outputs[index] for index in used])
-        output = branch_outputs.cumsum(axis=0, dtype=np.float32)[-1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            output = branch_outputs.cumsum(axis=0, dtype=np.float32)[-1]
+        if not np.isfinite(output).all():
+            raise EngineError(
+                "the sum of the branches is not finite; 'paraedge verify' checks the bundle on this device"
+            )
         label_index = int(output.argmax())
         exponentials = np.exp(output - output[label_index], dtype=np.float64)
         return Prediction(
@@ -211,11 +217,18 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     """
     if branches is None:
         return available
-    if isinstance(branches, int):
-        if not 1 <= branches <= len(available):
-            raise InputError(f"{branches} branches were asked for; there are {len(available)}: {list(available)}")
-        return available[:branches]
-    chosen = tuple(branches)
+    if isinstance(branches, bool):
+        raise InputError(f"branches is {branches}; pass a count or a sequence of indexes")
+    try:
+        if isinstance(branches, Iterable):
+            chosen = tuple(operator.index(index) for index in branches)
+        else:
+            count = operator.index(branches)
+            if not 1 <= count <= len(available):
+                raise InputError(f"{count} branches were asked for; there are {len(available)}: {list(available)}")
+            return available[:count]
+    except TypeError:
+        raise InputError(f"branches is {branches!r}; pass a count or a sequence of indexes") from None
     unknown = [index for index in chosen if index not in available]
     if unknown:
         raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")
@@ -240,7 +253,8 @@ def _check_version(engine: Engine, minimum: dict[str, str]) -> None:
     needed = minimum[engine.distribution]
 
     def numbers(version: str) -> list[int]:
-        return [int(number) for number in re.findall(r"\d+", version)[:4]]
+        found = [int(number) for number in re.findall(r"\d+", version)[:4]]
+        return found + [0] * (4 - len(found))
 
     if numbers(engine.version) < numbers(needed):
         raise EngineUnavailable(

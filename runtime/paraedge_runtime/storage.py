@@ -38,6 +38,12 @@ def open_storage(path: Path) -> Storage:
     Raises:
         IntegrityError: nothing is there, or it is neither a bundle folder nor a bundle zip.
     """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
     if path.is_dir():
         return FolderStorage(path)
     if not path.exists():
@@ -78,9 +84,8 @@ class FolderStorage:
     def read(self, name: str, size_bytes: int | None) -> bytes:
         """The bytes of one file, never through a symbolic link."""
         try:
-            handle = os.open(self.path / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            with os.fdopen(handle, "rb") as file:
-                _check_size(self.path, name, os.fstat(handle).st_size, size_bytes)
+            with open(self.path / name, "rb", opener=_open_no_link) as file:
+                _check_size(self.path, name, os.fstat(file.fileno()).st_size, size_bytes)
                 return file.read()
         except FileNotFoundError:
             raise IntegrityError(f"{self.path}: {name} is missing; copy the whole bundle again") from None
@@ -133,6 +138,10 @@ class ZipStorage:
             raise IntegrityError(f"{self.path}: {name} is missing; pack the bundle again") from None
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
             raise IntegrityError(f"{self.path}: {name} cannot be read: {error}") from error
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _check_size(path: Path, name: str, actual: int, expected: int | None) -> None:

@@ -604,11 +604,12 @@ def test_a_bundle_is_replaced_by_the_next(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [
-        pytest.param(lambda files: files.pop("stem.fake"), IntegrityError, id="file missing"),
+        pytest.param(lambda files: files.pop("stem.fake"), BundleError, id="file missing"),
         pytest.param(lambda files: files.update({"stem.fake": b"other"}), IntegrityError, id="other bytes"),
-        pytest.param(lambda files: files.update({"extra": b""}), IntegrityError, id="unlisted file"),
+        pytest.param(lambda files: files.update({"extra": b""}), BundleError, id="unlisted file"),
         pytest.param(lambda files: files.update({"stem.fake": None}), TypeError, id="no bytes"),
-        pytest.param(lambda files: files.update({"golden": b""}), OSError, id="file where a folder is"),
+        pytest.param(lambda files: files.update({"golden": b""}), BundleError, id="file where a folder is"),
+        pytest.param(lambda files: files.update({"../escaped": b""}), BundleError, id="path out of the folder"),
     ],
 )
 @pytest.mark.parametrize("stood", [True, False], ids=["replacing", "nothing there"])
@@ -632,6 +633,12 @@ def test_a_manifest_that_contradicts_itself_is_not_written(tmp_path):
     assert tree(tmp_path) == before
 
 
+def _browser_extension(path):
+    path.mkdir()
+    (path / "manifest.json").write_text('{"manifest_version": 3}')
+    (path / "thesis.txt").write_text("precious")
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -639,6 +646,7 @@ def test_a_manifest_that_contradicts_itself_is_not_written(tmp_path):
         pytest.param(lambda path: (path / "thesis").mkdir(parents=True), id="folder of something else"),
         pytest.param(lambda path: (path / "manifest.json").mkdir(parents=True), id="manifest that is a folder"),
         pytest.param(lambda path: path.write_text("thesis"), id="file"),
+        pytest.param(_browser_extension, id="folder with a manifest.json of something else"),
         pytest.param(lambda path: path.symlink_to("other"), id="link to a bundle"),
         pytest.param(lambda path: path.symlink_to("gone"), id="link to nothing"),
     ],
@@ -726,12 +734,12 @@ def test_subset_refuses_branches_it_cannot_take(tmp_path, four, chosen):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("spelled", ["four.paraedge", "x/../four.paraedge", "link"])
+@pytest.mark.parametrize("spelled", ["four.paraedge", "x/../four.paraedge", "link", "four.paraedge/inner"])
 def test_subset_refuses_to_write_onto_itself(tmp_path, four, spelled):
     (tmp_path / "x").mkdir()
     (tmp_path / "link").symlink_to("four.paraedge")
     before = tree(tmp_path)
-    with pytest.raises(InputError, match="is the bundle itself; choose another name with --out"):
+    with pytest.raises(InputError, match="is the bundle itself, or inside it; choose another name with --out"):
         four.subset([0], tmp_path / spelled)
     assert tree(tmp_path) == before
 
@@ -775,3 +783,37 @@ def test_pack_of_a_bundle_damaged_since_writes_nothing(tmp_path, path):
     with pytest.raises(IntegrityError, match=r"stem\.fake"):
         bundle.pack(tmp_path / "b.zip")
     assert tree(tmp_path) == before
+
+
+def test_a_field_that_is_there_twice_is_refused(tmp_path):
+    bundle = fake_bundle(tmp_path / "b")
+    text = (bundle.path / "manifest.json").read_text()
+    (bundle.path / "manifest.json").write_text(text.replace('"name": "fake"', '"name": "first",\n  "name": "fake"', 1))
+    with pytest.raises(ManifestError, match="field 'name' is there twice"):
+        Bundle.open(bundle.path)
+
+
+def test_pack_leaves_a_file_that_is_no_zip_alone(tmp_path):
+    bundle = fake_bundle(tmp_path / "b")
+    (tmp_path / "notes.txt").write_text("precious")
+    with pytest.raises(BundleError, match=r"notes\.txt exists and is no zip"):
+        bundle.pack(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "precious"
+    bundle.pack(tmp_path / "b.zip")
+    bundle.pack(tmp_path / "b.zip")
+
+
+def test_a_path_that_cannot_be_is_an_integrity_error():
+    with pytest.raises(IntegrityError, match="cannot be read: File name too long"):
+        Bundle.open("a" * 5000)
+
+
+def test_opening_a_broken_bundle_leaks_no_descriptor(tmp_path):
+    bundle = fake_bundle(tmp_path / "b")
+    edit_manifest(bundle.path, lambda document: document["stem"].update(file="golden"))
+    (bundle.path / "stem.fake").unlink()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(IntegrityError, match="golden"):
+            Bundle.open(bundle.path)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -219,8 +219,18 @@ def test_transparency_is_left_out(tmp_path):
 
 
 def test_sixteen_bits_are_read(tmp_path):
-    image = np.full((HEIGHT, WIDTH), 77, np.uint16)
-    assert read_picture(_save(tmp_path / "p.png", image), GREY).shape == (HEIGHT, WIDTH, 1)
+    image = np.full((HEIGHT, WIDTH), 40_000, np.uint16)
+    read = read_picture(_save(tmp_path / "p.png", image), GREY)
+    assert read.shape == (HEIGHT, WIDTH, 1)
+    assert (read == 40_000 >> 8).all()
+
+
+def test_a_picture_that_lies_on_its_side_is_turned(tmp_path):
+    upright = _noise(HEIGHT, WIDTH, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees to see it upright
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "p.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "p.png", COLOUR), upright)
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path):

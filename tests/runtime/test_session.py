@@ -4,6 +4,7 @@ Threads are staged with gates of the fake engine; nothing here waits for a lengt
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -364,6 +365,56 @@ def test_ctrl_c_in_the_callers_thread_leaks_into_no_later_answer(bundle, monkeyp
             assert len(prediction.timeline) == 5
 
 
+def test_ctrl_c_while_the_caller_waits_never_leaves_a_worker_inside(tmp_path, monkeypatch):
+    """The signal comes exactly while the caller is in ``join`` and a worker still in its branch."""
+    main = threading.main_thread()
+    gate, entered = Gate(), threading.Event()
+    run = FakePart._run
+
+    def held(part, x):
+        if part.name != "stem" and not gate.release.is_set():
+            if threading.current_thread() is not main:
+                entered.set()
+                assert gate.release.wait(PATIENCE_S)
+            else:
+                assert entered.wait(PATIENCE_S)
+        return run(part, x)
+
+    monkeypatch.setattr(FakePart, "_run", held)
+
+    def poke():
+        while (frame := sys._current_frames()[main.ident]).f_code.co_name != "join" or "pool" not in (
+            frame.f_code.co_filename
+        ):
+            pass
+        signal.pthread_kill(main.ident, signal.SIGINT)
+        # Long enough for a wait that can be cut short to be cut short; the wait must go on regardless.
+        threading.Timer(0.3, gate.release.set).start()
+
+    bundle = fake_bundle(tmp_path / "b", [{"add": 1.0}, {"add": 2.0}])
+    with Session.open(bundle, threads=2) as session:
+        poker = threading.Thread(target=poke, daemon=True)
+        poker.start()
+        with pytest.raises(KeyboardInterrupt):
+            session.run(picture())
+        assert not any(RUNNING.values())
+        poker.join()
+        prediction = session.run(picture())
+        assert prediction.branches_used == (0, 1)
+        assert prediction.branches_dropped == ()
+
+
+def test_a_sum_that_overflows_is_an_error(tmp_path):
+    bundle = fake_bundle(tmp_path / "b", [{"add": 1.5e38}] * 4)
+    with Session.open(bundle) as session, pytest.raises(EngineError, match="sum of the branches is not finite"):
+        session.run(picture())
+
+
+def test_versions_compare_as_numbers(tmp_path):
+    bundle = fake_bundle(tmp_path / "b", engine_min_version={"fake": "1.0.0"})
+    Session.open(bundle).close()  # 1.0 is installed
+
+
 # Choosing branches -----------------------------------------------------------------------------
 
 
@@ -376,6 +427,8 @@ def test_ctrl_c_in_the_callers_thread_leaks_into_no_later_answer(bundle, monkeyp
         (3, (0, 2, 5)),
         ([2], (2,)),
         ([0, 5], (0, 5)),
+        (np.int64(2), (0, 2)),
+        (np.array([0, 5]), (0, 5)),
         ((0, 2, 5), (0, 2, 5)),
         (range(0, 3, 2), (0, 2)),
     ],
@@ -396,8 +449,11 @@ def test_choose_branches(branches, chosen):
         ([], r"branches \[\] cannot be; name at least one"),
         ([2, 0], r"branches \[2, 0\] cannot be; .* ascending order"),
         ([2, 2], "each once"),
-        ("05", "no branch 0"),
-        ([None], "no branch None"),
+        ("05", "pass a count or a sequence of indexes"),
+        ([None], "pass a count or a sequence of indexes"),
+        (2.0, "pass a count or a sequence of indexes"),
+        ([0.0], "pass a count or a sequence of indexes"),
+        (True, "branches is True"),
     ],
 )
 def test_choose_branches_refuses(branches, problem):
@@ -458,7 +514,8 @@ def test_open_takes_a_bundle_or_its_path(tmp_path, bundle, how):
         ({"branches": [9]}, r"no branch 9; choose from \[0, 1, 2, 3\]"),
         ({"branches": 5}, "5 branches were asked for"),
         ({"branches": []}, "name at least one"),
-        ({"threads": 0}, "threads is 0; at least 1"),
+        ({"threads": 0}, "threads is 0; a whole number of at least 1"),
+        ({"threads": "2"}, "threads is '2'; a whole number"),
         ({"threads": -2}, "threads is -2"),
         ({"engine": "tensorrt"}, "unknown engine 'tensorrt'; choose one of executorch, fake, litert, onnxruntime"),
         ({"engine": "onnxruntime"}, r"'onnxruntime' runs \.onnx files, .*b\.paraedge was made for 'fake'; export it"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paraedge_runtime.manifest import Similarity
-from paraedge_runtime.similarity import compare, snr_at_least, top1_agreement
+from paraedge_runtime.similarity import NO_SNR_DB, compare, snr_at_least, top1_agreement
 
 
 def _array(*values):
@@ -23,7 +23,7 @@ def _array(*values):
         pytest.param(_array(1, 0), _array(0, 1), -3.01, 0.0, 1.0, id="at right angles"),
         pytest.param(_array(3, 4), _array(0, 0), 0.0, 0.0, 4.0, id="nothing came"),
         pytest.param(_array(0, 0), _array(0, 0), None, 0.0, 0.0, id="nothing expected, nothing came"),
-        pytest.param(_array(0, 0), _array(3, 4), -math.inf, 0.0, 4.0, id="nothing expected"),
+        pytest.param(_array(0, 0), _array(3, 4), NO_SNR_DB, 0.0, 4.0, id="nothing expected"),
         pytest.param(_array(1e38, 1e38), _array(1e38, -1e38), -3.01, 0.0, 2e38, id="large"),
         pytest.param(_array(1.4e-45), _array(2.8e-45), 0.0, 1.0, 1.4e-45, id="tiny"),
         pytest.param(_array(), _array(), None, 0.0, 0.0, id="empty"),
@@ -58,8 +58,11 @@ def test_compare_works_in_float64():
 
 def test_nan_is_never_near():
     found = compare(_array(1, 2), _array(1, np.nan))
-    assert math.isnan(found.snr_db)
-    assert not snr_at_least(found, -1e9)
+    assert found.snr_db == NO_SNR_DB
+    assert not snr_at_least(found, 0.0)
+    assert (
+        compare(_array(1, np.inf), _array(1, 2)).snr_db == compare(_array(1, 2), _array(1, np.inf)).snr_db == NO_SNR_DB
+    )
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,20 @@ def test_all_branches_failing_is_an_error(true_bundle):
     assert all(f"broken {index}" in str(caught.value) for index in range(3))
 
 
+def test_every_branch_failing_on_some_image_is_an_error(true_bundle, fake_engine, monkeypatch):
+    """There is an answer to every image, and no branch that can be relied on."""
+    run = fake_engine.FakePart._run
+
+    def moody(part, x):
+        if part.name == f"branch_{len(part.threads) % 3:02d}":
+            raise EngineError(f"{part.name} had a bad day")
+        return run(part, x)
+
+    monkeypatch.setattr(fake_engine.FakePart, "_run", moody)
+    with pytest.raises(EngineError, match=r"every branch failed: branch_00 had .*; branch_01 had .*; branch_02 had"):
+        verify_bundle(true_bundle)
+
+
 def test_a_failing_stem_is_an_error(true_bundle):
     replace_file(true_bundle.path, "stem.fake", b'{"fail": "no stem"}')
     with pytest.raises(EngineError, match="no stem"):
@@ -112,7 +126,7 @@ def test_a_golden_answer_that_is_no_number_is_a_problem_not_a_pass(true_bundle):
     outputs = golden.branch_outputs.copy()
     outputs[2, 1, 0] = np.nan
     report = verify_bundle(_golden(true_bundle.path, golden.images, outputs))
-    assert [problem for problem in report.problems if problem.startswith("branch 1: SNR nan dB")]
+    assert [problem for problem in report.problems if problem.startswith("branch 1: SNR -999.0 dB")]
 
 
 def test_golden_data_of_another_shape_is_refused(true_bundle):

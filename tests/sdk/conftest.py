@@ -8,7 +8,7 @@ import torch
 
 from paraedge.data import ImageDataset, LabelledImages, load_dataset
 from paraedge.model import ParaFormerConfig
-from paraedge.model.checkpoint import CheckpointConfig
+from paraedge.model.records import CheckpointConfig
 from paraedge.training import TrainingConfig, train
 
 

@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 
 from paraedge.model import Checkpoint, ParaFormer, load_checkpoint, save_checkpoint
-from paraedge.model.checkpoint import CheckpointConfig, Evaluation
+from paraedge.model.checkpoint import Evaluation
+from paraedge.model.records import CheckpointConfig
 from paraedge_runtime.errors import InputError
 
 FILES = ("config.json", "evaluation.npz", "model.safetensors", "samples.npz", "training.json")

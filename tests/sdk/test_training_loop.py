@@ -264,6 +264,39 @@ def test_hostile_state_is_refused_and_not_executed(few_digits, make, tmp_path, w
     assert not mark.exists()
 
 
+# --- starting from a checkpoint -------------------------------------------------------------------
+
+
+def test_run_starts_from_the_weights_of_a_checkpoint(trained, few_digits, make, tmp_path):
+    first_losses = []
+    for name, init in (("scratch", None), ("further", load_checkpoint(trained.folder))):
+        reports = []
+        config = make.training(learning_rate=1e-9)  # so that the weights stay where they are
+        checkpoint = train(
+            few_digits, make.checkpoint(), config, tmp_path / name, init=init, on_progress=reports.append
+        )
+        first_losses.append(reports[0].loss)
+    assert first_losses[1] < first_losses[0]
+    for (name, parameter), start in zip(
+        checkpoint.model.named_parameters(), trained.checkpoint.model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(parameter, start, atol=1e-3, rtol=1e-3, msg=name)
+    assert checkpoint.training.previous == trained.checkpoint.training
+    assert load_checkpoint(tmp_path / "further").training == checkpoint.training
+
+
+def test_the_checkpoint_started_from_is_left_alone(trained, few_digits, make, tmp_path):
+    before = {name: tensor.clone() for name, tensor in trained.checkpoint.model.state_dict().items()}
+    train(few_digits, make.checkpoint(), make.training(), tmp_path / "out", init=trained.checkpoint)
+    assert all(torch.equal(before[name], tensor) for name, tensor in trained.checkpoint.model.state_dict().items())
+
+
+def test_checkpoint_of_another_shape_cannot_be_started_from(trained, few_digits, make, tmp_path):
+    with pytest.raises(InputError, match=r"the checkpoint to start from is .*num_branches=2.*num_branches=3"):
+        train(few_digits, make.checkpoint(num_branches=3), make.training(), tmp_path / "out", init=trained.checkpoint)
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,9 @@ class _ExecuTorchPart:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         with mapped_errors("executorch", f"running {self._name}"):
-            output = self._method.execute([self._torch.from_numpy(x)])[0]
+            # torch warns about arrays it may not write to
+            writable = x if x.flags.writeable else x.copy()
+            output = self._method.execute([self._torch.from_numpy(writable)])[0]
             result: NDArray[np.float32] = output.numpy().copy()  # the method reuses its output memory
             return result
 

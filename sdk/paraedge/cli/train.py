@@ -13,6 +13,7 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 @click.option("--dataset", default="fashion-mnist", show_default=True, help="digits, fashion-mnist, cifar10 or folder.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
+@click.option("--init", help="Start from the weights of a packaged model or checkpoint folder, and its shape.")
 @click.option("--name", help="Name of the model. [default: name of the data set]")
 @click.option("--license", "license_text", help="Licence of the weights. [default: that of the data set]")
 @click.option("--embed-dim", default=64, show_default=True, help="Token width D.")
@@ -37,6 +38,7 @@ def train(
     dataset: str,
     data_dir: Path | None,
     out: Path,
+    init: str | None,
     name: str | None,
     license_text: str | None,
     embed_dim: int,
@@ -76,11 +78,13 @@ def train(
     if height != width:
         raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer takes square ones")
 
-    from paraedge.model import ParaFormerConfig
+    from paraedge.model import Checkpoint, ParaFormerConfig, load_checkpoint
     from paraedge.model.records import CheckpointConfig
+    from paraedge.packaged import resolve_checkpoint
     from paraedge.training import TrainingConfig, TrainingProgress
     from paraedge.training import train as run_training
 
+    start: Checkpoint | None = load_checkpoint(resolve_checkpoint(init)) if init is not None else None
     mean, std = data.channel_statistics()
     try:
         checkpoint_config = CheckpointConfig(
@@ -89,7 +93,9 @@ def train(
             license=license_text or data.license,
             dataset=data.name,
             labels=data.class_names,
-            model=ParaFormerConfig(
+            model=start.config.model
+            if start is not None
+            else ParaFormerConfig(
                 image_size=height,
                 in_channels=channels,
                 num_classes=len(data.class_names),
@@ -131,7 +137,7 @@ def train(
                 accuracy="prefix accuracy " + " ".join(f"{100 * accuracy:.1f}" for accuracy in prefixes),
             )
 
-        checkpoint = run_training(data, checkpoint_config, config, out, device=device, on_progress=show)
+        checkpoint = run_training(data, checkpoint_config, config, out, init=start, device=device, on_progress=show)
 
     record = checkpoint.training
     if as_json:

@@ -42,7 +42,10 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``training.json``: enough to do it again, and what came out."""
+    """``training.json``: enough to do it again, and what came out.
+
+    ``previous`` is the record of the checkpoint it started from, where there was one.
+    """
 
     command: str
     seed: int
@@ -54,6 +57,7 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     final_train_loss: float
     num_test_samples: int
     prefix_accuracy: tuple[float, ...]
+    previous: TrainingRecord | None = None
 
 
 def read_json(path: Path, kind: type[_T]) -> _T:

@@ -53,6 +53,7 @@ def train(
     config: TrainingConfig,
     out: str | os.PathLike[str],
     *,
+    init: Checkpoint | None = None,
     device: str | None = None,
     dtype: torch.dtype = torch.float16,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
@@ -67,6 +68,7 @@ def train(
         checkpoint_config: network shape, normalisation, names.
         config: how to train.
         out: folder to write.
+        init: start from these weights rather than from random ones.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
         on_progress: called every few steps and at the end of every epoch.
@@ -90,10 +92,17 @@ def train(
         raise InputError(str(error)) from error
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(config.seed)
-    model = ParaFormer(shape).to(torch_device)
+    model = ParaFormer(shape)
+    if init is not None:
+        if init.config.model != shape:
+            raise InputError(f"the checkpoint to start from is {init.config.model}, this run trains {shape}")
+        model.load_state_dict(init.model.state_dict())
+    model = model.to(torch_device)
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate)
     weights = weights.to(torch_device)
-    resume = _ResumeFile(Path(f"{Path(out)}.resume"), checkpoint_config, config)  # Path: "out/" is "out"
+    previous = init.training if init is not None else None
+    # Path: "out/" is "out"
+    resume = _ResumeFile(Path(f"{Path(out)}.resume"), [checkpoint_config, config, previous])
     state = resume.load(model, optimizer)
 
     images = torch.from_numpy(data.train.images).to(torch_device)
@@ -143,6 +152,7 @@ def train(
         final_train_loss=round(state.loss, 6),
         num_test_samples=len(data.test),
         prefix_accuracy=evaluation.prefix_accuracy(),
+        previous=previous,
     )
     samples = data.test.balanced_sample(NUM_SAMPLES, seed=0)
     checkpoint = Checkpoint(checkpoint_config, model, record, samples, evaluation)
@@ -161,9 +171,9 @@ class _RunState:
 class _ResumeFile:
     """State after the last whole epoch. Written by torch, read back with ``weights_only``: nothing runs."""
 
-    def __init__(self, path: Path, checkpoint_config: CheckpointConfig, config: TrainingConfig) -> None:
+    def __init__(self, path: Path, run: list[msgspec.Struct | None]) -> None:
         self.path = path
-        self._run = msgspec.json.encode([checkpoint_config, config]).decode()
+        self._run = msgspec.json.encode(run).decode()
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: _RunState) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
