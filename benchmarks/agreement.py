@@ -64,10 +64,16 @@ def main() -> None:
             for engine in ENGINES:
                 similarity = compare(wanted[count - 1], answers[engine][count - 1])
                 others = min(float((labels[engine] == labels[other]).mean()) for other in ENGINES)
+                with_torch = top1_agreement(wanted[count - 1], answers[engine][count - 1])
                 rows.add_row(
-                    choice, str(count), engine, str(similarity.snr_db), f"{similarity.max_abs_error:.1e}",
-                    f"{100 * top1_agreement(wanted[count - 1], answers[engine][count - 1]):.2f} %", f"{100 * others:.2f} %",
-                )  # fmt: skip
+                    choice,
+                    str(count),
+                    engine,
+                    str(similarity.snr_db),
+                    f"{similarity.max_abs_error:.1e}",
+                    f"{100 * with_torch:.2f} %",
+                    f"{100 * others:.2f} %",
+                )
     console.print(rows)
 
 

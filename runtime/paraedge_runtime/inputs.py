@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import InputSpec
 
-__all__ = ["PICTURE_SUFFIXES", "find_pictures", "normalise", "prepare_input", "read_picture"]
+__all__ = ["PICTURE_SUFFIXES", "find_pictures", "normalise", "picture_array", "prepare_input", "read_picture"]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
 
@@ -65,25 +65,36 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
     Raises:
         InputError: it does not exist, is no picture, or Pillow is not installed.
     """
+    _, channels, height, width = spec.shape
+    if channels not in (1, 3):
+        raise InputError(f"this bundle reads {channels} channels, a picture has 1 or 3; pass arrays to Session.run")
+    return picture_array(path, height, width, channels)
+
+
+def picture_array(path: str | os.PathLike[str], height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """A picture file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
+
+    Raises:
+        InputError: it does not exist, is no picture, or Pillow is not installed.
+    """
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
         raise InputError(f"reading {path} needs Pillow ({error}); pip install pillow") from error
-    _, channels, height, width = spec.shape
-    if channels not in (1, 3):
-        raise InputError(f"this bundle reads {channels} channels, a picture has 1 or 3; pass arrays to Session.run")
     try:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I;16"):  # convert() would clip these to white
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if upright.mode == "P" and "transparency" in upright.info:
+                upright = upright.convert("RGBA")  # as Pillow asks for
             converted = upright.convert("L" if channels == 1 else "RGB")
             resized = converted.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as error:  # Pillow raises many kinds for a damaged picture
-        raise InputError(f"{path} is not a picture that can be read: {error}") from error
+        raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
 
 
 def find_pictures(paths: list[Path]) -> list[Path]:

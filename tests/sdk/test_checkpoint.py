@@ -134,13 +134,15 @@ def test_checkpoint_replaces_a_checkpoint(trained, folder, make):
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("kind", ["folder", "empty-folder", "file"])
+@pytest.mark.parametrize("kind", ["folder", "empty-folder", "file", "another-tool-s-model"])
 def test_anything_else_is_not_replaced(trained, tmp_path, kind):
     target = tmp_path / "thesis"
     if kind == "file":
         target.write_text("years of work")
     else:
         target.mkdir()
+        if kind == "another-tool-s-model":
+            (target / "config.json").write_text('{"model_type": "bert"}')
         if kind == "folder":
             (target / "text.tex").write_text("years of work")
     with pytest.raises(InputError, match="thesis exists and is not a checkpoint folder; choose another --out"):
@@ -148,7 +150,11 @@ def test_anything_else_is_not_replaced(trained, tmp_path, kind):
     if kind == "file":
         assert target.read_text() == "years of work"
     else:
-        assert [path.name for path in target.iterdir()] == (["text.tex"] if kind == "folder" else [])
+        assert [path.name for path in target.iterdir()] == {
+            "folder": ["text.tex"],
+            "another-tool-s-model": ["config.json"],
+            "empty-folder": [],
+        }[kind]
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
@@ -320,7 +326,7 @@ def test_evaluation_of_another_model_is_refused(folder):
     np.savez(folder / "evaluation.npz", branch_logits=np.zeros((3, 60, 10), np.float16), labels=np.zeros(60, np.int32))
     with pytest.raises(
         InputError,
-        match=r"evaluation\.npz: branch_logits is \(3, 60, 10\), config\.json says \(2, 60, 10\); train again",
+        match=r"evaluation\.npz: branch_logits is \(3, 60, 10\) float16, config\.json asks for \(2, any, 10\) floats",
     ):
         load_checkpoint(folder)
 
@@ -328,7 +334,36 @@ def test_evaluation_of_another_model_is_refused(folder):
 @pytest.mark.parametrize(("name", "array"), [("samples.npz", "images"), ("evaluation.npz", "branch_logits")])
 def test_npz_without_an_array_is_refused_by_both_names(folder, name, array):
     np.savez(folder / name, labels=np.zeros(4, np.int64))
-    with pytest.raises(InputError, match=rf"{name} cannot be read: .*{array}"):
+    with pytest.raises(InputError, match=rf"{name} has no array {array}"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "problem"),
+    [
+        ("evaluation.npz", {"labels": np.int64(3)}, r"labels is \(\) int64, config\.json asks for \(any\) integers"),
+        ("evaluation.npz", {"labels": np.zeros((60, 2), np.int64)}, r"labels is \(60, 2\) int64"),
+        ("evaluation.npz", {"labels": np.zeros(59, np.int64)}, "labels must be 60 class indexes below 10"),
+        ("evaluation.npz", {"labels": np.full(60, 10)}, "labels must be 60 class indexes below 10"),
+        ("evaluation.npz", {"branch_logits": np.full((2, 60, 10), "a")}, r"branch_logits is \(2, 60, 10\) <U1"),
+        ("samples.npz", {"images": np.zeros((4, 8, 8, 1), np.float32)}, "float32, .* uint8"),
+        ("samples.npz", {"images": np.zeros((4, 9, 8, 1), np.uint8)}, r"images is \(4, 9, 8, 1\)"),
+        ("samples.npz", {"images": np.zeros((4, 8, 8, 1), np.uint8), "labels": np.full(4, 77)}, "below 10"),
+        (
+            "samples.npz",
+            {"images": np.zeros((0, 8, 8, 1), np.uint8), "labels": np.zeros(0, np.int64)},
+            "at least one",
+        ),
+    ],
+)
+def test_arrays_that_do_not_belong_are_refused_by_file_and_name(folder, name, arrays, problem):
+    with np.load(folder / name) as archive:
+        stored = dict(archive)
+    if name == "evaluation.npz":
+        stored["branch_logits"] = np.zeros((2, 60, 10), np.float16)
+        stored["labels"] = np.zeros(60, np.int32)
+    np.savez(folder / name, **{**stored, **arrays})
+    with pytest.raises(InputError, match=rf"{name}: .*{problem}"):
         load_checkpoint(folder)
 
 

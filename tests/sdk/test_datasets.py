@@ -280,3 +280,18 @@ def test_folder_with_too_few_pictures_for_a_train_split_is_refused(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(InputError, match="the train split has no images"):
         load_dataset("folder", tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("train", "cats"), ("cats", "dogs", "test")])
+def test_a_half_named_split_is_not_taken_for_classes(tmp_path, names):
+    for name in names:
+        (tmp_path / name / "cats").mkdir(parents=True)
+    with pytest.raises(InputError, match="name the two folders train and test"):
+        load_dataset("folder", tmp_path)
+
+
+def test_a_class_that_only_the_test_split_has_is_refused(tmp_path):
+    for name in ("train/cats", "train/dogs", "test/cats", "test/emus"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"test has classes that .*train has not: emus"):
+        load_dataset("folder", tmp_path)

@@ -236,7 +236,7 @@ def test_damaged_state_is_refused_by_name(few_digits, make, tmp_path, damage):
     with pytest.raises(_Interrupted):
         train(*arguments, on_progress=_interrupt_in_epoch(1))
     damage(tmp_path / "out.resume")
-    with pytest.raises(InputError, match=r"(?s)out\.resume cannot be read \(.*\); delete it to start again"):
+    with pytest.raises(InputError, match=r"out\.resume is damaged \(\w+\); delete it to start again"):
         train(*arguments)
     assert not (tmp_path / "out").exists()
 
@@ -259,7 +259,7 @@ class _Touch:
 def test_hostile_state_is_refused_and_not_executed(few_digits, make, tmp_path, write):
     mark = tmp_path / "executed"
     write(tmp_path / "out.resume", _Touch(mark))
-    with pytest.raises(InputError, match=r"out\.resume cannot be read"):
+    with pytest.raises(InputError, match=r"out\.resume is damaged"):
         train(few_digits, make.checkpoint(), make.training(), tmp_path / "out")
     assert not mark.exists()
 
@@ -415,3 +415,24 @@ def test_norms_biases_and_positions_have_no_weight_decay(trained):
     assert {"branches.0.classifier.weight", "branches.1.blocks.1.key_weight"} <= {
         names[id(parameter)] for parameter in decayed["params"]
     }
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "below-a-file", "no-such-device"])
+def test_what_cannot_be_is_refused_before_the_first_step(few_digits, make, tmp_path, kind):
+    out, options = tmp_path / "out", {}
+    if kind == "folder":
+        out.mkdir()
+    elif kind == "file":
+        out.write_text("precious")
+    elif kind == "link":
+        out.symlink_to(tmp_path)
+    elif kind == "below-a-file":
+        out.write_text("precious")
+        out = out / "inner"
+    else:
+        options["device"] = "nonsense"
+    steps = []
+    with pytest.raises(InputError, match=r"choose another --out|name the folder itself|torch has no device 'nonsense'"):
+        train(few_digits, make.checkpoint(), make.training(epochs=1), out, on_progress=steps.append, **options)
+    assert steps == []
+    assert not (tmp_path / "out.resume").exists()

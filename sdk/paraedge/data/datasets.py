@@ -139,12 +139,21 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
     names = tuple(sorted(path.name for path in class_root.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    splits = [name for name in names if name.lower() in ("train", "test", "val", "valid", "validation")]
+    if splits:
+        raise InputError(
+            f"{class_root} has the folders {', '.join(names)}; to split the pictures yourself, name the two "
+            "folders train and test, else put only class folders there"
+        )
     if len(names) < 2:
         raise InputError(
             f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
             "put the pictures of each class into a sub-folder named after it"
         )
     if split_given:
+        only_test = sorted({path.name for path in roots["test"].iterdir() if path.is_dir()} - set(names))
+        if only_test:
+            raise InputError(f"{roots['test']} has classes that {roots['train']} has not: {', '.join(only_test)}")
         train, test = (
             read_class_folder(roots[split], names, options.image_size, options.channels) for split in ("train", "test")
         )

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge_runtime.errors import InputError
+from paraedge_runtime.inputs import PICTURE_SUFFIXES, picture_array
 
 __all__ = ["read_cifar_batch", "read_class_folder", "read_idx", "read_npz"]
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
 
 
 def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
@@ -118,21 +117,12 @@ def read_cifar_batch(path: Path) -> LabelledImages:
 
 def read_class_folder(folder: Path, class_names: tuple[str, ...], image_size: int, channels: int) -> LabelledImages:
     """Pictures in one sub-folder per class, scaled to ``image_size`` squares."""
-    from PIL import Image
-
     images, labels = [], []
     for label, name in enumerate(class_names):
         for path in sorted((folder / name).rglob("*")):
-            if path.suffix.lower() not in PICTURE_SUFFIXES:
-                continue
-            try:
-                with Image.open(path) as picture:
-                    converted = picture.convert("L" if channels == 1 else "RGB")
-                    array = np.asarray(converted.resize((image_size, image_size), Image.Resampling.BILINEAR))
-            except Exception as error:  # Pillow raises many kinds for a damaged picture
-                raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
-            images.append(array.reshape(image_size, image_size, channels))
-            labels.append(label)
+            if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+                images.append(picture_array(path, image_size, image_size, channels))
+                labels.append(label)
     if not images:
         raise InputError(f"{folder} has no pictures in its class folders ({', '.join(class_names)})")
-    return LabelledImages(np.stack(images).astype(np.uint8), np.asarray(labels, dtype=np.int64))
+    return LabelledImages(np.stack(images), np.asarray(labels, dtype=np.int64))

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge.model.paraformer import ParaFormer
-from paraedge.model.records import CheckpointConfig, TrainingRecord, read_json
+from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.errors import InputError
 
-__all__ = ["Checkpoint", "Evaluation", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "Evaluation", "check_target", "load_checkpoint", "save_checkpoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,24 @@ class Checkpoint:
 
 def _write_npz(path: Path, **arrays: NDArray[Any]) -> None:
     with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Where a checkpoint may be written: nothing is there, or another checkpoint, which is replaced.
+
+    Raises:
+        InputError: something else is there.
+    """
+    target = Path(path)
+    if target.is_symlink():
+        raise InputError(f"{target} is a symbolic link; name the folder itself with --out")
+    blocked = [parent for parent in target.parents if parent.exists() and not parent.is_dir()]
+    if blocked:
+        raise InputError(f"{blocked[0]} is not a folder; choose another --out")
+    if target.exists() and not is_checkpoint_config(target / "config.json"):
+        raise InputError(f"{target} exists and is not a checkpoint folder; choose another --out")
+    return target
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dtype: torch.dtype) -> None:
@@ -74,10 +91,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dty
     Raises:
         InputError: ``path`` exists and is not a checkpoint folder.
     """
-    target = Path(path)
-    if target.exists() and not (target / "config.json").is_file():
-        raise InputError(f"{target} exists and is not a checkpoint folder; choose another --out")
-    with new_folder(target) as building:
+    with new_folder(check_target(path)) as building:
         state = {name: tensor.to(dtype).contiguous() for name, tensor in _own_tensors(checkpoint.model).items()}
         weights = safetensors.torch.save(state, metadata={"format": "pt"})  # save_file would make it private
         (building / "model.safetensors").write_bytes(weights)
@@ -118,14 +132,26 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     training = read_json(folder / "training.json", TrainingRecord)
     model = ParaFormer(config.model)
     _load_weights(model, folder / "model.safetensors")
-    samples = _read_npz(folder / "samples.npz", "images", "labels")
-    evaluation = _read_npz(folder / "evaluation.npz", "branch_logits", "labels")
-    shape = (config.model.num_branches, len(evaluation["labels"]), config.model.num_classes)
-    if evaluation["branch_logits"].shape != shape:
-        raise InputError(
-            f"{folder / 'evaluation.npz'}: branch_logits is {evaluation['branch_logits'].shape}, "
-            f"config.json says {shape}; train again"
-        )
+    shape = config.model
+    samples = _read_npz(
+        folder / "samples.npz",
+        images=("u1", (None, shape.image_size, shape.image_size, shape.in_channels)),
+        labels=("iu", (None,)),
+    )
+    evaluation = _read_npz(
+        folder / "evaluation.npz",
+        branch_logits=("f", (shape.num_branches, None, shape.num_classes)),
+        labels=("iu", (None,)),
+    )
+    for name, labels, count in (
+        ("samples.npz", samples["labels"], len(samples["images"])),
+        ("evaluation.npz", evaluation["labels"], evaluation["branch_logits"].shape[1]),
+    ):
+        if len(labels) != count or not count or labels.min() < 0 or labels.max() >= shape.num_classes:
+            raise InputError(
+                f"{folder / name}: labels must be {count} class indexes below {shape.num_classes}, at least one; "
+                "copy the checkpoint folder again"
+            )
     return Checkpoint(
         config=config,
         model=model.eval(),
@@ -135,15 +161,33 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
-def _read_npz(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+def _read_npz(path: Path, **wanted: tuple[str, tuple[int | None, ...]]) -> dict[str, NDArray[Any]]:
+    """Arrays by name, each of one of the given kinds (``f``, ``iu``, or ``u1`` for uint8) and of a shape
+    whose ``None`` may be anything."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            missing = [name for name in wanted if name not in archive]
+            if missing:
+                raise InputError(f"{path} has no array {missing[0]}; copy the checkpoint folder again")
+            arrays = {name: archive[name] for name in wanted}
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
-    # RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
+    # Many kinds: RuntimeError for a zip method that python has not, TypeError for a lone .npy, …
     except (ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read: {error}; copy the checkpoint folder again") from error
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); copy the checkpoint folder again") from error
+    for name, (kinds, shape) in wanted.items():
+        array = arrays[name]
+        right_kind = array.dtype == np.uint8 if kinds == "u1" else array.dtype.kind in kinds
+        fits = array.ndim == len(shape) and all(
+            size in (None, found) for size, found in zip(shape, array.shape, strict=True)
+        )
+        if not (right_kind and fits):
+            text = ", ".join("any" if size is None else str(size) for size in shape)
+            raise InputError(
+                f"{path}: {name} is {array.shape} {array.dtype}, config.json asks for ({text}) "
+                f"{'uint8' if kinds == 'u1' else 'floats' if kinds == 'f' else 'integers'}; they do not belong together"
+            )
+    return arrays
 
 
 def _load_weights(model: ParaFormer, path: Path) -> None:

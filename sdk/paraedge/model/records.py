@@ -10,7 +10,7 @@ import msgspec
 from paraedge.model.config import ParaFormerConfig
 from paraedge_runtime.errors import InputError
 
-__all__ = ["CheckpointConfig", "TrainingRecord", "read_json"]
+__all__ = ["CheckpointConfig", "TrainingRecord", "is_checkpoint_config", "read_json"]
 
 _T = TypeVar("_T")
 
@@ -58,6 +58,18 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     num_test_samples: int
     prefix_accuracy: tuple[float, ...]
     previous: TrainingRecord | None = None
+
+
+def is_checkpoint_config(path: Path) -> bool:
+    """Whether a file calls itself a checkpoint's ``config.json``, of whatever version."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_FormatOnly).format.startswith("paraedge-checkpoint/")
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+class _FormatOnly(msgspec.Struct):
+    format: str
 
 
 def read_json(path: Path, kind: type[_T]) -> _T:

@@ -48,7 +48,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "clip_norm": math.isfinite(self.clip_norm) and self.clip_norm > 0,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "crop_padding": self.crop_padding >= 0,
-            "seed": self.seed >= 0,
+            "seed": 0 <= self.seed < 2**32,
         }
         for name, fine in checks.items():
             if not fine:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from paraedge.data.images import ImageDataset
-from paraedge.model.checkpoint import Checkpoint, save_checkpoint
+from paraedge.model.checkpoint import Checkpoint, check_target, save_checkpoint
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord
 from paraedge.training.batches import normalise, training_batches
@@ -77,6 +77,7 @@ def train(
         InputError: the data does not fit the network, the state to resume from belongs to another
             run, or the loss stopped being a number.
     """
+    check_target(out)
     height, width, channels = data.image_shape
     shape = checkpoint_config.model
     if (height, width, channels) != (shape.image_size, shape.image_size, shape.in_channels):
@@ -90,7 +91,11 @@ def train(
         weights = prefix_weights(shape.num_branches, config.prefix_weights)
     except ValueError as error:
         raise InputError(str(error)) from error
-    torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=torch_device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"torch has no device {device!r} here: {str(error).splitlines()[0]}") from error
     torch.manual_seed(config.seed)
     model = ParaFormer(shape)
     if init is not None:
@@ -204,7 +209,7 @@ class _ResumeFile:
         except InputError:
             raise
         except Exception as error:  # torch.load raises many kinds for a damaged file
-            raise InputError(f"{self.path} cannot be read ({error}); delete it to start again") from error
+            raise InputError(f"{self.path} is damaged ({type(error).__name__}); delete it to start again") from error
 
 
 class _Meter:
