@@ -1,6 +1,7 @@
 """What a device has: environments of their own, without torch, that run what a workstation exported."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,11 @@ def device(request, wheel, tmp_path_factory):
 
 def paraedge(device, *arguments, code=0):
     done = subprocess.run(
-        [device[1] / "bin" / "paraedge", *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [device[1] / "bin" / "paraedge", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PARAEDGE_CACHE": str(device[1] / "cache")},  # a device's own, with nothing in it
     )
     assert done.returncode == code, (done.stdout, done.stderr)
     return done.stdout if code == 0 else done.stderr

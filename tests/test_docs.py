@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from paraedge.cli.train import train
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -73,6 +76,8 @@ def test_make_targets_and_extras_exist(page):
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
             elif match := re.fullmatch(r"pip install '?paraedge(?:\[([\w,-]+)\])?'?", command):
                 assert set(match[1].split(",")) <= set(extras), command
+            elif match := re.fullmatch(r"paraedge train (.*)", command):
+                train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
             elif match := re.fullmatch(r"\.venv/bin/python ([\w/.]+\.py).*", command):
                 assert (ROOT / match[1]).is_file(), command
             else:

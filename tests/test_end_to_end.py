@@ -10,7 +10,7 @@ import torch
 from paraedge.exporting import export
 from paraedge.training.batches import normalise
 from paraedge_converters.cache import PartCache
-from paraedge_converters.convert import ModelDescription, convert
+from paraedge_converters.pipeline import ModelDescription, convert
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.verification import verify_bundle
 

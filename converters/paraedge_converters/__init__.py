@@ -11,7 +11,7 @@ from paraedge_converters.targets import TARGETS, Target
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from paraedge_converters.convert import ConversionProgress, ModelDescription, convert
+    from paraedge_converters.pipeline import ConversionProgress, ModelDescription, convert
     from paraedge_converters.protocol import BranchModel
 
 __all__ = ["TARGETS", "BranchModel", "ConversionProgress", "ModelDescription", "Target", "convert"]
@@ -20,8 +20,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "BranchModel": "paraedge_converters.protocol",
-        "ConversionProgress": "paraedge_converters.convert",
-        "ModelDescription": "paraedge_converters.convert",
-        "convert": "paraedge_converters.convert",
+        "ConversionProgress": "paraedge_converters.pipeline",
+        "ModelDescription": "paraedge_converters.pipeline",
+        "convert": "paraedge_converters.pipeline",
     },
 )

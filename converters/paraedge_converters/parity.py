@@ -43,7 +43,8 @@ def torch_reference(model: BranchModel, branches: Sequence[int], inputs: Array) 
     with torch.inference_mode():
         tokens = model.stem(torch.from_numpy(inputs))
         outputs = torch.stack([model.branches[index](tokens) for index in branches], dim=1)
-    return Reference(inputs, tokens.numpy(), outputs.numpy())
+    # torch may lay a convolution's output out channels last; parts are promised C-contiguous input.
+    return Reference(inputs, np.ascontiguousarray(tokens.numpy()), np.ascontiguousarray(outputs.numpy()))
 
 
 def check_parity(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paraedge.model.checkpoint import Checkpoint, load_checkpoint
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
-from paraedge_converters.convert import ConversionProgress, ModelDescription, convert
+from paraedge_converters.pipeline import ConversionProgress, ModelDescription, convert
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.manifest import Accuracy
 from paraedge_runtime.session import choose_branches

@@ -26,7 +26,7 @@ def plot_prefix_accuracy(accuracy: Sequence[float], path: Path, *, title: str) -
     percents = [100 * value for value in accuracy]
     axes.plot(counts, percents, marker="o", color="#1f6f8b")
     for count, percent in zip(counts, percents, strict=True):
-        axes.annotate(f"{percent:.1f}", (count, percent), textcoords="offset points", xytext=(0, 8), ha="center")
+        axes.annotate(f"{percent:.2f}", (count, percent), textcoords="offset points", xytext=(0, 8), ha="center")
     axes.set_xlabel("branches used")
     axes.set_ylabel("accuracy, %")
     axes.set_title(title)

@@ -15,7 +15,8 @@ class ConvBranch(nn.Module):
         self.head = nn.Linear(channels, num_outputs, bias=False)
 
     def forward(self, x):
-        return self.head(self.body(x).mean(dim=(2, 3)))
+        # keepdim: XNNPACK takes a mean over pixels in this form only
+        return self.head(self.body(x).mean(dim=(2, 3), keepdim=True).flatten(1))
 
 
 class ConvBranches(nn.Module):

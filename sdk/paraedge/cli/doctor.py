@@ -22,9 +22,9 @@ _PACKAGES = {
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Show what is installed, which engines work here, and what to install otherwise.
+    """Show what is installed and what works here.
 
-    Each engine is really loaded, not just looked for.
+    And what to install otherwise. Each engine is really loaded, not just looked for.
 
     \b
     Example:

@@ -56,7 +56,7 @@ def export(
     with progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("loading torch", total=None, note="")
         from paraedge.exporting import export as run_export
-        from paraedge_converters.convert import ConversionProgress
+        from paraedge_converters.pipeline import ConversionProgress
 
         cached = 0
 

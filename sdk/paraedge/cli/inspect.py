@@ -14,9 +14,9 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.argument("bundle", type=click.Path(path_type=Path))
 @json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show what a bundle holds: parts, sizes, accuracy of every prefix.
+    """Show what a bundle holds.
 
-    All files are checked against their sizes and hashes first.
+    Parts, sizes, costs, and the accuracy of every prefix. All files are checked against their sizes and hashes first.
 
     \b
     Example:

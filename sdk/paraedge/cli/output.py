@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -17,7 +18,8 @@ from paraedge_runtime.chatter import captured_chatter
 
 __all__ = ["as_percent", "console", "json_option", "print_json", "progress_bar", "size_text", "table", "working"]
 
-console = Console(highlight=False, soft_wrap=True)
+# Into a pipe or a file, tables keep their full width.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 # A copy of stderr: the bar stays on the terminal while an engine's chatter on stderr is captured.
 _progress_console = Console(file=os.fdopen(os.dup(2), "w", buffering=1))
 
@@ -54,7 +56,8 @@ def table(*columns: str, title: str | None = None) -> Table:
     """A plain table; columns whose name starts with ``>`` are aligned right."""
     result = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        result.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+        justify: JustifyMethod = "right" if column.startswith(">") else "left"
+        result.add_column(column.lstrip(">"), justify=justify, overflow="fold")
     return result
 
 

@@ -14,7 +14,9 @@ from paraedge.cli.output import json_option, print_json, size_text
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: BUNDLE.zip]")
 @json_option
 def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
-    """Make one uncompressed zip of BUNDLE; every command takes it as it takes the folder.
+    """Make one file of a bundle.
+
+    An uncompressed zip, which every command takes as it takes the folder.
 
     \b
     Example:

@@ -17,10 +17,10 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write.")
 @json_option
 def subset(bundle: Path, branches: Branches, out: Path, as_json: bool) -> None:
-    """Make a smaller bundle with some branches of BUNDLE.
+    """Make a smaller bundle from a bundle, without torch.
 
-    A copy of files: no torch, no engine. The parts are the same bytes that exporting those branches
-    would give.
+    The new one has some branches of BUNDLE. A copy of files, no engine needed; the parts are the same
+    bytes that exporting those branches would give.
 
     \b
     Example:

@@ -10,7 +10,9 @@ from paraedge.cli.output import console, json_option, print_json, table
 @click.command()
 @json_option
 def targets(as_json: bool) -> None:
-    """List what can be exported to, and which engine each target gets.
+    """List what can be exported to.
+
+    And which engine each target gets.
 
     \b
     Example:

@@ -19,7 +19,7 @@ from paraedge.cli.summary import snr_text
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @json_option
 def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool) -> None:
-    """Check BUNDLE's files, then its answers on this device.
+    """Check a bundle's files, then its answers on this device.
 
     Sizes and hashes first; then the golden images run through the engine, and every branch must be
     as near to torch here as it had to be when the bundle was made.

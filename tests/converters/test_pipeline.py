@@ -9,8 +9,8 @@ from support.conv_branches import ConvBranches
 
 from paraedge_converters import TARGETS
 from paraedge_converters.cache import PartCache
-from paraedge_converters.convert import ModelDescription, convert
 from paraedge_converters.lowering import LoweredPart, converter_for
+from paraedge_converters.pipeline import ModelDescription, convert
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.verification import verify_bundle
