@@ -113,8 +113,8 @@ def device_size() -> dict[str, Any]:
         size = installed_bytes() - before
         listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True).stdout
         code = (
-            "import resource; import paraedge_runtime.engines.litert as e; e.LiteRTEngine(); "
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+            "import re, pathlib, paraedge_runtime.engines.litert as e; e.LiteRTEngine(); "
+            "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])"
         )
         resident = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
     packages = {row["name"]: row["version"] for row in json.loads(listed)}

@@ -14,7 +14,7 @@ import msgspec
 from torch import Tensor, nn
 
 from paraedge_converters.cache_folder import CACHE_VARIABLE, cache_folder
-from paraedge_converters.lowering import Converter, LoweredPart
+from paraedge_converters.lowering import CachedPart, Converter
 from paraedge_converters.split import Part
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import ConversionError, InputError
@@ -25,6 +25,7 @@ __all__ = ["PartCache", "fingerprint", "tool_versions"]
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     operators: dict[str, int]
+    macs: int
 
 
 class PartCache:
@@ -55,7 +56,7 @@ class PartCache:
         digest.update(fingerprint(part.module.state_dict()).encode())
         return digest.hexdigest()
 
-    def get(self, key: str) -> LoweredPart | None:
+    def get(self, key: str) -> CachedPart | None:
         """A part lowered before, if it is there and whole."""
         try:
             raw = (self.folder / key).read_bytes()
@@ -67,11 +68,11 @@ class PartCache:
             raise InputError(f"the cache {self.folder} cannot be read: {error}; set {CACHE_VARIABLE}") from error
         if hashlib.sha256(program).hexdigest() != header.sha256:
             return None
-        return LoweredPart(program, header.operators)
+        return CachedPart(program, header.operators, header.macs)
 
-    def put(self, key: str, lowered: LoweredPart) -> None:
+    def put(self, key: str, lowered: CachedPart) -> None:
         """Keep a part."""
-        header = _Header(hashlib.sha256(lowered.program).hexdigest(), lowered.operators)
+        header = _Header(hashlib.sha256(lowered.program).hexdigest(), lowered.operators, lowered.macs)
         try:
             with new_file(self.folder / key) as building:
                 building.write_bytes(msgspec.json.encode(header) + b"\n" + lowered.program)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
 
-__all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "lowering_with"]
+__all__ = ["CONVERTERS", "CachedPart", "Converter", "LoweredPart", "converter_for", "lowering_with"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,13 @@ class LoweredPart:
 
     program: bytes
     operators: dict[str, int]
+
+
+@dataclass(frozen=True)
+class CachedPart(LoweredPart):
+    """A lowered part as it is kept: with the multiply-adds of its module for one input."""
+
+    macs: int
 
 
 class Converter(Protocol):

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge_converters.cache import PartCache, fingerprint, tool_versions
-from paraedge_converters.lowering import Converter, LoweredPart, converter_for
+from paraedge_converters.lowering import CachedPart, Converter, converter_for
 from paraedge_converters.parity import check_parity, torch_reference
 from paraedge_converters.protocol import BranchModel
-from paraedge_converters.split import Part, SubsetModel, check_contract, split_model
+from paraedge_converters.split import Part, SubsetModel, check_contract, count_macs, split_model
 from paraedge_converters.targets import target_for
 from paraedge_runtime.bundle import Bundle, GoldenData, file_entry, golden_entry, write_bundle
 from paraedge_runtime.chatter import captured_chatter
@@ -139,7 +139,7 @@ def convert(
         done += 1
         on_progress(ConversionProgress(what, done, steps, cached))
 
-    lowered: dict[str, LoweredPart] = {}
+    lowered: dict[str, CachedPart] = {}
     for part in [*parts, *([whole] if whole else [])]:
         lowered[part.name], was_cached = _lower(part, engine_name, converter, cache, allow_undelegated)
         advance(part.name, cached=was_cached)
@@ -228,22 +228,22 @@ def _whole_model(parts: list[Part], model: BranchModel) -> Part:
         example=stem.example,
         output_shape=(1, model.num_outputs),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        macs=sum(part.macs for part in parts),
     )
 
 
 def _lower(
     part: Part, engine: str, converter: Converter, cache: PartCache, allow_undelegated: bool
-) -> tuple[LoweredPart, bool]:
+) -> tuple[CachedPart, bool]:
     key = cache.key(part, engine, converter, allow_undelegated=allow_undelegated)
     if (found := cache.get(key)) is not None:
         return found, True
     lowered = converter.lower(part.module, part.example, allow_undelegated=allow_undelegated)
-    cache.put(key, lowered)
-    return lowered, False
+    kept = CachedPart(lowered.program, lowered.operators, count_macs(part))
+    cache.put(key, kept)
+    return kept, False
 
 
-def _part_entry(part: Part, lowered: LoweredPart, suffix: str) -> PartEntry:
+def _part_entry(part: Part, lowered: CachedPart, suffix: str) -> PartEntry:
     entry = file_entry(f"{part.name}{suffix}", lowered.program)
     if part.parameters == 0 and part.name != "stem":
         raise UnsupportedModel(f"{part.name} has no parameters; a branch that learned nothing cannot be meant")
@@ -254,7 +254,7 @@ def _part_entry(part: Part, lowered: LoweredPart, suffix: str) -> PartEntry:
         input_shape=tuple(part.example.shape),
         output_shape=part.output_shape,
         parameters=part.parameters,
-        macs=part.macs,
+        macs=lowered.macs,
         operators=lowered.operators,
     )
 

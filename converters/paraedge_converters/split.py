@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from paraedge_converters.protocol import BranchModel
 from paraedge_runtime.errors import UnsupportedModel
 
-__all__ = ["Part", "SubsetModel", "check_contract", "fold_batchnorm", "split_model"]
+__all__ = ["Part", "SubsetModel", "check_contract", "count_macs", "fold_batchnorm", "split_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,6 @@ class Part:
         example: an input, batch 1.
         output_shape: what the module makes of ``example``.
         parameters: numbers it holds.
-        macs: multiply-adds for one input, matrix products and convolutions.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Part:
     example: Tensor
     output_shape: tuple[int, ...]
     parameters: int
-    macs: int
 
 
 class SubsetModel(nn.Module):
@@ -107,10 +105,20 @@ def split_model(model: BranchModel, branches: Sequence[int]) -> list[Part]:
     return parts
 
 
+def count_macs(part: Part) -> int:
+    """Multiply-adds of a part for one input, matrix products and convolutions.
+
+    Kept with the lowered part: torch's counter takes seconds to be imported.
+    """
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        part.module(part.example)
+    return int(counter.get_total_flops()) // 2
+
+
 def _part(name: str, module: nn.Module, example: Tensor) -> Part:
     folded = fold_batchnorm(module)
     try:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        with torch.inference_mode():
             output = folded(example)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise UnsupportedModel(f"{name} fails on an input of {tuple(example.shape)}: {error}") from error
@@ -123,5 +131,4 @@ def _part(name: str, module: nn.Module, example: Tensor) -> Part:
         example=example.clone(),
         output_shape=tuple(output.shape),
         parameters=sum(parameter.numel() for parameter in folded.parameters()),
-        macs=counter.get_total_flops() // 2,
     )

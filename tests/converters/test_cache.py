@@ -6,11 +6,11 @@ from support.conv_branches import ConvBranches
 
 from paraedge_converters.cache import PartCache, fingerprint, tool_versions
 from paraedge_converters.cache_folder import cache_folder
-from paraedge_converters.lowering import LoweredPart, converter_for
+from paraedge_converters.lowering import CachedPart, converter_for
 from paraedge_converters.split import split_model
 from paraedge_runtime.errors import ConversionError, InputError
 
-LOWERED = LoweredPart(b"program\nwith\nlines", {"CONV": 2})
+LOWERED = CachedPart(b"program\nwith\nlines", {"CONV": 2}, macs=7)
 
 
 def _key(cache, model=None, engine="onnxruntime", allow_undelegated=False, part=0):

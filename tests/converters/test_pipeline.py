@@ -9,7 +9,7 @@ from support.conv_branches import ConvBranches
 
 from paraedge_converters import TARGETS
 from paraedge_converters.cache import PartCache
-from paraedge_converters.lowering import LoweredPart, converter_for
+from paraedge_converters.lowering import converter_for
 from paraedge_converters.pipeline import ModelDescription, convert
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.inputs import normalise
@@ -101,7 +101,7 @@ def test_a_stale_cache_entry_is_caught_by_the_gate(description, tmp_path):
         by_size.setdefault(len(part.program), []).append((path.name, part))
     group = next(group for group in by_size.values() if len(group) > 1)
     for (name, _), (_, other) in zip(group, group[1:] + group[:1], strict=True):
-        cache.put(name, LoweredPart(other.program, other.operators))
+        cache.put(name, other)
     with pytest.raises(ParityError, match="branch_0"):
         convert(ConvBranches(), description, tmp_path / "b", target="linux", cache=cache)
     assert not (tmp_path / "b").exists()

@@ -58,7 +58,7 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    console.print(
+    console().print(
         f"paraedge {document['paraedge']}, Python {document['python']}, {document['machine']}, "
         f"{document['cores']} core(s)\n",
         markup=False,
@@ -67,16 +67,18 @@ def doctor(as_json: bool) -> None:
     for name, state in engines.items():
         works, parallel = bool(state["works"]), bool(state["parallel"])
         rows.add_row(name, "yes" if works else "no", "yes" if parallel else "no", str(state["detail"]))
-    console.print(rows)
-    console.print()
+    console().print(rows)
+    console().print()
     rows = table("for", "package", "version", "")
     for purpose, packages in _PACKAGES.items():
         for package in packages:
             found = versions[package]
             hint = "" if found or purpose == "engine" else f"pip install 'paraedge[{purpose}]'"
             rows.add_row(purpose, package, found or "–", hint)
-    console.print(rows)
-    console.print(f"\nlowered parts are kept in {cache_path} ({size_text(cache_bytes)}; safe to delete)", markup=False)
+    console().print(rows)
+    console().print(
+        f"\nlowered parts are kept in {cache_path} ({size_text(cache_bytes)}; safe to delete)", markup=False
+    )
 
 
 def _version(package: str) -> str | None:

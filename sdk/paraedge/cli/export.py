@@ -82,4 +82,4 @@ def export(
         print_json(bundle_document(bundle))
     else:
         print_bundle(bundle)
-        console.print(f"\nNext: paraedge run {bundle.path}")
+        console().print(f"\nNext: paraedge run {bundle.path}")

@@ -172,8 +172,8 @@ def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], en
             f"{prediction.elapsed_ms:.2f}",
             note,
         )
-    console.print(rows)
+    console().print(rows)
     known = [prediction.label_index == label for _, label, prediction in results if label is not None]
     middle_ms = statistics.median(prediction.elapsed_ms for _, _, prediction in results)
     right = f", {sum(known)} of {len(known)} right" if known else ""
-    console.print(f"\n{len(results)} image(s){right}, median {middle_ms:.2f} ms, {engine}", markup=False)
+    console().print(f"\n{len(results)} image(s){right}, median {middle_ms:.2f} ms, {engine}", markup=False)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from paraedge.cli.output import as_percent, console, size_text, table
-from paraedge_runtime.bundle import Bundle
+
+if TYPE_CHECKING:
+    from paraedge_runtime.bundle import Bundle
 
 __all__ = ["bundle_document", "print_bundle", "snr_text"]
 
 
 def bundle_document(bundle: Bundle) -> dict[str, Any]:
     """The manifest with the bundle's path and size."""
+    import msgspec
+
     return {
         "path": str(bundle.path),
         "size_bytes": bundle.size_bytes,
@@ -29,10 +31,12 @@ def snr_text(snr_db: float | None) -> str:
 def print_bundle(bundle: Bundle) -> None:
     """Name, parts with their sizes and costs, and what each prefix is worth."""
     manifest = bundle.manifest
-    console.print(f"[bold]{bundle.path}[/bold]  {size_text(bundle.size_bytes)}", highlight=False)
-    console.print(f"{manifest.description} ({manifest.license})", markup=False)
+    console().print(f"[bold]{bundle.path}[/bold]  {size_text(bundle.size_bytes)}", highlight=False)
+    console().print(f"{manifest.description} ({manifest.license})", markup=False)
     engines = " or ".join(f"{name} ≥ {version}" for name, version in manifest.engine_min_version.items())
-    console.print(f"target {manifest.target}, engine {manifest.engine} ({engines}), {manifest.recipe}\n", markup=False)
+    console().print(
+        f"target {manifest.target}, engine {manifest.engine} ({engines}), {manifest.recipe}\n", markup=False
+    )
 
     accuracy = manifest.accuracy
     rows = table("part", ">size", ">parameters", ">MACs", ">against torch", ">answer so far", ">accuracy")
@@ -53,10 +57,10 @@ def print_bundle(bundle: Bundle) -> None:
         entry = manifest.fused
         size, macs = size_text(entry.size_bytes), f"{entry.macs / 1e6:.2f} M"
         rows.add_row("fused", size, f"{entry.parameters:,}", macs, "", "", "")
-    console.print(rows)
+    console().print(rows)
     compared = f"compared with {manifest.parity.reference} on {manifest.parity.num_samples} real images"
-    console.print(f"\n{compared} (SNR, same label)", markup=False)
+    console().print(f"\n{compared} (SNR, same label)", markup=False)
     if accuracy is not None:
-        console.print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}", markup=False)
+        console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}", markup=False)
     else:
-        console.print("accuracy unknown: this choice of branches was made without torch", markup=False)
+        console().print("accuracy unknown: this choice of branches was made without torch", markup=False)

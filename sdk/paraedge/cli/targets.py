@@ -32,4 +32,4 @@ def targets(as_json: bool) -> None:
     rows = table("target", "engine", "files", "device", "tested here")
     for name, target in TARGETS.items():
         rows.add_row(name, target.engine, ENGINES[target.engine].suffix, target.description, target.tested)
-    console.print(rows)
+    console().print(rows)

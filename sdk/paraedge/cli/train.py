@@ -153,4 +153,4 @@ def train(
     rows = table(">branches", ">test accuracy", title=f"{out}: {record.num_test_samples} test images")
     for index, accuracy in enumerate(record.prefix_accuracy):
         rows.add_row(str(index + 1), as_percent(accuracy))
-    console.print(rows)
+    console().print(rows)

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import msgspec
 
 from paraedge.cli.output import console, json_option, print_json, table, working
 from paraedge.cli.summary import snr_text
@@ -28,6 +27,8 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
     Example:
       paraedge verify fashion-mnist-raspberry-pi-all.paraedge
     """
+    import msgspec
+
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.verification import verify_bundle
 
@@ -45,8 +46,8 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
         print_json(document)
     else:
         count = len(opened.manifest.files()) + 1
-        console.print(f"{bundle}: {count} files, sizes and hashes as listed", markup=False)
-        console.print(f"{report.num_samples} golden images through {report.engine}\n", markup=False)
+        console().print(f"{bundle}: {count} files, sizes and hashes as listed", markup=False)
+        console().print(f"{report.num_samples} golden images through {report.engine}\n", markup=False)
         rows = table("branch", ">against torch", ">largest error", ">answer so far", ">same label")
         for (index, branch), prefix, agreement in zip(
             report.branches.items(), report.prefixes, report.agreement, strict=True
@@ -58,10 +59,10 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
                 snr_text(prefix.snr_db),
                 f"{100 * agreement:.0f} %",
             )
-        console.print(rows)
-        console.print()
+        console().print(rows)
+        console().print()
         for problem in report.problems:
-            console.print(f"[red]{problem}[/red]")
-        console.print("[red]NOT verified[/red]" if report.problems else "[green]verified[/green]")
+            console().print(f"[red]{problem}[/red]")
+        console().print("[red]NOT verified[/red]" if report.problems else "[green]verified[/green]")
     if report.problems:
         sys.exit(1)
