@@ -100,8 +100,8 @@ def convert(
         ConversionError: the backend failed or left operators it should not have.
         ParityError: the result does not compute what torch computes. Nothing is written.
     """
-    engine_name = engine or target_for(target).engine
-    target_for(target)
+    default_engine = target_for(target).engine
+    engine_name = engine or default_engine
     suffix = engine_info(engine_name).suffix
     check_contract(model)
     total_branches = len(model.branches)
