@@ -31,28 +31,30 @@ class ExecuTorchEngine:
 
     def __init__(self) -> None:
         try:
+            # The binding itself: its wrappers, portable_lib and executorch.runtime, import the whole
+            # exporter (executorch.exir) for the sake of one warning, which takes 5 s. It needs torch first.
             import torch
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime, Verification
+            from executorch.extension.pybindings import _C as binding  # noqa: N811
         except ImportError as error:
             raise EngineUnavailable(
                 f"the engine 'executorch' is not installed ({error}); pip install 'paraedge[executorch]'"
             ) from error
-        _use_one_thread(portable_lib)
+        _use_one_thread(binding)
         self._torch = torch
-        self._runtime = Runtime.get()
-        self._verification = Verification.InternalConsistency
+        self._binding = binding
         self.version = importlib.metadata.version("executorch")
         self.description = f"executorch {self.version} (Python binding: branches run one after another)"
 
     def load(self, name: str, program: bytes, entry: PartEntry) -> _ExecuTorchPart:
         """Load a part with one thread of its own."""
         with mapped_errors(self.name, f"loading {entry.file}"):
-            loaded = self._runtime.load_program(program, verification=self._verification)
-            if "forward" not in loaded.method_names:
-                raise ValueError(f"it has no method 'forward', only {sorted(loaded.method_names)}")
+            verification = self._binding.Verification.InternalConsistency
+            loaded = self._binding._load_program_from_buffer(program, program_verification=verification)
+            methods = [loaded.get_method_name(place) for place in range(loaded.num_methods())]
+            if "forward" not in methods:
+                raise ValueError(f"it has no method 'forward', only {methods}")
             method = loaded.load_method("forward")
-            meta = method.metadata
+            meta = method.method_meta()
             inputs = [_tensor_info(meta.input_tensor_meta(place)) for place in range(meta.num_inputs())]
             outputs = [_tensor_info(meta.output_tensor_meta(place)) for place in range(meta.num_outputs())]
             check_shapes(name, entry, inputs, outputs)
@@ -63,13 +65,13 @@ _thread_lock = threading.Lock()
 _threads_set = False
 
 
-def _use_one_thread(portable_lib: Any) -> None:
+def _use_one_thread(binding: Any) -> None:
     """Give the process-wide pool one thread, before anything is loaded: doing it later leaves
     loaded programs with a pool that is gone."""
     global _threads_set
     with _thread_lock:
         if not _threads_set:
-            portable_lib._unsafe_reset_threadpool(1)
+            binding._unsafe_reset_threadpool(1)
             _threads_set = True
 
 
@@ -90,7 +92,7 @@ class _ExecuTorchPart:
         with mapped_errors("executorch", f"running {self._name}"):
             # torch warns about arrays it may not write to
             writable = x if x.flags.writeable else x.copy()
-            output = self._method.execute([self._torch.from_numpy(writable)])[0]
+            output = self._method([self._torch.from_numpy(writable)])[0]
             result: NDArray[np.float32] = output.numpy().copy()  # the method reuses its output memory
             return result
 
