@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/python demos/quickstart.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

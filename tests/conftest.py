@@ -1,14 +1,18 @@
 """Fixtures: the packaged model, its bundles for every engine (made once), a cache of their own."""
 
+import fcntl
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 
 # Exports of the suite start cold and leave the user's cache alone. Set before anything reads it,
-# so that processes started by tests inherit it.
-_CACHE = tempfile.TemporaryDirectory(prefix="paraedge-test-cache-")
-os.environ["PARAEDGE_CACHE"] = _CACHE.name
+# so that processes started by tests inherit it; pytest-xdist's workers share the one of the process
+# that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="paraedge-test-cache-")
+    os.environ["PARAEDGE_CACHE"] = _CACHE.name
 os.environ.pop("PARAEDGE_DATA", None)
 
 ENGINE_NAMES = ("executorch", "litert", "onnxruntime")
@@ -35,7 +39,10 @@ class _Bundles:
 
         if engine not in self._made:
             out = self._folder / f"{engine}.paraedge"
-            self._made[engine] = export(self._checkpoint, target="linux", engine=engine, out=out)
+            # The second test process to come here finds every part in the cache.
+            with (Path(os.environ["PARAEDGE_CACHE"]) / f"{engine}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._made[engine] = export(self._checkpoint, target="linux", engine=engine, out=out)
         return self._made[engine]
 
 
