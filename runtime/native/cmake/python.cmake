@@ -1,0 +1,12 @@
+# The Python extension. scikit-build-core runs this with the interpreter that the package is built for.
+find_package(Python 3.11 COMPONENTS Interpreter Development.Module REQUIRED)
+find_package(nanobind CONFIG REQUIRED)
+
+nanobind_add_module(_native STABLE_ABI NB_STATIC python/native.cpp)
+target_include_directories(_native PRIVATE src)
+target_link_libraries(_native PRIVATE paraedge_core)
+# paraedge_runtime and executorch are neighbours in site-packages; where they are not,
+# engines/native.py loads the libraries by their paths first.
+set_target_properties(_native PROPERTIES
+  BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../executorch/lib" INSTALL_RPATH_USE_LINK_PATH OFF)
+install(TARGETS _native LIBRARY DESTINATION paraedge_runtime)

@@ -1,0 +1,142 @@
+// paraedge on the device: open a bundle, run its branches in parallel, have an answer by a deadline.
+//
+//   auto bundle = paraedge::Bundle::open("model.paraedge");
+//   auto session = paraedge::Session::open(*bundle, {.threads = 4});
+//   auto prediction = (*session)->run(pixels, {.deadline = paraedge::Clock::now() + 12ms});
+//
+// Nothing here throws: what can fail returns a Result, which holds a value or an Error.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace paraedge {
+
+enum class ErrorCode { manifest, integrity, engine, input };
+
+struct Error {
+  ErrorCode code;
+  std::string message;  // what was wrong, with the value, and what to do next
+};
+
+template <class T>
+class [[nodiscard]] Result {
+ public:
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
+  explicit operator bool() const { return state_.index() == 0; }
+  T& operator*() { return *std::get_if<0>(&state_); }
+  T* operator->() { return std::get_if<0>(&state_); }
+  const Error& error() const { return *std::get_if<1>(&state_); }
+
+ private:
+  std::variant<T, Error> state_;
+};
+
+using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC
+using Shape = std::vector<int64_t>;
+
+struct Part {  // one program of a bundle
+  std::string file;
+  int index = -1;  // a branch's place in the model it was taken from; -1 for the stem
+  Shape input_shape, output_shape;
+  int64_t parameters = 0, macs = 0;
+};
+
+struct Manifest {
+  std::string name, engine;
+  std::vector<std::string> labels;
+  Shape input_shape;                 // (1, C, H, W)
+  std::vector<float> scale, shift;  // per channel: a picture's x is read as x * scale - shift
+  Part stem;
+  std::vector<Part> branches;  // ascending by index
+};
+
+// A verified bundle folder, mapped into memory; immutable, free to share between sessions.
+class Bundle {
+ public:
+  static Result<std::shared_ptr<const Bundle>> open(const std::string& folder);
+  virtual ~Bundle() = default;
+  virtual const Manifest& manifest() const = 0;
+  virtual std::span<const std::byte> program(const Part& part) const = 0;
+};
+
+// Where workers may run. Measured in docs/performance.md.
+enum class Placement {
+  none,          // wherever the scheduler puts them: often on the caller's own core
+  avoid_caller,  // anywhere but on the core that the caller runs on when a request starts
+  pinned,        // one core each, fastest cluster first, never the caller's
+};
+
+struct SessionOptions {
+  int threads = 0;    // that run branches, the caller's included; 0: one per branch, up to the cores allowed
+  int branches = 0;   // load the first so many; 0: all
+  int spin_us = 50;   // an idle worker spins so long before it sleeps; 0: it sleeps at once
+  Placement placement = Placement::avoid_caller;
+  int return_margin_us = 50;  // begin to return so long before a deadline: a sleeping thread wakes late
+};
+
+struct RunOptions {
+  int branches = 0;  // run the first so many of the loaded ones; 0: all
+  // Return at this time with the best sum there is. The first branch always runs.
+  Clock::time_point deadline = Clock::time_point::max();
+  // Expected time of each loaded branch. One that would not end before the deadline is not started.
+  std::span<const double> latency_ms = {};
+};
+
+enum class BranchState : uint8_t {
+  used,           // in the sum
+  failed,         // the engine refused
+  not_finite,     // its output holds NaN or infinity
+  would_not_fit,  // not started: it would have ended after the deadline
+  late,           // started or waiting at the deadline; what it computes is thrown away
+};
+
+struct BranchRun {
+  int index;
+  BranchState state;
+  int thread;  // 0: the caller's; -1: never started
+  float start_ms, end_ms;  // since the request began
+};
+
+struct Prediction {
+  std::vector<float> output;          // (C,) logits: the sum of the used branches, added in order of index
+  std::vector<float> branch_outputs;  // (k, C); rows of branches not used are zero
+  std::vector<BranchRun> branches;    // k, in order of index
+  float stem_ms, elapsed_ms;
+  int label_index;
+  float confidence;  // softmax probability of that label; not calibrated
+  bool deadline_met;
+};
+
+struct Program {  // a part's program in memory that the caller keeps, aligned to 16 bytes
+  Part part;
+  std::span<const std::byte> bytes;
+};
+
+// A bundle loaded into ExecuTorch, and the threads that run it. Calls from several threads happen one
+// after another. The destructor waits for a branch that is still running.
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> open(std::shared_ptr<const Bundle> bundle, const SessionOptions& = {});
+  // The same from programs that are in memory already; `owner` keeps their bytes alive.
+  static Result<std::unique_ptr<Session>> open(Program stem, std::vector<Program> branches,
+                                               std::shared_ptr<const void> owner, const SessionOptions& = {});
+  virtual ~Session() = default;
+  virtual int threads() const = 0;
+  virtual int branches() const = 0;
+  // `input` is what the stem reads, (1, C, H, W), normalised.
+  virtual Result<Prediction> run(std::span<const float> input, const RunOptions& = {}) = 0;
+};
+
+// A uint8 picture (H, W, C) as the stem reads it, (1, C, H, W).
+Result<std::vector<float>> normalise(std::span<const uint8_t> picture, const Manifest& manifest);
+
+}  // namespace paraedge

@@ -1,0 +1,46 @@
+// One program of a bundle, loaded into ExecuTorch with one thread of its own.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "paraedge/runtime.h"
+
+namespace paraedge {
+
+enum class Threading {
+  own,    // no pool and no shared workspace: parts run at the same time
+  intra,  // ExecuTorch's own pool splits every operator; for benchmarks, which compare against it
+};
+
+class LoadedPart {
+ public:
+  // Throws Refusal: `manifest` when the program's shapes are not the manifest's, else `engine`.
+  // The bytes must outlive the part. Load parts one after another, not at the same time.
+  LoadedPart(const Program& program, const std::string& name, Threading threading);
+  ~LoadedPart();
+
+  // Computes the part into `output`. One thread at a time; different parts may run at the same time.
+  // Returns what went wrong, or an empty string.
+  std::string run(const float* input, std::span<float> output);
+
+  const std::string& name() const { return name_; }
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  std::string name_;
+};
+
+// Makes the calling thread run every kernel by itself as long as this lives; cheap.
+class OneThread {
+ public:
+  OneThread();
+  ~OneThread();
+
+ private:
+  bool before_;
+};
+
+}  // namespace paraedge

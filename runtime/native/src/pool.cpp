@@ -1,0 +1,52 @@
+// The worker's loop. A call that comes while it works is seen when it is done: none is lost.
+#include "pool.h"
+
+namespace paraedge {
+
+Pool::Pool(int count, std::chrono::microseconds spin, std::function<void(int)> work)
+    : spin_(spin), work_(std::move(work)) {
+  for (int number = 0; number < count; ++number) {
+    workers_.push_back(std::make_unique<Worker>());
+    Worker& worker = *workers_.back();
+    worker.thread = std::thread([this, &worker, number] { serve(worker, number); });
+#if defined(__linux__)
+    pthread_setname_np(worker.thread.native_handle(), ("paraedge-" + std::to_string(number)).c_str());
+#endif
+  }
+}
+
+Pool::~Pool() {
+  stopping_ = true;
+  for (auto& worker : workers_) call(*worker);
+  for (auto& worker : workers_) worker->thread.join();
+}
+
+void Pool::wake(int worker) { call(*workers_[static_cast<size_t>(worker)]); }
+
+void Pool::call(Worker& worker) {
+  // Sequentially consistent, as is `asleep`: either the worker sees the call before it sleeps, or
+  // this thread sees that it sleeps.
+  worker.calls.fetch_add(1);
+  if (worker.asleep) {
+    { std::lock_guard lock(worker.mutex); }
+    worker.awake.notify_one();
+  }
+}
+
+void Pool::serve(Worker& worker, int number) {
+  uint32_t seen = 0;
+  auto called = [&] { return worker.calls.load() != seen; };
+  while (true) {
+    if (!spin_until(called, spin_)) {
+      std::unique_lock lock(worker.mutex);
+      worker.asleep = true;
+      worker.awake.wait(lock, called);
+      worker.asleep = false;
+    }
+    seen = worker.calls.load();
+    if (stopping_) return;
+    work_(number);
+  }
+}
+
+}  // namespace paraedge

@@ -1,0 +1,80 @@
+// What several tests need: the bundle to test with, one real picture of it, temporary folders.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "paraedge/runtime.h"
+
+namespace paraedge::tests {
+
+namespace fs = std::filesystem;
+
+// The ExecuTorch bundle that the build's caller provides; a test without it fails.
+inline std::string bundle_folder() {
+  const char* folder = std::getenv("PARAEDGE_TEST_BUNDLE");
+  REQUIRE_MESSAGE(folder != nullptr, "PARAEDGE_TEST_BUNDLE must name an ExecuTorch bundle");
+  return folder;
+}
+
+inline std::string read(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  REQUIRE(file.good());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline void write(const fs::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
+}
+
+inline std::shared_ptr<const Bundle> open_bundle() {
+  auto bundle = Bundle::open(bundle_folder());
+  REQUIRE_MESSAGE(bundle, (bundle ? "" : bundle.error().message));
+  return *bundle;
+}
+
+inline std::unique_ptr<Session> open_session(const SessionOptions& options) {
+  auto session = Session::open(open_bundle(), options);
+  REQUIRE_MESSAGE(session, (session ? "" : session.error().message));
+  return std::move(*session);
+}
+
+// The golden pictures, each normalised: golden/images.npy is a header and (n, H, W, C) bytes.
+inline std::vector<std::vector<float>> pictures(const Manifest& manifest) {
+  const std::string npy = read(fs::path(bundle_folder()) / "golden/images.npy");
+  const size_t size = manifest.scale.size() * static_cast<size_t>(manifest.input_shape[2] * manifest.input_shape[3]);
+  const size_t header = 10 + static_cast<unsigned char>(npy[8]) + 256 * static_cast<unsigned char>(npy[9]);
+  std::vector<std::vector<float>> found;
+  for (size_t at = header; at + size <= npy.size(); at += size) {
+    auto input = normalise({reinterpret_cast<const uint8_t*>(npy.data()) + at, size}, manifest);
+    REQUIRE(input);
+    found.push_back(std::move(*input));
+  }
+  REQUIRE(found.size() >= 8);
+  return found;
+}
+
+// A copy of the bundle to damage; gone with this object.
+class BundleCopy {
+ public:
+  BundleCopy() {
+    std::string pattern = (fs::temp_directory_path() / "paraedge-XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    root_ = pattern;
+    fs::copy(bundle_folder(), folder(), fs::copy_options::recursive);
+  }
+  ~BundleCopy() { fs::remove_all(root_); }
+  fs::path folder() const { return root_ / "copy.paraedge"; }
+
+ private:
+  fs::path root_;
+};
+
+}  // namespace paraedge::tests

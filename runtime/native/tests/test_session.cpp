@@ -1,0 +1,247 @@
+// Sessions: the same bits for any number of threads, deadlines, late branches, wrong input, and a stress
+// test of all of them together. PARAEDGE_STRESS_REQUESTS sets its length.
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "support.h"
+
+namespace paraedge::tests {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+// What every branch answers to every picture, computed one after another on one thread.
+class Expected {
+ public:
+  Expected() {
+    const auto session = open_session({.threads = 1});
+    inputs = pictures(open_bundle()->manifest());
+    const auto begin = Clock::now();
+    for (const auto& input : inputs) {
+      auto prediction = session->run(input);
+      REQUIRE(prediction);
+      rows.push_back(std::move(prediction->branch_outputs));
+    }
+    request = std::chrono::duration_cast<microseconds>(Clock::now() - begin) / inputs.size();
+    branches = static_cast<size_t>(session->branches());
+    outputs = rows[0].size() / branches;
+  }
+
+  // Every used row is the expected one bit for bit, others are zero, and the output is the sum in order.
+  bool agrees(size_t picture, const Prediction& p) const {
+    std::vector<float> sum(outputs);
+    bool any = false;
+    for (size_t place = 0; place < p.branches.size(); ++place) {
+      const float* row = p.branch_outputs.data() + place * outputs;
+      const float* wanted = rows[picture].data() + place * outputs;
+      if (p.branches[place].state == BranchState::used) {
+        if (std::memcmp(row, wanted, outputs * sizeof(float)) != 0) return false;
+        for (size_t c = 0; c < outputs; ++c) sum[c] = any ? sum[c] + row[c] : row[c];
+        any = true;
+      } else if (std::any_of(row, row + outputs, [](float value) { return value != 0; })) {
+        return false;
+      }
+    }
+    return any && std::memcmp(sum.data(), p.output.data(), outputs * sizeof(float)) == 0;
+  }
+
+  std::vector<std::vector<float>> inputs, rows;
+  size_t branches, outputs;
+  microseconds request;  // mean time of one, on one thread
+};
+
+const Expected& expected() {
+  static const Expected instance;
+  return instance;
+}
+
+int used(const Prediction& p) {
+  return static_cast<int>(std::count_if(p.branches.begin(), p.branches.end(),
+                                        [](const BranchRun& run) { return run.state == BranchState::used; }));
+}
+
+TEST_CASE("threads, spinning and placement never change a bit") {
+  for (const int threads : {1, 2, 3, 8}) {
+    for (const int spin_us : {0, 50}) {
+      for (const Placement placement : {Placement::none, Placement::avoid_caller, Placement::pinned}) {
+        CAPTURE(threads);
+        const auto session = open_session({.threads = threads, .spin_us = spin_us, .placement = placement});
+        CHECK(session->threads() == threads);
+        for (size_t picture = 0; picture < expected().inputs.size(); ++picture) {
+          auto p = session->run(expected().inputs[picture]);
+          REQUIRE(p);
+          CHECK(used(*p) == static_cast<int>(expected().branches));
+          CHECK(expected().agrees(picture, *p));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a prefix, of the session or of a run") {
+  const auto whole = open_session({.threads = 2});
+  const auto two = open_session({.threads = 2, .branches = 2});
+  CHECK(two->branches() == 2);
+  auto a = whole->run(expected().inputs[0], {.branches = 2});
+  auto b = two->run(expected().inputs[0]);
+  REQUIRE(a);
+  REQUIRE(b);
+  CHECK(a->branches.size() == 2);
+  CHECK(a->output == b->output);
+}
+
+TEST_CASE("an ample deadline changes nothing, one that is over leaves the first branch") {
+  for (const int threads : {1, 2, 4}) {
+    const auto session = open_session({.threads = threads});
+    auto ample = session->run(expected().inputs[0], {.deadline = Clock::now() + std::chrono::seconds(30)});
+    REQUIRE(ample);
+    CHECK(ample->deadline_met);
+    CHECK(used(*ample) == static_cast<int>(expected().branches));
+    CHECK(expected().agrees(0, *ample));
+
+    auto over = session->run(expected().inputs[1], {.deadline = Clock::now() - milliseconds(1)});
+    REQUIRE(over);
+    CHECK_FALSE(over->deadline_met);
+    CHECK(over->branches[0].state == BranchState::used);
+    CHECK(expected().agrees(1, *over));
+  }
+}
+
+TEST_CASE("what the latency table says will not fit is not started") {
+  const auto session = open_session({.threads = 2});
+  std::vector<double> latency_ms(expected().branches, 0.0);
+  latency_ms.back() = 60'000;
+  auto p = session->run(expected().inputs[0],
+                        {.deadline = Clock::now() + std::chrono::seconds(30), .latency_ms = latency_ms});
+  REQUIRE(p);
+  CHECK(p->branches.back().state == BranchState::would_not_fit);
+  CHECK(p->branches.back().thread == -1);
+  CHECK(used(*p) == static_cast<int>(expected().branches) - 1);
+  CHECK(expected().agrees(0, *p));
+}
+
+TEST_CASE("wrong input is refused and the session goes on") {
+  const auto session = open_session({.threads = 2});
+  const std::vector<float> good = expected().inputs[0];
+  std::vector<float> nan = good;
+  nan[5] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> shorter(good.begin(), good.end() - 1);
+  const std::vector<double> two_values(2);
+  struct Row {
+    std::span<const float> input;
+    RunOptions options;
+    const char* message;
+  };
+  const Row rows[] = {{nan, {}, "not finite"},
+                      {shorter, {}, "has 783 values"},
+                      {{}, {}, "has 0 values"},
+                      {good, {.branches = 9}, "9 branches"},
+                      {good, {.branches = -1}, "-1 branches"},
+                      {good, {.latency_ms = two_values}, "latency_ms has 2 values"}};
+  for (const Row& row : rows) {
+    CAPTURE(row.message);
+    auto refused = session->run(row.input, row.options);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == ErrorCode::input);
+    CHECK(refused.error().message.find(row.message) != std::string::npos);
+    auto p = session->run(good);
+    REQUIRE(p);
+    CHECK(expected().agrees(0, *p));
+  }
+}
+
+TEST_CASE("wrong options and wrong programs are refused") {
+  const auto bundle = open_bundle();
+  for (const SessionOptions options : {SessionOptions{.threads = -1}, SessionOptions{.threads = 5000},
+                                       SessionOptions{.branches = 9}, SessionOptions{.branches = -1},
+                                       SessionOptions{.spin_us = -1}, SessionOptions{.return_margin_us = -1}}) {
+    auto refused = Session::open(bundle, options);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == ErrorCode::input);
+  }
+  const Manifest& manifest = bundle->manifest();
+  const Program stem{manifest.stem, bundle->program(manifest.stem)};
+  const Program branch{manifest.branches[0], bundle->program(manifest.branches[0])};
+  const auto refusal = [&](Program changed, ErrorCode code) {
+    auto refused = Session::open(stem, {branch, changed}, bundle, {});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == code);
+  };
+  refusal({branch.part, branch.bytes.first(1000)}, ErrorCode::engine);
+  refusal({branch.part, branch.bytes.subspan(4)}, ErrorCode::input);  // not aligned
+  refusal({branch.part, {}}, ErrorCode::engine);
+  Program other_shape = branch;
+  other_shape.part.output_shape = {1, 11};
+  refusal(other_shape, ErrorCode::manifest);
+  CHECK_FALSE(Session::open(stem, {}, bundle, {}));
+}
+
+TEST_CASE("several threads may call one session, several sessions may share one bundle") {
+  const auto bundle = open_bundle();
+  auto shared = Session::open(bundle, {.threads = 2});
+  REQUIRE(shared);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (size_t caller = 0; caller < 4; ++caller) {
+    callers.emplace_back([&, caller] {
+      auto own = Session::open(bundle, {.threads = 2});
+      for (size_t i = 0; i < 50; ++i) {
+        const size_t picture = (caller * 3 + i) % expected().inputs.size();
+        for (Session* session : {shared->get(), own->get()}) {
+          auto p = session->run(expected().inputs[picture]);
+          if (!p || !expected().agrees(picture, *p)) ++wrong;
+        }
+      }
+    });
+  }
+  for (auto& caller : callers) caller.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("sessions come and go, closed right after a late branch too") {
+  for (int i = 0; i < 30; ++i) {
+    const auto session = open_session({.threads = 1 + i % 3});
+    auto p = session->run(expected().inputs[0], {.deadline = Clock::now() + expected().request / 3});
+    REQUIRE(p);
+    CHECK(expected().agrees(0, *p));
+  }
+}
+
+TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late result in another request") {
+  const char* length = std::getenv("PARAEDGE_STRESS_REQUESTS");
+  const int requests = length ? std::atoi(length) : 3000;
+  std::mt19937 random(7);
+  for (const int threads : {1, 2, 4}) {
+    const auto session = open_session({.threads = threads});
+    std::vector<double> latency_ms(expected().branches, 0.05);
+    int wrong = 0, late = 0, cut = 0;
+    for (int i = 0; i < requests / 3; ++i) {
+      const size_t picture = random() % expected().inputs.size();
+      RunOptions options;
+      options.branches = random() % 4 ? 0 : 1 + static_cast<int>(random() % expected().branches);
+      if (random() % 8) options.deadline = Clock::now() + expected().request * (random() % 200) / 100;
+      if (random() % 2) options.latency_ms = latency_ms;
+      auto p = session->run(expected().inputs[picture], options);
+      if (!p || !expected().agrees(picture, *p)) ++wrong;
+      if (p) {
+        late += std::any_of(p->branches.begin(), p->branches.end(), [](const BranchRun& run) {
+          return run.state == BranchState::late && run.thread >= 0;
+        });
+        cut += used(*p) < static_cast<int>(p->branches.size());
+      }
+      if (random() % 50 == 0) std::this_thread::sleep_for(microseconds(random() % 500));
+    }
+    const int done = requests / 3;
+    MESSAGE(done, " requests on ", threads, " thread(s): ", wrong, " wrong, ", cut, " cut short, ", late,
+            " with a branch still running at the return");
+    CHECK(wrong == 0);
+    CHECK(cut > 0);
+    CHECK(late > 0);
+  }
+}
+
+}  // namespace
+}  // namespace paraedge::tests
