@@ -16,6 +16,16 @@
 
 #include "refusal.h"
 
+// Exported, but in no header that is shipped.
+namespace executorch::extension::threadpool {
+class ThreadPool {
+ public:
+  size_t get_thread_count() const;
+  bool _unsafe_reset_threadpool(uint32_t threads);
+};
+ThreadPool* get_threadpool();
+}  // namespace executorch::extension::threadpool
+
 namespace paraedge {
 namespace {
 
@@ -86,7 +96,7 @@ LoadedPart::LoadedPart(const Program& program, const std::string& name, Threadin
   check_tensor(meta->input_tensor_meta(0), program.part.input_shape, file, "input");
   check_tensor(meta->output_tensor_meta(0), program.part.output_shape, file, "output");
 
-  if (threading == Threading::own) {
+  if (threading == Threading::one) {
     // Every part its own workspace: the shared one is locked while a part runs. And no pool: which one
     // a program uses is settled when it is loaded.
     rt::BackendOptions<1> options;
@@ -114,6 +124,17 @@ std::string LoadedPart::run(const float* input, std::span<float> output) {
   if (static_cast<size_t>(tensor.numel()) != output.size()) return "an output of another size";
   std::copy_n(tensor.const_data_ptr<float>(), output.size(), output.data());
   return "";
+}
+
+int pool_threads() {
+  rt::runtime_init();
+  const auto* pool = et::threadpool::get_threadpool();
+  return pool == nullptr ? 1 : static_cast<int>(pool->get_thread_count());
+}
+
+void resize_pool(int threads) {
+  rt::runtime_init();
+  if (auto* pool = et::threadpool::get_threadpool()) pool->_unsafe_reset_threadpool(static_cast<uint32_t>(threads));
 }
 
 OneThread::OneThread() : before_(NoThreadPoolGuard::is_enabled()) { NoThreadPoolGuard::set_enabled(true); }

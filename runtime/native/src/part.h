@@ -10,9 +10,14 @@
 namespace paraedge {
 
 enum class Threading {
-  own,    // no pool and no shared workspace: parts run at the same time
-  intra,  // ExecuTorch's own pool splits every operator; for benchmarks, which compare against it
+  one,   // one thread, no shared workspace: such parts run at the same time
+  pool,  // ExecuTorch's pool splits every operator over its threads; one such part at a time
 };
+
+// Threads of ExecuTorch's pool, of which a process has one.
+int pool_threads();
+// Only before anything is loaded: what is loaded keeps the pool it found.
+void resize_pool(int threads);
 
 class LoadedPart {
  public:
@@ -22,7 +27,7 @@ class LoadedPart {
   ~LoadedPart();
 
   // Computes the part into `output`. One thread at a time; different parts may run at the same time.
-  // Returns what went wrong, or an empty string.
+  // A part with Threading::one needs OneThread around it. Returns what went wrong, or an empty string.
   std::string run(const float* input, std::span<float> output);
 
   const std::string& name() const { return name_; }
@@ -33,7 +38,8 @@ class LoadedPart {
   std::string name_;
 };
 
-// Makes the calling thread run every kernel by itself as long as this lives; cheap.
+// Makes the calling thread run every kernel by itself as long as this lives; cheap. Kernels outside a
+// delegate ask for the pool when they run, delegates when they are loaded.
 class OneThread {
  public:
   OneThread();

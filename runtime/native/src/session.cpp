@@ -55,16 +55,17 @@ struct Claim {  // a part that a thread has taken and now has to run
 class ThreadedSession final : public Session {
  public:
   ThreadedSession(Program stem, std::vector<Program> branches, std::shared_ptr<const void> owner,
-                  const SessionOptions& options, Threading threading)
+                  const SessionOptions& options, Threading threading)  // of the branches
       : owner_(std::move(owner)),
         threads_(count_threads(options.threads, branches.size())),
         spin_(options.spin_us),
         margin_(options.return_margin_us),
         cores_(options.placement, threads_, allowed_cores()),
-        stem_(stem, "stem", threading),
+        stem_threading_(threading == Threading::pool || may_split_stem(threads_) ? Threading::pool : Threading::one),
+        stem_(stem, "stem", stem_threading_),
         input_size_(elements(stem.part.input_shape)),
         num_outputs_(elements(branches[0].part.output_shape)),
-        own_threads_(threading == Threading::own) {
+        threading_(threading) {
     for (const Program& branch : branches) {
       const std::string name = (branch.part.index < 10 ? "branch_0" : "branch_") + std::to_string(branch.part.index);
       parts_.push_back(std::make_unique<LoadedPart>(branch, name, threading));
@@ -79,10 +80,7 @@ class ThreadedSession final : public Session {
       slot.tasks.resize(parts_.size());
     }
     // Worker 0 stands in for the caller while that waits for a deadline; 1 … work beside it.
-    pool_.emplace(threads_, spin_, [this](int worker) {
-      thread_local const OneThread one_thread;
-      drain(worker == 0 ? threads_ : worker);
-    });
+    pool_.emplace(threads_, spin_, [this](int worker) { drain(worker == 0 ? threads_ : worker); });
     for (int worker = 1; worker < threads_; ++worker) workers_.push_back(&pool_->thread(worker));
   }
 
@@ -107,16 +105,24 @@ class ThreadedSession final : public Session {
     return std::max(1, std::min(static_cast<int>(branches), static_cast<int>(allowed_cores().size())));
   }
 
+  // The stem runs while the workers have nothing to do, so ExecuTorch's pool may help with it: as long as
+  // that does not make it more threads than were asked for.
+  static bool may_split_stem(int threads) { return threads > 1 && pool_threads() <= threads; }
+
+  template <class Run>
+  static std::string with_threading(Threading threading, Run&& run) {
+    if (threading == Threading::pool) return run();
+    const OneThread one_thread;
+    return run();
+  }
+
   Prediction answer(std::span<const float> input, const RunOptions& options) {
     const size_t count = check(input, options);
-    std::optional<OneThread> one_thread;
-    if (own_threads_) one_thread.emplace();
-
     Request& request = free_slot();
     request.started = Clock::now();
     request.deadline = options.deadline;
     request.latency_ms = options.latency_ms;
-    const std::string problem = stem_.run(input.data(), request.tokens);
+    const std::string problem = with_threading(stem_threading_, [&] { return stem_.run(input.data(), request.tokens); });
     if (!problem.empty()) throw Refusal(ErrorCode::engine, "executorch failed while running stem: " + problem);
     if (!all_finite(request.tokens)) {
       throw Refusal(ErrorCode::engine,
@@ -214,7 +220,8 @@ class ThreadedSession final : public Session {
     const size_t place = claim.place;
     const std::span<float> row(request.outputs.data() + place * num_outputs_, num_outputs_);
     const Clock::time_point start = Clock::now();
-    std::string problem = parts_[place]->run(request.tokens.data(), row);
+    std::string problem =
+        with_threading(threading_, [&] { return parts_[place]->run(request.tokens.data(), row); });
     const Clock::time_point end = Clock::now();
     const bool finite = problem.empty() && all_finite(row);
 
@@ -312,11 +319,12 @@ class ThreadedSession final : public Session {
   const int threads_;
   const microseconds spin_, margin_;
   WorkerCores cores_;
+  const Threading stem_threading_;
   LoadedPart stem_;
   std::vector<std::unique_ptr<LoadedPart>> parts_;
   std::vector<int> indexes_;
   const size_t input_size_, num_outputs_;
-  const bool own_threads_;
+  const Threading threading_;
 
   std::mutex call_mutex_;  // one request at a time
   std::mutex mutex_;       // everything below
@@ -379,12 +387,12 @@ Result<std::unique_ptr<Session>> open_session(std::shared_ptr<const Bundle> bund
 }
 
 Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bundle, const SessionOptions& options) {
-  return open_session(std::move(bundle), options, Threading::own);
+  return open_session(std::move(bundle), options, Threading::one);
 }
 
 Result<std::unique_ptr<Session>> Session::open(Program stem, std::vector<Program> branches,
                                                std::shared_ptr<const void> owner, const SessionOptions& options) {
-  return open_session(std::move(stem), std::move(branches), std::move(owner), options, Threading::own);
+  return open_session(std::move(stem), std::move(branches), std::move(owner), options, Threading::one);
 }
 
 }  // namespace paraedge

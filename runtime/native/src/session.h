@@ -1,4 +1,4 @@
-// Opening a session with a threading other than the product's; for paraedge-bench, which compares them.
+// Opening a session whose branches use ExecuTorch's own pool; for paraedge-bench, which compares.
 #pragma once
 
 #include "paraedge/runtime.h"
@@ -7,6 +7,6 @@
 namespace paraedge {
 
 Result<std::unique_ptr<Session>> open_session(std::shared_ptr<const Bundle> bundle, const SessionOptions& options,
-                                              Threading threading);
+                                              Threading branches);
 
 }  // namespace paraedge

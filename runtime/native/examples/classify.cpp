@@ -1,0 +1,65 @@
+// An application: a bundle, a picture, a budget → the label, and which branches made it.
+//
+//   classify model.paraedge picture.pgm 5      (PGM or PPM, of the size that the bundle reads)
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "paraedge/runtime.h"
+
+namespace {
+
+int fail(const std::string& message) {
+  std::fprintf(stderr, "Error: %s\n", message.c_str());
+  return 2;
+}
+
+// The pixels of a binary PGM (P5) or PPM (P6); empty when it is neither.
+std::vector<uint8_t> read_picture(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string magic;
+  size_t width = 0, height = 0, most = 0;
+  file >> magic >> width >> height >> most;
+  file.get();  // the one white space before the pixels
+  if (!file || (magic != "P5" && magic != "P6") || most != 255) return {};
+  std::vector<uint8_t> pixels(std::istreambuf_iterator<char>(file), {});
+  return pixels.size() == width * height * (magic == "P5" ? 1 : 3) ? pixels : std::vector<uint8_t>();
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 3 || count > 4) return fail("usage: classify BUNDLE PICTURE.pgm [BUDGET_MS]");
+
+  auto bundle = paraedge::Bundle::open(arguments[1]);
+  if (!bundle) return fail(bundle.error().message);
+  auto session = paraedge::Session::open(*bundle);
+  if (!session) return fail(session.error().message);
+
+  const std::vector<uint8_t> picture = read_picture(arguments[2]);
+  if (picture.empty()) return fail(std::string(arguments[2]) + " is not a binary PGM or PPM with 255 levels");
+  auto input = paraedge::normalise(picture, (*bundle)->manifest());
+  if (!input) return fail(input.error().message);
+
+  paraedge::RunOptions options;
+  if (count == 4) {
+    const double budget_ms = std::atof(arguments[3]);
+    if (!(budget_ms > 0 && budget_ms < 1e9)) return fail("the budget is '" + std::string(arguments[3]) + "' ms");
+    options.deadline = paraedge::Clock::now() + std::chrono::microseconds(static_cast<int64_t>(budget_ms * 1e3));
+  }
+  auto prediction = (*session)->run(*input, options);
+  if (!prediction) return fail(prediction.error().message);
+
+  std::string used;
+  for (const auto& branch : prediction->branches) {
+    if (branch.state == paraedge::BranchState::used) used += (used.empty() ? "" : ",") + std::to_string(branch.index);
+  }
+  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n",
+              (*bundle)->manifest().labels[static_cast<size_t>(prediction->label_index)].c_str(),
+              prediction->confidence * 100, used.c_str(), prediction->branches.size(), prediction->elapsed_ms);
+  return 0;
+}
