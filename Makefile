@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "paraedge needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off 'torch==2.13.0'
-	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dev]'
+	PARAEDGE_NATIVE_REQUIRED=1 $(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dev]'
 	$(BIN)/python -m pip check
 	touch $@
 

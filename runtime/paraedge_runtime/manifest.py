@@ -36,15 +36,15 @@ __all__ = [
 FORMAT = "paraedge-bundle/1"
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
-_FORMAT_PATTERN = re.compile(r"paraedge-bundle/(\d{1,6})")
+_FORMAT_PATTERN = re.compile(r"paraedge-bundle/([0-9]{1,6})")
 
 # A dimension and a rank that no model for a small device exceeds: sizes stay far from overflow.
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 Shape = Annotated[tuple[Dimension, ...], msgspec.Meta(min_length=1, max_length=6)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[\w][\w.+-]{0,99}\Z")]
-Version = Annotated[str, msgspec.Meta(pattern=r"^\d{1,6}(\.\d{1,6}){0,3}\Z")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\Z")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 

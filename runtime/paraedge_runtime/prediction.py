@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,7 @@ class DroppedBranch:
     reason: str
 
 
-@dataclass(frozen=True)
-class PartRun:
+class PartRun(NamedTuple):
     """When a part ran: milliseconds since the request began; thread 0 is the caller's."""
 
     part: str

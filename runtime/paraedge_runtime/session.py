@@ -6,20 +6,18 @@ import operator
 import os
 import re
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
-from paraedge_runtime.engines import Engine, LoadedPart, engine_info, open_engine
+from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
 from paraedge_runtime.inputs import prepare_input
 from paraedge_runtime.manifest import BranchEntry
-from paraedge_runtime.pool import WorkerPool
-from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
+from paraedge_runtime.prediction import Prediction
 
 __all__ = ["Session", "available_cores", "choose_branches"]
 
@@ -34,13 +32,12 @@ class Session:
             prediction = session.run(picture)
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, stem: LoadedPart, branches: dict[int, LoadedPart], threads: int):
+    def __init__(self, bundle: Bundle, engine: Engine, runner: Runner, branches: tuple[int, ...], threads: int):
         self.bundle = bundle
         self.engine = engine
         self.threads = threads
-        self._stem: LoadedPart | None = stem
+        self._runner: Runner | None = runner
         self._branches = branches
-        self._pool = WorkerPool(threads)
         self._lock = threading.Lock()
 
     @classmethod
@@ -86,23 +83,18 @@ class Session:
         elif threads is None:
             threads = min(len(chosen), available_cores())
 
-        parts: list[LoadedPart] = []
-        try:
-            # One after another: not every engine may load two programs at the same time.
-            for part_name, entry in manifest.parts().items():
-                if isinstance(entry, BranchEntry) and entry.index not in chosen:
-                    continue
-                parts.append(loaded_engine.load(part_name, opened.read(entry), entry))
-        except BaseException:
-            for part in parts:
-                part.close()
-            raise
-        return cls(opened, loaded_engine, parts[0], dict(zip(chosen, parts[1:], strict=True)), threads)
+        programs = (  # read when the engine asks for the next one, so that few are in memory at a time
+            (part_name, opened.read(entry), entry)
+            for part_name, entry in manifest.parts().items()
+            if not isinstance(entry, BranchEntry) or entry.index in chosen
+        )
+        runner = loaded_engine.open_runner(programs, threads)
+        return cls(opened, loaded_engine, runner, chosen, threads)
 
     @property
     def branches(self) -> tuple[int, ...]:
         """Indexes of the branches that are loaded."""
-        return tuple(self._branches)
+        return self._branches
 
     def run(self, image: NDArray[np.uint8] | NDArray[np.float32], *, branches: int | None = None) -> Prediction:
         """Run the stem, then the branches in parallel, and add up their logits.
@@ -123,82 +115,28 @@ class Session:
         chosen = choose_branches(branches, self.branches)
         x = prepare_input(image, self.bundle.manifest.input)
         with self._lock:
-            if self._stem is None:
+            if self._runner is None:
                 raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
-            return self._run(x, self._stem, chosen)
-
-    def _run(self, x: NDArray[np.float32], stem: LoadedPart, chosen: tuple[int, ...]) -> Prediction:
-        started = time.perf_counter()
-        timeline: list[PartRun] = []
-        outputs: dict[int, NDArray[np.float32]] = {}
-        reasons: dict[int, str] = {}
-
-        def timed(name: str, part: LoadedPart, value: NDArray[np.float32], thread: int) -> NDArray[np.float32]:
-            begin = time.perf_counter()
-            try:
-                return part.run(value)
-            finally:
-                end = time.perf_counter()
-                timeline.append(PartRun(name, thread, (begin - started) * 1e3, (end - started) * 1e3))
-
-        tokens = timed("stem", stem, x, 0)
-        if not np.isfinite(tokens).all():
-            raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
-
-        def branch_task(index: int) -> Callable[[int], None]:
-            def task(thread: int) -> None:
-                try:
-                    output = timed(f"branch_{index:02d}", self._branches[index], tokens, thread)
-                except EngineError as error:
-                    reasons[index] = str(error)
-                except Exception as error:
-                    # A defect of ours, not the engine's; still no reason to lose the other branches.
-                    reasons[index] = f"{type(error).__name__}: {error}"
-                else:
-                    if np.isfinite(output).all():
-                        outputs[index] = output[0]
-                    else:
-                        reasons[index] = "its output is not finite"
-
-            return task
-
-        self._pool.run([branch_task(index) for index in chosen])
-
-        used = tuple(index for index in chosen if index in outputs)
-        if not used:
-            causes = "; ".join(sorted(set(reasons.values())))
-            raise EngineError(f"every branch failed: {causes}; 'paraedge verify' checks the bundle on this device")
-        branch_outputs = np.stack([outputs[index] for index in used])
-        with np.errstate(over="ignore", invalid="ignore"):
-            output = branch_outputs.cumsum(axis=0, dtype=np.float32)[-1]
-        if not np.isfinite(output).all():
-            raise EngineError(
-                "the sum of the branches is not finite; 'paraedge verify' checks the bundle on this device"
-            )
-        label_index = int(output.argmax())
-        exponentials = np.exp(output - output[label_index], dtype=np.float64)
+            answer = self._runner.run(x, len(chosen))
         return Prediction(
-            output=output,
-            label_index=label_index,
-            label=self.bundle.manifest.labels[label_index],
-            confidence=float(1.0 / exponentials.sum()),
-            branches_used=used,
-            branches_dropped=tuple(DroppedBranch(index, reasons[index]) for index in chosen if index in reasons),
-            branch_outputs=branch_outputs,
-            elapsed_ms=(time.perf_counter() - started) * 1e3,
-            timeline=tuple(sorted(timeline, key=lambda run: run.start_ms)),
+            output=answer.output,
+            label_index=answer.label_index,
+            label=self.bundle.manifest.labels[answer.label_index],
+            confidence=answer.confidence,
+            branches_used=answer.branches_used,
+            branches_dropped=answer.branches_dropped,
+            branch_outputs=answer.branch_outputs,
+            elapsed_ms=answer.elapsed_ms,
+            timeline=answer.timeline,
             engine=self.engine.description,
         )
 
     def close(self) -> None:
         """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing."""
         with self._lock:
-            if self._stem is None:
-                return
-            self._pool.close()
-            for part in (self._stem, *self._branches.values()):
-                part.close()
-            self._stem = None
+            if self._runner is not None:
+                self._runner.close()
+            self._runner = None
 
     def __enter__(self) -> Session:
         return self

@@ -1,9 +1,11 @@
 """The bundle: every way one can be bad, what a subset keeps, writing that is whole or nothing."""
 
+import contextlib
 import copy
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from support.bundles import IMAGE_SHAPE, NUM_LABELS, edit_manifest, fake_bundle,
 
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError
 from paraedge_runtime.bundle import GoldenData, file_entry, golden_entry, write_bundle
+from paraedge_runtime.engines.executorch_native import load_native
 from paraedge_runtime.manifest import MAX_MANIFEST_BYTES, decode_manifest
 
 IMAGES, OUTPUTS = "golden/images.npy", "golden/branch_outputs.npy"
@@ -194,6 +197,8 @@ def test_a_bad_field_is_refused_and_named(tmp_path, path, edit, words):
     with pytest.raises(ManifestError) as caught:
         Bundle.open(path)
     assert [word for word in ["manifest.json", *words] if word not in str(caught.value)] == []
+    with pytest.raises(ManifestError, match=r"manifest\.json"):
+        load_native().check_bundle(str(path))
     assert tree(tmp_path) == before
 
 
@@ -206,6 +211,8 @@ def test_a_path_that_is_not_plain_is_refused(tmp_path, path, place, bad):
     with pytest.raises(ManifestError) as caught:
         Bundle.open(path)
     assert f"'{field}.file'" in str(caught.value) or f"$.{field}.file" in str(caught.value)
+    with pytest.raises(ManifestError, match=re.escape(f"'{field}.file'")):
+        load_native().check_bundle(str(path))
     assert tree(tmp_path) == before
 
 
@@ -235,6 +242,8 @@ def test_a_manifest_that_cannot_be_parsed_is_refused(tmp_path, path, change, err
     before = tree(tmp_path)
     with pytest.raises(error, match=rf"manifest\.json.*{problem}"):
         Bundle.open(path)
+    with pytest.raises(error, match=r"manifest\.json"):
+        load_native().check_bundle(str(path))
     assert tree(tmp_path) == before
 
 
@@ -303,6 +312,8 @@ def test_a_bad_file_is_refused_and_named(path, spoil, problem):
     with pytest.raises(IntegrityError, match=problem) as caught:
         Bundle.open(path)
     assert str(path) in str(caught.value)
+    with pytest.raises(IntegrityError, match=problem):
+        load_native().check_bundle(str(path))
 
 
 @pytest.mark.parametrize(
@@ -524,17 +535,23 @@ def _mutate(data, document):
 
 
 def _open_or_refuse(path, before, raw):
-    """Open the bundle with these bytes as its manifest: it is a good one, or a ``BundleError``."""
+    """Open the bundle with these bytes as its manifest: it is a good one, or a ``BundleError``.
+
+    The native reader says the same.
+    """
     (path / "manifest.json").write_bytes(raw)
     try:
         bundle = Bundle.open(path)
-        golden = bundle.golden()
     except BundleError:
-        pass
+        with pytest.raises(BundleError):
+            load_native().check_bundle(str(path))
     else:
+        load_native().check_bundle(str(path))
         assert bundle.manifest == decode_manifest(raw)
-        assert len(golden.images) == len(golden.labels) == len(golden.branch_outputs)
-        assert golden.branch_outputs.shape[1:] == (len(bundle.manifest.branches), bundle.manifest.num_outputs)
+        with contextlib.suppress(BundleError):
+            golden = bundle.golden()
+            assert len(golden.images) == len(golden.labels) == len(golden.branch_outputs)
+            assert golden.branch_outputs.shape[1:] == (len(bundle.manifest.branches), bundle.manifest.num_outputs)
     assert tree(path) == {**before, "manifest.json": raw}
 
 

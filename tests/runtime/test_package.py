@@ -14,7 +14,10 @@ from paraedge_runtime.engines import ENGINES
 
 # Each of these costs a device seconds or is not on it.
 HEAVY = ["torch", "executorch", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "PIL", "rich", "click"]
-ENGINE_MODULES = {info.location.partition(":")[0] for info in ENGINES.values()}
+ENGINE_MODULES = {info.location.partition(":")[0] for info in ENGINES.values()} | {
+    "paraedge_runtime._native",
+    "paraedge_runtime.engines.executorch_binding",
+}
 MODULES = sorted(
     {module.name for module in pkgutil.walk_packages(paraedge_runtime.__path__, "paraedge_runtime.")} - ENGINE_MODULES
 )

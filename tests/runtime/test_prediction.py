@@ -42,6 +42,6 @@ def test_one_branch_has_one_prefix():
 
 @pytest.mark.parametrize("record", [_prediction([[1, 2]]), DroppedBranch(1, "x"), PartRun("stem", 0, 0.0, 1.0)])
 def test_records_cannot_be_changed(record):
-    field = dataclasses.fields(record)[0].name
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    field = record._fields[0] if isinstance(record, PartRun) else dataclasses.fields(record)[0].name
+    with pytest.raises(AttributeError):  # of which FrozenInstanceError is one
         setattr(record, field, None)

@@ -15,6 +15,7 @@ import numpy as np
 
 from paraedge_runtime.engines import ENGINES, EngineInfo
 from paraedge_runtime.engines.base import mapped_errors
+from paraedge_runtime.threaded import ThreadedEngine
 
 
 @dataclass
@@ -29,7 +30,7 @@ RUNNING: dict["FakePart", int] = {}  # part -> how many threads are inside it, t
 _counting = threading.Lock()
 
 
-class FakeEngine:
+class FakeEngine(ThreadedEngine):
     name = "fake"
     distribution = "fake"
     version = "1.0"

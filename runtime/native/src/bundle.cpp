@@ -34,14 +34,15 @@ class Mapping {
       refuse(folder, name + " cannot be read: " + std::strerror(errno));
     }
     struct stat status{};
-    const bool known = ::fstat(file, &status) == 0;
-    const int64_t size = known ? status.st_size : -1;
-    if (known && size >= least && size <= most && size > 0) {
+    const bool plain = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+    const int64_t size = plain ? status.st_size : -1;
+    if (plain && size >= least && size <= most && size > 0) {
       void* address = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, file, 0);
       if (address != MAP_FAILED) bytes_ = {static_cast<const std::byte*>(address), static_cast<size_t>(size)};
     }
     const int problem = errno;
     ::close(file);
+    if (!plain) refuse(folder, name + " cannot be read: it is not a plain file");
     if (size < least || size > most) {
       refuse(folder, name + " has " + std::to_string(size) + " bytes, " +
                          (least == most ? "manifest.json says " : "the most allowed is ") + std::to_string(most) +

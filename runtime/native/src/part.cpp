@@ -80,7 +80,7 @@ LoadedPart::LoadedPart(const Program& program, const std::string& name, Threadin
     : impl_(std::make_unique<Impl>()), name_(name) {
   rt::runtime_init();
   const std::string& file = program.part.file;
-  if (reinterpret_cast<uintptr_t>(program.bytes.data()) % 16 != 0) {
+  if (!program.bytes.empty() && reinterpret_cast<uintptr_t>(program.bytes.data()) % 16 != 0) {
     throw Refusal(ErrorCode::input, file + ": its bytes are not aligned to 16");
   }
   impl_->module = std::make_unique<et::Module>(

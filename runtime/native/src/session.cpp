@@ -35,7 +35,6 @@ enum class Step : uint8_t { waiting, running, ended };
 struct Task {
   Step step = Step::waiting;
   BranchRun run{};
-  std::string problem;  // why it failed
 };
 
 struct Request {
@@ -175,8 +174,7 @@ class ThreadedSession final : public Session {
     for (size_t place = 0; place < parts_.size(); ++place) {
       Task& task = request.tasks[place];
       task.step = place < count ? Step::waiting : Step::ended;
-      task.run = {indexes_[place], BranchState::late, -1, 0, 0};
-      task.problem.clear();
+      task.run = {indexes_[place], BranchState::late, -1, 0, 0, ""};
     }
     std::lock_guard lock(mutex_);
     request.open = true;
@@ -234,7 +232,7 @@ class ThreadedSession final : public Session {
     task.run.start_ms = since(request, start);
     task.run.end_ms = since(request, end);
     task.run.state = !problem.empty() ? BranchState::failed : finite ? BranchState::used : BranchState::not_finite;
-    task.problem = std::move(problem);
+    task.run.problem = std::move(problem);
     end_one();
   }
 
@@ -294,8 +292,8 @@ class ThreadedSession final : public Session {
         any = true;
       } else if (task.run.state == BranchState::not_finite) {
         causes += " " + parts_[place]->name() + ": its output is not finite;";
-      } else if (!task.problem.empty()) {
-        causes += " " + parts_[place]->name() + ": " + task.problem + ";";
+      } else if (!task.run.problem.empty()) {
+        causes += " " + parts_[place]->name() + ": " + task.run.problem + ";";
       }
     }
     const std::string advice = " 'paraedge verify' checks the bundle on this device";

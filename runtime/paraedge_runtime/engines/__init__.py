@@ -6,10 +6,10 @@ import importlib
 import warnings
 from dataclasses import dataclass
 
-from paraedge_runtime.engines.base import Engine, LoadedPart
+from paraedge_runtime.engines.base import Engine, LoadedPart, Runner
 from paraedge_runtime.errors import InputError
 
-__all__ = ["ENGINES", "Engine", "EngineInfo", "LoadedPart", "engine_info", "open_engine"]
+__all__ = ["ENGINES", "Engine", "EngineInfo", "LoadedPart", "Runner", "engine_info", "open_engine"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class EngineInfo:
     """Where an engine is, and which files it runs.
 
     Attributes:
-        location: ``module:class`` of the engine.
+        location: ``module:callable`` that makes the engine.
         suffix: of the part files it runs.
         distributions: packages that provide it, best first.
         extra: of ``pip install 'paraedge[extra]'``.
@@ -31,7 +31,7 @@ class EngineInfo:
 
 ENGINES: dict[str, EngineInfo] = {
     "executorch": EngineInfo(
-        "paraedge_runtime.engines.executorch:ExecuTorchEngine", ".pte", ("executorch",), "executorch"
+        "paraedge_runtime.engines.executorch:open_executorch", ".pte", ("executorch",), "executorch"
     ),
     "litert": EngineInfo(
         "paraedge_runtime.engines.litert:LiteRTEngine", ".tflite", ("ai-edge-litert", "tflite-runtime"), "litert"

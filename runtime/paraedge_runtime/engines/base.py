@@ -1,18 +1,19 @@
-"""The engine protocol: load a part, run it, close it. Nothing above this line knows which engine runs."""
+"""The engine protocol: load parts, run them, close them. Nothing above this line knows which engine runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.errors import EngineError, ManifestError, ParaEdgeError
 from paraedge_runtime.manifest import PartEntry
+from paraedge_runtime.prediction import DroppedBranch, PartRun
 
-__all__ = ["Engine", "LoadedPart", "check_shapes", "mapped_errors"]
+__all__ = ["Answer", "Engine", "LoadedPart", "Runner", "check_shapes", "mapped_errors"]
 
 Array = NDArray[np.float32]
 
@@ -29,6 +30,35 @@ class LoadedPart(Protocol):
 
     def close(self) -> None:
         """Free the program. Calling it again does nothing."""
+
+
+class Answer(NamedTuple):
+    """What a runner found; the fields are those of ``Prediction``."""
+
+    output: Array
+    label_index: int
+    confidence: float
+    branches_used: tuple[int, ...]
+    branches_dropped: tuple[DroppedBranch, ...]
+    branch_outputs: Array
+    elapsed_ms: float
+    timeline: tuple[PartRun, ...]
+
+
+class Runner(Protocol):
+    """A stem and its branches, loaded, with the threads that run them. Used by one thread at a time."""
+
+    def run(self, x: Array, count: int) -> Answer:
+        """Run the stem and the first ``count`` branches, and add up what the branches answer.
+
+        The sum is made in branch order, whatever order they end in. A branch that fails is dropped.
+
+        Raises:
+            EngineError: the stem failed, or every branch.
+        """
+
+    def close(self) -> None:
+        """End the threads and free the programs."""
 
 
 class Engine(Protocol):
@@ -54,6 +84,17 @@ class Engine(Protocol):
         Raises:
             ManifestError: the program's input or output is not what the manifest says.
             EngineError: the engine refused the program.
+        """
+
+    def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], threads: int) -> Runner:
+        """Load the stem, which comes first, and branches, to be run by ``threads`` threads.
+
+        Args:
+            programs: name, program and entry of each part.
+            threads: that run branches, the caller's included.
+
+        Raises:
+            ManifestError, EngineError: as ``load`` does.
         """
 
 

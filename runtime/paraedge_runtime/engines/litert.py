@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from paraedge_runtime.engines.base import check_shapes, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
+from paraedge_runtime.threaded import ThreadedEngine
 
 __all__ = ["LiteRTEngine"]
 
 _PACKAGES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
 
 
-class LiteRTEngine:
+class LiteRTEngine(ThreadedEngine):
     """Runs ``.tflite`` parts on the CPU with XNNPACK."""
 
     name = "litert"

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from paraedge_runtime.engines.base import check_shapes, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
+from paraedge_runtime.threaded import ThreadedEngine
 
 __all__ = ["OnnxRuntimeEngine"]
 
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(ThreadedEngine):
     """Runs ``.onnx`` parts on the CPU."""
 
     name = "onnxruntime"

@@ -104,6 +104,7 @@ struct BranchRun {
   BranchState state;
   int thread;  // 0: the caller's; -1: never started
   float start_ms, end_ms;  // since the request began
+  std::string problem;     // why it failed
 };
 
 struct Prediction {

@@ -1,0 +1,239 @@
+"""ExecuTorch's two paths, the native core and the Python binding: the same answers bit for bit, and who runs when."""
+
+import importlib
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from paraedge_runtime import EngineError, InputError, ManifestError, Session
+from paraedge_runtime.engines import executorch_native, open_engine
+from paraedge_runtime.engines.executorch_native import ExecuTorchNative, load_native
+from paraedge_runtime.errors import EngineUnavailable
+from paraedge_runtime.inputs import normalise
+from paraedge_runtime.manifest import BranchEntry
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles):
+    return bundles["executorch"]
+
+
+@pytest.fixture(scope="module")
+def inputs(bundle):
+    return normalise(bundle.golden().images, bundle.manifest.input)[:, None]  # each (1, C, H, W)
+
+
+@pytest.fixture
+def without_native(monkeypatch):
+    def unavailable():
+        raise EngineUnavailable("it was not built")
+
+    monkeypatch.setattr(executorch_native, "load_native", unavailable)
+
+
+def parts_of(bundle):
+    return [
+        (
+            entry.file,
+            entry.index if isinstance(entry, BranchEntry) else -1,
+            bundle.read(entry),
+            entry.input_shape,
+            entry.output_shape,
+        )
+        for entry in bundle.manifest.parts().values()
+    ]
+
+
+@pytest.fixture
+def native_session(bundle):
+    session = load_native().Session(parts_of(bundle), 2)
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def sequential(bundle, inputs):
+    """What each part answers by itself, one after another: (images, k, C)."""
+    engine = ExecuTorchNative()
+    parts = {name: engine.load(name, bundle.read(entry), entry) for name, entry in bundle.manifest.parts().items()}
+    stem = parts.pop("stem")
+    return np.stack([np.concatenate([part.run(stem.run(x)) for part in parts.values()]) for x in inputs])
+
+
+@pytest.mark.parametrize("choice", [1, 2, (0, 3, 5), None], ids=str)
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_parallel_is_sequential_bit_for_bit(bundle, inputs, sequential, choice, threads):
+    with Session.open(bundle, threads=threads, branches=choice) as session:
+        assert session.threads == threads
+        places = list(session.branches)
+        for x, rows in zip(inputs, sequential, strict=True):
+            prediction = session.run(x)
+            np.testing.assert_array_equal(prediction.branch_outputs, rows[places])
+            np.testing.assert_array_equal(prediction.output, rows[places].cumsum(axis=0)[-1])
+            assert prediction.label_index == prediction.output.argmax()
+            assert prediction.branches_used == session.branches
+
+
+def test_both_paths_give_the_same_bits_and_the_same_facts(bundle, inputs, monkeypatch, without_native):
+    with Session.open(bundle) as session:
+        assert "Python binding" in session.engine.description
+        assert "it was not built" in session.engine.description
+        assert session.threads == 1
+        binding = [session.run(x) for x in inputs]
+    monkeypatch.undo()
+    with Session.open(bundle, threads=2) as session:
+        assert session.engine.description.endswith("(native core)")
+        native = [session.run(x) for x in inputs]
+    for a, b in zip(binding, native, strict=True):
+        np.testing.assert_array_equal(a.branch_outputs, b.branch_outputs)
+        np.testing.assert_array_equal(a.output, b.output)
+        assert (a.label_index, a.label, a.branches_used, a.branches_dropped) == (
+            b.label_index,
+            b.label,
+            b.branches_used,
+            b.branches_dropped,
+        )
+        assert a.confidence == pytest.approx(b.confidence, rel=1e-6)
+        assert {run.part for run in a.timeline} == {run.part for run in b.timeline}
+        assert all(0 <= run.start_ms <= run.end_ms <= b.elapsed_ms for run in b.timeline)
+
+
+def test_pictures_are_read_as_the_core_reads_them(bundle, inputs, sequential):
+    with Session.open(bundle) as session:
+        for image, rows in zip(bundle.golden().images, sequential, strict=True):
+            np.testing.assert_array_equal(session.run(image).branch_outputs, rows)
+
+
+def test_other_python_threads_run_meanwhile(bundle, inputs):
+    """With the GIL held for the whole of a request, the other thread could not tick in the middle of one."""
+    ticks: list[float] = []
+    stop = threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+
+    session = load_native().Session(parts_of(bundle), 1)
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    middles = []
+    try:
+        for x in np.concatenate([inputs, inputs]):
+            begin = time.perf_counter()
+            elapsed_s = session.run(x)[6] / 1e3
+            middles.append((begin + elapsed_s / 4, begin + elapsed_s * 3 / 4))
+    finally:
+        stop.set()
+        ticker.join()
+        session.close()
+    times = np.array(ticks)
+    ticked = sum(np.searchsorted(times, begin) < np.searchsorted(times, end) for begin, end in middles)
+    assert ticked > len(middles) / 6  # busy machines run the ticker only now and then; a held GIL gives next to none
+
+
+def test_a_deadline_that_is_over_leaves_the_first_branch(native_session, inputs, sequential):
+    for x, rows in zip(inputs, sequential, strict=True):
+        output, _, _, used, dropped, outputs, _, _, met = native_session.run(x, deadline_s=time.monotonic() - 1)
+        assert not met
+        assert used[0] == 0
+        assert [index for index, _, _ in dropped] == [index for index in range(8) if index not in used]
+        np.testing.assert_array_equal(outputs, rows[list(used)])
+        np.testing.assert_array_equal(output, rows[list(used)].cumsum(axis=0)[-1])
+
+
+def test_late_branches_never_reach_another_request(native_session, inputs, sequential):
+    rng = np.random.default_rng(3)
+    cut = 0
+    for number in range(1500):
+        picture = number % len(inputs)
+        budget_s = rng.uniform(0, 3e-3)
+        output, _, _, used, _, outputs, _, _, _ = native_session.run(
+            inputs[picture], deadline_s=time.monotonic() + budget_s
+        )
+        cut += len(used) < 8
+        np.testing.assert_array_equal(outputs, sequential[picture][list(used)])
+        np.testing.assert_array_equal(output, outputs.cumsum(axis=0)[-1])
+    assert cut > 0
+
+
+def test_what_will_not_fit_is_not_started(native_session, inputs):
+    latency_ms = [0.0] * 7 + [60_000.0]
+    _, _, _, used, dropped, *_ = native_session.run(inputs[0], deadline_s=time.monotonic() + 30, latency_ms=latency_ms)
+    assert used == tuple(range(7))
+    assert [index for index, _, _ in dropped] == [7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"x": np.zeros((1, 1, 28, 27), np.float32)}, InputError, "has 756 values, this bundle reads 784"),
+        ({"x": np.full((1, 1, 28, 28), np.nan, np.float32)}, InputError, "not finite"),
+        ({"branches": 9}, InputError, "9 branches were asked for; there are 8"),
+        ({"latency_ms": [1.0]}, InputError, "latency_ms has 1 values for 8 branches"),
+        ({"x": np.zeros((1, 1, 28, 28))}, TypeError, "incompatible function arguments"),
+        ({"x": "picture"}, TypeError, "incompatible function arguments"),
+    ],
+)
+def test_wrong_input_is_refused_and_the_session_goes_on(native_session, inputs, sequential, changes, error, message):
+    with pytest.raises(error, match=message):
+        native_session.run(**{"x": inputs[0], **changes})
+    np.testing.assert_array_equal(native_session.run(inputs[0])[5], sequential[0])
+
+
+@pytest.mark.parametrize(
+    "program", [b"", b"this is no program", bytes(1000), None], ids=["empty", "text", "zeros", "cut"]
+)
+def test_garbage_is_an_engine_error(bundle, program, capfd):
+    entry = bundle.manifest.branches[0]
+    program = bundle.read(entry)[:5000] if program is None else program
+    with pytest.raises(EngineError, match=r"failed while (reading|looking.*) branch_00\.pte: ExecuTorch error 0x"):
+        ExecuTorchNative().load("branch_00", program, entry)
+    capfd.readouterr()  # ExecuTorch writes to stderr what it refuses
+
+
+def test_a_program_that_is_not_what_the_manifest_says_is_refused(bundle):
+    stem, branch = bundle.manifest.stem, bundle.manifest.branches[0]
+    with pytest.raises(ManifestError, match=r"the program's input is \[1, 1, 28, 28\] float32, the manifest says"):
+        ExecuTorchNative().load("branch_00", bundle.read(stem), branch)
+
+
+def test_the_parts_own_what_they_answer(bundle, inputs):
+    entry = bundle.manifest.stem
+    part = open_engine("executorch").load("stem", bundle.read(entry), entry)
+    first = part.run(inputs[0])
+    kept = first.copy()
+    second = part.run(inputs[1])
+    assert first.shape == tuple(entry.output_shape)
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first, kept)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("not built", "native core was not built"),
+        ("no executorch", "the package executorch is not installed; pip install --no-deps executorch=="),
+        ("another version", r"was built for executorch \d+\.\d+\.\d+, 9\.9\.9 is installed"),
+    ],
+)
+def test_what_the_native_core_lacks_is_said(change, message, monkeypatch):
+    load_native.cache_clear()
+    find_spec = importlib.util.find_spec
+    absent = {"not built": "paraedge_runtime._native", "no executorch": "executorch"}.get(change)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == absent else find_spec(name))
+    if change == "another version":
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.9")
+    with pytest.raises(EngineUnavailable, match=message):
+        load_native()
+
+
+def test_sessions_come_and_go(bundle, inputs):
+    before = threading.active_count()
+    for number in range(60):
+        session = load_native().Session(parts_of(bundle)[: 2 + number % 7], 1 + number % 3)
+        session.run(inputs[0], deadline_s=time.monotonic() + 2e-4)
+        session.close()
+    assert threading.active_count() == before
