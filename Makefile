@@ -1,16 +1,17 @@
-# make setup | demo | test | lint | bench: each works from a fresh clone.
+# make setup | demo | test | test-native | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test test-native lint bench clean
 
 setup: $(STAMP)
 
 # torch first and by itself: with a CPU build at hand (a wheel folder, an index of CPU builds) pip
 # takes it, and the packages after it find their need met.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(shell find runtime/native -type f)
+	scripts/need_debian.sh g++
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "paraedge needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off 'torch==2.13.0'
@@ -23,6 +24,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-native: setup
+	scripts/need_debian.sh g++ cmake ninja-build doctest-dev
+	scripts/test_native.sh $(BIN)/python
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,15 +2,13 @@
 
     .venv/bin/python benchmarks/untrained.py build/bench
 
-One branch is lowered and the bundle is then given copies of it: for speed and memory a copy is as
-good as another branch. The 12-block ViT is a ParaFormer of one branch of depth 12.
+Each has one branch; ``branch_threads.py`` gives it more. The 12-block ViT is a ParaFormer of one
+branch of depth 12, so its last block is folded too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +49,9 @@ def one_branch_bundle(name: str, engine: str, out: Path) -> Path:
             std=(0.5,),
         )
     ).eval()
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.bfloat16())  # packs to half the size on its way to a device
     description = ModelDescription(
         name=name,
         description="untrained, for measurements",
@@ -60,27 +61,6 @@ def one_branch_bundle(name: str, engine: str, out: Path) -> Path:
         image_labels=samples.labels[:64],
     )
     convert(model, description, out, target="linux", engine=engine)
-    return out
-
-
-def with_copies(bundle: Path, count: int, out: Path) -> Path:
-    """A bundle folder with ``count`` copies of the one branch of ``bundle``. Standard library only."""
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(bundle, out)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    (branch,) = manifest["branches"]
-    suffix = Path(branch["file"]).suffix
-    manifest["branches"] = []
-    for index in range(count):
-        file = f"branch_{index:02d}{suffix}"
-        manifest["branches"].append({**branch, "index": index, "file": file})
-        if index > 0:
-            shutil.copyfile(bundle / branch["file"], out / file)
-        manifest["parity"]["parts"][f"branch_{index:02d}"] = manifest["parity"]["parts"]["branch_00"]
-    manifest["total_branches"] = count
-    manifest["parity"]["prefixes"] = []
-    manifest["accuracy"] = None
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2))
     return out
 
 

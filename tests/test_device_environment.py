@@ -11,10 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar", "off"]
 
-# The environments: packages installed by name (so that nothing else comes along), engine in use.
+# The environments: what provides the engine -> engine, packages installed by name (so that nothing else
+# comes along), packages installed without what they ask for: executorch asks for a workstation's.
+BASE = ["click", "rich", "msgspec"]
 ENVIRONMENTS = {
-    "ai-edge-litert": ["numpy", "click", "rich", "msgspec", "ai-edge-litert"],
-    "tflite-runtime": ["numpy<2", "click", "rich", "msgspec", "tflite-runtime==2.14.0"],
+    "ai-edge-litert": ("litert", [*BASE, "numpy", "ai-edge-litert"], []),
+    "tflite-runtime": ("litert", [*BASE, "numpy<2", "tflite-runtime==2.14.0"], []),
+    "executorch": ("executorch", [*BASE, "numpy"], ["executorch==1.5.1"]),
 }
 
 
@@ -34,8 +37,9 @@ def device(request, wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("device")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, *PIP, *ENVIRONMENTS[request.param]], check=True)
-    subprocess.run([python, *PIP, "--no-deps", wheel], check=True)
+    _, packages, alone = ENVIRONMENTS[request.param]
+    subprocess.run([python, *PIP, *packages], check=True)
+    subprocess.run([python, *PIP, "--no-deps", *alone, wheel], check=True)
     return request.param, folder
 
 
@@ -53,10 +57,11 @@ def paraedge(device, *arguments, code=0):
 
 @pytest.mark.environment
 def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_path):
-    bundle = bundles["litert"].path
-    listed = subprocess.run([device[1] / "bin" / "python", "-m", "pip", "list"], capture_output=True, text=True)
-    assert "torch" not in listed.stdout
-    assert "pillow" not in listed.stdout
+    engine = ENVIRONMENTS[device[0]][0]
+    bundle = bundles[engine].path
+    command = [device[1] / "bin" / "python", "-m", "pip", "list", "--format=json"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not {"torch", "pillow"} & {package["name"] for package in json.loads(listed.stdout)}
 
     assert "verified" in paraedge(device, "verify", bundle)
     assert "branch_07" in paraedge(device, "inspect", bundle)
@@ -72,8 +77,8 @@ def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_
     paraedge(device, "pack", tmp_path / "small.paraedge")
     assert paraedge(device, "run", tmp_path / "small.paraedge.zip")
     document = json.loads(paraedge(device, "doctor", "--json"))
-    assert document["engines"]["litert"]["works"]
-    assert not document["engines"]["executorch"]["works"]
+    assert [name for name, state in document["engines"].items() if state["works"]] == [engine]
+    assert document["engines"][engine]["parallel"]
 
 
 @pytest.mark.environment
@@ -81,7 +86,7 @@ def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_pa
     (tmp_path / "picture.png").write_bytes(b"")
     rows = [
         (["run", bundles["onnxruntime"].path], "the engine 'onnxruntime' is not installed"),
-        (["run", bundles["litert"].path, tmp_path / "picture.png"], "needs Pillow"),
+        (["run", bundles[ENVIRONMENTS[device[0]][0]].path, tmp_path / "picture.png"], "needs Pillow"),
         (["run"], "making one of the packaged model needs torch"),
         (["export", "--target", "linux", "--branches", "2"], "torch"),
         (["train", "--dataset", "digits", "--out", tmp_path / "x"], "scikit-learn"),

@@ -15,6 +15,7 @@ from PIL import Image
 from paraedge.cli.train import train
 
 ROOT = Path(__file__).parents[1]
+NATIVE = ROOT / "runtime" / "native"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -75,11 +76,17 @@ def test_make_targets_and_extras_exist(page):
             if match := re.fullmatch(r"make (\S+)", command):
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
             elif match := re.fullmatch(r"pip install '?paraedge(?:\[([\w,-]+)\])?'?", command):
-                assert set(match[1].split(",")) <= set(extras), command
+                assert set((match[1] or "all").split(",")) <= set(extras), command
             elif match := re.fullmatch(r"paraedge train (.*)", command):
                 train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
             elif match := re.fullmatch(r"\.venv/bin/python ([\w/.]+\.py).*", command):
                 assert (ROOT / match[1]).is_file(), command
+            elif match := re.fullmatch(r"pip install --no-deps executorch==(\S+)", command):
+                assert f"PARAEDGE_EXECUTORCH_WANTED {match[1]})" in (NATIVE / "cmake/executorch.cmake").read_text()
+            elif match := re.fullmatch(r"cmake (?:-S (\S+) )?(?:-B|--build) .*", command):  # run by 'make test-native'
+                assert not match[1] or ROOT / match[1] == NATIVE, command
+            elif match := re.fullmatch(r"build/native/(\S+) .*", command):
+                assert f"add_executable({match[1]} " in (NATIVE / "CMakeLists.txt").read_text(), command
             else:
                 assert command == "", f"{page.name}: nothing checks the command {command!r}"
 

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
+from paraedge_runtime.placement import WorkerCores
+
 __all__ = ["WorkerPool"]
 
 Task = Callable[[int], None]
@@ -79,6 +81,7 @@ class WorkerPool:
             threading.Thread(target=self._serve, args=(queue, number), name=f"paraedge-worker-{number}", daemon=True)
             for number, queue in enumerate(self._queues, start=1)
         ]
+        self._cores = WorkerCores(threads)
         for worker in self._workers:
             worker.start()
 
@@ -96,6 +99,7 @@ class WorkerPool:
             return
         job = _Job(tasks)
         try:
+            self._cores.move_away([worker.native_id for worker in self._workers])
             for queue in self._queues[: len(tasks) - 1]:
                 queue.put(job)
             job.work(0)

@@ -17,9 +17,10 @@ from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
 from paraedge_runtime.inputs import prepare_input
 from paraedge_runtime.manifest import BranchEntry
+from paraedge_runtime.placement import available_cores
 from paraedge_runtime.prediction import Prediction
 
-__all__ = ["Session", "available_cores", "choose_branches"]
+__all__ = ["Session", "choose_branches"]
 
 
 class Session:
@@ -173,14 +174,6 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     if not chosen or list(chosen) != sorted(set(chosen)):
         raise InputError(f"branches {list(chosen)} cannot be; name at least one, each once, in ascending order")
     return chosen
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this operating system
-        return os.cpu_count() or 1
 
 
 def _check_version(engine: Engine, minimum: dict[str, str]) -> None:

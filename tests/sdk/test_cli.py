@@ -194,10 +194,10 @@ def test_targets_and_doctor():
     for target in ("android", "ios", "raspberry-pi", "linux"):
         assert target in text
     assert json.loads(succeed("targets", "--json"))["android"]["engine"] == "executorch"
-    assert "one after another" in " ".join(succeed("doctor").split())
+    assert "(native core)" in " ".join(succeed("doctor").split())
     document = json.loads(succeed("doctor", "--json"))
     assert all(engine["works"] for engine in document["engines"].values())
-    assert document["engines"]["executorch"]["parallel"] is False
+    assert all(engine["parallel"] for engine in document["engines"].values())
 
 
 def test_evaluate_from_the_kept_logits_and_its_plot(tmp_path, checkpoint):

@@ -130,18 +130,19 @@ class ThreadedSession final : public Session {
     const Clock::time_point stem_end = Clock::now();
     publish(request, count);
     const bool hurried = options.deadline != Clock::time_point::max();
+    // The first branch is the caller's own, always: it has to be waited for in any case, and so no late
+    // worker ever has it when the next request wants it.
+    const std::optional<Claim> first = take(0);
     const int helpers = static_cast<int>(std::min(count, static_cast<size_t>(threads_))) - 1;
     if (helpers > 0) {
       cores_.move_away_from(current_core(), workers_);
       for (int worker = 1; worker <= helpers; ++worker) pool_->wake(worker);
     }
-    if (hurried) {
-      // The first branch has to be waited for in any case. Inside any other the caller could not return
-      // at the deadline, so another thread takes its place.
-      if (const auto claim = take(0)) run_part(*claim);
-      if (count > 1) pool_->wake(0);
-    } else {
+    if (first) run_part(*first);
+    if (!hurried) {
       drain(0);
+    } else if (count > 1) {
+      pool_->wake(0);  // inside another branch the caller could not return at the deadline
     }
     wait(request, hurried);
     return collect(request, count, stem_end);

@@ -225,7 +225,7 @@ TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late res
       if (random() % 8) options.deadline = Clock::now() + expected().request * (random() % 200) / 100;
       if (random() % 2) options.latency_ms = latency_ms;
       auto p = session->run(expected().inputs[picture], options);
-      if (!p || !expected().agrees(picture, *p)) ++wrong;
+      if (!p || !expected().agrees(picture, *p) || p->branches[0].state != BranchState::used) ++wrong;
       if (p) {
         late += std::any_of(p->branches.begin(), p->branches.end(), [](const BranchRun& run) {
           return run.state == BranchState::late && run.thread >= 0;

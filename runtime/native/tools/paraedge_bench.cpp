@@ -30,6 +30,7 @@ constexpr const char* kUsage = R"(usage: paraedge-bench BUNDLE [options]
   --branches N     load the first N branches (default: all)
   --requests N     requests per variant (default 300)
   --only A,B       variants to run: sequential, parallel, intra-op, one-branch (default: all)
+  --against B      another bundle, run as intra-op: one more variant, 'against'
   --spin-us N      how long an idle worker spins before it sleeps (default 50)
   --placement P    none, avoid-caller or pinned (default avoid-caller)
   --pause-us N     pause between requests (default 0)
@@ -43,7 +44,7 @@ constexpr const char* kUsage = R"(usage: paraedge-bench BUNDLE [options]
 )";
 
 struct Options {
-  std::string bundle;
+  std::string bundle, against;
   std::vector<std::string> only = {"sequential", "parallel", "intra-op", "one-branch"};
   SessionOptions session;
   int requests = 300, pause_us = 0;
@@ -105,6 +106,8 @@ Options parse(int count, char** arguments) {
       options.pause_us = number(name, value, 0, 10'000'000);
     } else if (name == "--budget-ms") {
       options.budget_ms = number(name, value, 0.001, 1e6);
+    } else if (name == "--against") {
+      options.against = value ? value : "";
     } else if (name == "--only") {
       const std::vector<std::string> known = options.only;
       options.only = split(value ? value : "");
@@ -227,6 +230,12 @@ int main(int count, char** arguments) {
     if (name == "one-branch") session.branches = 1;
     const Threading threading = name == "intra-op" ? Threading::pool : Threading::one;
     variants.push_back({name, value_of(open_session(bundle, session, threading)), {}, {}, {}});
+  }
+
+  if (!options.against.empty()) {
+    const auto other = value_of(Bundle::open(options.against));
+    if (other->manifest().input_shape != manifest.input_shape) fail("the two bundles read inputs of different shapes");
+    variants.push_back({"against", value_of(open_session(other, {.threads = 1}, Threading::pool)), {}, {}, {}});
   }
 
   size_t size = 1;

@@ -32,7 +32,7 @@ def doctor(as_json: bool) -> None:
     """
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import EngineError
-    from paraedge_runtime.session import available_cores
+    from paraedge_runtime.placement import available_cores
 
     versions = {package: _version(package) for packages in _PACKAGES.values() for package in packages}
     engines: dict[str, dict[str, object]] = {}
