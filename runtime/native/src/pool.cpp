@@ -39,7 +39,8 @@ void Pool::serve(Worker& worker, int number) {
   while (true) {
     if (!spin_until(called, spin_)) {
       std::unique_lock lock(worker.mutex);
-      worker.asleep = true;
+      // An exchange and not a store: emulated Arm on x86 lets the load of `calls` pass a store.
+      worker.asleep.exchange(true);
       worker.awake.wait(lock, called);
       worker.asleep = false;
     }
