@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from paraedge.cli.main import COMMANDS
+from paraedge.packaged import PACKAGED_MODELS
+from paraedge.training.recipes import RECIPES
 from paraedge_runtime import Bundle
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
@@ -211,6 +214,40 @@ def test_evaluate_from_the_kept_logits_and_its_plot(tmp_path, checkpoint):
     assert "kept with the checkpoint" in succeed("evaluate", "--no-plot", cwd=tmp_path)
 
 
+def test_models_lists_what_ships_with_its_accuracy():
+    documents = json.loads(succeed("models", "--json"))
+    assert [document["name"] for document in documents if document["default"]] == ["fashion-mnist"]
+    assert {document["name"] for document in documents} == set(PACKAGED_MODELS)
+    text = succeed("models")
+    for document in documents:
+        assert len(document["prefix_accuracy"]) == document["num_branches"]
+        (line,) = [line for line in text.splitlines() if line.split(" ")[0] == document["name"]]
+        assert f"{100 * document['prefix_accuracy'][-1]:.2f} %" in line
+
+
+def test_train_by_a_recipe_that_options_change(tmp_path):
+    recipe = msgspec.to_builtins(RECIPES["fashion-mnist"])
+    recipe["dataset"] = "digits"
+    recipe["network"].update(embed_dim=16, num_heads=2, num_branches=3, stem_stride=2, stem_width=8)
+    recipe["training"].update(epochs=50, ema_decay=0.5)
+    (tmp_path / "mine.json").write_text(json.dumps(recipe))
+    succeed(
+        "train", "--recipe", "mine.json", "--epochs", 2, "--seed", 7, "--num-branches", 2, "--out", "small",
+        "--holdout", 100, "--log", "log.jsonl", "--workers", 1, cwd=tmp_path,
+    )  # fmt: skip
+    record = json.loads((tmp_path / "small" / "training.json").read_text())
+    model = json.loads((tmp_path / "small" / "config.json").read_text())["model"]
+    assert {key: model[key] for key in ("num_branches", "embed_dim", "stem_width")} == {
+        "num_branches": 2, "embed_dim": 16, "stem_width": 8,
+    }  # fmt: skip
+    changed = {**recipe["training"], "epochs": 2, "seed": 7, "warmup_epochs": 0.2}
+    assert record["settings"] == changed
+    assert record["num_test_samples"] == 100
+    epochs = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in epochs] == [0, 1]
+    assert all(len(line["prefix_accuracy"]) == 2 for line in epochs)
+
+
 def test_a_stranger_s_pictures_go_the_whole_way(tmp_path):
     """Class folders of colour pictures in, bundle for every engine out, no code changed."""
     rng = np.random.default_rng(1)
@@ -273,6 +310,9 @@ MISTAKES = [
     (["train", "--out", "x", "--dataset", "digits", "--epochs", "0"], "epochs cannot be 0"),
     (["train", "--out", "x", "--dataset", "digits", "--learning-rate", "nan"], "learning_rate cannot be nan"),
     (["train", "--dataset", "digits"], "Missing option '--out'"),
+    (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of fashion-mnist"),
+    (["train", "--out", "x", "--recipe", "none.json"], "none.json cannot be read"),
+    (["train", "--out", "x", "--dataset", "digits", "--holdout", "1437"], "1437 cannot be held out"),
 ]
 
 

@@ -137,3 +137,22 @@ def test_channel_statistics_of_digits_equal_numpy_and_ignore_the_test_split(digi
 def test_channel_statistics_of_a_constant_image_can_be_divided_by():
     mean, std = ImageDataset("toy", _split([0, 1]), _split([0]), ("a", "b"), "none").channel_statistics()
     assert (mean, std) == ((0.0,), (1e-3,))
+
+
+def test_held_out_images_are_balanced_and_leave_the_train_split(digits):
+    held = digits.holdout(200, seed=0)
+    assert (len(held.train), len(held.test)) == (len(digits.train) - 200, 200)
+    assert np.bincount(held.test.labels).tolist() == [20] * 10
+    known = sorted(image.tobytes() for image in digits.train.images)
+    parts = [*held.train.images, *held.test.images]
+    assert sorted(image.tobytes() for image in parts) == known
+    assert held.class_names == digits.class_names
+    assert "200 train images held out" in held.name
+    again = digits.holdout(200, seed=0)
+    assert np.array_equal(again.test.images, held.test.images)
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1437, 5000])
+def test_holding_out_nothing_or_everything_is_refused(digits, count):
+    with pytest.raises(InputError, match=f"digits has 1437 train images; {count} cannot be held out"):
+        digits.holdout(count, seed=0)

@@ -52,6 +52,9 @@ from paraedge.model import ParaFormerConfig
             r"embed_dim 6 is not a multiple of stem_stride / 2 = 4: the stem doubles",
             id="width-not-halved-often-enough",
         ),
+        pytest.param({"stem_width": 7, "stem_stride": 4}, "stem_width 7 is not a multiple of .* 2", id="stem-width"),
+        pytest.param({"stem_width": 0}, "stem_width 0 is not a multiple", id="no-stem-width"),
+        pytest.param({"stem_residual_blocks": -1}, "stem_residual_blocks must be at least 0, got -1", id="blocks"),
     ],
 )
 def test_impossible_network_is_refused(make, changes, message):
@@ -70,6 +73,11 @@ def test_num_tokens_is_one_per_cell_and_the_cls_token(make, image_size, stem_str
 @pytest.mark.parametrize(("ratio", "width"), [(4.0, 64), (2.0, 32), (1.5, 24), (0.1, 2)])
 def test_mlp_dim_is_the_rounded_ratio(make, ratio, width):
     assert make.model(mlp_ratio=ratio).mlp_dim == width
+
+
+@pytest.mark.parametrize(("stem_width", "channels"), [(None, 16), (24, 24)])
+def test_stem_is_as_wide_as_the_tokens_unless_told(make, stem_width, channels):
+    assert make.model(stem_width=stem_width).stem_channels == channels
 
 
 def test_configuration_is_frozen_and_has_value_equality(make):

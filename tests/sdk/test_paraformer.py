@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from paraedge.model import ParaFormer
-from paraedge.model.paraformer import Block, CLSBlock
+from paraedge.model.paraformer import Block, CLSBlock, ResidualBlock
 from paraedge.training import prefix_weights, progressive_loss
 
 
@@ -36,6 +36,7 @@ _CONFIGS = {
     "three-heads": {"embed_dim": 24, "num_heads": 3, "branch_depth": 2},
     "four-heads": {"embed_dim": 32, "num_heads": 4, "branch_depth": 3},
     "one-branch": {"num_branches": 1},
+    "residual-stem": {"stem_stride": 4, "stem_width": 24, "stem_residual_blocks": 2},
     "colour": {
         "image_size": 16,
         "in_channels": 3,
@@ -220,6 +221,32 @@ def test_number_of_parameters(make):
     stem = 9 * (1 * 8 + 8 * 8 + 8 * 16 + 16 * 16) + 2 * (8 + 8 + 16 + 16) + dim * dim + dim + config.num_tokens * dim
     expected = stem + 3 * (2 * block + 2 * dim) + 10 * dim
     assert sum(parameter.numel() for parameter in _model(config).parameters()) == expected
+
+
+def test_number_of_parameters_of_a_residual_stem(make):
+    config = make.model(embed_dim=16, stem_stride=4, stem_width=24, stem_residual_blocks=2)
+    convs = 1 * 12 + (1 + 4) * 12 * 12 + 12 * 24 + (1 + 4) * 24 * 24  # down, then one plain and four residual
+    norms = 2 * 6 * (12 + 24)
+    expected = 9 * convs + norms + 24 * 16 + 16 + config.num_tokens * 16
+    assert sum(parameter.numel() for parameter in _model(config).stem.parameters()) == expected
+
+
+def test_residual_block_adds_its_input(images):
+    block = ResidualBlock(1).eval()
+    _randomise(block)
+    with torch.no_grad():
+        torch.testing.assert_close(block(images), F.relu(images + block.convs(images)))
+
+
+def test_residual_stem_computes_the_same_with_batchnorm_folded_away(make, images):
+    from paraedge_converters.split import fold_batchnorm
+
+    stem = _model(make.model(stem_residual_blocks=1, stem_width=24)).stem
+    _randomise(stem)
+    folded = fold_batchnorm(stem)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), stem(images), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("depth", [1, 2])

@@ -1,10 +1,11 @@
-"""Tests of paraedge.training.batches: order, crops and flips depend on seed and epoch and on nothing else."""
+"""Tests of paraedge.training.batches: what they hold depends on the seed and their number and on nothing else."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from paraedge.training.batches import normalise, training_batches
+from paraedge.training.batches import TrainingBatches, normalise, training_batches
 
 
 def _numbered(count, height=4, width=6, channels=1):
@@ -16,8 +17,15 @@ def _numbered(count, height=4, width=6, channels=1):
 
 
 def _epoch(images, labels, config, epoch=0):
-    batches = list(training_batches(images, labels, config, epoch))
+    batches = _batches(images, labels, config, epoch)
     return torch.cat([batch for batch, _ in batches]), torch.cat([target for _, target in batches])
+
+
+def _batches(images, labels, config, epoch):
+    """The batches of one epoch, with class indexes again instead of one-hot targets."""
+    config = msgspec.structs.replace(config, epochs=epoch + 1)
+    batches = training_batches(TrainingBatches(images, labels, int(labels.max()) + 1, config), epoch)
+    return [(batch, target.argmax(dim=1)) for batch, target in batches]
 
 
 @pytest.fixture
@@ -27,9 +35,9 @@ def augmented(make):
 
 def test_same_seed_and_epoch_give_the_same_batches(augmented):
     images, labels = _numbered(50)
-    first = list(training_batches(images, labels, augmented, 3))
+    first = _batches(images, labels, augmented, 3)
     torch.manual_seed(99)  # the global generator has no part in it
-    again = list(training_batches(images, labels, augmented, 3))
+    again = _batches(images, labels, augmented, 3)
     assert len(first) == len(again) == 4
     for (batch, target), (other_batch, other_target) in zip(first, again, strict=True):
         assert torch.equal(batch, other_batch)
@@ -49,7 +57,7 @@ def test_another_epoch_or_seed_gives_another_order(make):
 def test_every_image_comes_once_per_epoch(make, count, sizes):
     images, labels = _numbered(count)
     config = make.training(batch_size=16)
-    assert [len(batch) for batch, _ in training_batches(images, labels, config, 0)] == sizes
+    assert [len(batch) for batch, _ in _batches(images, labels, config, 0)] == sizes
     for epoch in range(3):
         _, targets = _epoch(images, labels, config, epoch)
         assert sorted(targets.tolist()) == list(range(count))
@@ -62,35 +70,20 @@ def test_without_crops_and_flips_the_pixels_are_the_original_ones(make, digits):
     assert torch.equal(batch, images[targets])
 
 
-@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
-@pytest.mark.parametrize("padding", [1, 2, 3])
-def test_every_crop_is_a_window_of_the_padded_image(make, padding, channels):
-    images, labels = _numbered(120, channels=channels)
-    batch, targets = _epoch(images, labels, make.training(crop_padding=padding))
-    padded = np.pad(images.numpy(), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    offsets = set()
-    for crop, label in zip(batch.numpy(), targets.tolist(), strict=True):
-        windows = [
-            (row, column)
-            for row in range(2 * padding + 1)
-            for column in range(2 * padding + 1)
-            if np.array_equal(crop, padded[label, row : row + 4, column : column + 6])
-        ]
-        assert windows, f"image {label} was not only shifted"
-        offsets.update(windows)
-    # Every shift is possible, in both directions, and rows are not tied to columns.
-    assert {row for row, _ in offsets} == {column for _, column in offsets} == set(range(2 * padding + 1))
-    assert len(offsets) > 2 * padding + 1
-
-
-def test_flip_mirrors_the_width_of_about_half_of_the_images(make):
-    images, labels = _numbered(200, channels=3)
-    batch, targets = _epoch(images, labels, make.training(horizontal_flip=True))
-    originals = images[targets]
-    kept = (batch == originals).flatten(1).all(dim=1)
-    mirrored = (batch == originals.flip(2)).flatten(1).all(dim=1)
-    assert (kept ^ mirrored).all()
-    assert 70 < int(mirrored.sum()) < 130
+@pytest.mark.parametrize("epochs_done", [0, 2])
+def test_worker_processes_make_the_same_batches(make, digits, epochs_done):
+    config = make.training(
+        epochs=4, batch_size=512, crop_padding=1, erasing_probability=0.5, mixup_alpha=0.4, cutmix_alpha=1.0
+    )
+    split = TrainingBatches(torch.from_numpy(digits.train.images), torch.from_numpy(digits.train.labels), 10, config)
+    assert len(split) == 4 * split.steps_per_epoch == 12
+    alone = list(training_batches(split, epochs_done))
+    helped = list(training_batches(split, epochs_done, num_workers=2))
+    assert len(alone) == len(helped) == 12 - 3 * epochs_done
+    for first, second in zip(alone, helped, strict=True):
+        assert all(map(torch.equal, first, second))
+        assert first[0].dtype == torch.uint8
+        torch.testing.assert_close(first[1].sum(dim=1), torch.ones(len(first[1])))
 
 
 def test_the_images_themselves_are_left_alone(augmented):

@@ -12,7 +12,7 @@ import torch
 
 from paraedge.data import ImageDataset, LabelledImages
 from paraedge.model import load_checkpoint
-from paraedge.training import TrainingConfig, evaluate_model, loop, train
+from paraedge.training import TrainingConfig, evaluate_model, loop, step, train
 from paraedge_runtime.errors import InputError
 
 CHECKPOINT_FILES = ["config.json", "evaluation.npz", "model.safetensors", "samples.npz", "training.json"]
@@ -153,6 +153,39 @@ def test_interrupted_run_continues_to_the_same_bits(few_digits, make, tmp_path, 
     assert parts.training.final_train_loss == whole.training.final_train_loss
     assert parts.training.train_seconds > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "whole"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_moving_average_and_every_random_choice_survive_an_interruption(few_digits, make, tmp_path, workers):
+    config = make.training(
+        epochs=3,
+        crop_padding=1,
+        horizontal_flip=True,
+        ema_decay=0.9,
+        erasing_probability=0.5,
+        mixup_alpha=0.4,
+        cutmix_alpha=1.0,
+        earlier_gradient=0.5,
+        subset_probability=0.5,
+        distillation_weight=0.5,
+        prefix_temperature_power=0.5,
+    )
+    arguments = few_digits, make.checkpoint(num_branches=3), config
+    whole = train(*arguments, tmp_path / "whole", device="cpu")
+    with pytest.raises(_Interrupted):
+        train(*arguments, tmp_path / "parts", device="cpu", on_progress=_interrupt_in_epoch(1))
+    parts = train(*arguments, tmp_path / "parts", device="cpu", num_workers=workers)
+    assert _same_weights(whole.model, parts.model)
+    settings = msgspec.structs.replace(config, ema_decay=0.0)
+    last = train(few_digits, arguments[1], settings, tmp_path / "last", device="cpu")
+    assert not _same_weights(whole.model, last.model)
+
+
+def test_state_is_saved_no_more_often_than_asked(few_digits, make, tmp_path):
+    arguments = few_digits, make.checkpoint(), make.training(epochs=3), tmp_path / "out"
+    with pytest.raises(_Interrupted):
+        train(*arguments, device="cpu", save_interval_s=3600.0, on_progress=_interrupt_in_epoch(2))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_run_interrupted_after_its_last_epoch_only_saves(few_digits, make, tmp_path, monkeypatch):
@@ -335,7 +368,7 @@ def test_loss_weights_of_another_number_of_branches_are_refused(few_digits, make
 
 
 def test_loss_that_is_not_a_number_stops_the_run_without_a_checkpoint(few_digits, make, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "progressive_loss", lambda logits, *_: logits.sum() * math.nan)
+    monkeypatch.setattr(step, "progressive_loss", lambda logits, *_: logits.sum() * math.nan)
     reports = []
     with pytest.raises(InputError, match=r"the loss became nan in epoch 1; lower --learning-rate \(now 0\.002\)"):
         train(few_digits, make.checkpoint(), make.training(), tmp_path / "out", on_progress=reports.append)
@@ -379,6 +412,21 @@ def test_folder_that_is_no_checkpoint_is_left_alone(few_digits, make, tmp_path):
         {"label_smoothing": 1.0},
         {"label_smoothing": -0.1},
         {"crop_padding": -1},
+        {"ema_decay": 1.0},
+        {"ema_decay": -0.1},
+        {"rand_augment_magnitude": -1},
+        {"rand_augment_magnitude": 31},
+        {"erasing_probability": 1.1},
+        {"mixup_alpha": -1.0},
+        {"mixup_alpha": math.inf},
+        {"cutmix_alpha": math.nan},
+        {"mix_probability": -0.5},
+        {"earlier_gradient": 1.5},
+        {"prefix_temperature_power": -1.0},
+        {"distillation_weight": 2.0},
+        {"distillation_temperature": 0.0},
+        {"distillation_temperature": math.nan},
+        {"subset_probability": math.nan},
         {"seed": -1},
         {"prefix_weights": ()},
         {"prefix_weights": (1.0, 0.0)},
@@ -402,19 +450,6 @@ def test_learning_rate_never_exceeds_its_peak_and_reaches_it(make, warmup):
     assert min(rates) >= 0
     if warmup < 4:
         assert rates[-1] == pytest.approx(0, abs=1e-9)
-
-
-def test_norms_biases_and_positions_have_no_weight_decay(trained):
-    model = trained.checkpoint.model
-    decayed, free = loop._parameter_groups(model, 0.1)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
-    assert len(decayed["params"]) + len(free["params"]) == len(names)
-    assert "stem.positions" in {names[id(parameter)] for parameter in free["params"]}
-    assert all(parameter.ndim == 1 or names[id(parameter)] == "stem.positions" for parameter in free["params"])
-    assert {"branches.0.classifier.weight", "branches.1.blocks.1.key_weight"} <= {
-        names[id(parameter)] for parameter in decayed["params"]
-    }
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link", "below-a-file", "no-such-device"])

@@ -35,6 +35,7 @@ COMMANDS = {
     "run": "Classify images with a bundle.",
     "pack": "Make one file of a bundle.",
     "targets": "List what can be exported to.",
+    "models": "List the models that ship with paraedge.",
     "doctor": "Show what is installed and what works here.",
 }
 

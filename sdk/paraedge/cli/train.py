@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table
 
 
 @click.command()
+@click.option("--recipe", help="Network and settings by name or .json file; options given beside it change it.")
 @click.option("--dataset", default="fashion-mnist", show_default=True, help="digits, fashion-mnist, cifar10 or folder.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
@@ -32,9 +35,17 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 @click.option("--seed", default=0, show_default=True)
 @click.option("--image-size", default=32, show_default=True, help="For --dataset folder: scale pictures to this.")
 @click.option("--grey", is_flag=True, help="For --dataset folder: one channel instead of three.")
+@click.option("--holdout", type=click.IntRange(min=1), help="Test on so many train images instead, and train without.")
 @click.option("--device", help="torch device. [default: the GPU, else the CPU]")
+@click.option("--compile", "compile_parts", is_flag=True, help="Compile the network: for long runs on a GPU.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make batches. [default: none]")
+@click.option("--save-interval", default=0.0, help="Seconds between savings of OUT.resume. [default: every epoch]")
+@click.option("--log", type=click.Path(path_type=Path), help="File that gets one JSON line per epoch.")
 @json_option
+@click.pass_context
 def train(
+    ctx: click.Context,
+    recipe: str | None,
     dataset: str,
     data_dir: Path | None,
     out: Path,
@@ -57,7 +68,12 @@ def train(
     seed: int,
     image_size: int,
     grey: bool,
+    holdout: int | None,
     device: str | None,
+    compile_parts: bool,
+    workers: int,
+    save_interval: float,
+    log: Path | None,
     as_json: bool,
 ) -> None:
     """Train a ParaFormer by progressive approximation.
@@ -69,11 +85,49 @@ def train(
     Example:
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
       paraedge train --dataset folder --data-dir pictures --out my-model --epochs 30
+      paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
     """
+    import msgspec
+
     from paraedge.data import FolderOptions, load_dataset
     from paraedge_runtime.errors import InputError
 
+    network: dict[str, Any] = {
+        "embed_dim": embed_dim,
+        "num_heads": num_heads,
+        "mlp_ratio": mlp_ratio,
+        "num_branches": num_branches,
+        "branch_depth": branch_depth,
+        "stem_stride": stem_stride,
+    }
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing,
+        "crop_padding": crop_padding,
+        "seed": seed,
+    }
+    if recipe is not None:
+        from paraedge.training.recipes import load_recipe
+
+        chosen = load_recipe(recipe)
+        given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+        dataset = dataset if "dataset" in given else chosen.dataset
+        network = {**msgspec.to_builtins(chosen.network), **{k: v for k, v in network.items() if k in given}}
+        settings = {**msgspec.structs.asdict(chosen.training), **{k: v for k, v in settings.items() if k in given}}
+        settings["warmup_epochs"] = min(settings["warmup_epochs"], settings["epochs"] / 10)
+    else:
+        settings["warmup_epochs"] = min(1.0, epochs / 10)
+    if flip is not None:
+        settings["horizontal_flip"] = flip
+    elif recipe is None:
+        settings["horizontal_flip"] = dataset != "digits"
+
     data = load_dataset(dataset, data_dir, FolderOptions(image_size=image_size, channels=1 if grey else 3, seed=seed))
+    if holdout is not None:
+        data = data.holdout(holdout, seed=0)
     height, width, channels = data.image_shape
     if height != width:
         raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer takes square ones")
@@ -99,27 +153,12 @@ def train(
                 image_size=height,
                 in_channels=channels,
                 num_classes=len(data.class_names),
-                embed_dim=embed_dim,
-                num_heads=num_heads,
-                mlp_ratio=mlp_ratio,
-                num_branches=num_branches,
-                branch_depth=branch_depth,
-                stem_stride=stem_stride or (2 if height <= 16 else 4),
+                **{**network, "stem_stride": network["stem_stride"] or (2 if height <= 16 else 4)},
                 mean=mean,
                 std=std,
             ),
         )
-        config = TrainingConfig(
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            warmup_epochs=min(1.0, epochs / 10),
-            label_smoothing=label_smoothing,
-            crop_padding=crop_padding,
-            horizontal_flip=(dataset != "digits") if flip is None else flip,
-            seed=seed,
-        )
+        config = TrainingConfig(**settings)
     except ValueError as error:
         raise InputError(str(error)) from error
 
@@ -128,16 +167,30 @@ def train(
 
         def show(progress: TrainingProgress) -> None:
             prefixes = progress.prefix_accuracy
+            if log is not None and progress.step + 1 == progress.steps_per_epoch:
+                with log.open("ab") as file:
+                    file.write(msgspec.json.encode(progress) + b"\n")
             bar.update(
                 task,
-                total=epochs * progress.steps_per_epoch,
+                total=config.epochs * progress.steps_per_epoch,
                 completed=progress.epoch * progress.steps_per_epoch + progress.step + 1,
-                description=f"epoch {progress.epoch + 1}/{epochs}",
+                description=f"epoch {progress.epoch + 1}/{config.epochs}",
                 loss=f"{progress.loss:.3f}",
                 accuracy="prefix accuracy " + " ".join(f"{100 * accuracy:.1f}" for accuracy in prefixes),
             )
 
-        checkpoint = run_training(data, checkpoint_config, config, out, init=start, device=device, on_progress=show)
+        checkpoint = run_training(
+            data,
+            checkpoint_config,
+            config,
+            out,
+            init=start,
+            device=device,
+            compile_parts=compile_parts,
+            num_workers=workers,
+            save_interval_s=save_interval,
+            on_progress=show,
+        )
 
     record = checkpoint.training
     if as_json:

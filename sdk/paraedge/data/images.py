@@ -36,6 +36,11 @@ class LabelledImages:
 
     def balanced_sample(self, size: int, seed: int) -> LabelledImages:
         """About ``size`` images with the classes in turn, the same ones for the same seed."""
+        chosen = self.balanced_order(seed)[:size]
+        return LabelledImages(self.images[chosen], self.labels[chosen])
+
+    def balanced_order(self, seed: int) -> NDArray[np.int64]:
+        """Indexes of all images in an order that takes the classes in turn, the same for the same seed."""
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(self))
         # Rank of each image within its class: taking ranks in order takes the classes in turn.
@@ -43,8 +48,7 @@ class LabelledImages:
         for label in np.unique(self.labels):
             members = order[self.labels[order] == label]
             rank[members] = np.arange(len(members))
-        chosen = np.lexsort((self.labels, rank))[:size]
-        return LabelledImages(self.images[chosen], self.labels[chosen])
+        return np.lexsort((self.labels, rank))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,21 @@ class ImageDataset:
         """(H, W, C) of every image."""
         height, width, channels = self.train.images.shape[1:]
         return (height, width, channels)
+
+    def holdout(self, count: int, seed: int) -> ImageDataset:
+        """The same train split without ``count`` of its images, the classes in turn, which become the test split.
+
+        For choosing between settings: the real test split is for the result alone.
+
+        Raises:
+            InputError: there are not more than ``count`` train images.
+        """
+        if not 0 < count < len(self.train):
+            raise InputError(f"{self.name} has {len(self.train)} train images; {count} cannot be held out")
+        chosen = self.train.balanced_order(seed)[:count]
+        rest = np.setdiff1d(np.arange(len(self.train)), chosen)
+        train, held = (LabelledImages(self.train.images[part], self.train.labels[part]) for part in (rest, chosen))
+        return ImageDataset(f"{self.name} ({count} train images held out)", train, held, self.class_names, self.license)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every channel of the train split, on a scale of 0 to 1."""

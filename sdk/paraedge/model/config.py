@@ -22,6 +22,9 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         num_branches: branches that stand side by side.
         branch_depth: Transformer blocks per branch; the last one computes the CLS row only.
         stem_stride: pixels per token along one side, a power of two that divides ``image_size``.
+        stem_width: channels of the stem's last stage, half as many in each stage before it; ``embed_dim``
+            when ``None``. The stem runs before every branch, so its cost is part of every answer.
+        stem_residual_blocks: residual blocks (two 3×3 convolutions) at the end of each stem stage.
         mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``.
     """
 
@@ -34,6 +37,8 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     num_branches: int = 8
     branch_depth: int = 2
     stem_stride: int = 4
+    stem_width: int | None = None
+    stem_residual_blocks: int = 0
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -66,11 +71,19 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError(f"stem_stride must be a power of two of at least 2, got {self.stem_stride}")
         if self.image_size % self.stem_stride:
             raise ValueError(f"image_size {self.image_size} is not a multiple of stem_stride {self.stem_stride}")
-        if self.embed_dim % (self.stem_stride // 2):
+        name = "embed_dim" if self.stem_width is None else "stem_width"
+        if self.stem_channels < 1 or self.stem_channels % (self.stem_stride // 2):
             raise ValueError(
-                f"embed_dim {self.embed_dim} is not a multiple of stem_stride / 2 = {self.stem_stride // 2}: "
+                f"{name} {self.stem_channels} is not a multiple of stem_stride / 2 = {self.stem_stride // 2}: "
                 "the stem doubles its width at every stride"
             )
+        if self.stem_residual_blocks < 0:
+            raise ValueError(f"stem_residual_blocks must be at least 0, got {self.stem_residual_blocks}")
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels of the stem's last stage."""
+        return self.embed_dim if self.stem_width is None else self.stem_width
 
     @property
     def num_tokens(self) -> int:

@@ -11,7 +11,10 @@ __all__ = ["DEFAULT_MODEL", "PACKAGED_MODELS", "resolve_checkpoint"]
 DEFAULT_MODEL = "fashion-mnist"
 
 # Name on the command line -> folder beside this file.
-PACKAGED_MODELS = {"fashion-mnist": "fashion_mnist"}
+PACKAGED_MODELS = {
+    "fashion-mnist": "fashion_mnist",
+    "cifar10": "cifar10",
+}
 
 
 def resolve_checkpoint(model: str | Path) -> Path:

@@ -3,12 +3,17 @@
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model
 from paraedge.training.loop import TrainingProgress, train
-from paraedge.training.loss import prefix_weights, progressive_loss
+from paraedge.training.loss import prefix_sums, prefix_weights, progressive_loss
+from paraedge.training.recipes import RECIPES, Recipe, load_recipe
 
 __all__ = [
+    "RECIPES",
+    "Recipe",
     "TrainingConfig",
     "TrainingProgress",
     "evaluate_model",
+    "load_recipe",
+    "prefix_sums",
     "prefix_weights",
     "progressive_loss",
     "train",

@@ -1,53 +1,66 @@
-"""Batches for training: whole-batch random crops and flips on uint8 images, then normalisation."""
+"""Batches for training: which images each step sees, augmented on the CPU, and their normalisation."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from paraedge.model.config import ParaFormerConfig
+from paraedge.training.augment import augment, mix
 from paraedge.training.config import TrainingConfig
 
-__all__ = ["normalise", "training_batches"]
+__all__ = ["TrainingBatches", "normalise", "training_batches"]
 
 
 def normalise(images: Tensor, config: ParaFormerConfig) -> Tensor:
     """uint8 (B, H, W, C) -> float32 (B, C, H, W), ``(x / 255 - mean) / std`` per channel."""
     images = images.permute(0, 3, 1, 2).float() / 255.0
-    shift = torch.tensor(config.mean, device=images.device).reshape(1, -1, 1, 1)
-    scale = torch.tensor(config.std, device=images.device).reshape(1, -1, 1, 1)
+    shift, scale = _statistics(config.mean, config.std, images.device)
     return (images - shift) / scale
 
 
-def training_batches(
-    images: Tensor, labels: Tensor, config: TrainingConfig, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of augmented uint8 batches (B, H, W, C) with labels (B,).
+@functools.lru_cache(maxsize=8)  # making a tensor on a GPU waits for all that was queued there
+def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    shift, scale = (torch.tensor(values, device=device).reshape(1, -1, 1, 1) for values in (mean, std))
+    return shift, scale
 
-    Order and augmentation depend on ``config.seed`` and ``epoch`` alone, so that a resumed run
-    sees what an uninterrupted one would have seen.
+
+class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
+    """Batch number s of the run: uint8 images (B, H, W, channels) and targets (B, num_classes) that sum to 1.
+
+    What a batch holds depends on ``config.seed`` and its number alone: a resumed run, or one with more
+    worker processes, sees what an uninterrupted one would have seen.
     """
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(images), config.batch_size):
-        chosen = order[start : start + config.batch_size].to(images.device)
-        batch = images[chosen]
-        if config.crop_padding:
-            batch = _random_crop(batch, config.crop_padding, generator)
-        if config.horizontal_flip:
-            flip = (torch.rand(len(batch), generator=generator) < 0.5).to(batch.device)
-            batch = torch.where(flip[:, None, None, None], batch.flip(2), batch)
-        yield batch, labels[chosen]
+
+    def __init__(self, images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig) -> None:
+        self.steps_per_epoch = -(-len(images) // config.batch_size)
+        self._images, self._labels, self._num_classes, self._config = images, labels, num_classes, config
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self._config.epochs
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        epoch, step = divmod(number, self.steps_per_epoch)
+        config = self._config
+        order = torch.randperm(len(self._images), generator=_generator(config.seed, epoch, 0))
+        chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
+        generator = _generator(config.seed, epoch, step + 1)
+        images = augment(self._images[chosen], config, generator)
+        return mix(images, self._labels[chosen], self._num_classes, config, generator)
 
 
-def _random_crop(batch: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    count, height, width, _ = batch.shape
-    padded = F.pad(batch, (0, 0, padding, padding, padding, padding))
-    offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator).to(batch.device)
-    rows = offsets[0] + torch.arange(height, device=batch.device)  # (B, H)
-    columns = offsets[1] + torch.arange(width, device=batch.device)  # (B, W)
-    image = torch.arange(count, device=batch.device)[:, None, None]
-    return padded[image, rows[:, :, None], columns[:, None, :]]
+def _generator(seed: int, epoch: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) * 1_000_003 + step)
+
+
+def training_batches(
+    batches: TrainingBatches, epochs_done: int, *, num_workers: int = 0, pin_memory: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of all epochs still to come, made by ``num_workers`` processes beside the training."""
+    todo = range(epochs_done * batches.steps_per_epoch, len(batches))
+    loader = DataLoader(batches, sampler=todo, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
+    return iter(loader)

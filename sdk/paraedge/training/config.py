@@ -19,10 +19,27 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         weight_decay: of matrices only; norms, biases and positions have none.
         warmup_epochs: linear warm-up; may be a fraction.
         clip_norm: gradients are scaled down to this norm.
+        ema_decay: the result is the exponential moving average of the weights with this decay per
+            step; 0 for the weights of the last step.
         label_smoothing: of every prefix's cross-entropy.
         crop_padding: random crops from the image padded by this many pixels; 0 for none.
         horizontal_flip: flip half of the images.
+        rand_augment_magnitude: two random operations of RandAugment per image, of this strength out
+            of 30; 0 for none. Needs torchvision.
+        erasing_probability: share of images in which a random rectangle is erased.
+        mixup_alpha, cutmix_alpha: parameter of the Beta distribution that mixes pairs of images; 0
+            for none. With both, either is chosen for each batch.
+        mix_probability: share of batches that are mixed.
         prefix_weights: one loss weight per prefix, scaled to sum to 1; ``None`` for equal ones.
+        earlier_gradient: share of a prefix's gradient that reaches the branches before its last one:
+            1 trains every prefix jointly, 0 is boosting (each branch fits what the ones before it left).
+        prefix_temperature_power: the logits of the first k branches are divided by k to this power in
+            the loss: 0 for a plain sum, 1 for the mean, as in an ensemble.
+        distillation_weight: share of the loss of every prefix but the last that is taken against the
+            answer of all branches rather than against the labels.
+        distillation_temperature: softens both sides of that comparison.
+        subset_probability: share of images for which the branches after the first add up in random
+            order, so that every subset with the first branch is trained.
         seed: of weights, order and augmentation.
     """
 
@@ -32,10 +49,21 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     weight_decay: float = 0.05
     warmup_epochs: float = 1.0
     clip_norm: float = 1.0
+    ema_decay: float = 0.0
     label_smoothing: float = 0.0
     crop_padding: int = 2
     horizontal_flip: bool = True
+    rand_augment_magnitude: int = 0
+    erasing_probability: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    mix_probability: float = 1.0
     prefix_weights: tuple[float, ...] | None = None
+    earlier_gradient: float = 1.0
+    prefix_temperature_power: float = 0.0
+    distillation_weight: float = 0.0
+    distillation_temperature: float = 1.0
+    subset_probability: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,8 +74,20 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "weight_decay": math.isfinite(self.weight_decay) and self.weight_decay >= 0,
             "warmup_epochs": 0 <= self.warmup_epochs <= self.epochs,
             "clip_norm": math.isfinite(self.clip_norm) and self.clip_norm > 0,
+            "ema_decay": 0 <= self.ema_decay < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "crop_padding": self.crop_padding >= 0,
+            "rand_augment_magnitude": 0 <= self.rand_augment_magnitude <= 30,
+            "erasing_probability": 0 <= self.erasing_probability <= 1,
+            "mixup_alpha": math.isfinite(self.mixup_alpha) and self.mixup_alpha >= 0,
+            "cutmix_alpha": math.isfinite(self.cutmix_alpha) and self.cutmix_alpha >= 0,
+            "mix_probability": 0 <= self.mix_probability <= 1,
+            "earlier_gradient": 0 <= self.earlier_gradient <= 1,
+            "prefix_temperature_power": 0 <= self.prefix_temperature_power <= 1,
+            "distillation_weight": 0 <= self.distillation_weight <= 1,
+            "distillation_temperature": math.isfinite(self.distillation_temperature)
+            and self.distillation_temperature > 0,
+            "subset_probability": 0 <= self.subset_probability <= 1,
             "seed": 0 <= self.seed < 2**32,
         }
         for name, fine in checks.items():

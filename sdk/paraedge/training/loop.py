@@ -14,16 +14,17 @@ from pathlib import Path
 
 import msgspec
 import torch
-from torch import Tensor, nn
 
 from paraedge.data.images import ImageDataset
 from paraedge.model.checkpoint import Checkpoint, check_target, save_checkpoint
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord
-from paraedge.training.batches import normalise, training_batches
+from paraedge.training.augment import check_augmentation
+from paraedge.training.batches import TrainingBatches, training_batches
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model
-from paraedge.training.loss import prefix_weights, progressive_loss
+from paraedge.training.loss import prefix_weights
+from paraedge.training.step import TrainingStep
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import InputError
 
@@ -56,11 +57,14 @@ def train(
     init: Checkpoint | None = None,
     device: str | None = None,
     dtype: torch.dtype = torch.float16,
+    compile_parts: bool = False,
+    num_workers: int = 0,
+    save_interval_s: float = 0.0,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> Checkpoint:
     """Train a ParaFormer on ``data`` and write the checkpoint folder ``out``.
 
-    After every epoch the state goes to ``out`` + ``.resume``; the same call continues from there.
+    After an epoch the state goes to ``out`` + ``.resume``; the same call continues from there.
     On a GPU the forward pass runs in bfloat16; on a CPU in float32.
 
     Args:
@@ -71,6 +75,9 @@ def train(
         init: start from these weights rather than from random ones.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
+        compile_parts: compile stem and branches with ``torch.compile``; pays in runs of minutes on a GPU.
+        num_workers: processes that make batches; 0 to make them in between the steps.
+        save_interval_s: the state to resume from is saved at most this often.
         on_progress: called every few steps and at the end of every epoch.
 
     Raises:
@@ -78,6 +85,7 @@ def train(
             run, or the loss stopped being a number.
     """
     check_target(out)
+    check_augmentation(config)
     height, width, channels = data.image_shape
     shape = checkpoint_config.model
     if (height, width, channels) != (shape.image_size, shape.image_size, shape.in_channels):
@@ -88,7 +96,7 @@ def train(
     if len(data.class_names) != shape.num_classes:
         raise InputError(f"{data.name} has {len(data.class_names)} classes, the model has {shape.num_classes} outputs")
     try:
-        weights = prefix_weights(shape.num_branches, config.prefix_weights)
+        prefix_weights(shape.num_branches, config.prefix_weights)
     except ValueError as error:
         raise InputError(str(error)) from error
     try:
@@ -102,50 +110,53 @@ def train(
         if init.config.model != shape:
             raise InputError(f"the checkpoint to start from is {init.config.model}, this run trains {shape}")
         model.load_state_dict(init.model.state_dict())
-    model = model.to(torch_device)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate)
-    weights = weights.to(torch_device)
+    step = TrainingStep(model, config, torch_device)
     previous = init.training if init is not None else None
     # Path: "out/" is "out"
     resume = _ResumeFile(Path(f"{Path(out)}.resume"), [checkpoint_config, config, previous])
-    state = resume.load(model, optimizer)
+    state = resume.load(step)
+    if compile_parts:  # part by part: the branches share their code, where the whole network would take minutes
+        for part in [model.stem, *model.branches]:
+            part.compile(dynamic=False)
 
-    images = torch.from_numpy(data.train.images).to(torch_device)
-    labels = torch.from_numpy(data.train.labels).to(torch_device)
-    steps_per_epoch = math.ceil(len(images) / config.batch_size)
+    train_split = TrainingBatches(
+        torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels), shape.num_classes, config
+    )
+    steps_per_epoch = train_split.steps_per_epoch
+    is_cuda = torch_device.type == "cuda"
+    batches = training_batches(train_split, state.epochs_done, num_workers=num_workers, pin_memory=is_cuda)
+    saved = time.monotonic()
     for epoch in range(state.epochs_done, config.epochs):
         started = time.monotonic()
-        model.train()
-        meter = _Meter(shape.num_branches)
-        for step, (batch, target) in enumerate(training_batches(images, labels, config, epoch)):
-            rate = _learning_rate(config, epoch + step / steps_per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with torch.autocast(torch_device.type, torch.bfloat16, enabled=torch_device.type == "cuda"):
-                prefix_logits = model.prefix_logits(normalise(batch, shape))
-            loss = progressive_loss(prefix_logits, target, weights, config.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
-            meter.add(loss.detach(), prefix_logits.detach(), target)
-            if step % _REPORT_STEPS and step + 1 < steps_per_epoch:
+        step.start_epoch(epoch)
+        for number in range(steps_per_epoch):
+            rate = _learning_rate(config, epoch + number / steps_per_epoch)
+            step(*next(batches), rate)
+            if number % _REPORT_STEPS and number + 1 < steps_per_epoch:
                 continue
-            if not math.isfinite(meter.loss):
+            loss = step.loss
+            if not math.isfinite(loss):
                 raise InputError(
-                    f"the loss became {meter.loss} in epoch {epoch + 1}; lower --learning-rate "
+                    f"the loss became {loss} in epoch {epoch + 1}; lower --learning-rate "
                     f"(now {config.learning_rate}) and start again without {resume.path}"
                 )
-            on_progress(TrainingProgress(epoch, step, steps_per_epoch, meter.loss, meter.prefix_accuracy, rate))
-        state = _RunState(epoch + 1, state.train_seconds + time.monotonic() - started, meter.loss)
-        resume.save(model, optimizer, state)
+            on_progress(TrainingProgress(epoch, number, steps_per_epoch, loss, step.prefix_accuracy, rate))
+        state = _RunState(epoch + 1, state.train_seconds + time.monotonic() - started, step.loss)
+        if time.monotonic() - saved >= save_interval_s or epoch + 1 == config.epochs:
+            resume.save(step, state)
+            saved = time.monotonic()
 
-    with torch.no_grad():  # what is evaluated is exactly what is saved
-        for tensor in [*model.parameters(), *model.buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.to(dtype).float())
+    # What is evaluated is exactly what is saved, by a network that nothing has compiled.
+    model = ParaFormer(shape)
+    model.load_state_dict(
+        {
+            name: tensor.to(dtype).float() if tensor.is_floating_point() else tensor
+            for name, tensor in step.trained.state_dict().items()
+        }
+    )
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 throughout, as on a device
+        evaluation = evaluate_model(model.to(torch_device), data.test)
     model = model.cpu().eval()
-    evaluation = evaluate_model(model, data.test)
     record = TrainingRecord(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         seed=config.seed,
@@ -180,31 +191,34 @@ class _ResumeFile:
         self.path = path
         self._run = msgspec.json.encode(run).decode()
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: _RunState) -> None:
+    def save(self, step: TrainingStep, state: _RunState) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(self.path) as building:
             torch.save(
                 {
                     "run": self._run,
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
+                    "model": step.model.state_dict(),
+                    "optimizer": step.optimizer.state_dict(),
+                    "average": None if step.average is None else step.average.state_dict(),
                     "state": [state.epochs_done, state.train_seconds, state.loss],
                 },
                 building,
             )
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> _RunState:
+    def load(self, step: TrainingStep) -> _RunState:
         if not self.path.exists():
             return _RunState(0, 0.0, math.nan)
         try:
-            stored = torch.load(self.path, map_location=next(model.parameters()).device, weights_only=True)
+            stored = torch.load(self.path, map_location=next(step.model.parameters()).device, weights_only=True)
             if stored["run"] != self._run:
                 raise InputError(
                     f"{self.path} belongs to a run with other settings; use the same ones to "
                     "continue it, or delete it to start again"
                 )
-            model.load_state_dict(stored["model"])
-            optimizer.load_state_dict(stored["optimizer"])
+            step.model.load_state_dict(stored["model"])
+            step.optimizer.load_state_dict(stored["optimizer"])
+            if step.average is not None:
+                step.average.load_state_dict(stored["average"])
             return _RunState(*stored["state"])
         except InputError:
             raise
@@ -212,46 +226,11 @@ class _ResumeFile:
             raise InputError(f"{self.path} is damaged ({type(error).__name__}); delete it to start again") from error
 
 
-class _Meter:
-    """Running means over an epoch, kept on the device until somebody reads them."""
-
-    def __init__(self, num_branches: int) -> None:
-        self._count = 0
-        self._steps = 0
-        self._loss: Tensor | float = 0.0
-        self._correct: Tensor | float = 0.0
-        self._num_branches = num_branches
-
-    def add(self, loss: Tensor, prefix_logits: Tensor, labels: Tensor) -> None:
-        self._steps += 1
-        self._count += len(labels)
-        self._loss = self._loss + loss
-        self._correct = self._correct + (prefix_logits.argmax(dim=2) == labels).sum(dim=1)
-
-    @property
-    def loss(self) -> float:
-        return float(self._loss) / max(self._steps, 1)
-
-    @property
-    def prefix_accuracy(self) -> tuple[float, ...]:
-        assert isinstance(self._correct, Tensor)
-        return tuple((self._correct / self._count).tolist())
-
-
 def _learning_rate(config: TrainingConfig, epoch: float) -> float:
     if epoch < config.warmup_epochs:
         return config.learning_rate * min(max(epoch, 1e-2) / config.warmup_epochs, 1.0)
     done = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim >= 2 and name != "stem.positions"
-        (decayed if is_matrix else free).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
 def _hardware(device: torch.device) -> str:

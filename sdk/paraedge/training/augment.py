@@ -1,0 +1,157 @@
+"""Random changes of whole uint8 batches: crops, flips, RandAugment, erasing, mixup and cutmix.
+
+Letters in shape comments: B images of H×W pixels with c channels, C classes.
+
+RandAugment is torchvision's. The others are a few lines of torch each: torchvision's own draw once
+for the whole batch, where these draw for every image, and torchvision's wheels load only beside
+the build of torch they were made for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paraedge.training.config import TrainingConfig
+from paraedge_runtime.errors import InputError
+
+__all__ = ["augment", "check_augmentation", "mix"]
+
+# RandAugment draws its operations once for so many images; one by one costs ten times the time.
+_RAND_AUGMENT_GROUP = 16
+# Share of the image that erasing takes, and the ratio of the rectangle's sides at most.
+_ERASED_AREA = (0.02, 0.25)
+_ERASED_ASPECT = 3.0
+
+
+def check_augmentation(config: TrainingConfig) -> None:
+    """Refuse at once what would fail in the first batch.
+
+    Raises:
+        InputError: RandAugment is asked for and torchvision cannot be imported.
+    """
+    if config.rand_augment_magnitude:
+        _rand_augment(config.rand_augment_magnitude)
+
+
+def augment(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """What one image alone decides: crop, flip, RandAugment, erasing. uint8 (B, H, W, c) -> the same."""
+    if config.crop_padding:
+        images = _crop(images, config.crop_padding, generator)
+    if config.horizontal_flip:
+        flip = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(flip[:, None, None, None], images.flip(2), images)
+    if config.rand_augment_magnitude:
+        images = _apply_rand_augment(images, config.rand_augment_magnitude, generator)
+    if config.erasing_probability:
+        images = _erase(images, config.erasing_probability, generator)
+    return images
+
+
+def mix(
+    images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mixup (arXiv 1710.09412) or cutmix (arXiv 1905.04899) of every image with the one before it.
+
+    Args:
+        images: uint8 (B, H, W, c), in random order.
+        labels: (B,) class indexes.
+        num_classes: C.
+        config: which of the two, how strongly, how often.
+        generator: decides.
+
+    Returns:
+        The images, uint8 (B, H, W, c), and their targets, float32 (B, C) that sum to 1.
+    """
+    targets = F.one_hot(labels, num_classes).float()
+    kinds = [
+        (kind, alpha) for kind, alpha in ((_mixup, config.mixup_alpha), (_cutmix, config.cutmix_alpha)) if alpha > 0
+    ]
+    if not kinds or torch.rand((), generator=generator) >= config.mix_probability:
+        return images, targets
+    kind, alpha = kinds[int(torch.randint(len(kinds), (), generator=generator))]
+    share = _beta(alpha, generator)
+    images, share = kind(images, share, generator)
+    return images, share * targets + (1.0 - share) * targets.roll(1, 0)
+
+
+def _crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    count, height, width, _ = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
+    rows = offsets[0] + torch.arange(height)  # (B, H)
+    columns = offsets[1] + torch.arange(width)  # (B, W)
+    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+@functools.cache
+def _rand_augment(magnitude: int) -> Callable[[Tensor], Tensor]:
+    try:
+        from torchvision.transforms import v2
+    except (ImportError, RuntimeError) as error:  # RuntimeError: made for another build of torch
+        raise InputError(
+            f"RandAugment needs torchvision, made for torch {torch.__version__} ({str(error).splitlines()[0]}); "
+            "install it from where torch came from, or set rand_augment_magnitude to 0"
+        ) from error
+    transform: Callable[[Tensor], Tensor] = v2.RandAugment(num_ops=2, magnitude=magnitude)
+    return transform
+
+
+def _apply_rand_augment(images: Tensor, magnitude: int, generator: torch.Generator) -> Tensor:
+    transform = _rand_augment(magnitude)
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        groups = [transform(group) for group in torch.split(images.permute(0, 3, 1, 2), _RAND_AUGMENT_GROUP)]
+    return torch.cat(groups).permute(0, 2, 3, 1)
+
+
+def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Random erasing (arXiv 1708.04896) with random pixels."""
+    count, height, width, channels = images.shape
+    chosen, area, aspect, top, left = torch.rand(5, count, generator=generator)
+    area = (_ERASED_AREA[0] + area * (_ERASED_AREA[1] - _ERASED_AREA[0])) * height * width
+    aspect = _ERASED_ASPECT ** (2 * aspect - 1)  # of height to width, evenly in its logarithm
+    rows = _inside(top, (area * aspect).sqrt(), height)  # (B, H)
+    columns = _inside(left, (area / aspect).sqrt(), width)  # (B, W)
+    erased = rows[:, :, None] & columns[:, None, :] & (chosen < probability)[:, None, None]  # (B, H, W)
+    noise = torch.randint(256, (count, height, width, channels), generator=generator, dtype=torch.uint8)
+    return torch.where(erased[..., None], noise, images)
+
+
+def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Which of ``size`` places lie in a stretch of ``length`` that starts at a share of what it leaves free."""
+    length = length.round().clamp(1, size)
+    start = (start * (size - length + 1)).floor()
+    places = torch.arange(size)
+    return (places >= start[:, None]) & (places < (start + length)[:, None])  # (B, size)
+
+
+def _mixup(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    mixed = torch.lerp(images.roll(1, 0).float(), images.float(), share)
+    return mixed.round().to(torch.uint8), share
+
+
+def _cutmix(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    height, width = images.shape[1:3]
+    side = (1.0 - share) ** 0.5
+    centre = torch.rand(2, generator=generator).tolist()
+    top, bottom = (_clip(centre[0] + sign * side / 2, height) for sign in (-1, 1))
+    left, right = (_clip(centre[1] + sign * side / 2, width) for sign in (-1, 1))
+    mixed = images.clone()
+    mixed[:, top:bottom, left:right] = images.roll(1, 0)[:, top:bottom, left:right]
+    return mixed, 1.0 - (bottom - top) * (right - left) / (height * width)
+
+
+def _clip(share: float, size: int) -> int:
+    return min(max(round(share * size), 0), size)
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    """One draw from Beta(alpha, alpha); torch's own takes no generator."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return float(np.random.default_rng(seed).beta(alpha, alpha))
