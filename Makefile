@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test test-arm64 lint bench clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
+test-arm64: setup
+	scripts/test_arm64.sh $(BIN)
 
 lint: setup
 	$(BIN)/ruff check .
