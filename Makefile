@@ -27,6 +27,7 @@ test: setup
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup
 	scripts/test_arm64.sh $(BIN)
+	scripts/test_arm64_python.sh $(BIN)
 
 lint: setup
 	$(BIN)/ruff check .
