@@ -71,8 +71,10 @@ machine() { # CPU PART VARIANT REVISION FEATURES: a folder that stands in for / 
     echo "0-$((count - 1))" >"$root/sys/devices/system/cpu/$list"
   done
 }
-machine cortex-a72 0xd08 0x0 3 "fp asimd evtstrm crc32 cpuid" # Pi 4
-machine cortex-a76 0xd0b 0x4 1 "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp" # Pi 5
+pi4="fp asimd evtstrm crc32 cpuid"
+pi5="$pi4 aes pmull sha1 sha2 atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
+machine cortex-a72 0xd08 0x0 3 "$pi4"
+machine cortex-a76 0xd0b 0x4 1 "$pi5"
 
 # A time limit: what waits for ever is ended. ExecuTorch's notes about the processor go to a file.
 on() { # CPU PROGRAM ARGUMENT...
