@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-native lint bench clean
+.PHONY: setup demo test test-native test-arm64 lint bench clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,11 @@ test: setup
 test-native: setup
 	scripts/need_debian.sh g++ cmake ninja-build doctest-dev
 	scripts/test_native.sh $(BIN)/python
+
+# The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
+test-arm64: setup
+	scripts/test_arm64.sh $(BIN)
+	scripts/test_arm64_python.sh $(BIN)
 
 lint: setup
 	$(BIN)/ruff check .
