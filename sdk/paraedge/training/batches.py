@@ -62,5 +62,13 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of all epochs still to come, made by ``num_workers`` processes beside the training."""
     todo = range(epochs_done * batches.steps_per_epoch, len(batches))
-    loader = DataLoader(batches, sampler=todo, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
+    loader = DataLoader(
+        batches,
+        sampler=todo,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # Not 'fork': by now this process has threads, whose locks a forked copy would hold for ever.
+        multiprocessing_context="forkserver" if num_workers else None,
+    )
     return iter(loader)
