@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "refusal.h"
+#include "shape.h"
 #include "yyjson.h"
 
 namespace paraedge {
@@ -173,12 +174,6 @@ std::string lower(std::string text) {
   return text;
 }
 
-std::string show(const Shape& shape) {
-  std::string text = "(";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + ")";
-}
-
 class Reader {
  public:
   ManifestFile read(const Value& root) {
@@ -331,7 +326,7 @@ class Reader {
       require(branch.output_shape == answer, field + ".output_shape",
               "is " + show(branch.output_shape) + ", the labels need " + show(answer));
       previous = branch.index;
-      parts.insert((branch.index < 10 ? "branch_0" : "branch_") + std::to_string(branch.index));
+      parts.insert(branch_name(branch.index));
     }
     if (fused) {
       require(fused->input_shape == m.input_shape && fused->output_shape == answer, "fused", "has other shapes");

@@ -16,6 +16,7 @@
 #include "placement.h"
 #include "pool.h"
 #include "session.h"
+#include "shape.h"
 
 namespace {
 
@@ -238,9 +239,7 @@ int main(int count, char** arguments) {
     variants.push_back({"against", value_of(open_session(other, {.threads = 1}, Threading::pool)), {}, {}, {}});
   }
 
-  size_t size = 1;
-  for (int64_t n : manifest.input_shape) size *= static_cast<size_t>(n);
-  std::vector<float> input(size);
+  std::vector<float> input(elements(manifest.input_shape));
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   std::generate(input.begin(), input.end(), [&] { return normal(random); });
