@@ -100,7 +100,7 @@ def test_both_paths_give_the_same_bits_and_the_same_facts(bundle, inputs, monkey
         assert all(0 <= run.start_ms <= run.end_ms <= b.elapsed_ms for run in b.timeline)
 
 
-def test_pictures_are_read_as_the_core_reads_them(bundle, inputs, sequential):
+def test_a_picture_gives_what_its_normalised_array_gives(bundle, inputs, sequential):
     with Session.open(bundle) as session:
         for image, rows in zip(bundle.golden().images, sequential, strict=True):
             np.testing.assert_array_equal(session.run(image).branch_outputs, rows)
