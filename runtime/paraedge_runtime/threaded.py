@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -17,12 +18,12 @@ from paraedge_runtime.prediction import DroppedBranch, PartRun
 __all__ = ["ThreadedEngine", "ThreadedRunner"]
 
 
-class ThreadedEngine:
+class ThreadedEngine(ABC):
     """Base of engines whose parts are run by Python threads."""
 
+    @abstractmethod
     def load(self, name: str, program: bytes, entry: PartEntry) -> LoadedPart:
         """Load a part with one thread of its own; see ``Engine.load``."""
-        raise NotImplementedError
 
     def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], threads: int) -> ThreadedRunner:
         """Load the stem and the branches, one after another: not every engine may load two at a time."""
