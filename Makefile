@@ -1,4 +1,4 @@
-# make setup | demo | test | test-native | lint | bench: each works from a fresh clone.
+# make setup | demo | test | test-native | test-arm64 | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

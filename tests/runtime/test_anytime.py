@@ -108,7 +108,7 @@ def test_a_failed_first_branch_is_no_reason_to_give_up_at_the_deadline(tmp_path,
 def test_when_every_branch_fails_the_budget_is_not_waited_for(tmp_path, fake_engine):
     bundle = fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}] * 3)
     with Session.open(bundle, threads=2) as session:
-        with pytest.raises(EngineError, match="every branch failed: .*no memory"):
+        with pytest.raises(EngineError, match=r"every branch failed: .*no memory"):
             session.run(picture(), budget_ms=1e9, policy="all")
         with pytest.raises(EngineError, match="every branch failed"):
             session.run(picture(), budget_ms=1e9)

@@ -9,9 +9,9 @@ import pytest
 
 from paraedge_runtime import EngineError, InputError, ManifestError, Session
 from paraedge_runtime.engines import executorch_native, open_engine
+from paraedge_runtime.engines.base import RunnerOptions
 from paraedge_runtime.engines.executorch_native import ExecuTorchNative, load_native
 from paraedge_runtime.errors import EngineUnavailable
-from paraedge_runtime.engines.base import RunnerOptions
 from paraedge_runtime.inputs import normalise
 
 
@@ -128,7 +128,8 @@ def test_late_branches_never_reach_another_request(bundle, inputs, sequential):
     with Session.open(bundle, threads=2) as session:
         for number in range(1500):
             picture = number % len(inputs)
-            prediction = session.run(inputs[picture], budget_ms=rng.uniform(1e-3, 3), policy=("anytime", "all")[number % 2])
+            policy = ("anytime", "all")[number % 2]
+            prediction = session.run(inputs[picture], budget_ms=rng.uniform(1e-3, 3), policy=policy)
             used = list(prediction.branches_used)
             cut += len(used) < 8
             assert used[0] == 0

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -61,10 +60,12 @@ struct Options {
 template <class Number>
 Number number(const std::string& option, const char* text, Number least, Number most) {
   Number value{};
-  const char* end = text == nullptr ? nullptr : text + std::strlen(text);
-  if (text == nullptr || std::from_chars(text, end, value).ptr != end || *text == 0 || !(value >= least && value <= most)) {
-    fail(option + " is '" + (text ? text : "") + "'; a number from " + std::to_string(least) + " to " +
-         std::to_string(most) + " is needed");
+  const std::string given = text ? text : "";
+  const char* end = given.data() + given.size();
+  const auto [rest, problem] = std::from_chars(given.data(), end, value);
+  if (problem != std::errc() || rest != end || !(value >= least && value <= most)) {
+    fail(option + " is '" + given + "'; a number from " + std::to_string(least) + " to " + std::to_string(most) +
+         " is needed");
   }
   return value;
 }
@@ -120,8 +121,9 @@ Options parse(int count, char** arguments) {
     } else if (name == "--placement") {
       const std::map<std::string, Placement> known = {
           {"none", Placement::none}, {"avoid-caller", Placement::avoid_caller}, {"pinned", Placement::pinned}};
-      const auto found = known.find(value ? value : "");
-      if (found == known.end()) fail("unknown placement; choose one of avoid-caller, none, pinned");
+      const std::string given = value ? value : "";
+      const auto found = known.find(given);
+      if (found == known.end()) fail("unknown placement '" + given + "'; choose one of avoid-caller, none, pinned");
       options.session.placement = found->second;
     } else {
       fail("unknown option '" + name + "'; see --help");
@@ -134,7 +136,7 @@ Options parse(int count, char** arguments) {
 
 template <class T>
 T value_of(Result<T> result) {
-  if (!result) fail(result.error().message, 1);
+  if (!result) fail(result.error().message, result.error().code == ErrorCode::engine ? 1 : 2);
   return std::move(*result);
 }
 
