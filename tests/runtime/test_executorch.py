@@ -1,8 +1,10 @@
 """ExecuTorch's two paths, the native core and the Python binding: the same answers bit for bit, and who runs when."""
 
 import importlib
+import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,6 +203,24 @@ def test_what_the_native_core_lacks_is_said(change, message, monkeypatch):
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.9")
     with pytest.raises(EngineUnavailable, match=message):
         load_native()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "Makefile",
+        "README.md",
+        "docs/native.md",
+        "pyproject.toml",
+        "runtime/native/cmake/executorch.cmake",
+        "runtime/paraedge_runtime/engines/executorch_native.py",
+        "tests/test_device_environment.py",
+    ],
+)
+def test_every_place_names_the_version_that_the_core_was_built_for(place):
+    text = (Path(__file__).parents[2] / place).read_text()
+    named = re.findall(r"executorch(?:==|_wanted )(\d+(?:\.[\d*]+)*)", text, re.IGNORECASE)
+    assert set(named) == {load_native().executorch_version}
 
 
 def test_sessions_come_and_go(bundle, inputs):
