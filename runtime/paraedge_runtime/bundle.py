@@ -157,8 +157,9 @@ class Bundle:
         """Write a smaller bundle with some of this one's branches; no engine and no torch needed.
 
         The parts are the same bytes. Accuracy is carried over where it is known: for the first
-        branches of this bundle, in order; for another choice it is ``null``. A fused model is left
-        out, since it holds other branches.
+        branches of this bundle, in order; for another choice it is ``null``. ``early_stop`` is kept
+        with all branches only: its promise is against all of them. A fused model is left out, since
+        it holds other branches.
 
         Args:
             branches: indexes as in ``manifest.branch_indexes``.
@@ -189,6 +190,7 @@ class Bundle:
             branches=tuple(manifest.branches[place] for place in places),
             fused=None,
             accuracy=accuracy,
+            early_stop=manifest.early_stop if count == len(manifest.branches) else None,
             golden=golden_entry(golden_files, manifest.golden.labels),
         )
         parity = replace(

@@ -19,6 +19,13 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
 @click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
 @click.option("--allow-undelegated", is_flag=True, help="Accept operators outside the engine's fast backend.")
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0, 0.1, min_open=True),
+    default=0.005,
+    show_default=True,
+    help="What early stop may cost, a fraction: 0.005 is half a point.",
+)
 @json_option
 def export(
     target: str,
@@ -28,6 +35,7 @@ def export(
     out: Path | None,
     fused: bool,
     allow_undelegated: bool,
+    max_accuracy_drop: float,
     as_json: bool,
 ) -> None:
     """Make a bundle for a device from some branches of a model.
@@ -76,6 +84,7 @@ def export(
             out=out,
             fused=fused,
             allow_undelegated=allow_undelegated,
+            max_accuracy_drop=max_accuracy_drop,
             on_progress=show,
         )
     if as_json:

@@ -51,13 +51,20 @@ struct Part {  // one program of a bundle
   int64_t parameters = 0, macs = 0;
 };
 
+// When a prefix's answer is enough: the likeliest label's softmax probability, of its logits divided by
+// `temperature`, reaches `threshold`. Above 1: never.
+struct StopRule {
+  double temperature = 1, threshold = 2;
+};
+
 struct Manifest {
   std::string name, engine;
   std::vector<std::string> labels;
   Shape input_shape;                 // (1, C, H, W)
   std::vector<float> scale, shift;  // per channel: a picture's x is read as x * scale - shift
   Part stem;
-  std::vector<Part> branches;  // ascending by index
+  std::vector<Part> branches;        // ascending by index
+  std::vector<StopRule> early_stop;  // one for the first 1, 2, … branches; empty: not calibrated
 };
 
 // A verified bundle folder, mapped into memory; immutable, free to share between sessions.
