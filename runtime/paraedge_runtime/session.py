@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
-from paraedge_runtime.engines.base import RunnerOptions, RunOptions, StopRule
+from paraedge_runtime.engines.base import RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
 from paraedge_runtime.inputs import check_input
-from paraedge_runtime.manifest import BranchEntry
+from paraedge_runtime.manifest import BranchEntry, StopRule
 from paraedge_runtime.placement import available_cores
 from paraedge_runtime.prediction import Answer, Prediction
 
@@ -115,7 +115,8 @@ class Session:
             for part_name, entry in manifest.parts().items()
             if not isinstance(entry, BranchEntry) or entry.index in chosen
         )
-        stop_rules: tuple[StopRule, ...] = ()
+        calibrated = manifest.early_stop if chosen == manifest.branch_indexes else None  # for all of them together
+        stop_rules = () if calibrated is None else calibrated.prefixes
         runner = loaded_engine.open_runner(programs, RunnerOptions(threads, manifest.input, stop_rules=stop_rules))
         return cls(opened, loaded_engine, runner, chosen, threads, stop_rules)
 

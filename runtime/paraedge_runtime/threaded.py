@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.controller import Controller
-from paraedge_runtime.engines.base import LoadedPart, Picture, RunnerOptions, RunOptions, StopRule
+from paraedge_runtime.engines.base import LoadedPart, Picture, RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.manifest import BranchEntry, PartEntry
@@ -129,7 +129,7 @@ class ThreadedRunner:
         self._indexes = [entry.index for entry in entries]
         self._input = options.input
         self._threads = options.threads
-        self._stop_rules: tuple[StopRule, ...] = options.stop_rules
+        self._stop_rules = options.stop_rules
         self._controller = Controller([entry.macs for entry in entries], options.part_ms, options.contention)
         self._lock = threading.Lock()  # of everything below, and of the request in progress
         self._news = threading.Condition(self._lock)

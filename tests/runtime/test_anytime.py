@@ -35,7 +35,7 @@ def held():
 
 @pytest.fixture
 def bundle(tmp_path, fake_engine):
-    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**place} for place in range(4)])
+    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**place} for place in range(4)], early_stop=None)
 
 
 @pytest.fixture
@@ -270,3 +270,66 @@ def test_random_deadlines_prefixes_and_streams_never_give_a_wrong_sum(bundle):
                 assert np.array_equal(prediction.output, rows.cumsum(axis=0, dtype=np.float32)[-1])
                 cut += len(prediction.branches_used) < options["branches"]
             assert cut > 0
+
+
+# Early stop ------------------------------------------------------------------------------------
+
+
+def _rules(*thresholds):
+    """For four branches; the last is never asked."""
+    prefixes = [{"temperature": 1.0, "threshold": threshold} for threshold in (*thresholds, None)]
+    held_out = {"num_samples": 1, "accuracy_full": 1.0, "accuracy_stopped": 1.0, "mean_branches": 1.0}
+    return {
+        "dataset": "d",
+        "num_samples": 1,
+        "max_accuracy_drop": 0.005,
+        "risk_confidence": 0.95,
+        "prefixes": prefixes,
+        "held_out": held_out,
+    }
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("thresholds", "used"),
+    [
+        pytest.param((1e-3, None, None), (0,), id="the first is enough"),
+        pytest.param((None, 1e-3, None), (0, 1), id="the second is enough"),
+        pytest.param((1.0, 1.0, 1e-3), (0, 1, 2), id="none before the third is sure"),
+        pytest.param((None, None, None), (0, 1, 2, 3), id="never"),
+    ],
+)
+@pytest.mark.parametrize("hurried", [False, True])
+def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
+    tmp_path, fake_engine, threads, thresholds, used, hurried
+):
+    behaviours = [{"add": 0.1 * 10.0**place} for place in range(4)]
+    bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, early_stop=_rules(*thresholds))
+    options = {"budget_ms": 20_000, "policy": "all"} if hurried else {}
+    with Session.open(bundle, threads=threads) as session:
+        whole = session.run(picture(90))
+        assert whole.branches_used == (0, 1, 2, 3)  # never by itself
+        prediction = session.run(picture(90), early_stop=True, **options)
+        assert prediction.branches_used == used
+        assert np.array_equal(prediction.output, whole.prefix_outputs[len(used) - 1])
+        assert all(run.state == BranchState.NOT_NEEDED for run in prediction.branches[len(used) :])
+        assert "good enough without it" in prediction.explain() or len(used) == 4
+
+
+def test_early_stop_is_for_the_branches_it_was_calibrated_for(tmp_path, fake_engine):
+    bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, early_stop=_rules(0.5, 0.5, 0.5))
+    with Session.open(bundle, branches=3) as session, pytest.raises(InputError, match="early_stop needs thresholds"):
+        session.run(picture(), early_stop=True)
+
+
+def test_early_stop_is_the_same_in_c_and_in_python(bundles):
+    """Real branches, real pictures: both cores stop at the same prefix with the same sum."""
+    answers = []
+    for engine in ("executorch", "litert"):
+        images = bundles[engine].golden().images
+        with Session.open(bundles[engine], threads=1) as session:
+            answers.append([session.run(image, early_stop=True) for image in images])
+    for native, python in zip(*answers, strict=True):
+        assert native.branches_used == python.branches_used
+        np.testing.assert_allclose(native.output, python.output, atol=1e-4)
+    assert min(len(answer.branches_used) for answer in answers[0]) < 8

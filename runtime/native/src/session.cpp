@@ -185,7 +185,8 @@ class ThreadedSession final : public Session {
     }
     if (options.early_stop && stop_rules_.size() != parts_.size()) {
       throw Refusal(ErrorCode::input, "early_stop needs a rule for each of the " + std::to_string(branches()) +
-                                          " branches, there are " + std::to_string(stop_rules_.size()));
+                                          " branches, there are " + std::to_string(stop_rules_.size()) +
+                                          "; load all branches of a bundle that was calibrated at export");
     }
     return static_cast<size_t>(count);
   }
@@ -499,7 +500,9 @@ Result<std::unique_ptr<Session>> open_session(std::shared_ptr<const Bundle> bund
     branches.push_back({manifest.branches[place], bundle->program(manifest.branches[place])});
   }
   Program stem{manifest.stem, bundle->program(manifest.stem)};
-  return open_session(std::move(stem), std::move(branches), bundle, options, threading);
+  SessionOptions complete = options;
+  if (complete.early_stop.empty() && loaded == manifest.branches.size()) complete.early_stop = manifest.early_stop;
+  return open_session(std::move(stem), std::move(branches), bundle, complete, threading);
 }
 
 Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bundle, const SessionOptions& options) {

@@ -193,6 +193,11 @@ TEST_CASE("early stop: the first prefix that is sure enough is the answer, exact
       }
     }
   }
+  // The bundle's own rules count for all its branches only.
+  CHECK(open_session({.threads = 1})->run(expected().inputs[2], {.early_stop = true}));
+  auto refused = open_session({.threads = 1, .branches = 2})->run(expected().inputs[2], {.early_stop = true});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.find("early_stop needs a rule for each of the 2 branches") == 0);
   // Confidence is that of logits / temperature: at a very high one nothing is certain.
   std::vector<StopRule> hot(branches, {1e6, 0.9});
   const auto session = open_session({.threads = 2, .early_stop = hot});
@@ -217,7 +222,7 @@ TEST_CASE("wrong input is refused and the session goes on") {
                       {{}, {}, "has 0 values"},
                       {good, {.branches = 9}, "9 branches"},
                       {good, {.branches = -1}, "-1 branches"},
-                      {good, {.early_stop = true}, "early_stop needs a rule"}};
+                      {good, {.branches = 12, .early_stop = true}, "12 branches"}};
   for (const Row& row : rows) {
     CAPTURE(row.message);
     auto refused = session->run(row.input, row.options);

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.errors import EngineError, ManifestError, ParaEdgeError
-from paraedge_runtime.manifest import InputSpec, PartEntry
+from paraedge_runtime.manifest import InputSpec, PartEntry, StopRule
 from paraedge_runtime.prediction import Answer
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "RunOptions",
     "Runner",
     "RunnerOptions",
-    "StopRule",
     "check_shapes",
     "mapped_errors",
 ]
@@ -41,13 +40,6 @@ class LoadedPart(Protocol):
 
     def close(self) -> None:
         """Free the program. Calling it again does nothing."""
-
-
-class StopRule(NamedTuple):
-    """Enough confidence after a prefix: softmax of its logits / temperature reaches the threshold. ``None``: never."""
-
-    temperature: float
-    threshold: float | None
 
 
 class RunnerOptions(NamedTuple):

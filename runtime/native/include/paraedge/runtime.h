@@ -90,11 +90,6 @@ struct Latency {
   std::vector<double> contention;  // factor of a branch's time when 1, 2, … branches run at once
 };
 
-// Enough confidence after a prefix of branches: softmax of its logits / temperature. Above 1: never.
-struct StopRule {
-  double temperature = 1, threshold = 2;
-};
-
 struct SessionOptions {
   int threads = 0;    // that run branches, the caller's included; 0: one per branch, up to the cores allowed
   int branches = 0;   // load the first so many; 0: all
@@ -102,7 +97,7 @@ struct SessionOptions {
   Placement placement = Placement::avoid_caller;
   int return_margin_us = 50;  // begin to return so long before a deadline: a sleeping thread wakes late
   Latency latency;
-  std::vector<StopRule> early_stop;  // per loaded branch; needed by RunOptions::early_stop
+  std::vector<StopRule> early_stop;  // per loaded branch; empty: the bundle's, if all its branches are loaded
 };
 
 enum class Policy : uint8_t {
