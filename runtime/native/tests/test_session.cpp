@@ -158,17 +158,26 @@ TEST_CASE("every answer on the way, each larger than the last; saying no ends it
         told.push_back(used(so_far));
         return true;
       };
-      auto whole = session->run(expected().inputs[1], options);
-      REQUIRE(whole);
-      CHECK(used(*whole) == static_cast<int>(expected().branches));
-      REQUIRE_FALSE(told.empty());
-      CHECK(std::is_sorted(told.begin(), told.end(), std::less_equal<>()));  // strictly rising
+      bool ever_told = false;  // a caller that does not get the processor finds everything ended
+      for (int i = 0; i < 50 && !ever_told; ++i) {
+        told.clear();
+        auto whole = session->run(expected().inputs[1], options);
+        REQUIRE(whole);
+        CHECK(used(*whole) == static_cast<int>(expected().branches));
+        CHECK(std::is_sorted(told.begin(), told.end(), std::less_equal<>()));  // strictly rising
+        ever_told = !told.empty();
+      }
+      CHECK(ever_told);
 
       options.on_answer = [](const Prediction&) { return false; };
-      auto cut = session->run(expected().inputs[1], options);
-      REQUIRE(cut);
-      CHECK(expected().agrees(1, *cut));
-      if (threads == 1) CHECK(used(*cut) < static_cast<int>(expected().branches));
+      bool ever_cut = false;
+      for (int i = 0; i < 50 && !ever_cut; ++i) {
+        auto cut = session->run(expected().inputs[1], options);
+        REQUIRE(cut);
+        CHECK(expected().agrees(1, *cut));
+        ever_cut = used(*cut) < static_cast<int>(expected().branches);
+      }
+      CHECK(ever_cut);
     }
   }
 }

@@ -24,8 +24,22 @@ if TYPE_CHECKING:
 @click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. [default: all]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
+@click.option("--budget-ms", type=float, help="Answer each picture within so many milliseconds.")
+@click.option(
+    "--early-stop", is_flag=True, help="Stop when the answer is sure enough, as calibrated at export."
+)
+@click.option("--explain", is_flag=True, help="Tell of every branch why it ran or was dropped.")
 @json_option
-def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine: str | None, as_json: bool) -> None:
+def run(
+    paths: tuple[Path, ...],
+    branches: Branches,
+    threads: int | None,
+    engine: str | None,
+    budget_ms: float | None,
+    early_stop: bool,
+    explain: bool,
+    as_json: bool,
+) -> None:
     """Classify images with a bundle.
 
     PICTURES are files or folders; without any, the bundle's own golden images are used. Without
@@ -35,6 +49,7 @@ def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine
     Example:
       paraedge run
       paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
+      paraedge run fashion-mnist-linux-all.paraedge --budget-ms 5 --explain
     """
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.errors import InputError
@@ -69,12 +84,13 @@ def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine
         bar.disable = len(images) < 500
         for name, image, label in bar.track(images, description="classifying"):
             pixels = read_picture(image, spec) if isinstance(image, Path) else image
-            results.append((name, label, session.run(pixels)))
+            prediction = session.run(pixels, budget_ms=budget_ms, early_stop=early_stop)
+            results.append((name, label, prediction))
         description, used_threads = session.engine.description, session.threads
     if as_json:
         print_json([_document(bundle, name, label, prediction) for name, label, prediction in results])
     else:
-        _print(bundle, results, f"{description}, {used_threads} thread(s)")
+        _print(bundle, results, f"{description}, {used_threads} thread(s)", explain)
 
 
 def _packaged_bundle(engine: str | None) -> Path:
@@ -144,6 +160,8 @@ def _document(bundle: Bundle, name: str, label: int | None, prediction: Predicti
         "branches_used": list(prediction.branches_used),
         "branches_dropped": [{"index": drop.index, "reason": drop.reason} for drop in prediction.branches_dropped],
         "elapsed_ms": round(prediction.elapsed_ms, 3),
+        "deadline_met": prediction.deadline_met,
+        "requests_to_learn": prediction.requests_to_learn,
         "engine": prediction.engine,
         "timeline": [
             {
@@ -157,13 +175,16 @@ def _document(bundle: Bundle, name: str, label: int | None, prediction: Predicti
     }
 
 
-def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str) -> None:
+def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str, explain: bool) -> None:
+    if explain:
+        for name, _, prediction in results:
+            console().print(f"{name}: {prediction.label}\n{prediction.explain()}\n", markup=False)
     labels = bundle.manifest.labels
     rows = table("image", "label", ">confidence", "branches", ">ms", "")
     for name, label, prediction in results:
-        note = "; ".join(f"dropped {drop.index}: {drop.reason}" for drop in prediction.branches_dropped)
+        note = _dropped(prediction)
         if label is not None and label != prediction.label_index:
-            note = f"is {labels[label]} {note}"
+            note = "; ".join(filter(None, [f"is {labels[label]}", note]))
         rows.add_row(
             name,
             prediction.label,
@@ -176,4 +197,23 @@ def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], en
     known = [prediction.label_index == label for _, label, prediction in results if label is not None]
     middle_ms = statistics.median(prediction.elapsed_ms for _, _, prediction in results)
     right = f", {sum(known)} of {len(known)} right" if known else ""
-    console().print(f"\n{len(results)} image(s){right}, median {middle_ms:.2f} ms, {engine}", markup=False)
+    late = sum(not prediction.deadline_met for _, _, prediction in results)
+    missed = f", {late} after the deadline" if late else ""
+    console().print(f"\n{len(results)} image(s){right}{missed}, median {middle_ms:.2f} ms, {engine}", markup=False)
+
+
+def _dropped(prediction: Prediction) -> str:
+    """What was dropped, in short: a reason of its own for a failure, one for all that is as it should be."""
+    from paraedge_runtime.prediction import BranchState
+
+    failed = (BranchState.FAILED, BranchState.NOT_FINITE)
+    notes = [f"dropped {run.index}: {run.reason}" for run in prediction.branches if run.state in failed]
+    for state, word in (
+        (BranchState.WOULD_NOT_FIT, "would not fit"),
+        (BranchState.LATE, "late"),
+        (BranchState.NOT_NEEDED, "not needed"),
+    ):
+        indexes = [str(run.index) for run in prediction.branches if run.state == state]
+        if indexes:
+            notes.append(f"{word}: {' '.join(indexes)}")
+    return "; ".join(notes)
