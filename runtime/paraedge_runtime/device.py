@@ -365,9 +365,7 @@ def _check(device: Device, source: str) -> None:
             "hardware.fingerprint",
             f"is {hardware.fingerprint}, the machine described there has {expected}",
         )
-    require(
-        hardware is not None or not device.measurements, "hardware", "is null, though there are measurements"
-    )
+    require(hardware is not None or not device.measurements, "hardware", "is null, though there are measurements")
     seen: set[tuple[str, str, int]] = set()
     for place, measurement in enumerate(device.measurements):
         field = f"measurements[{place}]"

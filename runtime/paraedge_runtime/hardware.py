@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 from paraedge_runtime.device import Hardware, hardware_fingerprint
 
-__all__ = ["CpuTime", "read_cpu_time", "read_frequency_mhz", "read_hardware", "read_temperature_c", "read_throttling"]
+__all__ = ["read_busy_s", "read_frequency_mhz", "read_hardware", "read_temperature_c", "read_throttling"]
 
 ROOT = Path("/")
 
@@ -38,20 +39,29 @@ def read_hardware(root: Path = ROOT) -> Hardware:
     capacities = [_number(cpus / f"cpu{core}/cpu_capacity") for core in numbers]
     frequencies = tuple(khz / 1e3 for khz in highest_khz if khz is not None and khz > 0)
     governors = sorted({name for core in numbers if (name := _text(cpus / f"cpu{core}/cpufreq/scaling_governor"))})
-    fields = {
-        "machine": platform.machine() or "unknown",
-        "cpu": _cpu_name(root),
-        "cores": len(numbers),
-        "clusters": _clusters(numbers, capacities) or _clusters(numbers, highest_khz),
-        "max_frequency_mhz": frequencies if len(frequencies) == len(numbers) else None,
-        "memory_bytes": _memory_bytes(root),
-    }
+    machine = platform.machine() or "unknown"
+    cpu = _cpu_name(root)
+    clusters = _clusters(numbers, capacities) or _clusters(numbers, highest_khz)
+    max_frequency_mhz = frequencies if len(frequencies) == len(numbers) else None
+    memory_bytes = _memory_bytes(root)
     return Hardware(
-        **fields,
+        machine=machine,
         os=_os_name(root),
         kernel=f"{platform.system()} {platform.release()}".strip() or "unknown",
+        cpu=cpu,
+        cores=len(numbers),
+        clusters=clusters,
+        max_frequency_mhz=max_frequency_mhz,
         governor=" ".join(governors) or None,
-        fingerprint=hardware_fingerprint(**fields),
+        memory_bytes=memory_bytes,
+        fingerprint=hardware_fingerprint(
+            machine=machine,
+            cpu=cpu,
+            cores=len(numbers),
+            clusters=clusters,
+            max_frequency_mhz=max_frequency_mhz,
+            memory_bytes=memory_bytes,
+        ),
     )
 
 
@@ -89,30 +99,17 @@ def read_throttling(root: Path = ROOT) -> tuple[bool, int]:
     return cooling, sum(_number(path) or 0 for path in counters)
 
 
-@dataclass(frozen=True)
-class CpuTime:
-    """Seconds that cores have worked, and that they have existed, since the system started."""
-
-    busy_s: float
-    total_s: float
-
-
-def read_cpu_time(cores: frozenset[int] | None = None, root: Path = ROOT) -> CpuTime | None:
-    """Time of ``cores``, or of all, from /proc/stat. Time that a hypervisor took away counts as busy."""
-    busy = total = 0
+def read_busy_s(cores: Collection[int], root: Path = ROOT) -> float | None:
+    """Seconds that ``cores`` have worked since the system started; what a hypervisor took away counts too."""
+    ticks = 0
     seen = False
     for line in (_text(root / "proc/stat") or "").splitlines():
         name, *columns = line.split()
-        if not (name.startswith("cpu") and name[3:].isdigit()) or not all(c.isdigit() for c in columns[:8]):
-            continue
-        if cores is not None and int(name[3:]) not in cores:
-            continue
-        user, nice, system, idle, iowait, irq, softirq, steal = (*map(int, columns[:8]), *[0] * 8)[:8]
-        busy += user + nice + system + irq + softirq + steal
-        total += user + nice + system + idle + iowait + irq + softirq + steal
-        seen = True
-    ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-    return CpuTime(busy / ticks, total / ticks) if seen else None
+        if re.fullmatch(r"cpu[0-9]+", name) and int(name[3:]) in cores and len(columns) >= 8:
+            user, nice, system, _, _, irq, softirq, steal = map(int, columns[:8])
+            ticks += user + nice + system + irq + softirq + steal
+            seen = True
+    return ticks / os.sysconf("SC_CLK_TCK") if seen else None
 
 
 def _text(path: Path) -> str | None:
