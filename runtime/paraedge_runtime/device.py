@@ -175,7 +175,7 @@ class Measurement(_Record, frozen=True, kw_only=True):
 class Device(_Record, frozen=True, kw_only=True):
     """The whole of ``device.json``. ``hardware`` is ``null`` until something was measured."""
 
-    format: Literal["paraedge-device/1"] = FORMAT
+    format: Literal["paraedge-device/1"] = "paraedge-device/1"
     name: Name
     connection: Local | Ssh | Adb = Local()
     hardware: Hardware | None = None
@@ -342,7 +342,7 @@ def _check(device: Device, source: str) -> None:
     if hardware is not None:
         numbers = [core for cluster in hardware.clusters for core in cluster]
         require(
-            not numbers or len(numbers) == len(set(numbers)) == hardware.cores and all(hardware.clusters),
+            not numbers or (len(numbers) == len(set(numbers)) == hardware.cores and all(hardware.clusters)),
             "hardware.clusters",
             f"is {hardware.clusters}, which does not name each of {hardware.cores} cores once",
         )

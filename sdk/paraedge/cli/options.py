@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["BRANCHES", "Branches"]
+__all__ = ["BRANCHES", "THREADS", "Branches"]
 
 Branches = int | tuple[int, ...] | None
 
@@ -33,3 +33,20 @@ class _BranchesType(click.ParamType):  # type: ignore[type-arg]
 
 
 BRANCHES = _BranchesType()
+
+
+class _ThreadsType(click.ParamType):  # type: ignore[type-arg]
+    """``1,2,4``: thread counts."""
+
+    name = "threads"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if not isinstance(value, str):
+            return value  # type: ignore[return-value]
+        try:
+            return tuple(int(piece) for piece in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of thread counts; write it as 1,2,4", param, ctx)
+
+
+THREADS = _ThreadsType()
