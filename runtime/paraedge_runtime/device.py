@@ -55,7 +55,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\Z")]
 # Handed to ssh, adb and a remote shell: nothing that could be read as an option, or as two words.
-Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_./][A-Za-z0-9_./:@%+=,-]{0,499}\Z")]
+Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_./:][A-Za-z0-9_./:@%+=,-]{0,499}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Time = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]

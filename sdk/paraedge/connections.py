@@ -118,8 +118,8 @@ class _SshConnection:
             )
         if "No module named" in stderr and not stdout:
             raise DeviceError(
-                f"{to.python} on {to.host} has no paraedge: {_last(stderr)}; "
-                f"run: ssh {to.host} \"{to.python} -m pip install 'paraedge[litert]'\" (or another engine)"
+                f"{to.python} on {to.host} has no paraedge that can measure: {_last(stderr)}; "
+                f"run: ssh {to.host} \"{to.python} -m pip install --upgrade 'paraedge[litert]'\" (or another engine)"
             )
         if code != 0 and not stdout:
             raise DeviceError(f"{to.host} failed with exit code {code}: {_last(stderr)}; try the same with ssh by hand")

@@ -53,8 +53,8 @@ def profile(
     from paraedge_runtime.profiling import RIGOROUS, USUAL
 
     path, bundle_paths = _split(paths)
-    for engine in engines:
-        engine_info(engine)
+    for known in engines:
+        engine_info(known)
     if html is not None:
         from paraedge.profile_page import write_page  # says early what is missing
     device = read_device(path) if path.exists() else _new_device(name)
