@@ -62,8 +62,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __str__(self) -> str:
         return (
-            f"{len(self.branches)} branch(es) with {self.engine} on {self.threads} thread(s): p95 {self.p95_ms:.2f} ms, "
-            f"accuracy {self.accuracy:.4f}, {self.size_bytes} bytes"
+            f"{len(self.branches)} branch(es) with {self.engine} on {self.threads} thread(s): "
+            f"p95 {self.p95_ms:.2f} ms, accuracy {self.accuracy:.4f}, {self.size_bytes} bytes"
         )
 
 

@@ -9,7 +9,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
@@ -135,16 +135,25 @@ def _ssh_advice(stderr: str, to: Ssh) -> str:
 
 
 class _AdbConnection:
-    """The adb client. It reaches the device; nothing that could measure parts runs there yet."""
+    """The adb client. It tells whether the device answers; nothing that could measure parts runs there yet."""
 
     def __init__(self, connection: Adb) -> None:
         self._to = connection
 
     def hardware(self) -> Hardware:
+        self._refuse()
+
+    def measure(
+        self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], rule: StopRule, on_progress: Progress
+    ) -> tuple[Measurement, ...]:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
         serial = self._to.serial
         stdout, stderr, code = _run(["adb", "-s", serial, "get-state"])
         if code != 0 or stdout.strip() != "device":
-            said = _last(stderr) if stderr.strip() else stdout.strip()
+            lines = [*stderr.splitlines(), *stdout.splitlines()]
+            said = next((line.strip() for line in lines if "error" in line), stdout.strip() or _last(stderr))
             advice = next(
                 (advice for word, advice in _ADB_ADVICE.items() if word in said),
                 "'adb devices' lists what is there; switch on USB debugging on the device",
@@ -155,12 +164,6 @@ class _AdbConnection:
             "native tool, paraedge-bench, tells those of whole requests only; run paraedge on the device in a "
             'terminal with an ssh server, such as Termux, and write {"kind": "ssh", …} as its connection'
         )
-
-    def measure(
-        self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], rule: StopRule, on_progress: Progress
-    ) -> tuple[Measurement, ...]:
-        self.hardware()
-        raise AssertionError("unreachable: hardware() refuses")
 
 
 _ADB_ADVICE = {

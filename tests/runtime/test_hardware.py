@@ -26,6 +26,7 @@ PI_5 = {
     "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
     "sys/class/thermal/thermal_zone0/temp": "48750\n",
 }
+CAPACITIES = [250] * 4 + [760] * 3 + [1024]
 PHONE = {
     f"{CPU}/present": "0-7\n",
     **{
