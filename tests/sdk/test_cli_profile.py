@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +11,11 @@ from xml.etree import ElementTree
 
 import pytest
 from support.devices import DEVICE, MEASUREMENT
+from support.fake_adb import install
 from support.ssh_server import ssh_server
 
 import paraedge_runtime
-from paraedge_runtime.device import Device, Ssh, find_measurement, read_device, write_device
+from paraedge_runtime.device import Adb, Device, Ssh, find_measurement, read_device, write_device
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
 
@@ -214,3 +217,45 @@ def test_without_an_ssh_client(bundle, tmp_path):
     write_device(Device(name="board", connection=Ssh(host="board")), tmp_path / "device.json")
     line = run("profile", "device.json", bundle.path, cwd=tmp_path, code=1, PATH=str(tmp_path))
     assert "ssh cannot be started: No such file or directory; apt install openssh-client" in line
+
+
+# Over adb --------------------------------------------------------------------------------------
+
+
+def over_adb(bundle, folder, **environment):
+    write_device(Device(name="phone", connection=Adb(serial="0A1B2C")), folder / "device.json")
+    line = run("profile", "device.json", bundle.path, cwd=folder, code=1, **environment)
+    assert read_device(folder / "device.json").measurements == ()
+    return line
+
+
+def test_over_adb_the_real_client_finds_no_device(bundle, tmp_path):
+    if shutil.which("adb") is None:
+        pytest.skip("needs Debian's adb; 'make test' as root installs it")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    try:
+        line = over_adb(bundle, tmp_path, ANDROID_ADB_SERVER_PORT=port)
+    finally:
+        subprocess.run(["adb", "kill-server"], env={**os.environ, "ANDROID_ADB_SERVER_PORT": port}, check=False)
+    assert "0A1B2C cannot be reached: error: device '0A1B2C' not found; 'adb devices' lists what is there" in line
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ("offline", "error: device offline; unplug it"),
+        ("unauthorized", "error: device unauthorized.; unlock it and allow debugging"),
+        ("recovery", "0A1B2C cannot be reached: recovery; 'adb devices' lists"),
+        ("device", "0A1B2C answers, but cannot be profiled over adb"),
+    ],
+)
+def test_over_adb_from_a_transcript(bundle, tmp_path, state, problem):
+    path = f"{install(tmp_path, state)}{os.pathsep}{os.environ['PATH']}"
+    assert problem in over_adb(bundle, tmp_path, PATH=path)
+
+
+def test_without_an_adb_client(bundle, tmp_path):
+    line = over_adb(bundle, tmp_path, PATH=str(tmp_path))
+    assert "adb cannot be started: No such file or directory; apt install adb" in line

@@ -57,12 +57,10 @@ def export(
             raise click.UsageError("--plan says target, engine and branches; leave --target, --engine, --branches out")
         plan = read_plan(plan_path)
         if plan.bundle_name != config.name:
-            raise click.UsageError(
-                f"{plan_path} is for {plan.bundle_name}, not for {config.name}; name it with --model"
-            )
+            raise click.UsageError(f"{plan_path} is for {plan.bundle_name}, not {config.name}; name it with --model")
         target, engine, branches = plan.target, plan.engine, plan.branches
     if target is None:
-        raise click.UsageError("--target is missing; 'paraedge targets' lists them, or take one from a --plan")
+        raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
     target_for(target)
     if engine is not None:
         engine_info(engine)
