@@ -33,6 +33,8 @@ COMMANDS = {
     "inspect": "Show what a bundle holds.",
     "verify": "Check a bundle's files, then its answers on this device.",
     "run": "Classify images with a bundle.",
+    "profile": "Measure bundles on a device: each part, whole requests, contention, cold start.",
+    "plan": "Choose branches, engine and threads for a latency budget on a device.",
     "pack": "Make one file of a bundle.",
     "targets": "List what can be exported to.",
     "models": "List the models that ship with paraedge.",

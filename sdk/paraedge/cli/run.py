@@ -10,6 +10,7 @@ import click
 
 from paraedge.cli.options import BRANCHES, Branches
 from paraedge.cli.output import console, json_option, print_json, progress_bar, table, working
+from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,7 @@ def run(
         if paths and not paths[0].exists():
             raise InputError(f"{paths[0]} does not exist")
         pictures = find_pictures(list(paths))
-        bundle = Bundle.open(_packaged_bundle(engine))
+        bundle = Bundle.open(packaged_bundle(engine))
 
     spec = bundle.manifest.input
     images: list[tuple[str, NDArray[np.uint8] | Path, int | None]]
@@ -91,61 +92,6 @@ def run(
         print_json([_document(bundle, name, label, prediction) for name, label, prediction in results])
     else:
         _print(bundle, results, f"{description}, {used_threads} thread(s)", explain)
-
-
-def _packaged_bundle(engine: str | None) -> Path:
-    """The packaged model as a bundle for this machine, made once and kept in the cache."""
-    import hashlib
-
-    from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
-    from paraedge_converters.cache_folder import cache_folder
-    from paraedge_runtime.engines import ENGINES, open_engine
-    from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable
-    from paraedge_runtime.session import Session
-
-    chosen = engine
-    if chosen is None:
-        for name in ("litert", "onnxruntime", "executorch"):
-            try:
-                with working(f"looking for {name}"):
-                    open_engine(name)
-            except EngineUnavailable:
-                continue
-            chosen = name
-            break
-    if chosen is None:
-        raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
-    weights = (resolve_checkpoint(DEFAULT_MODEL) / "model.safetensors").read_bytes()
-    version = hashlib.sha256(weights).hexdigest()[:12]
-    path = cache_folder() / "bundles" / f"{DEFAULT_MODEL}-{chosen}-{version}.paraedge"
-    if path.exists():
-        try:
-            with working("opening the packaged model's bundle"):
-                Session.open(path, threads=1).close()
-            return path
-        except (BundleError, EngineError):  # damaged, or of other versions: make it again
-            pass
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        from paraedge_runtime.errors import InputError
-
-        raise InputError(
-            "no bundle was named, and making one of the packaged model needs torch; export one on a "
-            "workstation ('paraedge export --target raspberry-pi') and run 'paraedge run BUNDLE' here"
-        ) from None
-    from paraedge.exporting import export
-
-    with progress_bar() as bar:
-        task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
-        export(
-            DEFAULT_MODEL,
-            target="linux",
-            engine=chosen,
-            out=path,
-            on_progress=lambda progress: bar.update(task, total=progress.total, completed=progress.step),
-        )
-    return path
 
 
 def _document(bundle: Bundle, name: str, label: int | None, prediction: Prediction) -> dict[str, Any]:
