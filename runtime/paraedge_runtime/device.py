@@ -33,10 +33,11 @@ __all__ = [
     "Ssh",
     "TimerJitter",
     "WakeUp",
-    "check_measurement",
+    "check_machine",
     "decode_device",
     "encode_device",
     "find_measurement",
+    "foreign_measurement",
     "hardware_fingerprint",
     "merge",
     "read_device",
@@ -289,42 +290,47 @@ def find_measurement(device: Device, bundle_sha256: str, engine: str, threads: i
     )
     raise DeviceError(
         f"the profile of {device.name} has no measurement of bundle {bundle_sha256[:12]}… with {engine} on {threads} "
-        f"thread(s); it has: {there or 'none'}; run 'paraedge profile' with this bundle and '--threads {threads}'"
+        f"thread(s); it has: {there or 'none'}; run 'paraedge profile' with this bundle and '--threads {threads}', "
+        "or use another one with --allow-foreign-profile"
     )
 
 
-def check_measurement(
-    device: Device,
-    measurement: Measurement,
-    *,
-    fingerprint: str,
-    bundle_sha256: str,
-    allow_foreign: bool = False,
-) -> None:
-    """Refuse a measurement that was made on another kind of machine, or of another bundle.
-
-    Args:
-        device: the profile that holds ``measurement``.
-        measurement: what shall be relied on.
-        fingerprint: of the machine at hand, ``read_hardware().fingerprint``.
-        bundle_sha256: of the bundle at hand, ``Bundle.sha256``.
-        allow_foreign: let both pass.
+def foreign_measurement(
+    device: Device, bundle_sha256: str, engine: str, threads: int, parts: Iterable[str]
+) -> Measurement:
+    """The nearest measurement that has these parts, of whatever bundle: same bundle, then engine, then threads.
 
     Raises:
-        DeviceError: it is foreign; the message says in what.
+        DeviceError: no measurement has all of these parts.
     """
-    if allow_foreign:
-        return
+    wanted = set(parts)
+    usable = [measurement for measurement in device.measurements if wanted <= set(measurement.parts)]
+    if not usable:
+        raise DeviceError(
+            f"the profile of {device.name} has no measurement of {', '.join(sorted(wanted))}; "
+            "run 'paraedge profile' with a bundle of as many branches"
+        )
+    return min(
+        usable,
+        key=lambda one: (one.bundle_sha256 != bundle_sha256, one.engine != engine, abs(one.threads - threads)),
+    )
+
+
+def check_machine(device: Device, fingerprint: str) -> None:
+    """Refuse a profile of another kind of machine.
+
+    Args:
+        device: the profile.
+        fingerprint: of the machine at hand, ``read_hardware().fingerprint``.
+
+    Raises:
+        DeviceError: it was measured on another one.
+    """
     if device.hardware is None or device.hardware.fingerprint != fingerprint:
         measured = "an unknown machine" if device.hardware is None else f"{device.hardware.fingerprint}"
         raise DeviceError(
             f"the profile of {device.name} was measured on another device ({measured}, this one is {fingerprint}); "
-            "run 'paraedge profile' here, or allow a foreign profile"
-        )
-    if measurement.bundle_sha256 != bundle_sha256:
-        raise DeviceError(
-            f"the measurement is of another bundle ({measurement.bundle_name}, {measurement.bundle_sha256[:12]}…, "
-            f"this one is {bundle_sha256[:12]}…); run 'paraedge profile' with this bundle, or allow a foreign profile"
+            "run 'paraedge profile' here, or use it with --allow-foreign-profile"
         )
 
 

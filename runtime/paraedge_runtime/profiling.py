@@ -37,7 +37,6 @@ from paraedge_runtime.hardware import (
     read_temperature_c,
     read_throttling,
 )
-from paraedge_runtime.inputs import prepare_input
 from paraedge_runtime.placement import available_cores
 from paraedge_runtime.prediction import PartRun, Prediction
 from paraedge_runtime.session import Session
@@ -111,7 +110,7 @@ def profile_bundle(
     name = engine or opened.manifest.engine
     parallel = open_engine(name).parallel
     counts = _thread_counts(threads, len(opened.manifest.branches), parallel)
-    images = [prepare_input(image, opened.manifest.input) for image in opened.golden().images]
+    images = list(opened.golden().images)
 
     with ExitStack() as stack:
         # One thread is always measured: it tells what a branch takes alone.
@@ -198,7 +197,7 @@ def _thread_counts(threads: Sequence[int] | None, branches: int, parallel: bool)
 class _Series:
     """Requests of the first so many branches in one session, as far as they have been measured."""
 
-    def __init__(self, session: Session, images: Sequence[NDArray[np.float32]], branches: int, rule: StopRule) -> None:
+    def __init__(self, session: Session, images: Sequence[NDArray[np.uint8]], branches: int, rule: StopRule) -> None:
         self.session = session
         self.threads = session.threads
         self.branches = branches
@@ -401,7 +400,7 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure_cold_start(bundle: Bundle, engine: str, threads: int) -> ColdStart:
     """Open a session and run one request. Means something in a fresh process only."""
-    image = prepare_input(bundle.golden().images[0], bundle.manifest.input)
+    image = bundle.golden().images[0]
     open_engine(engine)
     started = time.perf_counter()
     with Session.open(bundle, engine=engine, threads=threads) as session:

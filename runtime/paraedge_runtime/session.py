@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.device import Device, check_machine, find_measurement, foreign_measurement, read_device
 from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
 from paraedge_runtime.engines.base import RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
+from paraedge_runtime.hardware import read_hardware
 from paraedge_runtime.inputs import check_input
 from paraedge_runtime.manifest import BranchEntry, StopRule
 from paraedge_runtime.placement import available_cores
@@ -75,6 +77,8 @@ class Session:
         engine: str | None = None,
         threads: int | None = None,
         branches: int | Sequence[int] | None = None,
+        device: Device | str | os.PathLike[str] | None = None,
+        allow_foreign_profile: bool = False,
     ) -> Session:
         """Load a bundle into its engine.
 
@@ -84,9 +88,14 @@ class Session:
             threads: threads that run branches, the caller's included; one per branch up to the
                 number of cores when ``None``.
             branches: load the first so many, or those with these indexes; all when ``None``.
+            device: what ``paraedge profile`` measured here, or the path of it: budgets are kept from the
+                first request on. ``None``: the speed of this device is learned in twenty requests.
+            allow_foreign_profile: take the profile of another device, or its nearest measurement of
+                another bundle, to begin with.
 
         Raises:
             BundleError: the bundle cannot be trusted.
+            DeviceError: ``device`` cannot be read, or is not of this device and bundle.
             EngineUnavailable: the engine is not installed, or older than the bundle needs.
             EngineError: the engine refuses a part.
             InputError: ``engine``, ``threads`` or ``branches`` cannot be.
@@ -110,6 +119,7 @@ class Session:
         elif threads is None:
             threads = min(len(chosen), available_cores())
 
+        part_ms, contention = _known_latency(device, opened, name, threads, chosen, allow_foreign_profile)
         programs = (  # read when the engine asks for the next one, so that few are in memory at a time
             (part_name, opened.read(entry), entry)
             for part_name, entry in manifest.parts().items()
@@ -117,7 +127,8 @@ class Session:
         )
         calibrated = manifest.early_stop if chosen == manifest.branch_indexes else None  # for all of them together
         stop_rules = () if calibrated is None else calibrated.prefixes
-        runner = loaded_engine.open_runner(programs, RunnerOptions(threads, manifest.input, stop_rules=stop_rules))
+        options = RunnerOptions(threads, manifest.input, part_ms, contention, stop_rules)
+        runner = loaded_engine.open_runner(programs, options)
         return cls(opened, loaded_engine, runner, chosen, threads, stop_rules)
 
     @property
@@ -297,6 +308,27 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     if not chosen or list(chosen) != sorted(set(chosen)):
         raise InputError(f"branches {list(chosen)} cannot be; name at least one, each once, in ascending order")
     return chosen
+
+
+def _known_latency(
+    device: Device | str | os.PathLike[str] | None,
+    bundle: Bundle,
+    engine: str,
+    threads: int,
+    branches: tuple[int, ...],
+    allow_foreign: bool,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Medians of the stem and the chosen branches, and contention, as measured on ``device``."""
+    if device is None:
+        return (), ()
+    known = device if isinstance(device, Device) else read_device(device)
+    parts = ["stem", *(f"branch_{index:02d}" for index in branches)]
+    if allow_foreign:
+        measurement = foreign_measurement(known, bundle.sha256, engine, threads, parts)
+    else:
+        check_machine(known, read_hardware().fingerprint)
+        measurement = find_measurement(known, bundle.sha256, engine, threads)
+    return tuple(measurement.parts[part].p50_ms for part in parts), measurement.contention
 
 
 def _is_number(value: object) -> bool:

@@ -11,10 +11,14 @@ import time
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from support.bundles import fake_bundle, picture
+from support.devices import HARDWARE, MEASUREMENT, latency
 from support.fake_engine import GATES, PARTS, RUNNING, Gate
 
-from paraedge_runtime import BranchState, EngineError, InputError, Session
+from paraedge_runtime import BranchState, DeviceError, EngineError, InputError, Session
+from paraedge_runtime.device import Device, write_device
+from paraedge_runtime.hardware import read_hardware
 
 PATIENCE_S = 30
 SOON_MS = 150  # a deadline that the fake parts meet easily, unless they are held
@@ -153,6 +157,55 @@ def test_what_will_not_fit_is_not_started(tmp_path, fake_engine):
         assert prediction.branches[1].predicted_ms > 200 > prediction.branches[1].left_ms
         assert "would probably not have ended before the deadline" in prediction.explain()
         assert len(PARTS[2].threads) == runs
+
+
+# A profile of the device -----------------------------------------------------------------------
+
+
+def _device(bundle, threads=2, hardware=None, **changes):
+    """A profile of this machine, in which branch 1 takes a minute."""
+    latencies = {name: latency(60_000.0 if name == "branch_01" else 0.1) for name in bundle.manifest.parts()}
+    measurement = replace(
+        MEASUREMENT,
+        bundle_sha256=bundle.sha256,
+        engine="fake",
+        threads=threads,
+        contention=(1.0,) * threads,
+        parts=latencies,
+        **changes,
+    )
+    return Device(name="here", hardware=hardware or read_hardware(), measurements=(measurement,))
+
+
+def test_a_profile_counts_from_the_first_request(bundle, tmp_path):
+    write_device(_device(bundle), tmp_path / "device.json")
+    for device in (_device(bundle), tmp_path / "device.json"):
+        with Session.open(bundle, threads=2, device=device) as session:
+            prediction = session.run(picture(), budget_ms=20_000)
+        assert prediction.requests_to_learn == 0
+        assert prediction.branches_used == (0, 2, 3)
+        assert prediction.branches[1].predicted_ms > 30_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"hardware": HARDWARE}, "was measured on another device", id="another device"),
+        pytest.param({"threads": 1}, r"no measurement of bundle .* with fake on 2 thread\(s\)", id="other threads"),
+    ],
+)
+def test_a_foreign_profile_is_refused_unless_it_is_allowed(bundle, changes, problem):
+    device = _device(bundle, **changes)
+    with pytest.raises(DeviceError, match=problem):
+        Session.open(bundle, threads=2, device=device)
+    with Session.open(bundle, threads=2, device=device, allow_foreign_profile=True) as session:
+        assert session.run(picture(), budget_ms=20_000).branches_used == (0, 2, 3)
+
+
+def test_a_profile_of_another_bundle_is_refused(bundle, tmp_path, fake_engine):
+    other = fake_bundle(tmp_path / "o.paraedge", [{"add": 5.0}] * 4)
+    with pytest.raises(DeviceError, match="no measurement of bundle"):
+        Session.open(other, threads=2, device=_device(bundle))
 
 
 # Wrong options ---------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from paraedge_runtime.device import (
     Device,
     Local,
     Ssh,
-    check_measurement,
+    check_machine,
     decode_device,
     encode_device,
     find_measurement,
+    foreign_measurement,
     hardware_fingerprint,
     merge,
     read_device,
@@ -231,16 +232,25 @@ def test_finding_a_measurement():
         find_measurement(Device(name="new"), "5f" * 32, "litert", 2)
 
 
-def test_a_foreign_measurement_is_refused_unless_it_is_allowed():
-    here = {"fingerprint": HARDWARE.fingerprint, "bundle_sha256": MEASUREMENT.bundle_sha256}
-    check_measurement(DEVICE, MEASUREMENT, **here)
-    for change, problem in [
-        ({"fingerprint": "0" * 16}, f"another device \\({HARDWARE.fingerprint}, this one is 0000000000000000"),
-        ({"bundle_sha256": "ab" * 32}, "another bundle .*this one is abababababab"),
-    ]:
-        with pytest.raises(DeviceError, match=problem):
-            check_measurement(DEVICE, MEASUREMENT, **{**here, **change})
-        check_measurement(DEVICE, MEASUREMENT, **{**here, **change}, allow_foreign=True)
+def test_the_profile_of_another_machine_is_refused():
+    check_machine(DEVICE, HARDWARE.fingerprint)
+    problem = rf"another device \({HARDWARE.fingerprint}, this one is 0000000000000000.*--allow-foreign-profile"
+    with pytest.raises(DeviceError, match=problem):
+        check_machine(DEVICE, "0" * 16)
+    with pytest.raises(DeviceError, match=r"another device \(an unknown machine"):
+        check_machine(Device(name="new"), HARDWARE.fingerprint)
+
+
+def test_the_nearest_foreign_measurement_has_the_parts_then_bundle_engine_and_threads():
+    other_bundle = replace(MEASUREMENT, bundle_sha256="ab" * 32, threads=1, contention=(1.0,))
+    other_engine = replace(MEASUREMENT, engine="executorch")
+    device = merge(DEVICE, [other_bundle, other_engine])
+    parts = ["stem", "branch_03"]
+    assert foreign_measurement(device, "ab" * 32, "litert", 2, parts) is other_bundle
+    assert foreign_measurement(device, "5f" * 32, "executorch", 9, parts) is other_engine
+    assert foreign_measurement(device, "00" * 32, "litert", 1, parts) is other_bundle
+    with pytest.raises(DeviceError, match="no measurement of branch_07, stem; run 'paraedge profile'"):
+        foreign_measurement(device, "5f" * 32, "litert", 2, ["stem", "branch_07"])
 
 
 IDENTITY = {

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
 @click.option("--budget-ms", type=float, help="Answer each picture within so many milliseconds.")
-@click.option(
-    "--early-stop", is_flag=True, help="Stop when the answer is sure enough, as calibrated at export."
-)
+@click.option("--device", type=click.Path(path_type=Path), help="What 'paraedge profile' measured here.")
+@click.option("--allow-foreign-profile", is_flag=True, help="Take the profile of another device or bundle.")
+@click.option("--early-stop", is_flag=True, help="Stop when the answer is sure enough, as calibrated at export.")
 @click.option("--explain", is_flag=True, help="Tell of every branch why it ran or was dropped.")
 @json_option
 def run(
@@ -37,6 +37,8 @@ def run(
     threads: int | None,
     engine: str | None,
     budget_ms: float | None,
+    device: Path | None,
+    allow_foreign_profile: bool,
     early_stop: bool,
     explain: bool,
     as_json: bool,
@@ -80,7 +82,14 @@ def run(
 
     results: list[tuple[str, int | None, Prediction]] = []
     with working(f"loading {bundle.manifest.engine}"):
-        opened = Session.open(bundle, engine=engine, threads=threads, branches=branches)
+        opened = Session.open(
+            bundle,
+            engine=engine,
+            threads=threads,
+            branches=branches,
+            device=device,
+            allow_foreign_profile=allow_foreign_profile,
+        )
     with opened as session, progress_bar() as bar:
         bar.disable = len(images) < 500
         for name, image, label in bar.track(images, description="classifying"):
