@@ -32,7 +32,7 @@ def plan(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Choose branches, engine and threads for a latency budget on a device.
+    """Choose branches, engine and threads for a budget.
 
     Lists what no other choice beats in latency, accuracy and size together, and marks the most
     accurate one that keeps the budget. BUNDLES hold all branches, and were measured by 'paraedge

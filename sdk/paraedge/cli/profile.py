@@ -35,7 +35,7 @@ def profile(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Measure bundles on a device: each part, whole requests, contention, cold start.
+    """Measure a device: parts, requests, contention, cold start.
 
     DEVICE.JSON is device.json when not named. A new one is made for this machine; one that names an
     ssh connection is measured there. What it holds of other bundles, engines and thread counts is
