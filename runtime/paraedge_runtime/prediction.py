@@ -131,7 +131,10 @@ class Prediction:
     """
 
     def __init__(self, answer: Answer, labels: Sequence[str], engine: str) -> None:
-        self.__dict__.update(_answer=answer, _labels=labels, engine=engine)
+        fields = self.__dict__  # past __setattr__
+        fields["_answer"] = answer
+        fields["_labels"] = labels
+        fields["engine"] = engine
 
     _answer: Answer
     _labels: Sequence[str]

@@ -65,6 +65,7 @@ class Session:
         self._labels = bundle.manifest.labels
         self._description = engine.description
         self._stop_rules = stop_rules
+        self._everything = RunOptions(len(branches))  # made once: what Python does is cold after a request
         self._runner: Runner | None = runner
         self._branches = branches
         self._lock = threading.Lock()
@@ -168,6 +169,8 @@ class Session:
             InputError: ``image`` does not fit the bundle, or an option the session.
             EngineError: the stem failed, every branch failed, or the session is closed.
         """
+        if branches is None and budget_ms is None and deadline_s is None and policy == "anytime" and not early_stop:
+            return self._run(image, self._everything)
         return self._run(image, self._options(branches, budget_ms, deadline_s, policy, early_stop))
 
     async def arun(

@@ -130,9 +130,10 @@ class _NativePart:
 class _NativeRunner:
     def __init__(self, session: Any) -> None:
         self._session = session
+        self._run, self._run_picture = session.run, session.run_picture
 
     def run(self, x: NDArray[np.float32] | NDArray[np.uint8], options: RunOptions) -> Answer:
-        run = self._session.run_picture if x.dtype == np.uint8 else self._session.run
+        run = self._run_picture if x.dtype == np.uint8 else self._run
         answer: Answer = run(x, *options)
         return answer
 
