@@ -58,11 +58,11 @@ class ArrivalPattern:
 
 def _periodic(rng: np.random.Generator, count: int, gap_s: float, deadline_s: float) -> Times:
     # Never before the deadline of the frame before: a miss is then the deadline's doing, not the queue's.
-    return np.arange(count) * max(gap_s, deadline_s)
+    return max(gap_s, deadline_s) * np.arange(count, dtype=np.float64)
 
 
 def _poisson(rng: np.random.Generator, count: int, gap_s: float, deadline_s: float) -> Times:
-    return rng.exponential(gap_s, count).cumsum()
+    return np.cumsum(rng.exponential(gap_s, count), dtype=np.float64)
 
 
 def _bursty(rng: np.random.Generator, count: int, gap_s: float, deadline_s: float) -> Times:
@@ -75,7 +75,7 @@ def _bursty(rng: np.random.Generator, count: int, gap_s: float, deadline_s: floa
         clock.append(clock[-1] + stay)
         expected.append(expected[-1] + stay * (BURST_RATE if burst else CALM_RATE))
         burst = not burst
-    return np.interp(wanted, expected, clock) * gap_s
+    return gap_s * np.interp(wanted, expected, clock)
 
 
 ARRIVALS = {

@@ -19,7 +19,7 @@ from typing import IO
 from paraedge_runtime.errors import DeviceError, InputError
 from paraedge_runtime.placement import available_cores
 
-__all__ = ["INTERFERENCES", "InterferenceSettings", "open_interference"]
+__all__ = ["INTERFERENCES", "Align", "InterferenceSettings", "open_interference"]
 
 HOG = Path(__file__).with_name("hog.py")
 QUOTA_PERIOD_US = 100_000  # the kernel's own default, and that of containers
@@ -71,7 +71,8 @@ def _hog(kind: str, period_s: float) -> Iterator[IO[str]]:
         text=True,
         start_new_session=True,  # Ctrl-C is for us; the hog ends with its standard input
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         if process.stdout.readline() != "ready\n":
             raise DeviceError(f"the {kind} hog did not start: exit status {process.wait()}")

@@ -95,7 +95,7 @@ def select_policies(chosen: Iterable[str], num_branches: int) -> tuple[str, ...]
         InputError: unknown name.
     """
     names = policy_names(num_branches)
-    wanted = set()
+    wanted: set[str] = set()
     for name in chosen:
         if name == "static":
             wanted.update(known for known in names if known.startswith("static-"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
+import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,22 @@ from paraedge_runtime.benchmarking.oracles import (
     ORACLE_DYNAMIC,
     ORACLE_FIRST,
     ORACLE_STATIC,
-    Durations,
     Trace,
     replay_dynamic,
     replay_static,
 )
 from paraedge_runtime.benchmarking.policies import Known, Policy, make_policy
 from paraedge_runtime.benchmarking.records import FORMAT, Header, Outcomes, Record
+from paraedge_runtime.benchmarking.serving import (
+    FAR_S,
+    LEAD_S,
+    WARM,
+    Block,
+    Served,
+    record_block,
+    run_every_branch,
+    serve_block,
+)
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import EngineError, InputError
 from paraedge_runtime.manifest import encode_manifest
@@ -38,11 +47,7 @@ __all__ = ["ORACLES", "Bench", "LabelledPictures"]
 ORACLES = (ORACLE_STATIC, ORACLE_DYNAMIC, ORACLE_FIRST)
 
 LEAST_RUNS, LEAST_S = 100, 1.0  # of the unloaded measurement
-FAR_S = 60.0  # a deadline that no request meets
 FAMILIAR = 30  # requests that every policy sees before the interference begins, for those that learn
-WARM = 2  # requests before each block, not counted: another policy's data is in the caches
-LEAD_S = 2e-3  # from there to the first arrival: hogs hear of the block, late branches end
-SPIN_S = 2e-4  # a sleep ends late by less than this; the rest of a wait is spent looking at the clock
 
 Progress = Callable[[int], None]
 
@@ -149,14 +154,16 @@ class Bench:
 
     def _measure_unloaded(self) -> tuple[float, tuple[float, ...], float]:
         """Median seconds of the full model; until 1, 2, … branches are in; and from there to the caller."""
-        full, stages, returns = [], [], []
+        full: list[float] = []
+        stages: list[list[float]] = []
+        returns: list[float] = []
         begin = time.monotonic()
         while len(full) < LEAST_RUNS or time.monotonic() - begin < LEAST_S:
             image = self._pictures.images[len(full) % len(self._pictures.images)]
             start = time.monotonic()
             self._shared.run(image)
             full.append(time.monotonic() - start)
-            durations, ends_s = _recorded(self._shared, image)[1:]
+            durations, ends_s = run_every_branch(self._shared, image)
             stages.append(ends_s)
             returns.append(durations.return_s)
         return (
@@ -176,16 +183,13 @@ class Bench:
         self.close()
 
     def expected_s(self, cell: Cell, num_policies: int) -> float:
-        """About how long ``run_cell`` takes without interference, ``num_policies`` with the recording of the oracles."""
+        """About how long ``run_cell`` takes for so many policies, the recording for the oracles among them."""
         deadline_s = cell.deadline * self.full_s
-        if cell.load:
-            gap_s = self.full_s / cell.load
-            gap_s = max(gap_s, deadline_s) if cell.arrivals == "periodic" else gap_s
-        else:
-            gap_s = min(self.full_s, deadline_s)
-        between_s = WARM * min(self.full_s, deadline_s) + 2 * LEAD_S
-        rounds = -(-cell.requests // self.header.block)
-        return num_policies * (cell.requests * gap_s + rounds * between_s + FAMILIAR * self.full_s)
+        answer_s = min(self.full_s, deadline_s)
+        blocks = -(-cell.requests // self.header.block)
+        serving_s = cell.requests * answer_s if arrival_pattern(cell.arrivals).closed else self._arrivals_s(cell, 0)[-1]
+        between_s = WARM * answer_s + LEAD_S + deadline_s
+        return num_policies * float(serving_s + blocks * between_s + FAMILIAR * answer_s)
 
     def check(self, policy: str) -> None:
         """Answer one request by a policy.
@@ -193,8 +197,8 @@ class Bench:
         Raises:
             ParaEdgeError: it does not work with this bundle, such as an early stop without thresholds.
         """
-        with contextlib.closing(_Sessions(self._open)) as sessions:
-            answer = make_policy(policy, self.known, self._shared, sessions.open)
+        with contextlib.ExitStack() as sessions:
+            answer = self._policy(policy, sessions)
             answer(self._pictures.images[0], time.monotonic() + FAR_S)
 
     def run_cell(
@@ -219,47 +223,26 @@ class Bench:
             InputError, DeviceError: the interference cannot be made here.
             EngineError: a part failed.
         """
-        pattern = arrival_pattern(cell.arrivals)
+        blocks = self._blocks(cell, seed)
         deadline_s = cell.deadline * self.full_s
-        arrivals = pattern.times(
-            cell.requests, full_s=self.full_s, deadline_s=deadline_s, load=cell.load or None, seed=seed
-        )
-        rng = np.random.default_rng([seed, 2])
-        count = len(self._pictures.images)
-        laps = -(-cell.requests // count)
-        order = np.concatenate([rng.permutation(count) for _ in range(laps)])[: cell.requests]
-        blocks = [slice(start, start + self.header.block) for start in range(0, cell.requests, self.header.block)]
-        times = [arrivals[block] - arrivals[block.start] for block in blocks]
-
+        rng = np.random.default_rng([seed, 3])
         turns: list[str | None] = [*policies, *([None] if oracles else [])]  # None: recording for the oracles
-        served = {name: _Served(cell.requests) for name in policies}
+        served = {name: Served(cell.requests) for name in policies}
         traces: list[Trace] = []
-        with contextlib.closing(_Sessions(self._open)) as sessions:
-            answering = {name: make_policy(name, self.known, self._shared, sessions.open) for name in policies}
-            for number in range(FAMILIAR):
+        with contextlib.ExitStack() as sessions:
+            answering = {name: self._policy(name, sessions) for name in policies}
+            for image in itertools.islice(itertools.cycle(blocks[0].images), FAMILIAR):
                 for policy in answering.values():
-                    policy(self._pictures.images[order[number % len(order)]], time.monotonic() + deadline_s)
+                    policy(image, time.monotonic() + deadline_s)
             with open_interference(cell.interference, cell.interference_settings) as align:
-                for block, offsets in zip(blocks, times, strict=True):
-                    phase_s = rng.uniform(0, cell.square_period_s)
+                for block in blocks:
                     for turn in rng.permutation(len(turns)):
                         name = turns[turn]
-                        images = self._pictures.images[order[block]]
-
-                        def begin(images: NDArray[np.uint8] = images, phase_s: float = phase_s) -> float:
-                            start_s = time.monotonic() + LEAD_S
-                            align(start_s - phase_s)
-                            return start_s
-
                         if name is None:
-                            traces.append(self._record(images, offsets, pattern.closed, begin))
+                            traces.append(record_block(self._shared, block, align))
                         else:
-                            labels = self._pictures.labels[order[block]]
-                            served[name].cpu_s += self._serve(
-                                answering[name], images, labels, offsets, deadline_s, pattern.closed, begin,
-                                served[name], block,
-                            )  # fmt: skip
-                        on_progress(len(images))
+                            serve_block(answering[name], block, align, served[name])
+                        on_progress(len(block.images))
         run = uuid.uuid4().hex[:12]
         records = [
             Record.of(
@@ -269,161 +252,71 @@ class Bench:
             for name, done in served.items()
         ]  # fmt: skip
         if oracles:
-            for name, counts in self._replay(traces, times, order, deadline_s, pattern.closed).items():
-                outcomes = self._replayed(counts, order)
-                records.append(
-                    Record.of(outcomes, cell=cell, policy=name, seed=seed, run=run, full_s=self.full_s, cpu_s=None)
-                )
+            records += [
+                Record.of(outcomes, cell=cell, policy=name, seed=seed, run=run, full_s=self.full_s, cpu_s=None)
+                for name, outcomes in self._replay(traces, blocks, self._order(cell, seed)).items()
+            ]
         return records
 
-    def _serve(
-        self,
-        policy: Policy,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        offsets: NDArray[np.float64],
-        deadline_s: float,
-        closed: bool,
-        begin: Callable[[], float],
-        served: _Served,
-        block: slice,
-    ) -> float:
-        """One block of one policy; returns the CPU seconds of this process, waiting left out."""
-        for image in images[:WARM]:
-            policy(image, time.monotonic() + deadline_s)
-        start_s = begin()
-        arrivals = (start_s + offsets).tolist()
-        _wait_until(start_s)
-        latency_s, branches, right = [], [], []
-        with _no_garbage_collection():
-            used_s = time.process_time()
-            waited_s = 0.0
-            for image, label, arrival_s in zip(images, labels.tolist(), arrivals, strict=True):
-                if closed:
-                    arrival_s = time.monotonic()
-                else:
-                    waited_s += _wait_until(arrival_s)
-                if time.monotonic() >= arrival_s + deadline_s:
-                    latency_s.append(np.nan)
-                    branches.append(0)
-                    right.append(False)
-                    continue
-                prediction = policy(image, arrival_s + deadline_s)
-                latency_s.append(time.monotonic() - arrival_s)
-                branches.append(len(prediction.branches_used))
-                right.append(prediction.label_index == label)
-            time.sleep(self.full_s)  # what is late belongs to this block too
-            used_s = time.process_time() - used_s
-        served.latency_s[block] = latency_s
-        served.branches[block] = branches
-        served.right[block] = right
-        return used_s - waited_s
+    def _policy(self, name: str, sessions: contextlib.ExitStack) -> Policy:
+        return make_policy(name, self.known, self._shared, lambda: sessions.enter_context(self._open()))
 
-    def _record(
-        self, images: NDArray[np.uint8], offsets: NDArray[np.float64], closed: bool, begin: Callable[[], float]
-    ) -> Trace:
-        """The full model without a deadline on the same arrivals, as ``oracles`` says."""
-        for image in images[:WARM]:
-            _recorded(self._shared, image)
-        start_s = begin()
-        arrivals = [*(start_s + offsets).tolist(), np.inf]
-        _wait_until(start_s)
-        starts_s, durations = [], []
-        with _no_garbage_collection():
-            for image, arrival_s, next_s in zip(images, arrivals, arrivals[1:], strict=False):
-                if not closed:
-                    if starts_s and time.monotonic() >= next_s:
-                        continue
-                    _wait_until(arrival_s)
-                began_s, taken, _ = _recorded(self._shared, image)
-                starts_s.append(began_s - start_s)
-                durations.append(taken)
-        return Trace(starts_s, durations)
+    def _order(self, cell: Cell, seed: int) -> NDArray[np.int64]:
+        """(requests,) which image each request is: every image once, then all again in another order."""
+        rng = np.random.default_rng([seed, 2])
+        count = len(self._pictures.images)
+        laps = -(-cell.requests // count)
+        return np.concatenate([rng.permutation(count) for _ in range(laps)])[: cell.requests]
 
-    def _replay(
-        self,
-        traces: list[Trace],
-        times: list[NDArray[np.float64]],
-        order: NDArray[np.int64],
-        deadline_s: float,
-        closed: bool,
-    ) -> dict[str, NDArray[np.int64]]:
-        threads, accuracy = self._shared.threads, self.known.accuracy
-        blocks = [(trace, offsets.tolist()) for trace, offsets in zip(traces, times, strict=True)]
-        static = [
-            np.concatenate(
-                [replay_static(count, trace, at, deadline_s, threads, closed=closed) for trace, at in blocks]
-            )
-            for count in range(1, len(accuracy) + 1)
-        ]
-        dynamic = np.concatenate(
-            [replay_dynamic(accuracy, trace, at, deadline_s, threads, closed=closed) for trace, at in blocks]
+    def _arrivals_s(self, cell: Cell, seed: int) -> NDArray[np.float64]:
+        return arrival_pattern(cell.arrivals).times(
+            cell.requests,
+            full_s=self.full_s,
+            deadline_s=cell.deadline * self.full_s,
+            load=cell.load or None,
+            seed=seed,
         )
-        best = max(static, key=lambda counts: int(self._replayed(counts, order).correct.sum()))
-        return {ORACLE_STATIC: best, ORACLE_DYNAMIC: dynamic, ORACLE_FIRST: static[0]}
+
+    def _blocks(self, cell: Cell, seed: int) -> list[Block]:
+        arrivals_s = self._arrivals_s(cell, seed)
+        order = self._order(cell, seed)
+        rng = np.random.default_rng([seed, 4])
+        return [
+            Block(
+                place=slice(start, start + self.header.block),
+                images=self._pictures.images[order[start : start + self.header.block]],
+                labels=self._pictures.labels[order[start : start + self.header.block]],
+                offsets_s=arrivals_s[start : start + self.header.block] - arrivals_s[start],
+                deadline_s=cell.deadline * self.full_s,
+                closed=arrival_pattern(cell.arrivals).closed,
+                phase_s=rng.uniform(0, cell.square_period_s),
+            )
+            for start in range(0, cell.requests, self.header.block)
+        ]
+
+    def _replay(self, traces: list[Trace], blocks: list[Block], order: NDArray[np.int64]) -> dict[str, Outcomes]:
+        accuracy = self.known.accuracy
+
+        def replayed(replay: Callable[..., NDArray[np.int64]], choice: object) -> Outcomes:
+            counts = np.concatenate(
+                [
+                    replay(
+                        choice, trace, block.offsets_s.tolist(), block.deadline_s, self._shared.threads,
+                        closed=block.closed,
+                    )
+                    for trace, block in zip(traces, blocks, strict=True)
+                ]
+            )  # fmt: skip
+            return self._replayed(counts, order)
+
+        static = [replayed(replay_static, count) for count in range(1, len(accuracy) + 1)]
+        return {
+            ORACLE_STATIC: max(static, key=lambda outcomes: int(outcomes.correct.sum())),
+            ORACLE_DYNAMIC: replayed(replay_dynamic, accuracy),
+            ORACLE_FIRST: static[0],
+        }
 
     def _replayed(self, counts: NDArray[np.int64], order: NDArray[np.int64]) -> Outcomes:
         missed = counts == 0
         correct = ~missed & self._prefix_correct[np.maximum(counts, 1) - 1, order]
         return Outcomes(np.full(len(counts), np.nan), counts, missed, correct)
-
-
-class _Sessions:
-    """Sessions that are closed together."""
-
-    def __init__(self, open_session: Callable[[], Session]) -> None:
-        self._open = open_session
-        self._opened: list[Session] = []
-
-    def open(self) -> Session:
-        self._opened.append(self._open())
-        return self._opened[-1]
-
-    def close(self) -> None:
-        for session in self._opened:
-            session.close()
-
-
-class _Served:
-    """What one policy has answered so far."""
-
-    def __init__(self, requests: int) -> None:
-        self.latency_s = np.full(requests, np.nan)
-        self.branches = np.zeros(requests, dtype=np.int64)
-        self.right = np.zeros(requests, dtype=np.bool_)
-        self.cpu_s = 0.0
-
-    def outcomes(self, deadline_s: float) -> Outcomes:
-        missed = ~(self.latency_s <= deadline_s)  # NaN, which is skipped, is a miss
-        return Outcomes(self.latency_s, self.branches, missed, self.right & ~missed)
-
-
-def _recorded(session: Session, image: NDArray[np.uint8]) -> tuple[float, Durations, list[float]]:
-    """A run of every branch: when it began, what the parts took, and when 1, 2, … branches were in."""
-    start = time.monotonic()
-    prediction = session.run(image, deadline_s=start + FAR_S, policy="all")
-    wall_s = time.monotonic() - start
-    ends_s = sorted(part.end_ms / 1e3 for part in prediction.timeline if part.part != "stem")
-    return start, Durations.of(prediction.timeline, wall_s), ends_s
-
-
-def _wait_until(time_s: float) -> float:
-    """Wait, and return the CPU seconds that this thread spent on it."""
-    before = time.thread_time()
-    left_s = time_s - time.monotonic()
-    if left_s > SPIN_S:
-        time.sleep(left_s - SPIN_S)
-    while time.monotonic() < time_s:
-        time.sleep(0)  # lets go of the interpreter: threads of a Python engine may have to end a late branch
-    return time.thread_time() - before
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
