@@ -53,7 +53,8 @@ class ArrivalPattern:
             return np.zeros(count)
         rng = np.random.default_rng([seed, 1])
         times = self.draw(rng, count, full_s / (self.load if load is None else load), deadline_s)
-        return times - times[0]
+        times -= times[0]
+        return times
 
 
 def _periodic(rng: np.random.Generator, count: int, gap_s: float, deadline_s: float) -> Times:
@@ -75,7 +76,8 @@ def _bursty(rng: np.random.Generator, count: int, gap_s: float, deadline_s: floa
         clock.append(clock[-1] + stay)
         expected.append(expected[-1] + stay * (BURST_RATE if burst else CALM_RATE))
         burst = not burst
-    return gap_s * np.interp(wanted, expected, clock)
+    times: Times = gap_s * np.interp(wanted, expected, clock)
+    return times
 
 
 ARRIVALS = {

@@ -7,9 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "percentiles", "wilson_interval"]
+__all__ = ["PERCENTILES", "bootstrap_interval", "percentiles", "wilson_interval"]
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
+LEAST_BLOCKS = 8
 
 
 def wilson_interval(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -31,15 +32,15 @@ def wilson_interval(count: int, total: int, z: float = 1.959964) -> tuple[float,
 
 def bootstrap_interval(
     values: NDArray[np.float64], block: int, *, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """95 % percentile interval of the mean of ``values`` (N,), resampled in blocks of ``block`` neighbours.
 
     Neighbours in time share the weather; blocks keep them together (H. R. Künsch, 1989, without overlap:
-    here every block was measured as one). A single block has no interval: minus and plus infinity.
+    here every block was measured as one). ``None`` for fewer than LEAST_BLOCKS, which say too little.
     """
     starts = range(0, len(values), block)
-    if len(starts) < 2:
-        return (-math.inf, math.inf)
+    if len(starts) < LEAST_BLOCKS:
+        return None
     sums = np.array([values[start : start + block].sum() for start in starts])
     sizes = np.array([len(values[start : start + block]) for start in starts])
     drawn = np.random.default_rng(seed).integers(0, len(sums), (resamples, len(sums)))

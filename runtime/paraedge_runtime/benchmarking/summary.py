@@ -11,9 +11,9 @@ from paraedge_runtime.benchmarking.cells import Cell
 from paraedge_runtime.benchmarking.oracles import ORACLE_DYNAMIC, ORACLE_FIRST, ORACLE_STATIC
 from paraedge_runtime.benchmarking.policies import ALERT, ALL, EARLY_STOP, OURS
 from paraedge_runtime.benchmarking.records import Record
-from paraedge_runtime.benchmarking.statistics import bootstrap_interval
+from paraedge_runtime.benchmarking.statistics import PERCENTILES, bootstrap_interval, wilson_interval
 
-__all__ = ["CellSummary", "Comparison", "best_static", "by_cell", "summarise"]
+__all__ = ["CellSummary", "Comparison", "Pooled", "best_static", "by_cell", "pool", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,14 @@ class Comparison:
     Attributes:
         policy, against: what is compared.
         difference: of the accuracies, as fractions.
-        low, high: 95 % interval, block bootstrap.
+        interval: 95 %, block bootstrap; ``None`` with fewer than eight blocks.
         in_turns: whether they were measured in turns; if not, the machine may have changed in between.
     """
 
     policy: str
     against: str
     difference: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
     in_turns: bool
 
 
@@ -67,6 +66,50 @@ def by_cell(records: Iterable[Record]) -> dict[Cell, dict[str, list[Record]]]:
     return found
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """Records of one policy in one cell, all seeds together.
+
+    Attributes:
+        accuracy: part of all requests that were answered in time with the right label.
+        miss_rate, miss_interval: part of all requests that were missed, with Wilson's 95 % interval.
+        branches, cpu_ms: means over the seeds.
+        latency_ms, overshoot_ms: percentiles, each the mean over the seeds; empty without answers.
+    """
+
+    accuracy: float
+    miss_rate: float
+    miss_interval: tuple[float, float]
+    branches: float | None
+    cpu_ms: float | None
+    latency_ms: dict[str, float]
+    overshoot_ms: dict[str, float]
+
+
+def pool(records: Sequence[Record]) -> Pooled:
+    """All seeds of one policy in one cell."""
+    requests, misses = (sum(getattr(record, field) for record in records) for field in ("requests", "misses"))
+    return Pooled(
+        accuracy=accuracy(records),
+        miss_rate=misses / requests,
+        miss_interval=wilson_interval(misses, requests),
+        branches=_mean(record.branches for record in records),
+        cpu_ms=_mean(record.cpu_ms for record in records),
+        latency_ms=_mean_percentiles([record.latency_ms for record in records]),
+        overshoot_ms=_mean_percentiles([record.overshoot_ms for record in records]),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _mean_percentiles(seeds: Sequence[dict[str, float] | None]) -> dict[str, float]:
+    known = [seed for seed in seeds if seed is not None]
+    return {name: sum(seed[name] for seed in known) / len(known) for name in PERCENTILES} if known else {}
+
+
 def accuracy(records: Sequence[Record]) -> float:
     """Part of the requests that were answered in time with the right label."""
     return sum(record.correct for record in records) / sum(record.requests for record in records)
@@ -84,8 +127,8 @@ def summarise(cell: Cell, policies: dict[str, list[Record]], block: int) -> Cell
     comparisons = [
         _compare(name, policies[name], against, policies[against], block)
         for name in (OURS, EARLY_STOP)
-        for against in (ALERT, static, ALL, ORACLE_DYNAMIC)
-        if name in policies and against is not None and against in policies
+        for against in dict.fromkeys((ALERT, static, ALL, ORACLE_DYNAMIC))
+        if name in policies and against is not None and _seeds(policies, name) & _seeds(policies, against)
     ]
     fits, misses = None, {}
     if ORACLE_FIRST in policies:
@@ -107,7 +150,7 @@ def summarise(cell: Cell, policies: dict[str, list[Record]], block: int) -> Cell
                 for name in (ALERT, OURS, EARLY_STOP)
                 if name in policies
             }
-    cpu = {name: used for name, records in policies.items() if (used := _cpu_ms(records)) is not None}
+    cpu = {name: used for name, records in policies.items() if (used := pool(records).cpu_ms) is not None}
     return CellSummary(
         cell=cell,
         best_static=static,
@@ -119,18 +162,18 @@ def summarise(cell: Cell, policies: dict[str, list[Record]], block: int) -> Cell
     )
 
 
-def _cpu_ms(records: Sequence[Record]) -> float | None:
-    values = [record.cpu_ms for record in records if record.cpu_ms is not None]
-    return float(np.mean(values)) if values else None
+def _seeds(policies: dict[str, list[Record]], name: str) -> set[int]:
+    return {record.seed for record in policies.get(name, [])}
 
 
 def _compare(name: str, ours: list[Record], against: str, theirs: list[Record], block: int) -> Comparison:
     other = {record.seed: record for record in theirs}
     pairs = [(record, other[record.seed]) for record in ours if record.seed in other]
-    if not pairs:
-        return Comparison(name, against, float("nan"), float("nan"), float("nan"), False)
     differences = np.concatenate([one.right.astype(np.float64) - two.right for one, two in pairs])
-    low, high = bootstrap_interval(differences, block)
     return Comparison(
-        name, against, float(differences.mean()), low, high, all(one.run == two.run for one, two in pairs)
+        policy=name,
+        against=against,
+        difference=float(differences.mean()),
+        interval=bootstrap_interval(differences, block),
+        in_turns=all(one.run == two.run for one, two in pairs),
     )

@@ -33,6 +33,7 @@ COMMANDS = {
     "inspect": "Show what a bundle holds.",
     "verify": "Check a bundle's files, then its answers on this device.",
     "run": "Classify images with a bundle.",
+    "bench": "Measure how policies keep deadlines, against oracles.",
     "pack": "Make one file of a bundle.",
     "targets": "List what can be exported to.",
     "models": "List the models that ship with paraedge.",
