@@ -39,8 +39,8 @@ __all__ = ["ORACLE_DYNAMIC", "ORACLE_FIRST", "ORACLE_STATIC", "Durations", "Trac
 
 ORACLE_STATIC, ORACLE_DYNAMIC, ORACLE_FIRST = "oracle-static", "oracle-dynamic", "oracle-first"
 
-# States of the dynamic programme that are free within the same so many seconds are one.
-RESOLUTION_S = 2e-6
+# The dynamic programme tells so many states within a deadline apart; a burst has no more.
+RESOLUTION = 1000
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,9 @@ def replay_dynamic(
     if closed:
         return _greedy(accuracy, trace, len(arrivals_s), deadline_s, threads)
     # Free time -> (value so far, choices so far as a linked list). Only states that no other beats in
-    # both are kept: an idle machine has one, and a burst has as many as RESOLUTION_S tells apart.
+    # both are kept: an idle machine has one, and a burst has as many as RESOLUTION tells apart.
     states: list[tuple[float, float, _Choices]] = [(0.0, 0.0, None)]
+    completions: dict[Durations, list[float]] = {}  # most states meet the same few runs
     for arrival_s in arrivals_s:
         following: list[tuple[float, float, _Choices]] = []
         for free_s, value, choices in states:
@@ -171,12 +172,14 @@ def replay_dynamic(
             if start_s >= until_s:
                 continue
             durations = trace.at(start_s)
-            for count, end in enumerate(durations.completions(threads), start=1):
+            if durations not in completions:
+                completions[durations] = durations.completions(threads)
+            for count, end in enumerate(completions[durations], start=1):
                 end_s = start_s + end + durations.return_s
                 if end_s > until_s:
                     break
                 following.append((end_s, value + accuracy[count - 1], (count, choices)))
-        states = _undominated(following)
+        states = _undominated(following, deadline_s / RESOLUTION)
     _, _, choices = max(states, key=lambda state: state[1])
     counts = []
     while choices is not None:
@@ -188,13 +191,15 @@ def replay_dynamic(
 _Choices = tuple[int, "_Choices"] | None
 
 
-def _undominated(states: list[tuple[float, float, _Choices]]) -> list[tuple[float, float, _Choices]]:
+def _undominated(
+    states: list[tuple[float, float, _Choices]], resolution_s: float
+) -> list[tuple[float, float, _Choices]]:
     """Of states (free time, value): ascending in both; of those as good as free together, the best."""
     kept: list[tuple[float, float, _Choices]] = []
     for state in sorted(states, key=lambda state: (state[0], -state[1])):
         if kept and state[1] <= kept[-1][1]:
             continue
-        if len(kept) > 1 and state[0] - kept[-2][0] < RESOLUTION_S:
+        if len(kept) > 1 and state[0] - kept[-2][0] < resolution_s:
             kept.pop()
         kept.append(state)
     return kept
