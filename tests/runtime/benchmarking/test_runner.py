@@ -13,8 +13,8 @@ from paraedge_runtime.benchmarking.summary import by_cell, summarise
 from paraedge_runtime.errors import EngineError, InputError
 
 POLICIES = ("static-1", "static-2", "all", "alert-any", "paraedge")
-# With labels 0 and 2 in question: the sum of one branch is negative, of two or three positive, for dark pictures.
-BEHAVIOURS = [{"add": 0.0}, {"add": 3.0}, {"add": 3.0}]
+# The first branch names class 0 for dark pictures and 2 for others; two or three together name 2 for all.
+BEHAVIOURS = [{"add": 0.0}, {"add": 6.0}, {"add": 6.0}]
 
 
 @pytest.fixture
