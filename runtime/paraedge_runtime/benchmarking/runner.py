@@ -188,7 +188,7 @@ class Bench:
         answer_s = min(self.full_s, deadline_s)
         blocks = -(-cell.requests // self.header.block)
         serving_s = cell.requests * answer_s if arrival_pattern(cell.arrivals).closed else self._arrivals_s(cell, 0)[-1]
-        between_s = WARM * answer_s + LEAD_S + deadline_s
+        between_s = WARM * answer_s + LEAD_S + self.full_s
         return num_policies * float(serving_s + blocks * between_s + FAMILIAR * answer_s)
 
     def check(self, policy: str) -> None:
@@ -290,6 +290,7 @@ class Bench:
                 deadline_s=cell.deadline * self.full_s,
                 closed=arrival_pattern(cell.arrivals).closed,
                 phase_s=rng.uniform(0, cell.square_period_s),
+                settle_s=self.full_s,
             )
             for start in range(0, cell.requests, self.header.block)
         ]

@@ -37,6 +37,7 @@ class Block:
         deadline_s: from arrival.
         closed: a request arrives when the one before is answered; ``offsets_s`` mean nothing.
         phase_s: how far the square wave is in its period at the start.
+        settle_s: pause after the last answer, for branches that are late.
     """
 
     place: slice
@@ -46,6 +47,7 @@ class Block:
     deadline_s: float
     closed: bool
     phase_s: float
+    settle_s: float
 
     def begin(self, align: Align) -> float:
         """Start of the block, now; the interference has its phase, and what was late has ended."""
@@ -99,7 +101,7 @@ def serve_block(policy: Policy, block: Block, align: Align, served: Served) -> N
             latency_s[number] = time.monotonic() - arrival_s
             branches[number] = len(prediction.branches_used)
             right[number] = answer == label
-        time.sleep(block.deadline_s)  # what is late belongs to this block
+        time.sleep(block.settle_s)  # what is late belongs to this block
         served.cpu_s += time.process_time() - used_s - waited_s
     served.latency_s[block.place] = latency_s
     served.branches[block.place] = branches
