@@ -29,6 +29,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         bundle_sha256: of its manifest, which holds the hashes of its parts.
         engine: which implementation ran.
         threads: that ran branches.
+        profile: hash of the device profile that paraedge's policies had; ``None`` when they learned.
         cores: that this process may use.
         images: which images, and how many.
         images_sha256: of their pixels and labels.
@@ -41,6 +42,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bundle_sha256: str
     engine: str
     threads: int
+    profile: str | None
     cores: int
     images: str
     images_sha256: str

@@ -37,8 +37,8 @@ from paraedge_runtime.benchmarking.serving import (
     serve_block,
 )
 from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.device import Device, encode_device
 from paraedge_runtime.errors import EngineError, InputError
-from paraedge_runtime.manifest import encode_manifest
 from paraedge_runtime.placement import available_cores
 from paraedge_runtime.session import Session
 
@@ -90,6 +90,7 @@ class Bench:
         *,
         engine: str | None = None,
         threads: int | None = None,
+        device: Device | None = None,
         block: int = 64,
         on_progress: Progress = lambda count: None,
     ) -> None:
@@ -99,11 +100,14 @@ class Bench:
             bundle: what is measured.
             pictures: requests are drawn from them.
             engine, threads: as ``Session.open`` takes them.
+            device: for the sessions of paraedge's own policies, as ``Session.open`` takes it; they learn
+                the speed of this device when ``None``.
             block: requests that one policy serves before another takes its turn.
             on_progress: called with a number of images that were run.
 
         Raises:
             InputError: pictures that do not fit the bundle, or a block below 1.
+            DeviceError: ``device`` is not of this device and bundle.
             EngineError: a branch does not work: accuracy would mean nothing.
         """
         if block < 1:
@@ -115,7 +119,7 @@ class Bench:
                 f"the bundle knows {manifest.num_outputs}"
             )
         self._pictures = pictures
-        self._open: Callable[[], Session] = lambda: Session.open(bundle, engine=engine, threads=threads)
+        self._open: Callable[[], Session] = lambda: Session.open(bundle, engine=engine, threads=threads, device=device)
         self._shared = self._open()
         try:
             # (K, M): whether the first 1, 2, … branches name image m
@@ -131,9 +135,10 @@ class Bench:
         self.header = Header(
             format=FORMAT,
             bundle=manifest.name,
-            bundle_sha256=hashlib.sha256(encode_manifest(manifest)).hexdigest(),
+            bundle_sha256=bundle.sha256,
             engine=self._shared.engine.description,
             threads=self._shared.threads,
+            profile=None if device is None else hashlib.sha256(encode_device(device)).hexdigest(),
             cores=available_cores(),
             images=f"{len(pictures.images)} images, {pictures.source}",
             images_sha256=hashlib.sha256(pictures.images.tobytes() + pictures.labels.tobytes()).hexdigest(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
+from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
     from paraedge_runtime.benchmarking.cells import Cell
@@ -35,7 +36,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--deadlines", type=_Listed(float), default="0.7,1.0", show_default=True, help="× the full model alone.")
 @click.option(
     "--arrivals", type=_Listed(str), default="periodic", show_default=True, help="closed, periodic, poisson, bursty."
@@ -61,11 +62,12 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@click.option("--device", type=click.Path(path_type=Path), help="What 'paraedge profile' measured here.")
 @click.option("--out", type=click.Path(path_type=Path), help="Records, to go on with. [default: NAME-bench.jsonl]")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG of accuracy and misses.")
 @json_option
 def bench(
-    bundle: Path,
+    bundle: Path | None,
     deadlines: tuple[float, ...],
     arrivals: tuple[str, ...],
     interference: tuple[str, ...],
@@ -81,6 +83,7 @@ def bench(
     data_dir: Path | None,
     engine: str | None,
     threads: int | None,
+    device: Path | None,
     out: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -89,11 +92,12 @@ def bench(
 
     A grid of cells: every deadline × arrival pattern × interference. What a cell gave is kept in a file;
     the same command goes on where it was interrupted. docs/anytime-bench.md explains what is measured.
+    Without BUNDLE, the packaged Fashion-MNIST model is exported for this machine first (needs torch).
 
     \b
     Example:
       paraedge bench fashion-mnist-linux-all.paraedge
-      paraedge bench fashion-mnist-linux-all.paraedge --arrivals closed,bursty --interference none,square --plot out.png
+      paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty --interference none,square --plot out.png
     """
     from paraedge.data.bundles import images_at_hand
     from paraedge.plots import check_plot
@@ -103,6 +107,7 @@ def bench(
     from paraedge_runtime.benchmarking.records import RecordFile
     from paraedge_runtime.benchmarking.runner import Bench, LabelledPictures
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.device import read_device
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.placement import available_cores
 
@@ -120,7 +125,8 @@ def bench(
         raise InputError(f"the seeds are {list(seeds)}; give whole numbers of at least 0")
     if plot is not None:
         check_plot(plot)
-    opened = Bundle.open(bundle)
+    known = None if device is None else read_device(device)
+    opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle)
     count = len(opened.manifest.branches)
     chosen = select_policies(policy_names(count) if policies is None else policies, count)
     for cell in cells:  # what is not allowed here is found out before an hour is spent
@@ -136,6 +142,7 @@ def bench(
             pictures,
             engine=engine,
             threads=threads,
+            device=known,
             block=block,
             on_progress=lambda done: bar.advance(task, done),
         )

@@ -12,6 +12,7 @@ HEADER = Header(
     bundle_sha256="0" * 64,
     engine="fake 1.0",
     threads=2,
+    profile=None,
     cores=2,
     images="4 images",
     images_sha256="1" * 64,
