@@ -36,6 +36,7 @@ COMMANDS = {
     "profile": "Measure a device: parts, requests, contention, cold start.",
     "plan": "Choose branches, engine and threads for a budget.",
     "pack": "Make one file of a bundle.",
+    "bench": "Measure how policies keep deadlines, against oracles.",
     "targets": "List what can be exported to.",
     "models": "List the models that ship with paraedge.",
     "doctor": "Show what is installed and what works here.",
