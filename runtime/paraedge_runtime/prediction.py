@@ -89,8 +89,6 @@ class Answer(Protocol):
     @property
     def elapsed_ms(self) -> float: ...  # noqa: D102
     @property
-    def deadline_met(self) -> bool: ...  # noqa: D102
-    @property
     def requests_to_learn(self) -> int: ...  # noqa: D102
 
 
@@ -130,15 +128,17 @@ class Prediction:
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
-    def __init__(self, answer: Answer, labels: Sequence[str], engine: str) -> None:
+    def __init__(self, answer: Answer, labels: Sequence[str], engine: str, deadline_met: bool) -> None:
         fields = self.__dict__  # past __setattr__
         fields["_answer"] = answer
         fields["_labels"] = labels
         fields["engine"] = engine
+        fields["deadline_met"] = deadline_met
 
     _answer: Answer
     _labels: Sequence[str]
     engine: str
+    deadline_met: bool
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a prediction cannot be changed, nor its {name!r}")
@@ -185,10 +185,6 @@ class Prediction:
     @property
     def elapsed_ms(self) -> float:  # noqa: D102
         return self._answer.elapsed_ms
-
-    @property
-    def deadline_met(self) -> bool:  # noqa: D102
-        return self._answer.deadline_met
 
     @property
     def requests_to_learn(self) -> int:  # noqa: D102

@@ -26,6 +26,7 @@ from paraedge_runtime.inputs import check_input
 from paraedge_runtime.manifest import BranchEntry, StopRule
 from paraedge_runtime.placement import available_cores
 from paraedge_runtime.prediction import Answer, Prediction
+from paraedge_runtime.return_margin import ReturnMargin
 
 __all__ = ["POLICIES", "Session", "choose_branches"]
 
@@ -65,6 +66,7 @@ class Session:
         self._labels = bundle.manifest.labels
         self._description = engine.description
         self._stop_rules = stop_rules
+        self._margin = ReturnMargin()
         self._everything = RunOptions(len(branches))  # made once: what Python does is cold after a request
         self._runner: Runner | None = runner
         self._branches = branches
@@ -211,7 +213,8 @@ class Session:
         wanted = True
 
         def tell(answer: Answer) -> bool:
-            answers.put(Prediction(answer, self._labels, self._description))
+            in_time = time.monotonic() <= options.deadline_s
+            answers.put(Prediction(answer, self._labels, self._description, in_time))
             return wanted
 
         def work() -> None:
@@ -263,11 +266,16 @@ class Session:
 
     def _run(self, image: Image, options: RunOptions) -> Prediction:
         x = check_input(image, self._input)
+        deadline_s = options.deadline_s
         with self._lock:
             if self._runner is None:
                 raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
+            if deadline_s != math.inf:
+                options = options._replace(deadline_s=deadline_s - self._margin.seconds)
             answer = self._runner.run(x, options)
-        return Prediction(answer, self._labels, self._description)
+            now_s = time.monotonic()
+            self._margin.returned(deadline_s, now_s)
+        return Prediction(answer, self._labels, self._description, now_s <= deadline_s)
 
     def close(self) -> None:
         """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing."""

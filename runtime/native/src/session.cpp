@@ -360,7 +360,10 @@ class ThreadedSession final : public Session {
     while (true) {
       if (until == Clock::time_point::max()) {
         ended_.wait(lock, news);
-      } else if (!ended_.wait_until(lock, until, news)) {
+      } else if (!ended_.wait_until(lock, until - spin_, news)) {
+        lock.unlock();  // a sleeping thread wakes late: the last bit is spent awake
+        while (!all_ended() && Clock::now() < until) relax();
+        lock.lock();
         waiting_for_any_ = true;
         ended_.wait(lock, [&] { return all_ended() || used_ > 0; });
         return;
