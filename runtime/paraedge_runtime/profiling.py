@@ -41,7 +41,18 @@ from paraedge_runtime.placement import available_cores
 from paraedge_runtime.prediction import PartRun, Prediction
 from paraedge_runtime.session import Session
 
-__all__ = ["RIGOROUS", "USUAL", "Progress", "StopRule", "busy_workers", "main", "measure_cold_start", "profile_bundle"]
+__all__ = [
+    "RIGOROUS",
+    "USUAL",
+    "ColdStart",
+    "Progress",
+    "StopRule",
+    "busy_workers",
+    "main",
+    "measure_cold_start",
+    "profile_bundle",
+    "read_answer",
+]
 
 Progress = Callable[[float, float, str], None]
 """Called with seconds done, seconds in all (an estimate), and what is being done."""
