@@ -1,4 +1,4 @@
-# make setup | demo | test | test-native | lint | bench: each works from a fresh clone.
+# make setup | demo | test | test-native | test-arm64 | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/python demos/quickstart.py
 
 test: setup
-	scripts/need_debian.sh g++
+	scripts/need_debian.sh g++ openssh-server openssh-client adb
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-native: setup

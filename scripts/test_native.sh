@@ -26,12 +26,42 @@ done
 
 echo "== the example and paraedge-bench"
 picture=build/native/picture.pgm
-"$python" - "$PARAEDGE_TEST_BUNDLE" "$picture" <<'END'
-import sys
+refused=build/native/refused.paraedge # its checksums are right, and its first branch is no program
+rm -rf "$refused"
+"$python" - "$PARAEDGE_TEST_BUNDLE" "$picture" "$refused" <<'END'
+import hashlib, json, shutil, sys
+from pathlib import Path
 from PIL import Image
 from paraedge_runtime import Bundle
 Image.fromarray(Bundle.open(sys.argv[1]).golden().images[0, :, :, 0]).save(sys.argv[2])
+refused = Path(shutil.copytree(sys.argv[1], sys.argv[3]))
+manifest = json.loads((refused / "manifest.json").read_text())
+branch = manifest["branches"][0]
+zeros = bytes(branch["size_bytes"])
+(refused / branch["file"]).write_bytes(zeros)
+branch["sha256"] = hashlib.sha256(zeros).hexdigest()
+(refused / "manifest.json").write_text(json.dumps(manifest))
 END
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 2>/dev/null
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 50 2>/dev/null
 build/native/paraedge-bench "$PARAEDGE_TEST_BUNDLE" --requests 50 2>/dev/null
+
+echo "== what they refuse: 2 for a mistake of the user's, 1 for a failure"
+fails() { # STATUS MESSAGE PROGRAM ARGUMENT...
+    local status=0 output
+    output=$("build/native/${@:3}" 2>&1 >/dev/null) || status=$?
+    [[ $status = "$1" && $output == *"Error: $2"* ]] || { echo "$status instead of $1 '$2': ${*:3}: $output"; exit 1; }
+}
+for budget in 5abc nan inf -3 0 ""; do
+    fails 2 "the budget is '$budget'; " classify "$PARAEDGE_TEST_BUNDLE" "$picture" "$budget"
+done
+fails 2 "README.md is not a binary PGM" classify "$PARAEDGE_TEST_BUNDLE" README.md
+fails 2 "nowhere.paraedge: " classify nowhere.paraedge "$picture"
+fails 1 "executorch failed while reading branch_00.pte" classify "$refused" "$picture"
+fails 2 "the bundle's folder is missing" paraedge-bench
+fails 2 "nowhere.paraedge: " paraedge-bench nowhere.paraedge
+fails 2 "9 branches were asked for; there are 8" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9
+fails 2 "--threads is '2x'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --threads 2x
+fails 2 "--spin-us is '99999999999'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --spin-us 99999999999
+fails 2 "unknown placement 'moon'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --placement moon
+fails 1 "executorch failed while reading branch_00.pte" paraedge-bench "$refused"

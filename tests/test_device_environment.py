@@ -74,6 +74,8 @@ def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_
 
     paraedge(device, "subset", bundle, "--branches", "0,3,5", "--out", tmp_path / "small.paraedge")
     assert "verified" in paraedge(device, "verify", tmp_path / "small.paraedge")
+    measured = paraedge(device, "profile", tmp_path / "device.json", tmp_path / "small.paraedge", "--threads", 2)
+    assert "branch_05" in measured
     paraedge(device, "pack", tmp_path / "small.paraedge")
     assert paraedge(device, "run", tmp_path / "small.paraedge.zip")
     document = json.loads(paraedge(device, "doctor", "--json"))

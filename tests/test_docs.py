@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paraedge.cli.bench import bench
 from paraedge.cli.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +80,8 @@ def test_make_targets_and_extras_exist(page):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
             elif match := re.fullmatch(r"paraedge train (.*)", command):
                 train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
+            elif match := re.fullmatch(r"paraedge bench (.*)", command):
+                bench.make_context("bench", shlex.split(match[1]))
             elif match := re.fullmatch(r"\.venv/bin/python ([\w/.]+\.py).*", command):
                 assert (ROOT / match[1]).is_file(), command
             elif match := re.fullmatch(r"pip install --no-deps executorch==(\S+)", command):

@@ -11,10 +11,19 @@ from paraedge_converters.targets import TARGETS, Target
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from paraedge_converters.early_stop import calibrate_early_stop
     from paraedge_converters.pipeline import ConversionProgress, ModelDescription, convert
     from paraedge_converters.protocol import BranchModel
 
-__all__ = ["TARGETS", "BranchModel", "ConversionProgress", "ModelDescription", "Target", "convert"]
+__all__ = [
+    "TARGETS",
+    "BranchModel",
+    "ConversionProgress",
+    "ModelDescription",
+    "Target",
+    "calibrate_early_stop",
+    "convert",
+]
 
 __getattr__ = lazy_names(
     __name__,
@@ -22,6 +31,7 @@ __getattr__ = lazy_names(
         "BranchModel": "paraedge_converters.protocol",
         "ConversionProgress": "paraedge_converters.pipeline",
         "ModelDescription": "paraedge_converters.pipeline",
+        "calibrate_early_stop": "paraedge_converters.early_stop",
         "convert": "paraedge_converters.pipeline",
     },
 )

@@ -23,7 +23,7 @@ from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.engines import engine_info, open_engine
 from paraedge_runtime.errors import InputError, UnsupportedModel
 from paraedge_runtime.inputs import normalise
-from paraedge_runtime.manifest import Accuracy, BranchEntry, Manifest, PartEntry
+from paraedge_runtime.manifest import Accuracy, BranchEntry, EarlyStop, Manifest, PartEntry
 from paraedge_runtime.session import choose_branches
 
 __all__ = ["ConversionProgress", "ModelDescription", "convert"]
@@ -46,6 +46,7 @@ class ModelDescription:
         images: (n, H, W, C) uint8, real ones; parity needs them, a few become golden.
         image_labels: (n,) class indexes.
         accuracy: of every prefix of the chosen branches, if known.
+        early_stop: from :func:`calibrate_early_stop` on the chosen branches, if wanted.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ModelDescription:
     images: NDArray[np.uint8]
     image_labels: NDArray[np.int64]
     accuracy: Accuracy | None = None
+    early_stop: EarlyStop | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def convert(
     check_contract(model)
     total_branches = len(model.branches)
     chosen = choose_branches(branches, tuple(range(total_branches)))
-    _check_description(model, description)
+    _check_description(model, description, len(chosen))
     converter = converter_for(engine_name)
     with captured_chatter():
         runner = open_engine(engine_name)
@@ -185,6 +187,7 @@ def convert(
         target=target,
         recipe="fp32",
         accuracy=description.accuracy,
+        early_stop=description.early_stop,
         parity=parity,
         golden=golden_entry(golden_files, tuple(int(label) for label in golden.labels)),
         tool_versions={
@@ -202,7 +205,7 @@ def _modules(model: BranchModel) -> list[torch.nn.Module]:
     return [module for part in (model.stem, *model.branches) for module in part.modules()]
 
 
-def _check_description(model: BranchModel, description: ModelDescription) -> None:
+def _check_description(model: BranchModel, description: ModelDescription, num_chosen: int) -> None:
     if len(description.labels) != model.num_outputs:
         raise InputError(f"{len(description.labels)} labels for a model of {model.num_outputs} outputs")
     _, channels, height, width = model.input_spec.shape
@@ -215,6 +218,11 @@ def _check_description(model: BranchModel, description: ModelDescription) -> Non
     labels = description.image_labels
     if labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= model.num_outputs:
         raise InputError(f"image_labels must be one class index below {model.num_outputs} per image")
+    if description.early_stop is not None and len(description.early_stop.prefixes) != num_chosen:
+        raise InputError(
+            f"early_stop has {len(description.early_stop.prefixes)} prefixes for {num_chosen} branches; "
+            "calibrate it on the branches that are exported"
+        )
     if images.min() == images.max():
         raise InputError("all images for the parity gate are one flat colour; real images are needed")
 

@@ -31,10 +31,13 @@ from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.prediction import DroppedBranch, PartRun, Prediction
+    from paraedge_runtime.frames import Frame, LatestFrame
+    from paraedge_runtime.prediction import BranchRun, BranchState, DroppedBranch, PartRun, Prediction
     from paraedge_runtime.session import Session
 
 __all__ = [
+    "BranchRun",
+    "BranchState",
     "Bundle",
     "BundleError",
     "ConversionError",
@@ -42,8 +45,10 @@ __all__ = [
     "DroppedBranch",
     "EngineError",
     "EngineUnavailable",
+    "Frame",
     "InputError",
     "IntegrityError",
+    "LatestFrame",
     "ManifestError",
     "ParaEdgeError",
     "ParityError",
@@ -57,8 +62,12 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "BranchRun": "paraedge_runtime.prediction",
+        "BranchState": "paraedge_runtime.prediction",
         "Bundle": "paraedge_runtime.bundle",
         "DroppedBranch": "paraedge_runtime.prediction",
+        "Frame": "paraedge_runtime.frames",
+        "LatestFrame": "paraedge_runtime.frames",
         "PartRun": "paraedge_runtime.prediction",
         "Prediction": "paraedge_runtime.prediction",
         "Session": "paraedge_runtime.session",

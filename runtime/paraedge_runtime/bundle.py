@@ -66,12 +66,14 @@ class Bundle:
     Attributes:
         path: folder or zip it was opened from.
         manifest: everything it says about itself.
+        manifest_bytes: ``manifest.json`` as it stands in the bundle.
     """
 
-    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+    def __init__(self, storage: Storage, manifest_bytes: bytes) -> None:
         self._storage = storage
         self.path = storage.path
-        self.manifest = manifest
+        self.manifest = decode_manifest(manifest_bytes)
+        self.manifest_bytes = manifest_bytes
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -85,7 +87,7 @@ class Bundle:
         names = storage.names()
         if MANIFEST_NAME not in names:
             raise IntegrityError(f"{path} has no {MANIFEST_NAME}; it is not a bundle, or was copied in part")
-        bundle = cls(storage, decode_manifest(storage.read(MANIFEST_NAME, None)))
+        bundle = cls(storage, storage.read(MANIFEST_NAME, None))
         entries = bundle.manifest.files()
         unlisted = names - {entry.file for entry in entries.values()} - {MANIFEST_NAME}
         if unlisted:
@@ -98,10 +100,15 @@ class Bundle:
         return f"Bundle({str(self.path)!r}, branches={list(self.manifest.branch_indexes)})"
 
     @property
+    def sha256(self) -> str:
+        """Names the whole content: the hash of ``manifest.json``, which holds the hash of every other file."""
+        return hashlib.sha256(self.manifest_bytes).hexdigest()
+
+    @property
     def size_bytes(self) -> int:
         """Size of all files of the bundle, the manifest included."""
         listed = sum(entry.size_bytes for entry in self.manifest.files().values())
-        return listed + len(encode_manifest(self.manifest))
+        return listed + len(self.manifest_bytes)
 
     def read(self, entry: FileEntry) -> bytes:
         """The bytes of one file, checked against its size and hash every time.
@@ -157,8 +164,9 @@ class Bundle:
         """Write a smaller bundle with some of this one's branches; no engine and no torch needed.
 
         The parts are the same bytes. Accuracy is carried over where it is known: for the first
-        branches of this bundle, in order; for another choice it is ``null``. A fused model is left
-        out, since it holds other branches.
+        branches of this bundle, in order; for another choice it is ``null``. ``early_stop`` is kept
+        with all branches only: its promise is against all of them. A fused model is left out, since
+        it holds other branches.
 
         Args:
             branches: indexes as in ``manifest.branch_indexes``.
@@ -189,6 +197,7 @@ class Bundle:
             branches=tuple(manifest.branches[place] for place in places),
             fused=None,
             accuracy=accuracy,
+            early_stop=manifest.early_stop if count == len(manifest.branches) else None,
             golden=golden_entry(golden_files, manifest.golden.labels),
         )
         parity = replace(
@@ -207,7 +216,7 @@ class Bundle:
         if path.exists() and not zipfile.is_zipfile(path):
             raise BundleError(f"{path} exists and is no zip; choose another name with --out")
         files = {entry.file: self.read(entry) for entry in self.manifest.files().values()}
-        write_zip({MANIFEST_NAME: encode_manifest(self.manifest), **files}, path)
+        write_zip({MANIFEST_NAME: self.manifest_bytes, **files}, path)
         return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +12,39 @@ from numpy.typing import NDArray
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import InputSpec
 
-__all__ = ["PICTURE_SUFFIXES", "find_pictures", "normalise", "picture_array", "prepare_input", "read_picture"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "check_input",
+    "find_pictures",
+    "normalise",
+    "picture_array",
+    "read_picture",
+    "scale_and_shift",
+]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
 
 
+def scale_and_shift(spec: InputSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(C,) each: a picture's ``x`` is read as ``x * scale - shift``."""
+    std = np.asarray(spec.std, dtype=np.float64)
+    shift = np.asarray(spec.mean, dtype=np.float64) / std
+    return (1.0 / (255.0 * std)).astype(np.float32), shift.astype(np.float32)
+
+
 def normalise(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     """uint8 (N, H, W, C) -> float32 (N, C, H, W), ``(x / 255 - mean) / std`` per channel."""
-    scale = 1.0 / (255.0 * np.asarray(spec.std, dtype=np.float64))
-    shift = np.asarray(spec.mean, dtype=np.float64) / np.asarray(spec.std, dtype=np.float64)
-    scaled = images * scale.astype(np.float32) - shift.astype(np.float32)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
+    scale, shift = scale_and_shift(spec)
+    return np.ascontiguousarray((images * scale - shift).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def prepare_input(image: NDArray[np.uint8] | NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
-    """One input of the stem, (1, C, H, W) float32, C-contiguous.
+def check_input(
+    image: NDArray[np.uint8] | NDArray[np.float32], spec: InputSpec
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """The input as a runner takes it: (H, W, C) uint8, or (1, C, H, W) float32; C-contiguous.
 
-    The dtype decides: uint8 is a picture, (H, W, C), or (H, W) for one channel, and is normalised
-    here; float32 is taken as it is and must be (1, C, H, W), normalised already.
+    The dtype decides: uint8 is a picture, (H, W, C), or (H, W) for one channel; float32 is taken as
+    it is and must be (1, C, H, W), normalised already.
 
     Raises:
         InputError: another type, shape or dtype, or values that are not finite.
@@ -44,8 +60,7 @@ def prepare_input(image: NDArray[np.uint8] | NDArray[np.float32], spec: InputSpe
                 f"input '{spec.name}' is a uint8 picture of shape {image.shape}; this bundle reads "
                 f"({height}, {width}, {channels}), resize it first"
             )
-        return normalise(image[None].astype(np.uint8, copy=False), spec)
-    if image.dtype == np.float32:
+    elif image.dtype == np.float32:
         if image.shape != spec.shape:
             raise InputError(
                 f"input '{spec.name}' is float32 of shape {image.shape}; this bundle reads {spec.shape} "
@@ -53,10 +68,13 @@ def prepare_input(image: NDArray[np.uint8] | NDArray[np.float32], spec: InputSpe
             )
         if not np.isfinite(image).all():
             raise InputError(f"input '{spec.name}' has {int((~np.isfinite(image)).sum())} values that are not finite")
-        return np.ascontiguousarray(image, dtype=np.float32)
-    raise InputError(
-        f"input '{spec.name}' has dtype {image.dtype}; pass uint8 (a picture) or float32 (normalised already)"
-    )
+    else:
+        raise InputError(
+            f"input '{spec.name}' has dtype {image.dtype}; pass uint8 (a picture) or float32 (normalised already)"
+        )
+    if image.flags.c_contiguous and image.dtype.isnative:
+        return image
+    return cast("NDArray[np.uint8] | NDArray[np.float32]", np.ascontiguousarray(image, image.dtype.type))
 
 
 def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:

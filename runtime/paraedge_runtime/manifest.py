@@ -20,14 +20,17 @@ __all__ = [
     "MANIFEST_NAME",
     "Accuracy",
     "BranchEntry",
+    "EarlyStop",
     "FileEntry",
     "Golden",
+    "HeldOut",
     "InputSpec",
     "Manifest",
     "Parity",
     "PartEntry",
     "PrefixParity",
     "Similarity",
+    "StopRule",
     "decode_manifest",
     "encode_manifest",
     "is_manifest",
@@ -47,6 +50,7 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+PositiveFraction = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +134,41 @@ class Accuracy(_Record, frozen=True, kw_only=True):
     prefix_accuracy: tuple[Fraction, ...]
 
 
+class StopRule(_Record, frozen=True, kw_only=True):
+    """When the answer of a prefix is enough: the softmax of its logits divided by ``temperature``, for
+    the likeliest label, is at least ``threshold``. ``null``: never."""
+
+    temperature: Annotated[float, msgspec.Meta(gt=0)]
+    threshold: PositiveFraction | None
+
+
+class HeldOut(_Record, frozen=True, kw_only=True):
+    """What stopping did on images that decided nothing: accuracy of all branches, accuracy with
+    stopping, and how many branches an answer took on average when every prefix was looked at."""
+
+    num_samples: Annotated[int, msgspec.Meta(ge=1)]
+    accuracy_full: Fraction
+    accuracy_stopped: Fraction
+    mean_branches: Annotated[float, msgspec.Meta(ge=1)]
+
+
+class EarlyStop(_Record, frozen=True, kw_only=True):
+    """Calibrated early stop; what it promises is in ``docs/early-stop.md``.
+
+    Stopping at any prefix that reaches its threshold loses at most ``max_accuracy_drop`` of accuracy
+    against all branches of this bundle, with probability ``risk_confidence`` over the draw of the
+    ``num_samples`` images of ``dataset`` that decided the thresholds. ``prefixes`` has one rule for
+    the first 1, 2, … branches; the last, all of them, has nothing to stop.
+    """
+
+    dataset: Text
+    num_samples: Count
+    max_accuracy_drop: PositiveFraction
+    risk_confidence: PositiveFraction
+    prefixes: tuple[StopRule, ...]
+    held_out: HeldOut
+
+
 class Golden(_Record, frozen=True, kw_only=True):
     """Real images (n, H, W, C) uint8, and what every branch must answer to them, (n, k, C) float32."""
 
@@ -160,6 +199,7 @@ class Manifest(_Record, frozen=True, kw_only=True):
     target: Name
     recipe: Name
     accuracy: Accuracy | None
+    early_stop: EarlyStop | None
     parity: Parity
     golden: Golden
     tool_versions: dict[str, str]
@@ -297,6 +337,11 @@ def _check(manifest: Manifest) -> None:
     if manifest.accuracy is not None:
         given = len(manifest.accuracy.prefix_accuracy)
         require(given == count, "accuracy.prefix_accuracy", f"has {given} values for {count} branches")
+    if manifest.early_stop is not None:
+        rules, mean = manifest.early_stop.prefixes, manifest.early_stop.held_out.mean_branches
+        require(len(rules) == count, "early_stop.prefixes", f"has {len(rules)} values for {count} branches")
+        require(rules[-1].threshold is None, "early_stop.prefixes", "has a threshold for all branches, not null")
+        require(mean <= count, "early_stop.held_out.mean_branches", f"is {mean}, there are {count} branches")
     compared = len(manifest.parity.prefixes)
     require(compared in (0, count), "parity.prefixes", f"has {compared} values for {count} branches")
     require(

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import operator
 import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from queue import SimpleQueue
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.device import Device, check_machine, find_measurement, foreign_measurement, read_device
 from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
+from paraedge_runtime.engines.base import RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
-from paraedge_runtime.inputs import prepare_input
-from paraedge_runtime.manifest import BranchEntry
+from paraedge_runtime.hardware import read_hardware
+from paraedge_runtime.inputs import check_input
+from paraedge_runtime.manifest import BranchEntry, StopRule
 from paraedge_runtime.placement import available_cores
-from paraedge_runtime.prediction import Prediction
+from paraedge_runtime.prediction import Answer, Prediction
+from paraedge_runtime.return_margin import ReturnMargin
 
-__all__ = ["Session", "choose_branches"]
+__all__ = ["POLICIES", "Session", "choose_branches"]
+
+Image = NDArray[np.uint8] | NDArray[np.float32]
+
+# Which branches are started under a budget.
+POLICIES = {
+    "anytime": "those that will probably end in time, decided anew whenever one ends",
+    "all": "every one, however late it may be",
+}
 
 
 class Session:
@@ -30,13 +46,28 @@ class Session:
     another; they gain nothing from each other. ``close`` waits for a call in progress.
 
         with Session.open("model.paraedge", threads=4) as session:
-            prediction = session.run(picture)
+            prediction = session.run(picture)                  # all branches
+            prediction = session.run(picture, budget_ms=12)    # the best answer there is after 12 ms
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, runner: Runner, branches: tuple[int, ...], threads: int):
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        runner: Runner,
+        branches: tuple[int, ...],
+        threads: int,
+        stop_rules: tuple[StopRule, ...],
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.threads = threads
+        self._input = bundle.manifest.input
+        self._labels = bundle.manifest.labels
+        self._description = engine.description
+        self._stop_rules = stop_rules
+        self._margin = ReturnMargin()
+        self._everything = RunOptions(len(branches))  # made once: what Python does is cold after a request
         self._runner: Runner | None = runner
         self._branches = branches
         self._lock = threading.Lock()
@@ -49,6 +80,8 @@ class Session:
         engine: str | None = None,
         threads: int | None = None,
         branches: int | Sequence[int] | None = None,
+        device: Device | str | os.PathLike[str] | None = None,
+        allow_foreign_profile: bool = False,
     ) -> Session:
         """Load a bundle into its engine.
 
@@ -58,9 +91,14 @@ class Session:
             threads: threads that run branches, the caller's included; one per branch up to the
                 number of cores when ``None``.
             branches: load the first so many, or those with these indexes; all when ``None``.
+            device: what ``paraedge profile`` measured here, or the path of it: budgets are kept from the
+                first request on. ``None``: the speed of this device is learned in twenty requests.
+            allow_foreign_profile: take the profile of another device, or its nearest measurement of
+                another bundle, to begin with.
 
         Raises:
             BundleError: the bundle cannot be trusted.
+            DeviceError: ``device`` cannot be read, or is not of this device and bundle.
             EngineUnavailable: the engine is not installed, or older than the bundle needs.
             EngineError: the engine refuses a part.
             InputError: ``engine``, ``threads`` or ``branches`` cannot be.
@@ -84,53 +122,160 @@ class Session:
         elif threads is None:
             threads = min(len(chosen), available_cores())
 
+        part_ms, contention = _known_latency(device, opened, name, threads, chosen, allow_foreign_profile)
         programs = (  # read when the engine asks for the next one, so that few are in memory at a time
             (part_name, opened.read(entry), entry)
             for part_name, entry in manifest.parts().items()
             if not isinstance(entry, BranchEntry) or entry.index in chosen
         )
-        runner = loaded_engine.open_runner(programs, threads)
-        return cls(opened, loaded_engine, runner, chosen, threads)
+        calibrated = manifest.early_stop if chosen == manifest.branch_indexes else None  # for all of them together
+        stop_rules = () if calibrated is None else calibrated.prefixes
+        options = RunnerOptions(threads, manifest.input, part_ms, contention, stop_rules)
+        runner = loaded_engine.open_runner(programs, options)
+        return cls(opened, loaded_engine, runner, chosen, threads, stop_rules)
 
     @property
     def branches(self) -> tuple[int, ...]:
         """Indexes of the branches that are loaded."""
         return self._branches
 
-    def run(self, image: NDArray[np.uint8] | NDArray[np.float32], *, branches: int | None = None) -> Prediction:
-        """Run the stem, then the branches in parallel, and add up their logits.
+    def run(
+        self,
+        image: Image,
+        *,
+        branches: int | None = None,
+        budget_ms: float | None = None,
+        deadline_s: float | None = None,
+        policy: str = "anytime",
+        early_stop: bool = False,
+    ) -> Prediction:
+        """Run the stem, then branches in parallel, and add up their logits.
 
-        A branch that fails, or answers with something that is not finite, is dropped and named in
-        ``branches_dropped``; the answer stands on the others. The sum is made in branch order, so
-        the number of threads never changes a bit of it.
+        Under a budget the first branch always runs, others as they will probably end in time, and the
+        answer is returned at the deadline with what has ended by then; ``deadline_met`` is false when
+        that was nothing. A branch that fails, or answers with something that is not finite, is
+        dropped; ``Prediction.explain`` tells why of each. The sum is made in branch order, so the
+        number of threads never changes a bit of it.
 
         Args:
             image: a uint8 picture (H, W, C), or (H, W) for one channel; or float32 (1, C, H, W),
                 normalised already.
             branches: run only the first so many of the loaded ones.
+            budget_ms: answer within so many milliseconds from now.
+            deadline_s: the same as a point in time, of ``time.monotonic()``.
+            policy: a key of ``POLICIES``.
+            early_stop: answer with the first prefix whose confidence reaches the threshold that was
+                calibrated at export.
 
         Raises:
-            InputError: ``image`` does not fit the bundle, or ``branches`` the session.
+            InputError: ``image`` does not fit the bundle, or an option the session.
             EngineError: the stem failed, every branch failed, or the session is closed.
         """
-        chosen = choose_branches(branches, self.branches)
-        x = prepare_input(image, self.bundle.manifest.input)
+        if branches is None and budget_ms is None and deadline_s is None and policy == "anytime" and not early_stop:
+            return self._run(image, self._everything)
+        return self._run(image, self._options(branches, budget_ms, deadline_s, policy, early_stop))
+
+    async def arun(
+        self,
+        image: Image,
+        *,
+        branches: int | None = None,
+        budget_ms: float | None = None,
+        deadline_s: float | None = None,
+        policy: str = "anytime",
+        early_stop: bool = False,
+    ) -> Prediction:
+        """``run`` for asyncio: the loop goes on meanwhile. The budget counts from the call."""
+        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
+        return await asyncio.to_thread(self._run, image, options)
+
+    def stream(
+        self,
+        image: Image,
+        *,
+        branches: int | None = None,
+        budget_ms: float | None = None,
+        deadline_s: float | None = None,
+        policy: str = "anytime",
+        early_stop: bool = False,
+    ) -> Iterator[Prediction]:
+        """Every answer on the way: after the first branch, then whenever more have ended.
+
+        The last one is what ``run`` would have returned. Whoever stops reading stops the request:
+        no further branch is started. The request runs in a thread of its own, from the first
+        ``next``; the budget counts from the call.
+        """
+        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
+        return self._stream(image, options)
+
+    def _stream(self, image: Image, options: RunOptions) -> Iterator[Prediction]:
+        answers: SimpleQueue[Prediction | BaseException] = SimpleQueue()
+        wanted = True
+
+        def tell(answer: Answer) -> bool:
+            in_time = time.monotonic() <= options.deadline_s
+            answers.put(Prediction(answer, self._labels, self._description, in_time))
+            return wanted
+
+        def work() -> None:
+            try:
+                answers.put(self._run(image, options._replace(on_answer=tell)))
+            except BaseException as error:  # raised where the answers are read
+                answers.put(error)
+            done.set()
+
+        done = threading.Event()
+        threading.Thread(target=work, name="paraedge-stream", daemon=True).start()
+        try:
+            while not (done.is_set() and answers.empty()):
+                answer = answers.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+        finally:
+            wanted = False
+            done.wait()
+
+    def _options(
+        self,
+        branches: int | None,
+        budget_ms: float | None,
+        deadline_s: float | None,
+        policy: str,
+        early_stop: bool,
+    ) -> RunOptions:
+        if budget_ms is not None:
+            if deadline_s is not None:
+                raise InputError(f"budget_ms {budget_ms!r} and deadline_s {deadline_s!r} are both given; pass one")
+            if not _is_number(budget_ms) or not 0 < budget_ms < math.inf:
+                raise InputError(f"budget_ms is {budget_ms!r}; a number of milliseconds above 0 is needed")
+            deadline_s = time.monotonic() + budget_ms / 1e3
+        elif deadline_s is None:
+            deadline_s = math.inf
+        elif not _is_number(deadline_s) or math.isnan(deadline_s):
+            raise InputError(f"deadline_s is {deadline_s!r}; a point in time of time.monotonic() is needed")
+        if policy not in POLICIES:
+            raise InputError(f"unknown policy {policy!r}; choose one of {', '.join(POLICIES)}")
+        if early_stop and not self._stop_rules:
+            raise InputError(
+                "early_stop needs thresholds calibrated at export for just these branches, and there are none; "
+                "'paraedge inspect' shows them"
+            )
+        count = len(self._branches) if branches is None else len(choose_branches(branches, self._branches))
+        return RunOptions(count, deadline_s, policy == "all", early_stop)
+
+    def _run(self, image: Image, options: RunOptions) -> Prediction:
+        x = check_input(image, self._input)
+        deadline_s = options.deadline_s
         with self._lock:
             if self._runner is None:
                 raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
-            answer = self._runner.run(x, len(chosen))
-        return Prediction(
-            output=answer.output,
-            label_index=answer.label_index,
-            label=self.bundle.manifest.labels[answer.label_index],
-            confidence=answer.confidence,
-            branches_used=answer.branches_used,
-            branches_dropped=answer.branches_dropped,
-            branch_outputs=answer.branch_outputs,
-            elapsed_ms=answer.elapsed_ms,
-            timeline=answer.timeline,
-            engine=self.engine.description,
-        )
+            if deadline_s != math.inf:
+                options = options._replace(deadline_s=deadline_s - self._margin.seconds)
+            answer = self._runner.run(x, options)
+            now_s = time.monotonic()
+            self._margin.returned(deadline_s, now_s)
+        return Prediction(answer, self._labels, self._description, now_s <= deadline_s)
 
     def close(self) -> None:
         """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing."""
@@ -174,6 +319,31 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     if not chosen or list(chosen) != sorted(set(chosen)):
         raise InputError(f"branches {list(chosen)} cannot be; name at least one, each once, in ascending order")
     return chosen
+
+
+def _known_latency(
+    device: Device | str | os.PathLike[str] | None,
+    bundle: Bundle,
+    engine: str,
+    threads: int,
+    branches: tuple[int, ...],
+    allow_foreign: bool,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Medians of the stem and the chosen branches, and contention, as measured on ``device``."""
+    if device is None:
+        return (), ()
+    known = device if isinstance(device, Device) else read_device(device)
+    parts = ["stem", *(f"branch_{index:02d}" for index in branches)]
+    if allow_foreign:
+        measurement = foreign_measurement(known, bundle.sha256, engine, threads, parts)
+    else:
+        check_machine(known, read_hardware().fingerprint)
+        measurement = find_measurement(known, bundle.sha256, engine, threads)
+    return tuple(measurement.parts[part].p50_ms for part in parts), measurement.contention
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _check_version(engine: Engine, minimum: dict[str, str]) -> None:

@@ -1,118 +1,360 @@
-"""Branches of a Python engine in parallel threads: what the native core does, for engines without one."""
+"""Branches of a Python engine in parallel threads: what ``runtime/native/src/session.cpp`` does in C++.
+
+The stem and the first branch run in the caller's thread, the others wherever a thread is free. With a
+deadline, or somebody who wants every answer on the way, a worker takes the caller's place after that.
+A branch that is late finishes on its worker; its request is closed, so nobody reads what it computes.
+"""
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.engines.base import Answer, LoadedPart
+from paraedge_runtime.controller import Controller
+from paraedge_runtime.engines.base import LoadedPart, Picture, RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError
+from paraedge_runtime.inputs import normalise
 from paraedge_runtime.manifest import BranchEntry, PartEntry
+from paraedge_runtime.placement import WorkerCores
 from paraedge_runtime.pool import WorkerPool
-from paraedge_runtime.prediction import DroppedBranch, PartRun
+from paraedge_runtime.prediction import BranchRun, BranchState
 
 __all__ = ["ThreadedEngine", "ThreadedRunner"]
 
+_STAND_IN = 0  # number of the worker that takes the caller's place
+_RETURN_MARGIN_S = 5e-5  # as the native core's; what Python needs beyond it, the session knows
 
-class ThreadedEngine:
+
+class ThreadedEngine(ABC):
     """Base of engines whose parts are run by Python threads."""
 
+    @abstractmethod
     def load(self, name: str, program: bytes, entry: PartEntry) -> LoadedPart:
         """Load a part with one thread of its own; see ``Engine.load``."""
-        raise NotImplementedError
 
-    def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], threads: int) -> ThreadedRunner:
+    def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], options: RunnerOptions) -> ThreadedRunner:
         """Load the stem and the branches, one after another: not every engine may load two at a time."""
         parts: list[LoadedPart] = []
-        indexes: list[int] = []
+        entries: list[BranchEntry] = []
         try:
             for name, program, entry in programs:
                 parts.append(self.load(name, program, entry))
                 if isinstance(entry, BranchEntry):
-                    indexes.append(entry.index)
+                    entries.append(entry)
+            return ThreadedRunner(parts, entries, options)
         except BaseException:
             for part in parts:
                 part.close()
             raise
-        return ThreadedRunner(parts[0], dict(zip(indexes, parts[1:], strict=True)), threads)
+
+
+class _Task:
+    """A branch in one request."""
+
+    __slots__ = ("busy", "end_s", "ended", "left_ms", "output", "predicted_ms", "problem", "start_s", "state", "thread")
+
+    def __init__(self) -> None:
+        self.thread = -1  # -1: waiting
+        self.ended = False
+        self.state = BranchState.LATE
+        self.busy = 0  # branches that ran when it began, itself included
+        self.start_s = self.end_s = 0.0
+        self.predicted_ms = self.left_ms = math.nan
+        self.output: NDArray[np.float32] | None = None  # (C,)
+        self.problem = ""
+
+
+class _Request:
+    """One request, from the stem's end until its answer is given."""
+
+    def __init__(self, options: RunOptions, tokens: NDArray[np.float32]) -> None:
+        self.options = options
+        self.tokens = tokens
+        self.tasks = [_Task() for _ in range(options.branches)]
+        self.open = True  # results count
+        self.unfinished = options.branches
+        self.used = self.running = 0
+        self.judged = 0  # branches of the prefix whose sum this is
+        self.prefix_sum: NDArray[np.float32] | None = None  # (C,)
+
+
+class _Answer:
+    """See ``paraedge_runtime.prediction.Answer``."""
+
+    def __init__(self, request: _Request, indexes: Sequence[int], started_s: float, stem_ms: float, to_learn: int):
+        advice = "'paraedge verify' checks the bundle on this device"
+        self.branches: list[tuple[Any, ...]] = [
+            (
+                index,
+                task.state,
+                task.thread,
+                (task.start_s - started_s) * 1e3 if task.thread >= 0 else 0.0,
+                (task.end_s - started_s) * 1e3 if task.ended and task.thread >= 0 else 0.0,
+                task.predicted_ms,
+                task.left_ms,
+                task.problem,
+            )
+            for index, task in zip(indexes, request.tasks, strict=False)
+        ]
+        rows = [task.output for task in request.tasks if task.output is not None and task.state == BranchState.USED]
+        if not rows:
+            causes = "; ".join(sorted({BranchRun(*run).reason for run in self.branches}))
+            raise EngineError(f"every branch failed: {causes}; {advice}")
+        self.branch_outputs = np.stack(rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.output = self.branch_outputs.cumsum(axis=0, dtype=np.float32)[-1]
+        if not np.isfinite(self.output).all():
+            raise EngineError(f"the sum of the branches is not finite; {advice}")
+        self.label_index = int(self.output.argmax())
+        self.confidence = _confidence(self.output, 1.0)
+        self.stem_ms = stem_ms
+        self.requests_to_learn = to_learn
+        self.elapsed_ms = (time.monotonic() - started_s) * 1e3
 
 
 class ThreadedRunner:
     """A stem and its branches, and the threads that run them."""
 
-    def __init__(self, stem: LoadedPart, branches: dict[int, LoadedPart], threads: int) -> None:
-        self._stem = stem
-        self._branches = branches
-        self._pool = WorkerPool(threads)
+    def __init__(self, parts: Sequence[LoadedPart], entries: Sequence[BranchEntry], options: RunnerOptions) -> None:
+        self._stem, *self._parts = parts
+        self._indexes = [entry.index for entry in entries]
+        self._input = options.input
+        self._threads = options.threads
+        self._stop_rules = options.stop_rules
+        self._controller = Controller([entry.macs for entry in entries], options.part_ms, options.contention)
+        self._lock = threading.Lock()  # of everything below, and of the request in progress
+        self._news = threading.Condition(self._lock)
+        self._wants_every_end = False
+        self._busy = [False] * len(entries)  # a thread is inside
+        self._current: _Request | None = None
+        self._pool = WorkerPool(lambda number: self._drain(number or self._threads))
+        for number in range(1, self._threads):
+            self._pool.start(number)
+        self._cores = WorkerCores(self._threads)
+        self._worker_ids = self._pool.native_ids()
 
-    def run(self, x: NDArray[np.float32], count: int) -> Answer:
-        """Run the stem, then the first ``count`` branches in parallel; see ``Runner.run``."""
-        started = time.perf_counter()
-        chosen = list(self._branches)[:count]
-        timeline: list[PartRun] = []
-        outputs: dict[int, NDArray[np.float32]] = {}
-        reasons: dict[int, str] = {}
-
-        def timed(name: str, part: LoadedPart, value: NDArray[np.float32], thread: int) -> NDArray[np.float32]:
-            begin = time.perf_counter()
-            try:
-                return part.run(value)
-            finally:
-                end = time.perf_counter()
-                timeline.append(PartRun(name, thread, (begin - started) * 1e3, (end - started) * 1e3))
-
-        tokens = timed("stem", self._stem, x, 0)
+    def run(self, x: NDArray[np.float32] | NDArray[np.uint8], options: RunOptions) -> _Answer:
+        """Run the stem, then branches in parallel; see ``Runner.run``."""
+        started_s = time.monotonic()
+        picture = x.dtype == np.uint8
+        tokens = self._stem.run(
+            normalise(cast(Picture, x)[None], self._input) if picture else cast(NDArray[np.float32], x)
+        )
         if not np.isfinite(tokens).all():
             raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
-
-        def branch_task(index: int) -> Callable[[int], None]:
-            def task(thread: int) -> None:
-                try:
-                    output = timed(f"branch_{index:02d}", self._branches[index], tokens, thread)
-                except EngineError as error:
-                    reasons[index] = str(error)
-                except Exception as error:
-                    # A defect of ours, not the engine's; still no reason to lose the other branches.
-                    reasons[index] = f"{type(error).__name__}: {error}"
-                else:
-                    if np.isfinite(output).all():
-                        outputs[index] = output[0]
-                    else:
-                        reasons[index] = "its output is not finite"
-
-            return task
-
-        self._pool.run([branch_task(index) for index in chosen])
-
-        used = tuple(index for index in chosen if index in outputs)
-        if not used:
-            causes = "; ".join(sorted(set(reasons.values())))
-            raise EngineError(f"every branch failed: {causes}; 'paraedge verify' checks the bundle on this device")
-        branch_outputs = np.stack([outputs[index] for index in used])
-        with np.errstate(over="ignore", invalid="ignore"):
-            output = branch_outputs.cumsum(axis=0, dtype=np.float32)[-1]
-        if not np.isfinite(output).all():
-            raise EngineError(
-                "the sum of the branches is not finite; 'paraedge verify' checks the bundle on this device"
-            )
-        label_index = int(output.argmax())
-        exponentials = np.exp(output - output[label_index], dtype=np.float64)
-        return Answer(
-            output=output,
-            label_index=label_index,
-            confidence=float(1.0 / exponentials.sum()),
-            branches_used=used,
-            branches_dropped=tuple(DroppedBranch(index, reasons[index]) for index in chosen if index in reasons),
-            branch_outputs=branch_outputs,
-            elapsed_ms=(time.perf_counter() - started) * 1e3,
-            timeline=tuple(sorted(timeline, key=lambda run: run.start_ms)),
-        )
+        stem_ms = (time.monotonic() - started_s) * 1e3
+        request = _Request(options, tokens)
+        try:
+            with self._lock:
+                self._controller.observe(0, 1, stem_ms)
+                self._wants_every_end = options.on_answer is not None
+                self._current = request
+                # Always the caller's own: it has to be waited for in any case, and so no late worker
+                # ever has it when the next request wants it.
+                self._claim(request, 0, thread=0)
+            helpers = min(options.branches, self._threads) - 1
+            if helpers > 0:
+                self._cores.move_away(self._worker_ids)
+                for number in range(1, helpers + 1):
+                    self._pool.wake(number)
+            self._run_part(request, 0)
+            # Inside another branch the caller could neither return at the deadline nor hand out an answer.
+            if options.deadline_s == math.inf and options.on_answer is None:
+                self._drain(0)
+            elif options.branches > 1:
+                self._pool.wake(_STAND_IN)
+            self._wait(request, started_s, stem_ms)
+        except BaseException:  # Ctrl-C in this thread: nothing of this request may run into the next one
+            self._abandon(request)
+            raise
+        finally:
+            self._close(request)
+        return _Answer(request, self._indexes, started_s, stem_ms, self._controller.requests_to_learn)
 
     def close(self) -> None:
-        """End the threads, free the programs."""
+        """Wait for late branches, end the threads, free the programs."""
         self._pool.close()
-        for part in (self._stem, *self._branches.values()):
+        for part in (self._stem, *self._parts):
             part.close()
+
+    def _claim(self, request: _Request, place: int, thread: int) -> None:
+        self._busy[place] = True
+        request.running += 1
+        task = request.tasks[place]
+        task.busy = sum(self._busy)
+        task.thread = thread
+        task.start_s = time.monotonic()
+
+    def _take(self, thread: int) -> tuple[_Request, int] | None:
+        """The next branch that may run now. Called at every completion: every decision is made anew."""
+        with self._lock:
+            request = self._current
+            if request is None or not request.open:
+                return None
+            held = False  # a branch that waits for the worker that is late in it
+            for place, task in enumerate(request.tasks):
+                if task.ended or task.thread >= 0:
+                    continue
+                if self._busy[place]:
+                    held = True
+                elif self._admits(request, place):
+                    self._claim(request, place, thread)
+                    return request, place
+            if request.running == 0 and not held:  # nothing will end any more that could change it
+                for task in request.tasks:
+                    if not task.ended:
+                        task.ended, task.state = True, BranchState.WOULD_NOT_FIT
+                        self._end_one(request)
+            return None
+
+    def _admits(self, request: _Request, place: int) -> bool:
+        options = request.options
+        if options.deadline_s == math.inf:
+            return True
+        if request.used == request.running == 0:  # the first branch failed: there is no answer yet
+            return True
+        left_ms = (options.deadline_s - _RETURN_MARGIN_S - time.monotonic()) * 1e3
+        if options.admit_all:
+            return left_ms > 0
+        task = request.tasks[place]
+        task.predicted_ms = self._controller.predicted_ms(place + 1, sum(self._busy) + 1)
+        task.left_ms = left_ms
+        return task.predicted_ms <= left_ms  # not so when nothing is known
+
+    def _drain(self, thread: int) -> None:
+        while (taken := self._take(thread)) is not None:
+            self._run_part(*taken)
+
+    def _run_part(self, request: _Request, place: int) -> None:
+        output: NDArray[np.float32] | None = None
+        state, problem = BranchState.FAILED, "interrupted"
+        try:
+            output = self._parts[place].run(request.tokens)[0]
+            state, problem = BranchState.USED, ""
+            if not np.isfinite(output).all():
+                state, output = BranchState.NOT_FINITE, None
+        except EngineError as error:
+            problem = str(error)
+        except Exception as error:
+            # A defect of ours, not the engine's; still no reason to lose the other branches.
+            problem = f"{type(error).__name__}: {error}"
+        finally:
+            end_s = time.monotonic()
+            with self._lock:
+                self._busy[place] = False
+                request.running -= 1
+                self._end_part(request, place, end_s, state, output, problem)
+                if not request.running:
+                    self._news.notify()
+
+    def _end_part(
+        self,
+        request: _Request,
+        place: int,
+        end_s: float,
+        state: BranchState,
+        output: NDArray[np.float32] | None,
+        problem: str,
+    ) -> None:
+        if not request.open:  # late: the answer was given without it
+            return
+        task = request.tasks[place]
+        if state != BranchState.FAILED:
+            self._controller.observe(place + 1, task.busy, (end_s - task.start_s) * 1e3)
+        task.ended, task.end_s, task.state, task.output, task.problem = True, end_s, state, output, problem
+        request.used += state == BranchState.USED
+        if request.options.early_stop and self._enough(request):
+            request.open = False
+        self._end_one(request)
+
+    def _enough(self, request: _Request) -> bool:
+        """Add what has ended to the prefix, and say whether its confidence is enough."""
+        tasks = request.tasks
+        while request.judged < len(tasks) and (output := tasks[request.judged].output) is not None:
+            request.prefix_sum = output if request.prefix_sum is None else request.prefix_sum + output
+            rule = self._stop_rules[request.judged]
+            request.judged += 1
+            if request.judged == len(tasks) or rule.threshold is None:
+                continue
+            if _confidence(request.prefix_sum, rule.temperature) < rule.threshold:
+                continue
+            # The rule was calibrated for exactly this prefix, so that is the answer.
+            for task in tasks[request.judged :]:
+                task.state, task.output = BranchState.NOT_NEEDED, None
+            request.unfinished = 1  # the branch whose end this is
+            return True
+        return False
+
+    def _end_one(self, request: _Request) -> None:
+        request.unfinished -= 1
+        if request.unfinished == 0 or self._wants_every_end:
+            self._news.notify()
+
+    def _wait(self, request: _Request, started_s: float, stem_ms: float) -> None:
+        """Until every branch has ended, or it is enough; at the deadline, until there is an answer at all."""
+        options = request.options
+        timeout_s = None
+        told = 0  # branches in the answer that was handed out last
+        with self._lock:
+            while request.unfinished:
+                if options.on_answer is not None and request.used > told:
+                    told = request.used
+                    to_learn = self._controller.requests_to_learn
+                    so_far = _Answer(request, self._indexes, started_s, stem_ms, to_learn)
+                    self._lock.release()
+                    try:
+                        go_on = options.on_answer(so_far)
+                    finally:
+                        self._lock.acquire()
+                    if not go_on:
+                        for task in request.tasks:
+                            if not task.ended:
+                                task.state = BranchState.NOT_NEEDED
+                        return
+                    continue
+                if options.deadline_s != math.inf:
+                    timeout_s = options.deadline_s - _RETURN_MARGIN_S - time.monotonic()
+                    if timeout_s <= 0:
+                        self._wants_every_end = True
+                        while request.unfinished and not request.used:
+                            self._news.wait()
+                        return
+                self._news.wait(timeout_s)
+
+    def _close(self, request: _Request) -> None:
+        now_s = time.monotonic()
+        with self._lock:
+            for place, task in enumerate(request.tasks):
+                if task.ended:
+                    continue
+                if task.thread >= 0:
+                    self._controller.outlasted(place + 1, task.busy, (now_s - task.start_s) * 1e3)
+                elif task.state == BranchState.LATE and not math.isnan(task.left_ms):
+                    task.state = BranchState.WOULD_NOT_FIT  # it was decided on, and nothing ended since
+            request.open = False
+            self._current = None
+
+    def _abandon(self, request: _Request) -> None:
+        """Close the request and wait for whoever is inside a branch; Ctrl-C cannot cut that short."""
+        while True:
+            try:
+                with self._lock:
+                    request.open = False
+                    while request.running:
+                        self._news.wait()
+                return
+            except BaseException:  # one exception is on its way already
+                continue
+
+
+def _confidence(logits: NDArray[np.float32], temperature: float) -> float:
+    """The softmax of ``logits / temperature`` at its largest; logits are (C,)."""
+    exponentials = np.exp((logits - logits.max()).astype(np.float64) / temperature)
+    return float(1.0 / exponentials.sum())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from paraedge.model.checkpoint import Checkpoint, load_checkpoint
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
+from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
 from paraedge_converters.pipeline import ConversionProgress, ModelDescription, convert
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.manifest import Accuracy
@@ -25,6 +26,7 @@ def export(
     out: str | os.PathLike[str] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
+    max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
     """Export chosen branches of a trained ParaFormer.
@@ -39,6 +41,8 @@ def export(
         out: bundle folder; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
         fused: add one ordinary single-file model.
         allow_undelegated: accept operators outside the engine's fast backend.
+        max_accuracy_drop: what early stop may cost, a fraction above 0 and at most 0.1; see
+            :func:`paraedge_converters.calibrate_early_stop`. Nothing stops early unless a session is told to.
         on_progress: called after each step.
 
     Raises:
@@ -48,6 +52,7 @@ def export(
     config = checkpoint.config
     chosen = choose_branches(branches, tuple(range(config.model.num_branches)))
     evaluation = checkpoint.evaluation
+    dataset = f"{config.dataset} test split, float32 in torch"
     description = ModelDescription(
         name=config.name,
         description=config.description,
@@ -56,9 +61,15 @@ def export(
         images=checkpoint.samples.images,
         image_labels=checkpoint.samples.labels,
         accuracy=Accuracy(
-            dataset=f"{config.dataset} test split, float32 in torch",
+            dataset=dataset,
             num_samples=len(evaluation.labels),
             prefix_accuracy=evaluation.prefix_accuracy(chosen),
+        ),
+        early_stop=calibrate_early_stop(
+            evaluation.branch_logits[list(chosen)],
+            evaluation.labels,
+            dataset=dataset,
+            max_accuracy_drop=max_accuracy_drop,
         ),
     )
     return convert(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.conv_branches import ConvBranches
 
-from paraedge_converters import TARGETS
+from paraedge_converters import TARGETS, calibrate_early_stop
 from paraedge_converters.cache import PartCache
 from paraedge_converters.lowering import converter_for
 from paraedge_converters.pipeline import ModelDescription, convert
@@ -43,6 +43,7 @@ def test_a_convolutional_branch_model_goes_the_same_way(engine_name, description
     assert [step.step for step in steps] == list(range(1, steps[0].total + 1))
 
     assert bundle.manifest.accuracy is None
+    assert bundle.manifest.early_stop is None
     assert bundle.manifest.fused is not None
     assert verify_bundle(bundle).problems == ()
     model.eval()
@@ -122,6 +123,17 @@ def test_a_stale_cache_entry_is_caught_by_the_gate(description, tmp_path):
 def test_a_description_that_does_not_fit_is_refused(description, changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
         convert(ConvBranches(), dataclasses.replace(description, **changes), tmp_path / "x", target="linux")
+
+
+def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkpoint, tmp_path):
+    evaluation = checkpoint.evaluation
+    early_stop = calibrate_early_stop(evaluation.branch_logits[:2], evaluation.labels, dataset="of another model")
+    description = dataclasses.replace(description, early_stop=early_stop)
+    assert convert(ConvBranches(), description, tmp_path / "b", target="linux", branches=2).manifest.early_stop == (
+        early_stop
+    )
+    with pytest.raises(InputError, match="early_stop has 2 prefixes for 3 branches; calibrate it on the branches"):
+        convert(ConvBranches(), description, tmp_path / "x", target="linux")
 
 
 @pytest.mark.parametrize(

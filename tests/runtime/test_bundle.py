@@ -163,6 +163,36 @@ BAD_FIELDS = {
     "accuracy too short": (cut("accuracy.prefix_accuracy.last"), ["'accuracy.prefix_accuracy'", "2 values for 3"]),
     "accuracy above 1": (put("accuracy.prefix_accuracy.0", 1.5), ["$.accuracy.prefix_accuracy[0]"]),
     "accuracy on nothing": (put("accuracy.num_samples", 0), ["$.accuracy.num_samples"]),
+    "early stop of too few prefixes": (
+        cut("early_stop.prefixes.last"),
+        ["'early_stop.prefixes'", "2 values for 3"],
+    ),
+    "early stop of no prefixes": (put("early_stop.prefixes", []), ["'early_stop.prefixes'", "0 values for 3"]),
+    "early stop at the end": (put("early_stop.prefixes.2.threshold", 0.9), ["'early_stop.prefixes'", "not null"]),
+    "threshold 0": (put("early_stop.prefixes.0.threshold", 0), ["$.early_stop.prefixes[0].threshold"]),
+    "threshold above 1": (put("early_stop.prefixes.0.threshold", 1.5), ["$.early_stop.prefixes[0].threshold"]),
+    "threshold a text": (put("early_stop.prefixes.1.threshold", "never"), ["$.early_stop.prefixes[1].threshold"]),
+    "threshold missing": (cut("early_stop.prefixes.1.threshold"), ["`threshold`", "$.early_stop.prefixes[1]"]),
+    "temperature 0": (put("early_stop.prefixes.1.temperature", 0), ["$.early_stop.prefixes[1].temperature"]),
+    "temperature negative": (put("early_stop.prefixes.0.temperature", -1.0), ["$.early_stop.prefixes[0].temperature"]),
+    "temperature infinite": (put("early_stop.prefixes.0.temperature", float("inf")), ["malformed"]),
+    "temperature null": (put("early_stop.prefixes.0.temperature", None), ["$.early_stop.prefixes[0].temperature"]),
+    "accuracy drop 0": (put("early_stop.max_accuracy_drop", 0), ["$.early_stop.max_accuracy_drop"]),
+    "accuracy drop above 1": (put("early_stop.max_accuracy_drop", 2), ["$.early_stop.max_accuracy_drop"]),
+    "risk confidence above 1": (put("early_stop.risk_confidence", 95), ["$.early_stop.risk_confidence"]),
+    "early stop on less than nothing": (put("early_stop.num_samples", -1), ["$.early_stop.num_samples"]),
+    "early stop held out nothing": (put("early_stop.held_out.num_samples", 0), ["$.early_stop.held_out.num_samples"]),
+    "stopped accuracy above 1": (
+        put("early_stop.held_out.accuracy_stopped", 1.1),
+        ["$.early_stop.held_out.accuracy_stopped"],
+    ),
+    "mean of no branch": (put("early_stop.held_out.mean_branches", 0), ["$.early_stop.held_out.mean_branches"]),
+    "mean of more branches than there are": (
+        put("early_stop.held_out.mean_branches", 3.5),
+        ["'early_stop.held_out.mean_branches'", "is 3.5, there are 3"],
+    ),
+    "early stop not there": (cut("early_stop"), ["`early_stop`"]),
+    "early stop false": (put("early_stop", False), ["$.early_stop"]),
     "parity of too few prefixes": (cut("parity.prefixes.last"), ["'parity.prefixes'", "2 values for 3"]),
     "parity without a part": (cut("parity.parts.branch_01"), ["'parity.parts'", "branch_01"]),
     "parity of a part too many": (
@@ -200,6 +230,22 @@ def test_a_bad_field_is_refused_and_named(tmp_path, path, edit, words):
     with pytest.raises(ManifestError, match=r"manifest\.json"):
         load_native().check_bundle(str(path))
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        put("early_stop", None),
+        both(put("early_stop.prefixes.0.threshold", None), put("early_stop.prefixes.1.threshold", 1)),
+        both(put("early_stop.num_samples", 0), put("early_stop.prefixes.1.temperature", 2)),
+        both(put("accuracy", None), put("early_stop.held_out.mean_branches", 3)),
+    ],
+    ids=["no early stop", "never, and when sure", "calibrated on nothing", "without accuracy"],
+)
+def test_what_may_be_null_or_at_its_limit_is_read(path, edit):
+    edit_manifest(path, edit)
+    assert Bundle.open(path).manifest.name == "fake"
+    load_native().check_bundle(str(path))
 
 
 @pytest.mark.parametrize("bad", BAD_PATHS.values(), ids=BAD_PATHS)
@@ -710,6 +756,8 @@ def test_subset(tmp_path, four, chosen, is_prefix, kind):
     else:
         assert small.manifest.accuracy is None
         assert small.manifest.parity.prefixes == ()
+    # What early stop promises is against all branches of the bundle that it was calibrated for.
+    assert small.manifest.early_stop == (manifest.early_stop if count == 4 else None)
     assert set(small.manifest.parity.parts) == {"stem", *(f"branch_{index:02d}" for index in chosen)}
     golden, expected = small.golden(), whole.golden()
     assert np.array_equal(golden.images, expected.images)

@@ -1,18 +1,20 @@
 """ExecuTorch's two paths, the native core and the Python binding: the same answers bit for bit, and who runs when."""
 
 import importlib
+import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paraedge_runtime import EngineError, InputError, ManifestError, Session
 from paraedge_runtime.engines import executorch_native, open_engine
+from paraedge_runtime.engines.base import RunnerOptions
 from paraedge_runtime.engines.executorch_native import ExecuTorchNative, load_native
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.inputs import normalise
-from paraedge_runtime.manifest import BranchEntry
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +35,13 @@ def without_native(monkeypatch):
     monkeypatch.setattr(executorch_native, "load_native", unavailable)
 
 
-def parts_of(bundle):
-    return [
-        (
-            entry.file,
-            entry.index if isinstance(entry, BranchEntry) else -1,
-            bundle.read(entry),
-            entry.input_shape,
-            entry.output_shape,
-        )
-        for entry in bundle.manifest.parts().values()
-    ]
-
-
 @pytest.fixture
 def native_session(bundle):
-    session = load_native().Session(parts_of(bundle), 2)
-    yield session
-    session.close()
+    """The core itself, below ``Session``."""
+    programs = [(name, bundle.read(entry), entry) for name, entry in bundle.manifest.parts().items()]
+    runner = ExecuTorchNative().open_runner(programs, RunnerOptions(2, bundle.manifest.input))
+    yield runner._session
+    runner.close()
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +91,6 @@ def test_both_paths_give_the_same_bits_and_the_same_facts(bundle, inputs, monkey
         assert all(0 <= run.start_ms <= run.end_ms <= b.elapsed_ms for run in b.timeline)
 
 
-def test_pictures_are_read_as_the_core_reads_them(bundle, inputs, sequential):
-    with Session.open(bundle) as session:
-        for image, rows in zip(bundle.golden().images, sequential, strict=True):
-            np.testing.assert_array_equal(session.run(image).branch_outputs, rows)
-
-
 def test_other_python_threads_run_meanwhile(bundle, inputs):
     """With the GIL held for the whole of a request, the other thread could not tick in the middle of one."""
     ticks: list[float] = []
@@ -115,14 +100,14 @@ def test_other_python_threads_run_meanwhile(bundle, inputs):
         while not stop.is_set():
             ticks.append(time.perf_counter())
 
-    session = load_native().Session(parts_of(bundle), 1)
+    session = Session.open(bundle, threads=1)
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     middles = []
     try:
         for x in np.concatenate([inputs, inputs]):
             begin = time.perf_counter()
-            elapsed_s = session.run(x)[6] / 1e3
+            elapsed_s = session.run(x).elapsed_ms / 1e3
             middles.append((begin + elapsed_s / 4, begin + elapsed_s * 3 / 4))
     finally:
         stop.set()
@@ -133,36 +118,26 @@ def test_other_python_threads_run_meanwhile(bundle, inputs):
     assert ticked > len(middles) / 6  # busy machines run the ticker only now and then; a held GIL gives next to none
 
 
-def test_a_deadline_that_is_over_leaves_the_first_branch(native_session, inputs, sequential):
-    for x, rows in zip(inputs, sequential, strict=True):
-        output, _, _, used, dropped, outputs, _, _, met = native_session.run(x, deadline_s=time.monotonic() - 1)
-        assert not met
-        assert used[0] == 0
-        assert [index for index, _, _ in dropped] == [index for index in range(8) if index not in used]
-        np.testing.assert_array_equal(outputs, rows[list(used)])
-        np.testing.assert_array_equal(output, rows[list(used)].cumsum(axis=0)[-1])
+def test_pictures_are_read_by_the_core_as_python_reads_them(native_session, bundle, sequential):
+    """The core normalises by itself; ``sequential`` was normalised by numpy."""
+    for image, rows in zip(bundle.golden().images, sequential, strict=True):
+        np.testing.assert_array_equal(native_session.run_picture(image).branch_outputs, rows)
 
 
-def test_late_branches_never_reach_another_request(native_session, inputs, sequential):
+def test_late_branches_never_reach_another_request(bundle, inputs, sequential):
     rng = np.random.default_rng(3)
     cut = 0
-    for number in range(1500):
-        picture = number % len(inputs)
-        budget_s = rng.uniform(0, 3e-3)
-        output, _, _, used, _, outputs, _, _, _ = native_session.run(
-            inputs[picture], deadline_s=time.monotonic() + budget_s
-        )
-        cut += len(used) < 8
-        np.testing.assert_array_equal(outputs, sequential[picture][list(used)])
-        np.testing.assert_array_equal(output, outputs.cumsum(axis=0)[-1])
+    with Session.open(bundle, threads=2) as session:
+        for number in range(1500):
+            picture = number % len(inputs)
+            policy = ("anytime", "all")[number % 2]
+            prediction = session.run(inputs[picture], budget_ms=rng.uniform(1e-3, 3), policy=policy)
+            used = list(prediction.branches_used)
+            cut += len(used) < 8
+            assert used[0] == 0
+            np.testing.assert_array_equal(prediction.branch_outputs, sequential[picture][used])
+            np.testing.assert_array_equal(prediction.output, prediction.branch_outputs.cumsum(axis=0)[-1])
     assert cut > 0
-
-
-def test_what_will_not_fit_is_not_started(native_session, inputs):
-    latency_ms = [0.0] * 7 + [60_000.0]
-    _, _, _, used, dropped, *_ = native_session.run(inputs[0], deadline_s=time.monotonic() + 30, latency_ms=latency_ms)
-    assert used == tuple(range(7))
-    assert [index for index, _, _ in dropped] == [7]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +146,7 @@ def test_what_will_not_fit_is_not_started(native_session, inputs):
         ({"x": np.zeros((1, 1, 28, 27), np.float32)}, InputError, "has 756 values, this bundle reads 784"),
         ({"x": np.full((1, 1, 28, 28), np.nan, np.float32)}, InputError, "not finite"),
         ({"branches": 9}, InputError, "9 branches were asked for; there are 8"),
-        ({"latency_ms": [1.0]}, InputError, "latency_ms has 1 values for 8 branches"),
+        ({"early_stop": True}, InputError, "early_stop needs a rule for each of the 8 branches, there are 0"),
         ({"x": np.zeros((1, 1, 28, 28))}, TypeError, "incompatible function arguments"),
         ({"x": "picture"}, TypeError, "incompatible function arguments"),
     ],
@@ -179,7 +154,7 @@ def test_what_will_not_fit_is_not_started(native_session, inputs):
 def test_wrong_input_is_refused_and_the_session_goes_on(native_session, inputs, sequential, changes, error, message):
     with pytest.raises(error, match=message):
         native_session.run(**{"x": inputs[0], **changes})
-    np.testing.assert_array_equal(native_session.run(inputs[0])[5], sequential[0])
+    np.testing.assert_array_equal(native_session.run(inputs[0]).branch_outputs, sequential[0])
 
 
 @pytest.mark.parametrize(
@@ -230,10 +205,27 @@ def test_what_the_native_core_lacks_is_said(change, message, monkeypatch):
         load_native()
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "Makefile",
+        "README.md",
+        "docs/native.md",
+        "pyproject.toml",
+        "runtime/native/cmake/executorch.cmake",
+        "runtime/paraedge_runtime/engines/executorch_native.py",
+        "tests/test_device_environment.py",
+    ],
+)
+def test_every_place_names_the_version_that_the_core_was_built_for(place):
+    text = (Path(__file__).parents[2] / place).read_text()
+    named = re.findall(r"executorch(?:==|_wanted )(\d+(?:\.[\d*]+)*)", text, re.IGNORECASE)
+    assert set(named) == {load_native().executorch_version}
+
+
 def test_sessions_come_and_go(bundle, inputs):
     before = threading.active_count()
     for number in range(60):
-        session = load_native().Session(parts_of(bundle)[: 2 + number % 7], 1 + number % 3)
-        session.run(inputs[0], deadline_s=time.monotonic() + 2e-4)
-        session.close()
+        with Session.open(bundle, threads=1 + number % 3, branches=1 + number % 7) as session:
+            session.run(inputs[0], budget_ms=0.2)
     assert threading.active_count() == before

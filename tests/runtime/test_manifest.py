@@ -14,14 +14,17 @@ from paraedge_runtime.manifest import (
     MAX_MANIFEST_BYTES,
     Accuracy,
     BranchEntry,
+    EarlyStop,
     FileEntry,
     Golden,
+    HeldOut,
     InputSpec,
     Manifest,
     Parity,
     PartEntry,
     PrefixParity,
     Similarity,
+    StopRule,
     decode_manifest,
     encode_manifest,
 )
@@ -67,6 +70,14 @@ MANIFEST = Manifest(
     target="linux",
     recipe="fp32",
     accuracy=Accuracy(dataset="a test split", num_samples=10, prefix_accuracy=(0.5,)),
+    early_stop=EarlyStop(
+        dataset="a test split",
+        num_samples=5,
+        max_accuracy_drop=0.005,
+        risk_confidence=0.95,
+        prefixes=(StopRule(temperature=1.25, threshold=None),),
+        held_out=HeldOut(num_samples=4, accuracy_full=0.5, accuracy_stopped=0.5, mean_branches=1.0),
+    ),
     parity=Parity(
         reference="torch 2.13.0",
         num_samples=16,
@@ -170,6 +181,24 @@ TEXT = """{
     "prefix_accuracy": [
       0.5
     ]
+  },
+  "early_stop": {
+    "dataset": "a test split",
+    "num_samples": 5,
+    "max_accuracy_drop": 0.005,
+    "risk_confidence": 0.95,
+    "prefixes": [
+      {
+        "temperature": 1.25,
+        "threshold": null
+      }
+    ],
+    "held_out": {
+      "num_samples": 4,
+      "accuracy_full": 0.5,
+      "accuracy_stopped": 0.5,
+      "mean_branches": 1.0
+    }
   },
   "parity": {
     "reference": "torch 2.13.0",

@@ -1,28 +1,81 @@
 """What a prediction says about itself."""
 
 import dataclasses
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from paraedge_runtime import DroppedBranch, PartRun, Prediction
+from paraedge_runtime.prediction import BranchRun, BranchState
+
+NEVER = math.nan
+
+RUNS = [
+    (0, BranchState.USED, 0, 1.0, 2.0, NEVER, NEVER, ""),
+    (2, BranchState.USED, 1, 1.25, 1.75, 0.5, 3.0, ""),
+    (3, BranchState.FAILED, 1, 2.0, 2.5, NEVER, NEVER, "no memory"),
+    (4, BranchState.NOT_FINITE, 1, 0.5, 2.5, NEVER, NEVER, ""),
+    (5, BranchState.WOULD_NOT_FIT, -1, 0.0, 0.0, 0.75, 0.5, ""),
+    (6, BranchState.WOULD_NOT_FIT, -1, 0.0, 0.0, NEVER, 0.5, ""),
+    (7, BranchState.LATE, 1, 2.5, 0.0, 0.4, 0.5, ""),
+    (8, BranchState.LATE, -1, 0.0, 0.0, NEVER, NEVER, ""),
+    (9, BranchState.NOT_NEEDED, -1, 0.0, 0.0, NEVER, NEVER, ""),
+]
+
+REASONS = {
+    3: "no memory",
+    4: "its output is not finite",
+    5: "it would probably not have ended before the deadline: 0.75 ms predicted, 0.50 ms left",
+    6: "nothing was known yet of how long it takes on this device",
+    7: "it had not ended at the deadline",
+    8: "no thread was free before the deadline",
+    9: "the answer was good enough without it",
+}
 
 
-def _prediction(branch_outputs):
+def _prediction(branch_outputs=((1.0, 2.0), (3.0, 4.0)), requests_to_learn=0):
     outputs = np.asarray(branch_outputs, dtype=np.float32)
-    total = outputs.cumsum(axis=0, dtype=np.float32)[-1]
-    return Prediction(
-        output=total,
-        label_index=0,
-        label="ant",
-        confidence=0.5,
-        branches_used=tuple(range(len(outputs))),
-        branches_dropped=(DroppedBranch(9, "late"),),
+    answer = SimpleNamespace(
+        output=outputs.cumsum(axis=0, dtype=np.float32)[-1],
         branch_outputs=outputs,
-        elapsed_ms=1.0,
-        timeline=(PartRun("stem", 0, 0.0, 1.0),),
-        engine="fake 1.0",
+        branches=RUNS,
+        label_index=1,
+        confidence=0.5,
+        stem_ms=0.5,
+        elapsed_ms=3.0,
+        requests_to_learn=requests_to_learn,
     )
+    return Prediction(answer, ("ant", "bee"), "fake 1.0", True)
+
+
+def test_every_fact_of_the_answer():
+    prediction = _prediction()
+    assert prediction.output.tolist() == [4, 6]
+    assert (prediction.label_index, prediction.label, prediction.confidence) == (1, "bee", 0.5)
+    assert (prediction.elapsed_ms, prediction.deadline_met, prediction.engine) == (3.0, True, "fake 1.0")
+    assert prediction.branches_used == (0, 2)
+    assert prediction.branches_dropped == tuple(DroppedBranch(*item) for item in REASONS.items())
+    assert repr(prediction) == "Prediction(label='bee', confidence=0.500, branches_used=(0, 2), elapsed_ms=3.000)"
+
+
+def test_the_timeline_has_what_ended_by_start():
+    parts = [run.part for run in _prediction().timeline]
+    assert parts == ["stem", "branch_04", "branch_00", "branch_02", "branch_03"]
+    assert _prediction().timeline[0] == PartRun("stem", 0, 0.0, 0.5)
+
+
+def test_explain_has_a_line_for_each_branch():
+    lines = _prediction().explain().splitlines()
+    assert len(lines) == len(RUNS)
+    assert lines[0] == "branch 0 ran from 1.00 to 2.00 ms on thread 0: the first branch always runs"
+    assert lines[1] == "branch 2 ran from 1.25 to 1.75 ms on thread 1: 0.50 ms predicted, 3.00 ms left"
+    assert lines[2:] == [f"branch {index} does not count: {reason}" for index, reason in REASONS.items()]
+
+
+def test_explain_says_that_the_device_is_still_being_learned():
+    assert _prediction(requests_to_learn=7).explain().startswith("this device's speed is still being learned, for 7 ")
 
 
 def test_prefix_outputs_are_the_running_sums():
@@ -36,12 +89,12 @@ def test_the_last_prefix_is_the_output_bit_for_bit():
     assert np.array_equal(prediction.prefix_outputs[-1], prediction.output)
 
 
-def test_one_branch_has_one_prefix():
-    assert _prediction([[0.5, 0.25]]).prefix_outputs.tolist() == [[0.5, 0.25]]
-
-
-@pytest.mark.parametrize("record", [_prediction([[1, 2]]), DroppedBranch(1, "x"), PartRun("stem", 0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    "record", [_prediction(), DroppedBranch(1, "x"), PartRun("stem", 0, 0.0, 1.0), BranchRun(*RUNS[0])]
+)
 def test_records_cannot_be_changed(record):
-    field = record._fields[0] if isinstance(record, PartRun) else dataclasses.fields(record)[0].name
+    field = "part" if isinstance(record, PartRun) else "output"
+    if dataclasses.is_dataclass(record):
+        field = dataclasses.fields(record)[0].name
     with pytest.raises(AttributeError):  # of which FrozenInstanceError is one
         setattr(record, field, None)

@@ -367,7 +367,7 @@ def test_ctrl_c_in_the_callers_thread_leaks_into_no_later_answer(bundle, monkeyp
 
 
 def test_ctrl_c_while_the_caller_waits_never_leaves_a_worker_inside(tmp_path, monkeypatch):
-    """The signal comes exactly while the caller is in ``join`` and a worker still in its branch."""
+    """The signal comes while the caller waits for a worker that is still in its branch."""
     main = threading.main_thread()
     gate, entered = Gate(), threading.Event()
     run = FakePart._run
@@ -383,10 +383,11 @@ def test_ctrl_c_while_the_caller_waits_never_leaves_a_worker_inside(tmp_path, mo
 
     monkeypatch.setattr(FakePart, "_run", held)
 
+    def waits(frame):
+        return frame.f_code.co_name == "wait" and frame.f_back.f_code.co_name == "_wait"
+
     def poke():
-        while (frame := sys._current_frames()[main.ident]).f_code.co_name != "join" or "pool" not in (
-            frame.f_code.co_filename
-        ):
+        while not waits(sys._current_frames()[main.ident]):
             pass
         signal.pthread_kill(main.ident, signal.SIGINT)
         # Long enough for a wait that can be cut short to be cut short; the wait must go on regardless.

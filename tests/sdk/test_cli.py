@@ -109,6 +109,27 @@ def test_export_json_and_names(target, choice, out, tmp_path):
     assert succeed("export", "--target", target, "--branches", choice, cwd=tmp_path)  # again: replaced
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--branches", "3"],
+            r"confidence 0\.\d+ loses at most 0\.5 points \(95 % sure, 5000 images\); on 4000 others",
+        ),
+        (["--branches", "3", "--max-accuracy-drop", "0.02"], r"confidence 0\.\d+ loses at most 2 points"),
+        (["--branches", "3", "--max-accuracy-drop", "0.0001"], "never; on 5000 images no threshold could be shown"),
+        (["--branches", "1"], "nothing to stop with one branch"),
+    ],
+)
+def test_export_says_what_early_stop_may_cost(bundle, options, words, tmp_path):
+    text = succeed("export", "--target", "raspberry-pi", "--out", "b.paraedge", *options, cwd=tmp_path)
+    assert re.search(f"early stop: {words}", text)
+    assert re.search(f"early stop: {words}", succeed("inspect", tmp_path / "b.paraedge"))
+    early_stop = Bundle.open(tmp_path / "b.paraedge").manifest.early_stop
+    assert len(early_stop.prefixes) == int(options[1])
+    assert (early_stop.prefixes[0].threshold is None) == ("confidence" not in words)
+
+
 def test_fused_adds_one_ordinary_model(tmp_path):
     succeed("export", "--target", "linux", "--branches", "2", "--fused", "--out", "f.paraedge", cwd=tmp_path)
     import onnxruntime
@@ -156,6 +177,7 @@ def test_inspect_verify_pack_subset(bundle, tmp_path):
 
     succeed("subset", bundle, "--branches", "0,3,5", "--out", tmp_path / "small.paraedge")
     assert "unknown" in succeed("inspect", tmp_path / "small.paraedge")
+    assert "not calibrated for this choice of branches" in succeed("inspect", tmp_path / "small.paraedge")
     assert "verified" in succeed("verify", tmp_path / "small.paraedge")
     succeed("subset", bundle, "--branches", 2, "--out", tmp_path / "two.paraedge", "--json")
     assert Bundle.open(tmp_path / "two.paraedge").manifest.accuracy is not None
@@ -292,6 +314,9 @@ MISTAKES = [
     (["export", "--target", "linux", "--branches", "3,0"], "ascending order"),
     (["export", "--target", "linux", "--branches", "1,1"], "each once"),
     (["export", "--target", "linux", "--model", "nowhere"], "nowhere is neither a packaged model"),
+    (["export", "--target", "linux", "--max-accuracy-drop", "0.5"], "0.5 is not in the range 0<x<=0.1"),
+    (["export", "--target", "linux", "--max-accuracy-drop", "0"], "0.0 is not in the range 0<x<=0.1"),
+    (["export", "--target", "linux", "--max-accuracy-drop", "nan"], "max_accuracy_drop is nan"),
     (["inspect", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
     (["verify", "nowhere.zip"], "nowhere.zip does not exist"),
     (["run", "nowhere.png"], "nowhere.png does not exist"),
@@ -309,6 +334,10 @@ MISTAKES = [
     ),
     (["train", "--out", "x", "--dataset", "digits", "--epochs", "0"], "epochs cannot be 0"),
     (["train", "--out", "x", "--dataset", "digits", "--learning-rate", "nan"], "learning_rate cannot be nan"),
+    (["train", "--out", "x", "--dataset", "digits", "--save-interval", "nan"], "save_interval_s cannot be nan"),
+    (["train", "--out", "x", "--dataset", "digits", "--save-interval", "-1"], "save_interval_s cannot be -1.0"),
+    (["train", "--out", "x", "--dataset", "digits", "--log", "gone/x.log"], "there is no folder gone; make it first"),
+    (["train", "--out", "x", "--dataset", "digits", "--log", "."], "'.' is a directory"),
     (["train", "--dataset", "digits"], "Missing option '--out'"),
     (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of fashion-mnist"),
     (["train", "--out", "x", "--recipe", "none.json"], "none.json cannot be read"),

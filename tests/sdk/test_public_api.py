@@ -38,8 +38,9 @@ def test_an_unknown_name_is_an_attribute_error(package):
         ("import paraedge.cli.main", ["torch", "numpy", "rich", "msgspec", "PIL"]),
         ("import paraedge.cli.run, paraedge.cli.verify, paraedge.cli.inspect, paraedge.cli.subset", ["torch"]),
         ("import paraedge.cli.doctor, paraedge.cli.targets, paraedge.cli.pack", ["torch"]),
+        ("import paraedge.cli.profile, paraedge.cli.plan, paraedge.connections", ["torch", "matplotlib"]),
     ],
-    ids=["packages", "command line", "device commands", "other commands"],
+    ids=["packages", "command line", "device commands", "other commands", "profile"],
 )
 def test_imports_stay_light(statement, forbidden):
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"

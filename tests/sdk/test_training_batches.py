@@ -70,6 +70,14 @@ def test_without_crops_and_flips_the_pixels_are_the_original_ones(make, digits):
     assert torch.equal(batch, images[targets])
 
 
+def test_a_batch_is_the_same_whichever_was_made_before_it(augmented):
+    images, labels = _numbered(50)
+    split = TrainingBatches(images, labels, 50, msgspec.structs.replace(augmented, epochs=3))
+    in_turn = list(training_batches(split, 0))
+    for number in torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist():
+        assert all(map(torch.equal, split[number], in_turn[number]))
+
+
 @pytest.mark.parametrize("epochs_done", [0, 2])
 def test_worker_processes_make_the_same_batches(make, digits, epochs_done):
     config = make.training(

@@ -10,12 +10,15 @@ from paraedge_runtime.bundle import Bundle, GoldenData, file_entry, golden_entry
 from paraedge_runtime.manifest import (
     Accuracy,
     BranchEntry,
+    EarlyStop,
+    HeldOut,
     InputSpec,
     Manifest,
     Parity,
     PartEntry,
     PrefixParity,
     Similarity,
+    StopRule,
 )
 
 IMAGE_SHAPE = (8, 8, 1)
@@ -75,6 +78,17 @@ def fake_bundle(
             dataset="fake test split",
             num_samples=100,
             prefix_accuracy=tuple(0.5 + place / 100 for place in range(len(behaviours))),
+        ),
+        "early_stop": EarlyStop(
+            dataset="fake test split",
+            num_samples=50,
+            max_accuracy_drop=0.005,
+            risk_confidence=0.95,
+            prefixes=tuple(
+                StopRule(temperature=1.5, threshold=0.9 if place < len(names) - 1 else None)
+                for place in range(len(names))
+            ),
+            held_out=HeldOut(num_samples=40, accuracy_full=0.5, accuracy_stopped=0.5, mean_branches=1.0),
         ),
         "parity": Parity(
             reference="torch 0",

@@ -5,10 +5,12 @@ A part's program is JSON:
     {"fail": "message"}     raises
     {"nan": true}           answers NaN
     {"event": "name"}       sets GATES[name].entered, then waits for GATES[name].release
+    {"sleep_s": 0.1}        takes at least so long
 """
 
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +84,7 @@ class FakePart:
                 gate = GATES[behaviour["event"]]
                 gate.entered.set()
                 assert gate.release.wait(30), "nobody released the gate"
+            time.sleep(behaviour.get("sleep_s", 0))
             if "fail" in behaviour:
                 raise ValueError(behaviour["fail"])
             if behaviour.get("nan"):

@@ -13,9 +13,13 @@
 
 namespace {
 
-int fail(const std::string& message) {
+int fail(const std::string& message, int code = 2) {
   std::fprintf(stderr, "Error: %s\n", message.c_str());
-  return 2;
+  return code;
+}
+
+int fail(const paraedge::Error& error) {
+  return fail(error.message, error.code == paraedge::ErrorCode::engine ? 1 : 2);
 }
 
 // The pixels of a binary PGM (P5) or PPM (P6); empty when it is neither.
@@ -36,23 +40,26 @@ int main(int count, char** arguments) {
   if (count < 3 || count > 4) return fail("usage: classify BUNDLE PICTURE.pgm [BUDGET_MS]");
 
   auto bundle = paraedge::Bundle::open(arguments[1]);
-  if (!bundle) return fail(bundle.error().message);
+  if (!bundle) return fail(bundle.error());
   auto session = paraedge::Session::open(*bundle);
-  if (!session) return fail(session.error().message);
+  if (!session) return fail(session.error());
 
   const std::vector<uint8_t> picture = read_picture(arguments[2]);
   if (picture.empty()) return fail(std::string(arguments[2]) + " is not a binary PGM or PPM with 255 levels");
   auto input = paraedge::normalise(picture, (*bundle)->manifest());
-  if (!input) return fail(input.error().message);
+  if (!input) return fail(input.error());
 
   paraedge::RunOptions options;
   if (count == 4) {
-    const double budget_ms = std::atof(arguments[3]);
-    if (!(budget_ms > 0 && budget_ms < 1e9)) return fail("the budget is '" + std::string(arguments[3]) + "' ms");
+    char* end = nullptr;
+    const double budget_ms = std::strtod(arguments[3], &end);
+    if (end == arguments[3] || *end != 0 || !(budget_ms > 0 && budget_ms < 1e9)) {
+      return fail("the budget is '" + std::string(arguments[3]) + "'; milliseconds above 0 and below 1e9 are needed");
+    }
     options.deadline = paraedge::Clock::now() + std::chrono::microseconds(static_cast<int64_t>(budget_ms * 1e3));
   }
   auto prediction = (*session)->run(*input, options);
-  if (!prediction) return fail(prediction.error().message);
+  if (!prediction) return fail(prediction.error());
 
   std::string used;
   for (const auto& branch : prediction->branches) {

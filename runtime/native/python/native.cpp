@@ -1,14 +1,18 @@
 // paraedge_runtime._native: the core for Python. Arrays go in without a copy, the GIL is free while parts run.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
 
+#include "controller.h"
 #include "paraedge/runtime.h"
 #include "part.h"
 #include "refusal.h"
+#include "shape.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -17,6 +21,7 @@ namespace {
 
 using namespace paraedge;
 using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Picture = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
 
 // Raises the Python exception of an error's kind; the tree of errors is in paraedge_runtime.errors.
 [[noreturn]] void raise(const Error& error) {
@@ -27,18 +32,17 @@ using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
   throw nb::python_error();
 }
 
-// A numpy array (rows, columns), or (columns,) when rows is 0, that owns a copy of `values`.
-nb::object array(std::vector<float> values, size_t rows, size_t columns) {
+// A numpy array that owns these values.
+nb::object array(std::vector<float> values, const std::vector<size_t>& shape) {
   auto* kept = new std::vector<float>(std::move(values));
   nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
-  const size_t shape[] = {rows, columns};
-  return rows == 0 ? nb::ndarray<nb::numpy, float>(kept->data(), {columns}, owner).cast()
-                   : nb::ndarray<nb::numpy, float>(kept->data(), 2, shape, owner).cast();
+  return nb::ndarray<nb::numpy, float>(kept->data(), shape.size(), shape.data(), owner).cast();
 }
 
-Program program_of(const std::string& file, int index, nb::bytes bytes, const Shape& input, const Shape& output) {
+Program program_of(const std::string& file, int index, nb::bytes bytes, const Shape& input, const Shape& output,
+                   int64_t macs) {
   Program program;
-  program.part = {.file = file, .index = index, .input_shape = input, .output_shape = output};
+  program.part = {.file = file, .index = index, .input_shape = input, .output_shape = output, .macs = macs};
   program.bytes = {static_cast<const std::byte*>(bytes.data()), bytes.size()};
   return program;
 }
@@ -48,14 +52,15 @@ class NativePart {
  public:
   NativePart(const std::string& name, const std::string& file, nb::bytes bytes, const Shape& input,
              const Shape& output)
-      : bytes_(bytes), output_shape_(output) {
+      : bytes_(bytes),
+        output_shape_(output.begin(), output.end()),
+        input_size_(elements(input)),
+        output_size_(elements(output)) {
     auto loaded = guarded<std::unique_ptr<LoadedPart>>([&] {
-      return std::make_unique<LoadedPart>(program_of(file, -1, bytes, input, output), name, Threading::one);
+      return std::make_unique<LoadedPart>(program_of(file, -1, bytes, input, output, 0), name, Threading::one);
     });
     if (!loaded) raise(loaded.error());
     part_ = std::move(*loaded);
-    for (int64_t size : input) input_size_ *= static_cast<size_t>(size);
-    for (int64_t size : output) output_size_ *= static_cast<size_t>(size);
   }
 
   nb::object run(const Input& x) {
@@ -71,52 +76,83 @@ class NativePart {
       raise({ErrorCode::engine, "executorch failed while running " + part_->name() + ": " + problem +
                                     "; 'paraedge verify' checks the bundle"});
     }
-    const std::vector<size_t> shape(output_shape_.begin(), output_shape_.end());
-    return nb::cast(array(std::move(output), 0, output_size_)).attr("reshape")(nb::tuple(nb::cast(shape)));
+    return array(std::move(output), output_shape_);
   }
 
  private:
   nb::bytes bytes_;  // the part reads its program from here
-  Shape output_shape_;
-  size_t input_size_ = 1, output_size_ = 1;
+  std::vector<size_t> output_shape_;
+  size_t input_size_, output_size_;
   std::unique_ptr<LoadedPart> part_;
+};
+
+// What a session found, turned into Python's objects as far as somebody asks for them.
+class Answer {
+ public:
+  explicit Answer(Prediction prediction) : p(std::move(prediction)) {}
+
+  nb::object output() const { return array(p.output, {p.output.size()}); }
+
+  nb::object branch_outputs() const {  // rows of the used branches
+    const size_t columns = p.output.size();
+    std::vector<float> rows;
+    for (size_t place = 0; place < p.branches.size(); ++place) {
+      if (p.branches[place].state != BranchState::used) continue;
+      const auto row = p.branch_outputs.begin() + static_cast<ptrdiff_t>(place * columns);
+      rows.insert(rows.end(), row, row + static_cast<ptrdiff_t>(columns));
+    }
+    const size_t count = rows.size() / columns;
+    return array(std::move(rows), {count, columns});
+  }
+
+  nb::list branches() const {  // the fields of BranchRun in paraedge_runtime/prediction.py
+    nb::list runs;
+    for (const BranchRun& run : p.branches) {
+      runs.append(nb::make_tuple(run.index, static_cast<int>(run.state), run.thread, run.start_ms, run.end_ms,
+                                 run.predicted_ms, run.left_ms, run.problem));
+    }
+    return runs;
+  }
+
+  Prediction p;
 };
 
 // A stem and its branches with their threads. The caller sees to it that one thread at a time calls `run`.
 class NativeSession {
  public:
-  using Entry = std::tuple<std::string, int, nb::bytes, Shape, Shape>;
+  using Entry = std::tuple<std::string, int, nb::bytes, Shape, Shape, int64_t>;
 
-  NativeSession(nb::list parts, int threads, int spin_us) {
+  NativeSession(const std::vector<Entry>& parts, const std::vector<float>& scale, const std::vector<float>& shift,
+                int threads, int spin_us, const std::vector<double>& part_ms, const std::vector<double>& contention,
+                const std::vector<std::pair<double, double>>& early_stop) {
     std::vector<Program> programs;
-    for (nb::handle part : parts) {
-      alive_.append(part);
-      programs.push_back(program_of(nb::cast<std::string>(part[0]), nb::cast<int>(part[1]),
-                                    nb::cast<nb::bytes>(part[2]), nb::cast<Shape>(part[3]), nb::cast<Shape>(part[4])));
+    for (const auto& [file, index, bytes, input, output, macs] : parts) {
+      alive_.append(bytes);
+      programs.push_back(program_of(file, index, bytes, input, output, macs));
     }
     Program stem = std::move(programs.front());
     programs.erase(programs.begin());
-    num_outputs_ = static_cast<size_t>(programs.front().part.output_shape.back());
-    auto session =
-        Session::open(std::move(stem), std::move(programs), nullptr, {.threads = threads, .spin_us = spin_us});
+    manifest_.input_shape = stem.part.input_shape;
+    manifest_.scale = scale;
+    manifest_.shift = shift;
+    SessionOptions options{.threads = threads, .spin_us = spin_us};
+    options.latency = {part_ms, contention};
+    for (const auto& [temperature, threshold] : early_stop) options.early_stop.push_back({temperature, threshold});
+    auto session = Session::open(std::move(stem), std::move(programs), nullptr, options);
     if (!session) raise(session.error());
     session_ = std::move(*session);
   }
 
-  // output, label index, confidence, used, dropped, branch outputs, elapsed ms, timeline, deadline met
-  nb::tuple run(const Input& x, int branches, double deadline_s, const std::vector<double>& latency_ms) {
-    RunOptions options{.branches = branches, .latency_ms = latency_ms};
-    if (deadline_s < std::numeric_limits<double>::infinity()) {
-      options.deadline = Clock::time_point(
-          std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(deadline_s)));
-    }
-    std::optional<Result<Prediction>> answer;
-    {
-      nb::gil_scoped_release free;
-      answer.emplace(session_->run({x.data(), x.size()}, options));
-    }
-    if (!*answer) raise(answer->error());
-    return describe(**answer);
+  // deadline_s: of CLOCK_MONOTONIC, as time.monotonic() gives it; infinity for none.
+  Answer run(const Input& x, int branches, double deadline_s, bool all, bool early_stop, nb::object on_answer) {
+    return run({x.data(), x.size()}, branches, deadline_s, all, early_stop, on_answer);
+  }
+
+  Answer run_picture(const Picture& x, int branches, double deadline_s, bool all, bool early_stop,
+                     nb::object on_answer) {
+    auto input = normalise({x.data(), x.size()}, manifest_);
+    if (!input) raise(input.error());
+    return run(*input, branches, deadline_s, all, early_stop, on_answer);
   }
 
   void close() {
@@ -128,32 +164,47 @@ class NativeSession {
   }
 
  private:
-  nb::tuple describe(Prediction& p) const {
-    nb::list used, dropped, timeline;
-    timeline.append(nb::make_tuple(-1, 0, 0.0f, p.stem_ms));
-    std::vector<float> rows;
-    rows.reserve(p.branch_outputs.size());
-    for (size_t place = 0; place < p.branches.size(); ++place) {
-      const BranchRun& run = p.branches[place];
-      if (run.state == BranchState::used) {
-        used.append(run.index);
-        const auto row = p.branch_outputs.begin() + static_cast<ptrdiff_t>(place * num_outputs_);
-        rows.insert(rows.end(), row, row + static_cast<ptrdiff_t>(num_outputs_));
-      } else {
-        dropped.append(nb::make_tuple(run.index, static_cast<int>(run.state), run.problem));
-      }
-      if (run.end_ms > 0) timeline.append(nb::make_tuple(run.index, run.thread, run.start_ms, run.end_ms));
+  Answer run(std::span<const float> input, int branches, double deadline_s, bool all, bool early_stop,
+             const nb::object& on_answer) {
+    RunOptions options{.branches = branches, .policy = all ? Policy::all : Policy::anytime, .early_stop = early_stop};
+    if (deadline_s < std::numeric_limits<double>::infinity()) {
+      options.deadline = Clock::time_point(
+          std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(deadline_s)));
     }
-    const size_t count = rows.size() / num_outputs_;
-    return nb::make_tuple(array(std::move(p.output), 0, num_outputs_), p.label_index, p.confidence, nb::tuple(used),
-                          dropped, array(std::move(rows), count, num_outputs_), p.elapsed_ms, timeline,
-                          p.deadline_met);
+    std::exception_ptr raised;  // an exception must not cross the session
+    if (!on_answer.is_none()) {
+      options.on_answer = [&](const Prediction& so_far) {
+        nb::gil_scoped_acquire held;
+        try {
+          return nb::cast<bool>(on_answer(Answer(so_far)));
+        } catch (...) {
+          raised = std::current_exception();
+          return false;
+        }
+      };
+    }
+    std::optional<Result<Prediction>> answer;
+    {
+      nb::gil_scoped_release free;
+      answer.emplace(session_->run(input, options));
+    }
+    if (raised) std::rethrow_exception(raised);
+    if (!*answer) raise(answer->error());
+    return Answer(std::move(**answer));
   }
 
   nb::list alive_;  // the bytes that the parts read their programs from
-  size_t num_outputs_ = 0;
+  Manifest manifest_;  // what normalise needs of it
   std::unique_ptr<Session> session_;
 };
+
+// Controller, for the test that compares it with Python's.
+Controller make_controller(const std::vector<double>& macs, const std::vector<double>& part_ms,
+                           const std::vector<double>& contention) {
+  auto made = guarded<Controller>([&] { return Controller(macs, {part_ms, contention}); });
+  if (!made) raise(made.error());
+  return *made;
+}
 
 void check_bundle(const std::string& folder) {
   const auto bundle = Bundle::open(folder);
@@ -169,9 +220,32 @@ NB_MODULE(_native, m) {
       .def(nb::init<const std::string&, const std::string&, nb::bytes, const Shape&, const Shape&>(), "name"_a,
            "file"_a, "program"_a, "input_shape"_a, "output_shape"_a)
       .def("run", &NativePart::run, "x"_a.noconvert());
+  const auto no_deadline = std::numeric_limits<double>::infinity();
+  nb::class_<Answer>(m, "Answer")
+      .def_prop_ro("output", &Answer::output)
+      .def_prop_ro("branch_outputs", &Answer::branch_outputs)
+      .def_prop_ro("branches", &Answer::branches)
+      .def_prop_ro("label_index", [](const Answer& a) { return a.p.label_index; })
+      .def_prop_ro("confidence", [](const Answer& a) { return a.p.confidence; })
+      .def_prop_ro("stem_ms", [](const Answer& a) { return a.p.stem_ms; })
+      .def_prop_ro("elapsed_ms", [](const Answer& a) { return a.p.elapsed_ms; })
+      .def_prop_ro("requests_to_learn", [](const Answer& a) { return a.p.requests_to_learn; });
   nb::class_<NativeSession>(m, "Session")
-      .def(nb::init<nb::list, int, int>(), "parts"_a, "threads"_a, "spin_us"_a = 50)
-      .def("run", &NativeSession::run, "x"_a.noconvert(), "branches"_a = 0,
-           "deadline_s"_a = std::numeric_limits<double>::infinity(), "latency_ms"_a = std::vector<double>())
+      .def(nb::init<const std::vector<NativeSession::Entry>&, const std::vector<float>&, const std::vector<float>&,
+                    int, int, const std::vector<double>&, const std::vector<double>&,
+                    const std::vector<std::pair<double, double>>&>(),
+           "parts"_a, "scale"_a, "shift"_a, "threads"_a, "spin_us"_a = 50, "part_ms"_a = std::vector<double>(),
+           "contention"_a = std::vector<double>(), "early_stop"_a = std::vector<std::pair<double, double>>())
+      .def("run", nb::overload_cast<const Input&, int, double, bool, bool, nb::object>(&NativeSession::run),
+           "x"_a.noconvert(), "branches"_a = 0, "deadline_s"_a = no_deadline, "all"_a = false, "early_stop"_a = false,
+           "on_answer"_a = nb::none())
+      .def("run_picture", &NativeSession::run_picture, "x"_a.noconvert(), "branches"_a = 0,
+           "deadline_s"_a = no_deadline, "all"_a = false, "early_stop"_a = false, "on_answer"_a = nb::none())
       .def("close", &NativeSession::close);
+  nb::class_<Controller>(m, "Controller")
+      .def_static("make", &make_controller, "macs"_a, "part_ms"_a, "contention"_a)
+      .def("predicted_ms", &Controller::predicted_ms, "part"_a, "busy"_a)
+      .def("observe", &Controller::observe, "part"_a, "busy"_a, "ms"_a)
+      .def("outlasted", &Controller::outlasted, "part"_a, "busy"_a, "ms"_a)
+      .def_prop_ro("requests_to_learn", &Controller::requests_to_learn);
 }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "refusal.h"
+#include "shape.h"
 #include "yyjson.h"
 
 namespace paraedge {
@@ -173,20 +174,14 @@ std::string lower(std::string text) {
   return text;
 }
 
-std::string show(const Shape& shape) {
-  std::string text = "(";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + ")";
-}
-
 class Reader {
  public:
   ManifestFile read(const Value& root) {
     // The order of manifest.py.
     const std::vector<Value> f = root.fields(
         {"format",  "name",   "description", "license", "labels", "input",    "stem",   "branches",      "total_branches",
-         "fused",   "engine", "engine_min_version",     "target", "recipe",   "accuracy", "parity",      "golden",
-         "tool_versions", "checkpoint_sha256"});
+         "fused",   "engine", "engine_min_version",     "target", "recipe",   "accuracy", "early_stop",    "parity",
+         "golden",  "tool_versions",          "checkpoint_sha256"});
     Manifest& m = out_.manifest;
     m.name = name_of(f[1]);
     f[2].text();
@@ -207,10 +202,11 @@ class Reader {
     name_of(f[12]);
     name_of(f[13]);
     const int64_t accuracies = f[14].is_null() ? -1 : read_accuracy(f[14]);
-    read_parity(f[15]);
-    read_golden(f[16]);
-    for (const auto& [package, version] : f[17].entries()) version.text(kAny);
-    sha256_of(f[18]);
+    if (!f[15].is_null()) read_early_stop(f[15]);
+    read_parity(f[16]);
+    read_golden(f[17]);
+    for (const auto& [package, version] : f[18].entries()) version.text(kAny);
+    sha256_of(f[19]);
     check(total_branches, fused, accuracies);
     return std::move(out_);
   }
@@ -275,6 +271,37 @@ class Reader {
     return static_cast<int64_t>(accuracies.size());
   }
 
+  static double above_0(const Value& value, double most = std::numeric_limits<double>::infinity()) {
+    const double found = value.number(0, most);
+    require(found > 0, value.field, "is not above 0");
+    return found;
+  }
+
+  // After the branches: there is one rule for each.
+  void read_early_stop(const Value& value) {
+    const auto f =
+        value.fields({"dataset", "num_samples", "max_accuracy_drop", "risk_confidence", "prefixes", "held_out"});
+    f[0].text();
+    f[1].integer(0, kCount);
+    above_0(f[2], 1);
+    above_0(f[3], 1);
+    std::vector<StopRule>& rules = out_.manifest.early_stop;
+    for (const Value& prefix : f[4].list(0, kMaxManifestBytes)) {
+      const auto g = prefix.fields({"temperature", "threshold"});
+      StopRule rule{.temperature = above_0(g[0])};
+      if (!g[1].is_null()) rule.threshold = above_0(g[1], 1);
+      rules.push_back(rule);
+    }
+    const size_t count = out_.manifest.branches.size();
+    require(rules.size() == count, f[4].field, "has not one value per branch");
+    require(rules.back().threshold > 1, f[4].field, "has a threshold for all branches, not null");
+    const auto h = f[5].fields({"num_samples", "accuracy_full", "accuracy_stopped", "mean_branches"});
+    h[0].integer(1, kAny);
+    h[1].number(0, 1);
+    h[2].number(0, 1);
+    h[3].number(1, static_cast<double>(count));
+  }
+
   static void read_similarity(const Value& snr_db, const Value& cosine, const Value& error) {
     if (!snr_db.is_null()) snr_db.number();
     cosine.number();
@@ -331,7 +358,7 @@ class Reader {
       require(branch.output_shape == answer, field + ".output_shape",
               "is " + show(branch.output_shape) + ", the labels need " + show(answer));
       previous = branch.index;
-      parts.insert((branch.index < 10 ? "branch_0" : "branch_") + std::to_string(branch.index));
+      parts.insert(branch_name(branch.index));
     }
     if (fused) {
       require(fused->input_shape == m.input_shape && fused->output_shape == answer, "fused", "has other shapes");

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "refusal.h"
+#include "shape.h"
 
 // Exported, but in no header that is shipped.
 namespace executorch::extension::threadpool {
@@ -44,12 +45,6 @@ void check(rt::Error error, const std::string& file, const char* doing) {
     throw Refusal(ErrorCode::engine, "executorch failed while " + std::string(doing) + " " + file + ": " +
                                          describe(error) + "; 'paraedge verify' checks the bundle");
   }
-}
-
-std::string show(const Shape& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
 }
 
 void check_tensor(const rt::Result<rt::TensorInfo>& info, const Shape& expected, const std::string& file,

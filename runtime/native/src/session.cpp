@@ -1,4 +1,4 @@
-// A session: the queue of parts, who takes which, the sum, and the deadline.
+// A session: the queue of parts, who takes which, the sum, the deadline, and when it is enough.
 //
 // A request lives in a slot of its own, with its own tokens and outputs. A worker that is late keeps its
 // slot until it is done; nobody reads what it writes there, and the next request takes another slot. One
@@ -7,49 +7,73 @@
 #include <atomic>
 #include <cmath>
 #include <condition_variable>
+#include <limits>
 #include <mutex>
-#include <numeric>
 #include <optional>
 
+#include "controller.h"
 #include "part.h"
 #include "placement.h"
 #include "pool.h"
 #include "refusal.h"
 #include "session.h"
+#include "shape.h"
 
 namespace paraedge {
 namespace {
 
 using std::chrono::microseconds;
 
-size_t elements(const Shape& shape) {
-  return static_cast<size_t>(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()));
-}
-
 bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+}
+
+// On two x86 cores ExecuTorch's pool made a stem of 4.8 million multiply-adds a third slower, one of 56
+// million almost twice as fast.
+constexpr int64_t kMacsWorthSplitting = 20'000'000;
+
+double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
+
+// The softmax of logits / temperature at its largest.
+double confidence_of(std::span<const float> logits, double temperature) {
+  const float best = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (const float logit : logits) total += std::exp(static_cast<double>(logit - best) / temperature);
+  return 1 / total;
 }
 
 enum class Step : uint8_t { waiting, running, ended };
 
 struct Task {
   Step step = Step::waiting;
+  int busy = 0;  // branches that ran when it began, itself included
+  Clock::time_point start;
   BranchRun run{};
 };
 
 struct Request {
-  int users = 0;  // workers inside one of its parts
+  int users = 0;      // workers inside one of its parts
   bool open = false;  // results count
-  Clock::time_point started, deadline;
-  std::span<const double> latency_ms;
+  Clock::time_point started, stem_end, deadline;
+  Policy policy;
+  bool early_stop;
+  size_t count;  // branches asked for
   std::vector<float> tokens, outputs;  // outputs: (k, C)
   std::vector<Task> tasks;
+  size_t judged;  // branches of the prefix whose sum this is
+  std::vector<float> prefix_sum;
 };
 
 struct Claim {  // a part that a thread has taken and now has to run
   Request* request;
   size_t place;
 };
+
+std::vector<double> macs_of(const std::vector<Program>& branches) {
+  std::vector<double> macs;
+  for (const Program& branch : branches) macs.push_back(static_cast<double>(branch.part.macs));
+  return macs;
+}
 
 class ThreadedSession final : public Session {
  public:
@@ -60,14 +84,15 @@ class ThreadedSession final : public Session {
         spin_(options.spin_us),
         margin_(options.return_margin_us),
         cores_(options.placement, threads_, allowed_cores()),
-        stem_threading_(threading == Threading::pool || may_split_stem(threads_) ? Threading::pool : Threading::one),
+        stem_threading_(threading == Threading::pool || may_split_stem(threads_, stem.part) ? Threading::pool : Threading::one),
         stem_(stem, "stem", stem_threading_),
         input_size_(elements(stem.part.input_shape)),
         num_outputs_(elements(branches[0].part.output_shape)),
-        threading_(threading) {
+        threading_(threading),
+        stop_rules_(options.early_stop),
+        controller_(macs_of(branches), options.latency) {
     for (const Program& branch : branches) {
-      const std::string name = (branch.part.index < 10 ? "branch_0" : "branch_") + std::to_string(branch.part.index);
-      parts_.push_back(std::make_unique<LoadedPart>(branch, name, threading));
+      parts_.push_back(std::make_unique<LoadedPart>(branch, branch_name(branch.part.index), threading));
       indexes_.push_back(branch.part.index);
     }
     busy_.resize(parts_.size());
@@ -77,6 +102,7 @@ class ThreadedSession final : public Session {
       slot.tokens.resize(elements(stem.part.output_shape));
       slot.outputs.resize(parts_.size() * num_outputs_);
       slot.tasks.resize(parts_.size());
+      slot.prefix_sum.resize(num_outputs_);
     }
     // Worker 0 stands in for the caller while that waits for a deadline; 1 … work beside it.
     pool_.emplace(threads_, spin_, [this](int worker) { drain(worker == 0 ? threads_ : worker); });
@@ -105,8 +131,10 @@ class ThreadedSession final : public Session {
   }
 
   // The stem runs while the workers have nothing to do, so ExecuTorch's pool may help with it: as long as
-  // that does not make it more threads than were asked for.
-  static bool may_split_stem(int threads) { return threads > 1 && pool_threads() <= threads; }
+  // that does not make it more threads than were asked for, and the stem is large enough to pay for waking them.
+  static bool may_split_stem(int threads, const Part& stem) {
+    return threads > 1 && pool_threads() <= threads && stem.macs >= kMacsWorthSplitting;
+  }
 
   template <class Run>
   static std::string with_threading(Threading threading, Run&& run) {
@@ -120,32 +148,34 @@ class ThreadedSession final : public Session {
     Request& request = free_slot();
     request.started = Clock::now();
     request.deadline = options.deadline;
-    request.latency_ms = options.latency_ms;
+    request.policy = options.policy;
+    request.early_stop = options.early_stop;
+    request.count = count;
     const std::string problem = with_threading(stem_threading_, [&] { return stem_.run(input.data(), request.tokens); });
     if (!problem.empty()) throw Refusal(ErrorCode::engine, "executorch failed while running stem: " + problem);
     if (!all_finite(request.tokens)) {
       throw Refusal(ErrorCode::engine,
                     "the stem's output is not finite; 'paraedge verify' checks the bundle on this device");
     }
-    const Clock::time_point stem_end = Clock::now();
-    publish(request, count);
-    const bool hurried = options.deadline != Clock::time_point::max();
+    request.stem_end = Clock::now();
     // The first branch is the caller's own, always: it has to be waited for in any case, and so no late
     // worker ever has it when the next request wants it.
-    const std::optional<Claim> first = take(0);
+    const Claim first = publish(request);
     const int helpers = static_cast<int>(std::min(count, static_cast<size_t>(threads_))) - 1;
     if (helpers > 0) {
       cores_.move_away_from(current_core(), workers_);
       for (int worker = 1; worker <= helpers; ++worker) pool_->wake(worker);
     }
-    if (first) run_part(*first);
-    if (!hurried) {
+    run_part(first);
+    // Inside another branch the caller could neither return at the deadline nor hand out an answer.
+    const bool waits = options.deadline != Clock::time_point::max() || options.on_answer;
+    if (!waits) {
       drain(0);
     } else if (count > 1) {
-      pool_->wake(0);  // inside another branch the caller could not return at the deadline
+      pool_->wake(0);
     }
-    wait(request, hurried);
-    return collect(request, count, stem_end);
+    wait(request, options);
+    return collect(request);
   }
 
   size_t check(std::span<const float> input, const RunOptions& options) const {
@@ -159,9 +189,10 @@ class ThreadedSession final : public Session {
       throw Refusal(ErrorCode::input, std::to_string(count) + " branches were asked for; there are " +
                                           std::to_string(branches()));
     }
-    if (!options.latency_ms.empty() && options.latency_ms.size() != parts_.size()) {
-      throw Refusal(ErrorCode::input, "latency_ms has " + std::to_string(options.latency_ms.size()) +
-                                          " values for " + std::to_string(branches()) + " branches");
+    if (options.early_stop && stop_rules_.size() != parts_.size()) {
+      throw Refusal(ErrorCode::input, "early_stop needs a rule for each of the " + std::to_string(branches()) +
+                                          " branches, there are " + std::to_string(stop_rules_.size()) +
+                                          "; load all branches of a bundle that was calibrated at export");
     }
     return static_cast<size_t>(count);
   }
@@ -171,54 +202,84 @@ class ThreadedSession final : public Session {
     return *std::find_if(slots_.begin(), slots_.end(), [](const Request& slot) { return slot.users == 0; });
   }
 
-  void publish(Request& request, size_t count) {
+  // Opens the branches to the workers, all but the first, which is the caller's.
+  Claim publish(Request& request) {
+    constexpr float never = std::numeric_limits<float>::quiet_NaN();
     for (size_t place = 0; place < parts_.size(); ++place) {
       Task& task = request.tasks[place];
-      task.step = place < count ? Step::waiting : Step::ended;
-      task.run = {indexes_[place], BranchState::late, -1, 0, 0, ""};
+      task.step = place < request.count ? Step::waiting : Step::ended;
+      task.run = {indexes_[place], BranchState::late, -1, 0, 0, never, never, ""};
     }
+    request.judged = 0;
     std::lock_guard lock(mutex_);
+    controller_.observe(0, 1, milliseconds(request.stem_end - request.started));
     request.open = true;
-    count_ = count;
-    unfinished_ = count;
+    unfinished_ = request.count;
+    used_ = running_ = 0;
     current_ = &request;
+    return claim(request, 0, 0);
   }
 
-  // The next part that may run now.
+  Claim claim(Request& request, size_t place, int thread) {  // with mutex_ held
+    Task& task = request.tasks[place];
+    busy_[place] = true;
+    ++request.users;
+    ++running_;
+    task.step = Step::running;
+    task.busy = static_cast<int>(std::count(busy_.begin(), busy_.end(), true));
+    task.run.thread = thread;
+    task.start = Clock::now();
+    task.run.start_ms = since(request, task.start);
+    return {&request, place};
+  }
+
+  // The next part that may run now. Called at every completion, so every decision is made anew.
   std::optional<Claim> take(int thread) {
     std::lock_guard lock(mutex_);
-    if (current_ == nullptr) return std::nullopt;
+    if (current_ == nullptr || !current_->open) return std::nullopt;
     Request& request = *current_;
     const Clock::time_point now = Clock::now();
-    for (size_t place = 0; place < count_; ++place) {
-      Task& task = request.tasks[place];
-      if (task.step != Step::waiting || busy_[place]) continue;
-      if (place > 0 && !fits(request, place, now)) {
-        task.step = Step::ended;
-        task.run.state = BranchState::would_not_fit;
-        end_one();
-        continue;
+    bool held = false;  // a branch that waits for the worker that is late in it
+    for (size_t place = 1; place < request.count; ++place) {
+      if (request.tasks[place].step != Step::waiting) continue;
+      if (busy_[place]) {
+        held = true;
+      } else if (admits(request, place, now)) {
+        return claim(request, place, thread);
       }
-      task.step = Step::running;
-      task.run.thread = thread;
-      busy_[place] = true;
-      ++request.users;
-      return Claim{&request, place};
+    }
+    if (running_ == 0 && !held) {  // nothing will end any more that could change it
+      drop_waiting(request, BranchState::would_not_fit);
     }
     return std::nullopt;
   }
 
-  static bool fits(const Request& request, size_t place, Clock::time_point now) {
+  bool admits(Request& request, size_t place, Clock::time_point now) {  // with mutex_ held
     if (request.deadline == Clock::time_point::max()) return true;
-    const double left_ms = std::chrono::duration<double, std::milli>(request.deadline - now).count();
-    return left_ms > (request.latency_ms.empty() ? 0.0 : request.latency_ms[place]);
+    if (used_ == 0 && running_ == 0) return true;  // the first branch failed: there is no answer yet
+    const double left_ms = milliseconds(request.deadline - margin_ - now);
+    if (request.policy == Policy::all) return left_ms > 0;
+    const auto busy = static_cast<int>(std::count(busy_.begin(), busy_.end(), true)) + 1;
+    const double predicted_ms = controller_.predicted_ms(place + 1, busy);
+    request.tasks[place].run.predicted_ms = static_cast<float>(predicted_ms);
+    request.tasks[place].run.left_ms = static_cast<float>(left_ms);
+    return predicted_ms <= left_ms;  // not so when nothing is known
   }
 
-  void run_part(const Claim& claim) {
-    Request& request = *claim.request;
-    const size_t place = claim.place;
+  void drop_waiting(Request& request, BranchState state) {  // with mutex_ held
+    for (size_t place = 0; place < request.count; ++place) {
+      Task& task = request.tasks[place];
+      if (task.step != Step::waiting) continue;
+      task.step = Step::ended;
+      task.run.state = state;
+      end_one();
+    }
+  }
+
+  void run_part(const Claim& taken) {
+    Request& request = *taken.request;
+    const size_t place = taken.place;
     const std::span<float> row(request.outputs.data() + place * num_outputs_, num_outputs_);
-    const Clock::time_point start = Clock::now();
     std::string problem =
         with_threading(threading_, [&] { return parts_[place]->run(request.tokens.data(), row); });
     const Clock::time_point end = Clock::now();
@@ -229,13 +290,38 @@ class ThreadedSession final : public Session {
     --request.users;
     if (!request.open) return;  // late: the answer was given without it
     Task& task = request.tasks[place];
+    if (problem.empty()) controller_.observe(place + 1, task.busy, milliseconds(end - task.start));
     task.step = Step::ended;
-    task.run.start_ms = since(request, start);
     task.run.end_ms = since(request, end);
     task.run.state = !problem.empty() ? BranchState::failed : finite ? BranchState::used : BranchState::not_finite;
     task.run.problem = std::move(problem);
+    used_ += task.run.state == BranchState::used;
+    --running_;
+    if (request.early_stop && enough(request)) request.open = false;
     end_one();
   }
+
+  // Adds what has ended to the prefix, and says whether its confidence is enough.
+  bool enough(Request& request) {  // with mutex_ held
+    while (request.judged < request.count && is_used(request.tasks[request.judged])) {
+      const float* row = request.outputs.data() + request.judged * num_outputs_;
+      for (size_t c = 0; c < num_outputs_; ++c) {
+        request.prefix_sum[c] = request.judged ? request.prefix_sum[c] + row[c] : row[c];
+      }
+      const StopRule& rule = stop_rules_[request.judged++];
+      if (request.judged == request.count || rule.threshold > 1) continue;
+      if (confidence_of(request.prefix_sum, rule.temperature) < rule.threshold) continue;
+      // The rule was calibrated for exactly this prefix, so that is the answer.
+      for (size_t place = request.judged; place < request.count; ++place) {
+        request.tasks[place].run.state = BranchState::not_needed;
+      }
+      unfinished_ = 1;  // the branch whose end this is
+      return true;
+    }
+    return false;
+  }
+
+  static bool is_used(const Task& task) { return task.step == Step::ended && task.run.state == BranchState::used; }
 
   void end_one() {  // with mutex_ held
     if (unfinished_.fetch_sub(1) == 1 || waiting_for_any_) ended_.notify_one();
@@ -245,39 +331,79 @@ class ThreadedSession final : public Session {
     while (const auto claim = take(thread)) run_part(*claim);
   }
 
-  // Until every branch has ended; at the deadline, until there is an answer at all. Then closes the request.
-  void wait(Request& request, bool hurried) {
+  // Until every branch has ended, or it is enough; at the deadline, until there is an answer at all. Then
+  // closes the request.
+  void wait(Request& request, const RunOptions& options) {
     auto all_ended = [this] { return unfinished_.load() == 0; };
+    const bool hurried = request.deadline != Clock::time_point::max();
     const Clock::time_point until = hurried ? request.deadline - margin_ : Clock::time_point::max();
-    if (Clock::now() < until) spin_until([&] { return all_ended() || Clock::now() >= until; }, spin_);
-    std::unique_lock lock(mutex_);
-    if (!hurried) {
-      ended_.wait(lock, all_ended);
-    } else if (!ended_.wait_until(lock, until, all_ended)) {
-      waiting_for_any_ = true;
-      ended_.wait(lock, [&] { return all_ended() || any_used(request) || !any_running(request); });
-      waiting_for_any_ = false;
+    if (!options.on_answer && Clock::now() < until) {
+      spin_until([&] { return all_ended() || Clock::now() >= until; }, spin_);
     }
+    std::unique_lock lock(mutex_);
+    try {
+      wait_locked(request, options, until, lock);
+    } catch (...) {  // from on_answer
+      if (!lock.owns_lock()) lock.lock();
+      close(request);
+      throw;
+    }
+    close(request);
+  }
+
+  void wait_locked(Request& request, const RunOptions& options, Clock::time_point until,
+                   std::unique_lock<std::mutex>& lock) {
+    waiting_for_any_ = static_cast<bool>(options.on_answer);
+    size_t told = 0;  // branches in the answer that was handed out last
+    auto all_ended = [this] { return unfinished_.load() == 0; };
+    auto news = [&] { return all_ended() || (options.on_answer && used_ > told); };
+    while (true) {
+      if (until == Clock::time_point::max()) {
+        ended_.wait(lock, news);
+      } else if (!ended_.wait_until(lock, until - spin_, news)) {
+        lock.unlock();  // a sleeping thread wakes late: the last bit is spent awake
+        while (!all_ended() && Clock::now() < until) relax();
+        lock.lock();
+        waiting_for_any_ = true;
+        ended_.wait(lock, [&] { return all_ended() || used_ > 0; });
+        return;
+      }
+      if (all_ended()) return;
+      told = used_;
+      const Prediction so_far = collect(request);
+      lock.unlock();
+      const bool go_on = options.on_answer(so_far);
+      lock.lock();
+      if (go_on) continue;
+      for (size_t place = 0; place < request.count; ++place) {
+        if (request.tasks[place].step != Step::ended) request.tasks[place].run.state = BranchState::not_needed;
+      }
+      return;
+    }
+  }
+
+  void close(Request& request) {  // with mutex_ held
+    const Clock::time_point now = Clock::now();
+    for (size_t place = 0; place < request.count; ++place) {
+      Task& task = request.tasks[place];
+      if (task.step == Step::running) {
+        controller_.outlasted(place + 1, task.busy, milliseconds(now - task.start));
+      } else if (task.step == Step::waiting && task.run.state == BranchState::late && !std::isnan(task.run.left_ms)) {
+        task.run.state = BranchState::would_not_fit;  // it was decided on, and nothing ended since
+      }
+    }
+    waiting_for_any_ = false;
     request.open = false;
     current_ = nullptr;
   }
 
-  bool any_used(const Request& request) const {
-    return std::any_of(request.tasks.begin(), request.tasks.begin() + static_cast<ptrdiff_t>(count_),
-                       [](const Task& t) { return t.step == Step::ended && t.run.state == BranchState::used; });
-  }
-
-  bool any_running(const Request& request) const {
-    return std::any_of(request.tasks.begin(), request.tasks.begin() + static_cast<ptrdiff_t>(count_),
-                       [](const Task& t) { return t.step == Step::running; });
-  }
-
   static float since(const Request& request, Clock::time_point time) {
-    return std::chrono::duration<float, std::milli>(time - request.started).count();
+    return static_cast<float>(milliseconds(time - request.started));
   }
 
-  Prediction collect(const Request& request, size_t count, Clock::time_point stem_end) const {
+  Prediction collect(const Request& request) const {  // with mutex_ held, or the request closed
     Prediction prediction{};
+    const size_t count = request.count;
     prediction.output.resize(num_outputs_);
     prediction.branch_outputs.resize(count * num_outputs_);
     prediction.branches.reserve(count);
@@ -286,7 +412,7 @@ class ThreadedSession final : public Session {
     for (size_t place = 0; place < count; ++place) {
       const Task& task = request.tasks[place];
       prediction.branches.push_back(task.run);
-      if (task.run.state == BranchState::used) {
+      if (is_used(task)) {
         const float* row = request.outputs.data() + place * num_outputs_;
         std::copy_n(row, num_outputs_, prediction.branch_outputs.data() + place * num_outputs_);
         for (size_t c = 0; c < num_outputs_; ++c) prediction.output[c] = any ? prediction.output[c] + row[c] : row[c];
@@ -304,10 +430,9 @@ class ThreadedSession final : public Session {
     }
     const auto best = std::max_element(prediction.output.begin(), prediction.output.end());
     prediction.label_index = static_cast<int>(best - prediction.output.begin());
-    double total = 0;
-    for (float logit : prediction.output) total += std::exp(static_cast<double>(logit - *best));
-    prediction.confidence = static_cast<float>(1 / total);
-    prediction.stem_ms = since(request, stem_end);
+    prediction.confidence = static_cast<float>(confidence_of(prediction.output, 1));
+    prediction.stem_ms = since(request, request.stem_end);
+    prediction.requests_to_learn = controller_.requests_to_learn();
     const Clock::time_point now = Clock::now();
     prediction.elapsed_ms = since(request, now);
     prediction.deadline_met = now <= request.deadline;
@@ -324,14 +449,16 @@ class ThreadedSession final : public Session {
   std::vector<int> indexes_;
   const size_t input_size_, num_outputs_;
   const Threading threading_;
+  const std::vector<StopRule> stop_rules_;
 
   std::mutex call_mutex_;  // one request at a time
   std::mutex mutex_;       // everything below
   std::condition_variable ended_;
   std::vector<Request> slots_;
-  std::vector<char> busy_;  // per part: a worker is inside
+  std::vector<char> busy_;  // per branch: a thread is inside
+  Controller controller_;
   Request* current_ = nullptr;
-  size_t count_ = 0;
+  size_t used_ = 0, running_ = 0;  // branches of the current request
   std::atomic<size_t> unfinished_{0};  // written with mutex_ held, read without while spinning
   bool waiting_for_any_ = false;
 
@@ -382,7 +509,9 @@ Result<std::unique_ptr<Session>> open_session(std::shared_ptr<const Bundle> bund
     branches.push_back({manifest.branches[place], bundle->program(manifest.branches[place])});
   }
   Program stem{manifest.stem, bundle->program(manifest.stem)};
-  return open_session(std::move(stem), std::move(branches), bundle, options, threading);
+  SessionOptions complete = options;
+  if (complete.early_stop.empty() && loaded == manifest.branches.size()) complete.early_stop = manifest.early_stop;
+  return open_session(std::move(stem), std::move(branches), bundle, complete, threading);
 }
 
 Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bundle, const SessionOptions& options) {

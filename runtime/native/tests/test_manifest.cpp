@@ -26,6 +26,11 @@ TEST_CASE("a good manifest is read") {
   CHECK(file.files.size() == 1 + file.manifest.branches.size() + 2);
   CHECK(file.manifest.branches[1].index == 1);
   CHECK(file.manifest.branches[1].macs > 0);
+  const std::vector<StopRule>& rules = file.manifest.early_stop;
+  REQUIRE(rules.size() == file.manifest.branches.size());
+  CHECK(rules[0].temperature > 0.1);
+  CHECK(rules[0].threshold < 1);
+  CHECK(rules.back().threshold > 1);
 }
 
 TEST_CASE("a changed manifest is refused, and says which field") {
@@ -50,6 +55,10 @@ TEST_CASE("a changed manifest is refused, and says which field") {
       {"\"sha256\": \"..", "\"sha256\": \"AB", "sha256' is not a SHA-256"},
       {"\"engine\": \"executorch\"", "\"engine\": \"\"", "field 'engine' is ''"},
       {"\"labels\": \\[", "\"labels\": [\"one more\", ", "output_shape"},
+      {"\"threshold\": 0", "\"threshold\": 2", "field 'early_stop.prefixes[0].threshold'"},
+      {"\"threshold\": null", "\"threshold\": 0.5", "field 'early_stop.prefixes' has a threshold for all branches"},
+      {"\"temperature\": \\d+", "\"temperature\": -1", "field 'early_stop.prefixes[0].temperature'"},
+      {"\"early_stop\"", "\"late_stop\"", "field 'late_stop' is unknown"},
       {"\"license\": \"[^\"]*\",", "", "field 'license' is missing"},
   };
   for (const Row& row : rows) {

@@ -110,17 +110,109 @@ TEST_CASE("an ample deadline changes nothing, one that is over leaves the first 
   }
 }
 
-TEST_CASE("what the latency table says will not fit is not started") {
+// What is known of the device: every part takes what it takes here, but the last branch a minute.
+Latency with_a_slow_last_branch() {
+  const double part_ms = std::chrono::duration<double, std::milli>(expected().request).count() / 9;
+  Latency latency{std::vector<double>(expected().branches + 1, part_ms), {}};
+  latency.part_ms.back() = 60'000;
+  return latency;
+}
+
+TEST_CASE("what the latency table says will not fit is not started, unless everything is wanted") {
+  const auto session = open_session({.threads = 2, .latency = with_a_slow_last_branch()});
+  for (const bool all : {false, true}) {
+    const auto policy = all ? Policy::all : Policy::anytime;
+    auto p = session->run(expected().inputs[0], {.deadline = Clock::now() + std::chrono::seconds(30), .policy = policy});
+    REQUIRE(p);
+    CHECK(p->requests_to_learn == 0);
+    CHECK(p->branches.back().state == (all ? BranchState::used : BranchState::would_not_fit));
+    CHECK((p->branches.back().thread == -1) == !all);
+    CHECK((p->branches.back().predicted_ms > 10'000) == !all);
+    CHECK(used(*p) == static_cast<int>(expected().branches) - !all);
+    CHECK(expected().agrees(0, *p));
+  }
+}
+
+TEST_CASE("with nothing known a deadline leaves the first branch, and twenty requests later it is known") {
   const auto session = open_session({.threads = 2});
-  std::vector<double> latency_ms(expected().branches, 0.0);
-  latency_ms.back() = 60'000;
-  auto p = session->run(expected().inputs[0],
-                        {.deadline = Clock::now() + std::chrono::seconds(30), .latency_ms = latency_ms});
+  for (int request = 0; request < 20; ++request) {
+    auto p = session->run(expected().inputs[0], {.deadline = Clock::now() + std::chrono::seconds(30)});
+    REQUIRE(p);
+    CHECK(p->requests_to_learn == 19 - request);
+    CHECK(p->branches[0].state == BranchState::used);
+    CHECK(expected().agrees(0, *p));
+    if (request > 0) CHECK(used(*p) == static_cast<int>(expected().branches));
+  }
+}
+
+TEST_CASE("every answer on the way, each larger than the last; saying no ends it") {
+  for (const int threads : {1, 2, 4}) {
+    const auto session = open_session({.threads = threads});
+    for (const bool hurried : {false, true}) {
+      std::vector<int> told;
+      RunOptions options;
+      options.policy = Policy::all;
+      if (hurried) options.deadline = Clock::now() + std::chrono::seconds(30);
+      options.on_answer = [&](const Prediction& so_far) {
+        CHECK(expected().agrees(1, so_far));
+        told.push_back(used(so_far));
+        return true;
+      };
+      bool ever_told = false;  // a caller that does not get the processor finds everything ended
+      for (int i = 0; i < 50 && !ever_told; ++i) {
+        told.clear();
+        auto whole = session->run(expected().inputs[1], options);
+        REQUIRE(whole);
+        CHECK(used(*whole) == static_cast<int>(expected().branches));
+        CHECK(std::is_sorted(told.begin(), told.end(), std::less_equal<>()));  // strictly rising
+        ever_told = !told.empty();
+      }
+      CHECK(ever_told);
+
+      options.on_answer = [](const Prediction&) { return false; };
+      bool ever_cut = false;
+      for (int i = 0; i < 50 && !ever_cut; ++i) {
+        auto cut = session->run(expected().inputs[1], options);
+        REQUIRE(cut);
+        CHECK(expected().agrees(1, *cut));
+        ever_cut = used(*cut) < static_cast<int>(expected().branches);
+      }
+      CHECK(ever_cut);
+    }
+  }
+}
+
+TEST_CASE("early stop: the first prefix that is sure enough is the answer, exactly") {
+  const size_t branches = expected().branches;
+  for (const int threads : {1, 2, 4}) {
+    for (size_t stop = 1; stop <= branches; ++stop) {
+      std::vector<StopRule> rules(branches);
+      if (stop < branches) rules[stop - 1].threshold = 0;
+      const auto session = open_session({.threads = threads, .early_stop = rules});
+      for (const bool hurried : {false, true}) {
+        RunOptions options{.policy = Policy::all, .early_stop = true};
+        if (hurried) options.deadline = Clock::now() + std::chrono::seconds(30);
+        auto p = session->run(expected().inputs[2], options);
+        REQUIRE(p);
+        CHECK(used(*p) == static_cast<int>(stop));
+        CHECK(expected().agrees(2, *p));
+        for (size_t place = 0; place < branches; ++place) {
+          CHECK((p->branches[place].state == BranchState::used) == (place < stop));
+        }
+      }
+    }
+  }
+  // The bundle's own rules count for all its branches only.
+  CHECK(open_session({.threads = 1})->run(expected().inputs[2], {.early_stop = true}));
+  auto refused = open_session({.threads = 1, .branches = 2})->run(expected().inputs[2], {.early_stop = true});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.find("early_stop needs a rule for each of the 2 branches") == 0);
+  // Confidence is that of logits / temperature: at a very high one nothing is certain.
+  std::vector<StopRule> hot(branches, {1e6, 0.9});
+  const auto session = open_session({.threads = 2, .early_stop = hot});
+  auto p = session->run(expected().inputs[2], {.early_stop = true});
   REQUIRE(p);
-  CHECK(p->branches.back().state == BranchState::would_not_fit);
-  CHECK(p->branches.back().thread == -1);
-  CHECK(used(*p) == static_cast<int>(expected().branches) - 1);
-  CHECK(expected().agrees(0, *p));
+  CHECK(used(*p) == static_cast<int>(branches));
 }
 
 TEST_CASE("wrong input is refused and the session goes on") {
@@ -129,7 +221,6 @@ TEST_CASE("wrong input is refused and the session goes on") {
   std::vector<float> nan = good;
   nan[5] = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> shorter(good.begin(), good.end() - 1);
-  const std::vector<double> two_values(2);
   struct Row {
     std::span<const float> input;
     RunOptions options;
@@ -140,7 +231,7 @@ TEST_CASE("wrong input is refused and the session goes on") {
                       {{}, {}, "has 0 values"},
                       {good, {.branches = 9}, "9 branches"},
                       {good, {.branches = -1}, "-1 branches"},
-                      {good, {.latency_ms = two_values}, "latency_ms has 2 values"}};
+                      {good, {.branches = 12, .early_stop = true}, "12 branches"}};
   for (const Row& row : rows) {
     CAPTURE(row.message);
     auto refused = session->run(row.input, row.options);
@@ -215,15 +306,16 @@ TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late res
   const int requests = length ? std::atoi(length) : 3000;
   std::mt19937 random(7);
   for (const int threads : {1, 2, 4}) {
-    const auto session = open_session({.threads = threads});
-    std::vector<double> latency_ms(expected().branches, 0.05);
+    const auto session = open_session({.threads = threads, .early_stop = std::vector<StopRule>(expected().branches, {1, 0.7})});
     int wrong = 0, late = 0, cut = 0;
     for (int i = 0; i < requests / 3; ++i) {
       const size_t picture = random() % expected().inputs.size();
       RunOptions options;
       options.branches = random() % 4 ? 0 : 1 + static_cast<int>(random() % expected().branches);
       if (random() % 8) options.deadline = Clock::now() + expected().request * (random() % 200) / 100;
-      if (random() % 2) options.latency_ms = latency_ms;
+      if (random() % 2) options.policy = Policy::all;
+      options.early_stop = random() % 4 == 0;
+      if (random() % 8 == 0) options.on_answer = [&](const Prediction&) { return random() % 4 > 0; };
       auto p = session->run(expected().inputs[picture], options);
       if (!p || !expected().agrees(picture, *p) || p->branches[0].state != BranchState::used) ++wrong;
       if (p) {

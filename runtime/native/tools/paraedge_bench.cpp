@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "placement.h"
 #include "pool.h"
 #include "session.h"
+#include "shape.h"
 
 namespace {
 
@@ -60,10 +60,12 @@ struct Options {
 template <class Number>
 Number number(const std::string& option, const char* text, Number least, Number most) {
   Number value{};
-  const char* end = text == nullptr ? nullptr : text + std::strlen(text);
-  if (text == nullptr || std::from_chars(text, end, value).ptr != end || *text == 0 || !(value >= least && value <= most)) {
-    fail(option + " is '" + (text ? text : "") + "'; a number from " + std::to_string(least) + " to " +
-         std::to_string(most) + " is needed");
+  const std::string given = text ? text : "";
+  const char* end = given.data() + given.size();
+  const auto [rest, problem] = std::from_chars(given.data(), end, value);
+  if (problem != std::errc() || rest != end || !(value >= least && value <= most)) {
+    fail(option + " is '" + given + "'; a number from " + std::to_string(least) + " to " + std::to_string(most) +
+         " is needed");
   }
   return value;
 }
@@ -119,8 +121,9 @@ Options parse(int count, char** arguments) {
     } else if (name == "--placement") {
       const std::map<std::string, Placement> known = {
           {"none", Placement::none}, {"avoid-caller", Placement::avoid_caller}, {"pinned", Placement::pinned}};
-      const auto found = known.find(value ? value : "");
-      if (found == known.end()) fail("unknown placement; choose one of avoid-caller, none, pinned");
+      const std::string given = value ? value : "";
+      const auto found = known.find(given);
+      if (found == known.end()) fail("unknown placement '" + given + "'; choose one of avoid-caller, none, pinned");
       options.session.placement = found->second;
     } else {
       fail("unknown option '" + name + "'; see --help");
@@ -133,7 +136,7 @@ Options parse(int count, char** arguments) {
 
 template <class T>
 T value_of(Result<T> result) {
-  if (!result) fail(result.error().message, 1);
+  if (!result) fail(result.error().message, result.error().code == ErrorCode::engine ? 1 : 2);
   return std::move(*result);
 }
 
@@ -238,9 +241,7 @@ int main(int count, char** arguments) {
     variants.push_back({"against", value_of(open_session(other, {.threads = 1}, Threading::pool)), {}, {}, {}});
   }
 
-  size_t size = 1;
-  for (int64_t n : manifest.input_shape) size *= static_cast<size_t>(n);
-  std::vector<float> input(size);
+  std::vector<float> input(elements(manifest.input_shape));
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   std::generate(input.begin(), input.end(), [&] { return normal(random); });

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -10,12 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.errors import EngineError, ManifestError, ParaEdgeError
-from paraedge_runtime.manifest import PartEntry
-from paraedge_runtime.prediction import DroppedBranch, PartRun
+from paraedge_runtime.manifest import InputSpec, PartEntry, StopRule
+from paraedge_runtime.prediction import Answer
 
-__all__ = ["Answer", "Engine", "LoadedPart", "Runner", "check_shapes", "mapped_errors"]
+__all__ = [
+    "Engine",
+    "LoadedPart",
+    "RunOptions",
+    "Runner",
+    "RunnerOptions",
+    "check_shapes",
+    "mapped_errors",
+]
 
 Array = NDArray[np.float32]
+Picture = NDArray[np.uint8]
 
 
 class LoadedPart(Protocol):
@@ -32,33 +42,61 @@ class LoadedPart(Protocol):
         """Free the program. Calling it again does nothing."""
 
 
-class Answer(NamedTuple):
-    """What a runner found; the fields are those of ``Prediction``."""
+class RunnerOptions(NamedTuple):
+    """How a runner is opened.
 
-    output: Array
-    label_index: int
-    confidence: float
-    branches_used: tuple[int, ...]
-    branches_dropped: tuple[DroppedBranch, ...]
-    branch_outputs: Array
-    elapsed_ms: float
-    timeline: tuple[PartRun, ...]
+    Attributes:
+        threads: that run branches, the caller's included.
+        input: how a picture is normalised.
+        part_ms: median latency of each loaded part by itself, the stem's first; empty to learn it.
+        contention: factor of a branch's time when 1, 2, … branches run at once; empty to learn it.
+        stop_rules: one for each loaded branch; empty when nothing was calibrated.
+    """
+
+    threads: int
+    input: InputSpec
+    part_ms: tuple[float, ...] = ()
+    contention: tuple[float, ...] = ()
+    stop_rules: tuple[StopRule, ...] = ()
+
+
+class RunOptions(NamedTuple):
+    """One request.
+
+    Attributes:
+        branches: run the first so many.
+        deadline_s: of ``time.monotonic()``; return then with the best sum there is.
+        admit_all: start branches that will probably not end in time, too.
+        early_stop: answer with the first prefix whose confidence is enough; needs stop rules.
+        on_answer: called in the caller's thread whenever the answer has grown; ``False``: that is enough.
+    """
+
+    branches: int
+    deadline_s: float = math.inf
+    admit_all: bool = False
+    early_stop: bool = False
+    on_answer: Callable[[Answer], bool] | None = None
 
 
 class Runner(Protocol):
     """A stem and its branches, loaded, with the threads that run them. Used by one thread at a time."""
 
-    def run(self, x: Array, count: int) -> Answer:
-        """Run the stem and the first ``count`` branches, and add up what the branches answer.
+    def run(self, x: Array | Picture, options: RunOptions) -> Answer:
+        """Run the stem and the branches, and add up what the branches answer.
 
-        The sum is made in branch order, whatever order they end in. A branch that fails is dropped.
+        The first branch always runs; with a deadline, the others as they fit. The sum is made in
+        branch order, whatever order they end in. A branch that fails is dropped.
+
+        Args:
+            x: C-contiguous; (1, C, H, W) float32 as the stem reads it, or a picture, (H, W, C) uint8.
+            options: what to run, and until when.
 
         Raises:
             EngineError: the stem failed, or every branch.
         """
 
     def close(self) -> None:
-        """End the threads and free the programs."""
+        """Wait for late branches, end the threads, free the programs."""
 
 
 class Engine(Protocol):
@@ -86,15 +124,16 @@ class Engine(Protocol):
             EngineError: the engine refused the program.
         """
 
-    def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], threads: int) -> Runner:
-        """Load the stem, which comes first, and branches, to be run by ``threads`` threads.
+    def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], options: RunnerOptions) -> Runner:
+        """Load the stem, which comes first, and branches.
 
         Args:
             programs: name, program and entry of each part.
-            threads: that run branches, the caller's included.
+            options: threads, and what is known beforehand.
 
         Raises:
             ManifestError, EngineError: as ``load`` does.
+            InputError: the latencies are not of these parts.
         """
 
 

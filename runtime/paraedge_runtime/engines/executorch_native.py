@@ -19,24 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.engines.base import Answer, mapped_errors
+from paraedge_runtime.engines.base import RunnerOptions, RunOptions, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
+from paraedge_runtime.inputs import scale_and_shift
 from paraedge_runtime.manifest import BranchEntry, PartEntry
-from paraedge_runtime.prediction import DroppedBranch, PartRun
+from paraedge_runtime.prediction import Answer
 
 __all__ = ["ExecuTorchNative", "load_native"]
 
 # In the order in which they need each other.
 _LIBRARIES = ("executorch", "executorch_threadpool", "executorch_kernels_optimized", "executorch_backend_xnnpack")
 
-# BranchState of paraedge/runtime.h
-_REASONS = (
-    "",
-    "executorch failed while running it: {}; 'paraedge verify' checks the bundle",
-    "its output is not finite",
-    "it would have ended after the deadline",
-    "it had not ended at the deadline",
-)
+_NEVER = 2.0  # a confidence that no answer reaches
 
 
 @functools.cache
@@ -90,16 +84,35 @@ class ExecuTorchNative:
         with mapped_errors(self.name, f"loading {entry.file}"):
             return _NativePart(self._native.Part(name, entry.file, program, entry.input_shape, entry.output_shape))
 
-    def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], threads: int) -> _NativeRunner:
+    def open_runner(self, programs: Iterable[tuple[str, bytes, PartEntry]], options: RunnerOptions) -> _NativeRunner:
         """Load the stem and the branches into a native session."""
-        names: dict[int, str] = {}  # index -> name; the stem's is -1
-        parts = []
-        for name, program, entry in programs:
-            index = entry.index if isinstance(entry, BranchEntry) else -1
-            names[index] = name
-            parts.append((entry.file, index, program, entry.input_shape, entry.output_shape))
+        parts = [
+            (
+                entry.file,
+                entry.index if isinstance(entry, BranchEntry) else -1,
+                program,
+                entry.input_shape,
+                entry.output_shape,
+                entry.macs,
+            )
+            for _, program, entry in programs
+        ]
+        scale, shift = scale_and_shift(options.input)
+        rules = [
+            (rule.temperature, _NEVER if rule.threshold is None else rule.threshold) for rule in options.stop_rules
+        ]
         with mapped_errors(self.name, "loading the bundle"):
-            return _NativeRunner(self._native.Session(parts, threads), names)
+            return _NativeRunner(
+                self._native.Session(
+                    parts,
+                    scale.tolist(),
+                    shift.tolist(),
+                    options.threads,
+                    part_ms=options.part_ms,
+                    contention=options.contention,
+                    early_stop=rules,
+                )
+            )
 
 
 class _NativePart:
@@ -115,23 +128,14 @@ class _NativePart:
 
 
 class _NativeRunner:
-    def __init__(self, session: Any, names: dict[int, str]) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
-        self._names = names
+        self._run, self._run_picture = session.run, session.run_picture
 
-    def run(self, x: NDArray[np.float32], count: int) -> Answer:
-        output, label, confidence, used, dropped, rows, elapsed_ms, timeline, _ = self._session.run(x, count)
-        names = self._names
-        return Answer(
-            output,
-            label,
-            confidence,
-            used,
-            tuple([DroppedBranch(index, _REASONS[state].format(problem)) for index, state, problem in dropped]),
-            rows,
-            elapsed_ms,
-            tuple([PartRun(names[index], thread, start, end) for index, thread, start, end in timeline]),
-        )
+    def run(self, x: NDArray[np.float32] | NDArray[np.uint8], options: RunOptions) -> Answer:
+        run = self._run_picture if x.dtype == np.uint8 else self._run
+        answer: Answer = run(x, *options)
+        return answer
 
     def close(self) -> None:
         self._session.close()

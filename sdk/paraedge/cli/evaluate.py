@@ -110,20 +110,14 @@ def _evaluate_checkpoint(
 def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, limit: int | None) -> _Result:
     import numpy as np
 
-    from paraedge.data import DATASETS, FolderOptions, load_dataset
+    from paraedge.data.bundles import load_for_bundle
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import EngineError, InputError
+    from paraedge_runtime.errors import EngineError
     from paraedge_runtime.session import Session
 
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    _, channels, height, _ = manifest.input.shape
-    chosen = dataset or manifest.name
-    if chosen not in DATASETS:
-        raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
-    data = load_dataset(chosen, data_dir, FolderOptions(image_size=height, channels=channels))
-    if data.class_names != manifest.labels:
-        raise InputError(f"{data.name} has the classes {data.class_names}, the bundle knows {manifest.labels}")
+    data = load_for_bundle(manifest, dataset, data_dir)
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
     correct = np.zeros(len(manifest.branches), dtype=np.int64)
     with working(f"loading {manifest.engine}"):

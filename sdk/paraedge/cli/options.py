@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import ClassVar
+
 import click
 
-__all__ = ["BRANCHES", "Branches"]
+__all__ = ["BRANCHES", "SIZE", "THREADS", "Branches"]
 
 Branches = int | tuple[int, ...] | None
 
@@ -33,3 +36,38 @@ class _BranchesType(click.ParamType):  # type: ignore[type-arg]
 
 
 BRANCHES = _BranchesType()
+
+
+class _ThreadsType(click.ParamType):  # type: ignore[type-arg]
+    """``1,2,4``: thread counts."""
+
+    name = "threads"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if not isinstance(value, str):
+            return value  # type: ignore[return-value]
+        try:
+            return tuple(int(piece) for piece in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of thread counts; write it as 1,2,4", param, ctx)
+
+
+THREADS = _ThreadsType()
+
+
+class _SizeType(click.ParamType):  # type: ignore[type-arg]
+    """``2MB``, ``500 kB``, ``1.5MiB`` or bytes."""
+
+    name = "size"
+    units: ClassVar = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
+        if found is None or found[2].lower() not in self.units or float(found[1]) == 0:
+            self.fail(f"{value!r} is no size; write it as 2MB, 500kB or a number of bytes above 0", param, ctx)
+        return int(float(found[1]) * self.units[found[2].lower()])
+
+
+SIZE = _SizeType()

@@ -10,6 +10,7 @@ import click
 
 from paraedge.cli.options import BRANCHES, Branches
 from paraedge.cli.output import console, json_option, print_json, progress_bar, table, working
+from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +25,24 @@ if TYPE_CHECKING:
 @click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. [default: all]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
+@click.option("--budget-ms", type=float, help="Answer each picture within so many milliseconds.")
+@click.option("--device", type=click.Path(path_type=Path), help="What 'paraedge profile' measured here.")
+@click.option("--allow-foreign-profile", is_flag=True, help="Take the profile of another device or bundle.")
+@click.option("--early-stop", is_flag=True, help="Stop when the answer is sure enough, as calibrated at export.")
+@click.option("--explain", is_flag=True, help="Tell of every branch why it ran or was dropped.")
 @json_option
-def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine: str | None, as_json: bool) -> None:
+def run(
+    paths: tuple[Path, ...],
+    branches: Branches,
+    threads: int | None,
+    engine: str | None,
+    budget_ms: float | None,
+    device: Path | None,
+    allow_foreign_profile: bool,
+    early_stop: bool,
+    explain: bool,
+    as_json: bool,
+) -> None:
     """Classify images with a bundle.
 
     PICTURES are files or folders; without any, the bundle's own golden images are used. Without
@@ -35,6 +52,7 @@ def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine
     Example:
       paraedge run
       paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
+      paraedge run fashion-mnist-linux-all.paraedge --budget-ms 5 --explain
     """
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.errors import InputError
@@ -49,7 +67,7 @@ def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine
         if paths and not paths[0].exists():
             raise InputError(f"{paths[0]} does not exist")
         pictures = find_pictures(list(paths))
-        bundle = Bundle.open(_packaged_bundle(engine))
+        bundle = Bundle.open(packaged_bundle(engine))
 
     spec = bundle.manifest.input
     images: list[tuple[str, NDArray[np.uint8] | Path, int | None]]
@@ -64,72 +82,25 @@ def run(paths: tuple[Path, ...], branches: Branches, threads: int | None, engine
 
     results: list[tuple[str, int | None, Prediction]] = []
     with working(f"loading {bundle.manifest.engine}"):
-        opened = Session.open(bundle, engine=engine, threads=threads, branches=branches)
+        opened = Session.open(
+            bundle,
+            engine=engine,
+            threads=threads,
+            branches=branches,
+            device=device,
+            allow_foreign_profile=allow_foreign_profile,
+        )
     with opened as session, progress_bar() as bar:
         bar.disable = len(images) < 500
         for name, image, label in bar.track(images, description="classifying"):
             pixels = read_picture(image, spec) if isinstance(image, Path) else image
-            results.append((name, label, session.run(pixels)))
+            prediction = session.run(pixels, budget_ms=budget_ms, early_stop=early_stop)
+            results.append((name, label, prediction))
         description, used_threads = session.engine.description, session.threads
     if as_json:
         print_json([_document(bundle, name, label, prediction) for name, label, prediction in results])
     else:
-        _print(bundle, results, f"{description}, {used_threads} thread(s)")
-
-
-def _packaged_bundle(engine: str | None) -> Path:
-    """The packaged model as a bundle for this machine, made once and kept in the cache."""
-    import hashlib
-
-    from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
-    from paraedge_converters.cache_folder import cache_folder
-    from paraedge_runtime.engines import ENGINES, open_engine
-    from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable
-    from paraedge_runtime.session import Session
-
-    chosen = engine
-    if chosen is None:
-        for name in ("litert", "onnxruntime", "executorch"):
-            try:
-                with working(f"looking for {name}"):
-                    open_engine(name)
-            except EngineUnavailable:
-                continue
-            chosen = name
-            break
-    if chosen is None:
-        raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
-    weights = (resolve_checkpoint(DEFAULT_MODEL) / "model.safetensors").read_bytes()
-    version = hashlib.sha256(weights).hexdigest()[:12]
-    path = cache_folder() / "bundles" / f"{DEFAULT_MODEL}-{chosen}-{version}.paraedge"
-    if path.exists():
-        try:
-            with working("opening the packaged model's bundle"):
-                Session.open(path, threads=1).close()
-            return path
-        except (BundleError, EngineError):  # damaged, or of other versions: make it again
-            pass
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        from paraedge_runtime.errors import InputError
-
-        raise InputError(
-            "no bundle was named, and making one of the packaged model needs torch; export one on a "
-            "workstation ('paraedge export --target raspberry-pi') and run 'paraedge run BUNDLE' here"
-        ) from None
-    from paraedge.exporting import export
-
-    with progress_bar() as bar:
-        task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
-        export(
-            DEFAULT_MODEL,
-            target="linux",
-            engine=chosen,
-            out=path,
-            on_progress=lambda progress: bar.update(task, total=progress.total, completed=progress.step),
-        )
-    return path
+        _print(bundle, results, f"{description}, {used_threads} thread(s)", explain)
 
 
 def _document(bundle: Bundle, name: str, label: int | None, prediction: Prediction) -> dict[str, Any]:
@@ -144,6 +115,8 @@ def _document(bundle: Bundle, name: str, label: int | None, prediction: Predicti
         "branches_used": list(prediction.branches_used),
         "branches_dropped": [{"index": drop.index, "reason": drop.reason} for drop in prediction.branches_dropped],
         "elapsed_ms": round(prediction.elapsed_ms, 3),
+        "deadline_met": prediction.deadline_met,
+        "requests_to_learn": prediction.requests_to_learn,
         "engine": prediction.engine,
         "timeline": [
             {
@@ -157,13 +130,16 @@ def _document(bundle: Bundle, name: str, label: int | None, prediction: Predicti
     }
 
 
-def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str) -> None:
+def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str, explain: bool) -> None:
+    if explain:
+        for name, _, prediction in results:
+            console().print(f"{name}: {prediction.label}\n{prediction.explain()}\n", markup=False)
     labels = bundle.manifest.labels
     rows = table("image", "label", ">confidence", "branches", ">ms", "")
     for name, label, prediction in results:
-        note = "; ".join(f"dropped {drop.index}: {drop.reason}" for drop in prediction.branches_dropped)
+        note = _dropped(prediction)
         if label is not None and label != prediction.label_index:
-            note = f"is {labels[label]} {note}"
+            note = "; ".join(filter(None, [f"is {labels[label]}", note]))
         rows.add_row(
             name,
             prediction.label,
@@ -176,4 +152,23 @@ def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], en
     known = [prediction.label_index == label for _, label, prediction in results if label is not None]
     middle_ms = statistics.median(prediction.elapsed_ms for _, _, prediction in results)
     right = f", {sum(known)} of {len(known)} right" if known else ""
-    console().print(f"\n{len(results)} image(s){right}, median {middle_ms:.2f} ms, {engine}", markup=False)
+    late = sum(not prediction.deadline_met for _, _, prediction in results)
+    missed = f", {late} after the deadline" if late else ""
+    console().print(f"\n{len(results)} image(s){right}{missed}, median {middle_ms:.2f} ms, {engine}", markup=False)
+
+
+def _dropped(prediction: Prediction) -> str:
+    """What was dropped, in short: a reason of its own for a failure, one for all that is as it should be."""
+    from paraedge_runtime.prediction import BranchState
+
+    failed = (BranchState.FAILED, BranchState.NOT_FINITE)
+    notes = [f"dropped {run.index}: {run.reason}" for run in prediction.branches if run.state in failed]
+    for state, word in (
+        (BranchState.WOULD_NOT_FIT, "would not fit"),
+        (BranchState.LATE, "late"),
+        (BranchState.NOT_NEEDED, "not needed"),
+    ):
+        indexes = [str(run.index) for run in prediction.branches if run.state == state]
+        if indexes:
+            notes.append(f"{word}: {' '.join(indexes)}")
+    return "; ".join(notes)

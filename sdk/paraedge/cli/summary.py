@@ -8,6 +8,7 @@ from paraedge.cli.output import as_percent, console, size_text, table
 
 if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.manifest import EarlyStop
 
 __all__ = ["bundle_document", "print_bundle", "snr_text"]
 
@@ -64,3 +65,24 @@ def print_bundle(bundle: Bundle) -> None:
         console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}", markup=False)
     else:
         console().print("accuracy unknown: this choice of branches was made without torch", markup=False)
+    console().print(_early_stop_text(manifest.early_stop), markup=False)
+
+
+def _early_stop_text(early_stop: EarlyStop | None) -> str:
+    if early_stop is None:
+        return "early stop: not calibrated for this choice of branches"
+    if len(early_stop.prefixes) == 1:
+        return "early stop: nothing to stop with one branch"
+    held, drop = early_stop.held_out, f"{100 * early_stop.max_accuracy_drop:g} points"
+    thresholds = [rule.threshold for rule in early_stop.prefixes if rule.threshold is not None]
+    if not thresholds:
+        return (
+            f"early stop: never; on {early_stop.num_samples} images no threshold could be shown to lose at most {drop}"
+        )
+    low, high = min(thresholds), max(thresholds)
+    return (
+        f"early stop: confidence {f'{low:g}' if low == high else f'{low:g} to {high:g}'} loses at most {drop} "
+        f"({100 * early_stop.risk_confidence:g} % sure, {early_stop.num_samples} images); on {held.num_samples} others "
+        f"{as_percent(held.accuracy_stopped)} with {held.mean_branches:.2f} branches on average, "
+        f"{as_percent(held.accuracy_full)} with all"
+    )

@@ -40,7 +40,7 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 @click.option("--compile", "compile_parts", is_flag=True, help="Compile the network: for long runs on a GPU.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make batches. [default: none]")
 @click.option("--save-interval", default=0.0, help="Seconds between savings of OUT.resume. [default: every epoch]")
-@click.option("--log", type=click.Path(path_type=Path), help="File that gets one JSON line per epoch.")
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="File that gets one JSON line per epoch.")
 @json_option
 @click.pass_context
 def train(
@@ -92,6 +92,8 @@ def train(
     from paraedge.data import FolderOptions, load_dataset
     from paraedge_runtime.errors import InputError
 
+    if log is not None and not log.parent.is_dir():  # else the first epoch would be lost
+        raise InputError(f"--log is {log}, but there is no folder {log.parent}; make it first")
     network: dict[str, Any] = {
         "embed_dim": embed_dim,
         "num_heads": num_heads,

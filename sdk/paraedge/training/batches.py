@@ -46,11 +46,16 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         epoch, step = divmod(number, self.steps_per_epoch)
         config = self._config
-        order = torch.randperm(len(self._images), generator=_generator(config.seed, epoch, 0))
+        order = _order(len(self._images), config.seed, epoch)
         chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
         generator = _generator(config.seed, epoch, step + 1)
         images = augment(self._images[chosen], config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
+
+
+@functools.lru_cache(maxsize=1)  # for all batches of the epoch
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=_generator(seed, epoch, 0))
 
 
 def _generator(seed: int, epoch: int, step: int) -> torch.Generator:

@@ -82,8 +82,10 @@ def train(
 
     Raises:
         InputError: the data does not fit the network, the state to resume from belongs to another
-            run, or the loss stopped being a number.
+            run, ``save_interval_s`` is no time, or the loss stopped being a number.
     """
+    if not save_interval_s >= 0:  # neither negative nor NaN
+        raise InputError(f"save_interval_s cannot be {save_interval_s}; give seconds, 0 for after every epoch")
     check_target(out)
     check_augmentation(config)
     height, width, channels = data.image_shape

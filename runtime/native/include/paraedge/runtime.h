@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -50,13 +51,20 @@ struct Part {  // one program of a bundle
   int64_t parameters = 0, macs = 0;
 };
 
+// When a prefix's answer is enough: the likeliest label's softmax probability, of its logits divided by
+// `temperature`, reaches `threshold`. Above 1: never.
+struct StopRule {
+  double temperature = 1, threshold = 2;
+};
+
 struct Manifest {
   std::string name, engine;
   std::vector<std::string> labels;
   Shape input_shape;                 // (1, C, H, W)
   std::vector<float> scale, shift;  // per channel: a picture's x is read as x * scale - shift
   Part stem;
-  std::vector<Part> branches;  // ascending by index
+  std::vector<Part> branches;        // ascending by index
+  std::vector<StopRule> early_stop;  // one for the first 1, 2, … branches; empty: not calibrated
 };
 
 // A verified bundle folder, mapped into memory; immutable, free to share between sessions.
@@ -75,35 +83,53 @@ enum class Placement {
   pinned,        // one core each, fastest cluster first, never the caller's
 };
 
+// What is known of this device's speed: medians of each part by itself, as 'paraedge profile' finds them.
+// Left empty, it is learned from the first requests.
+struct Latency {
+  std::vector<double> part_ms;     // the stem, then each loaded branch
+  std::vector<double> contention;  // factor of a branch's time when 1, 2, … branches run at once
+};
+
 struct SessionOptions {
   int threads = 0;    // that run branches, the caller's included; 0: one per branch, up to the cores allowed
   int branches = 0;   // load the first so many; 0: all
   int spin_us = 50;   // an idle worker spins so long before it sleeps; 0: it sleeps at once
   Placement placement = Placement::avoid_caller;
   int return_margin_us = 50;  // begin to return so long before a deadline: a sleeping thread wakes late
+  Latency latency;
+  std::vector<StopRule> early_stop;  // per loaded branch; empty: the bundle's, if all its branches are loaded
+};
+
+enum class Policy : uint8_t {
+  anytime,  // start what will probably end before the deadline; see docs/anytime.md
+  all,      // start everything, and return at the deadline with what has ended
 };
 
 struct RunOptions {
   int branches = 0;  // run the first so many of the loaded ones; 0: all
   // Return at this time with the best sum there is. The first branch always runs.
   Clock::time_point deadline = Clock::time_point::max();
-  // Expected time of each loaded branch. One that would not end before the deadline is not started.
-  std::span<const double> latency_ms = {};
+  Policy policy = Policy::anytime;
+  bool early_stop = false;  // answer with the first prefix whose confidence is enough
+  // Called by the calling thread whenever the answer has grown, with the answer so far; false: that is enough.
+  std::function<bool(const struct Prediction&)> on_answer;
 };
 
 enum class BranchState : uint8_t {
   used,           // in the sum
   failed,         // the engine refused
   not_finite,     // its output holds NaN or infinity
-  would_not_fit,  // not started: it would have ended after the deadline
+  would_not_fit,  // not started: it would probably have ended after the deadline
   late,           // started or waiting at the deadline; what it computes is thrown away
+  not_needed,     // the answer was good enough without it
 };
 
 struct BranchRun {
   int index;
   BranchState state;
   int thread;  // 0: the caller's; -1: never started
-  float start_ms, end_ms;  // since the request began
+  float start_ms, end_ms;  // since the request began; end_ms is 0 when it had not ended
+  float predicted_ms, left_ms;  // when it was last decided on: its 0.9 quantile, the time left; NaN: never
   std::string problem;     // why it failed
 };
 
@@ -115,6 +141,7 @@ struct Prediction {
   int label_index;
   float confidence;  // softmax probability of that label; not calibrated
   bool deadline_met;
+  int requests_to_learn;  // until the latencies of this device are known; 0: they are
 };
 
 struct Program {  // a part's program in memory that the caller keeps, aligned to 16 bytes

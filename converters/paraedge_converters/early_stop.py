@@ -1,0 +1,165 @@
+"""Calibrate early stop on held-out images: one temperature and one confidence threshold per prefix.
+
+The guarantee, exactly. Let "lost" be an image to which all branches together give the right label
+while some prefix that reaches its threshold gives a wrong one. With probability
+``risk_confidence`` over the draw of the ``num_samples`` calibration images, at most
+``max_accuracy_drop`` of all images of the same distribution are lost, and so the accuracy of
+stopping is at most that far below the accuracy of all branches. It holds
+
+* whichever prefixes are looked at: branches run in parallel, and a runtime that sees prefixes 2 and
+  5 only can lose no other images than these;
+* for the logits that were given (torch's, in float32), no other numbers;
+* without any assumption about the network or the distribution, but for new images that come from
+  that same distribution.
+
+How. The temperatures are fitted on images of their own, so that on the calibration images every
+threshold is a fixed rule, and the number of images it loses is binomial. Thresholds are tried from
+the most careful down; each is a hypothesis "loses more than ``max_accuracy_drop``", refused where
+the binomial tail of the count is at most ``1 - risk_confidence``; the first that cannot be refused
+ends the search. Testing in a fixed order keeps the error of the whole search at that level.
+
+Sources: A. Angelopoulos, S. Bates, E. Candès, M. Jordan, L. Lei, "Learn then Test: Calibrating
+Predictive Algorithms to Achieve Risk Control", arXiv 2110.01052 (fixed-sequence testing); C. Guo,
+G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017
+(temperature).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge_runtime.errors import InputError
+from paraedge_runtime.manifest import EarlyStop, HeldOut, StopRule
+
+__all__ = ["DEFAULT_MAX_ACCURACY_DROP", "calibrate_early_stop", "images_needed"]
+
+DEFAULT_MAX_ACCURACY_DROP = 0.005
+_RISK_CONFIDENCE = 0.95
+# From careful to bold, in steps of a thousandth: the order is part of the method, the step is not.
+_THRESHOLDS = tuple(step / 1000 for step in range(999, 0, -1))
+_MAX_SHARPNESS = 20.0  # 1 / temperature; the search ends there where no fitting image is wrong
+
+Logits = NDArray[np.float64]
+
+
+def calibrate_early_stop(
+    branch_logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    *,
+    dataset: str,
+    max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
+    seed: int = 0,
+) -> EarlyStop:
+    """Thresholds that lose at most ``max_accuracy_drop`` of all images; the module says what that means.
+
+    A tenth of the images, taken at random, fits the temperatures, half of them the threshold, and on
+    the rest, which decided nothing, the outcome is measured (``held_out``).
+
+    Args:
+        branch_logits: (k, M, C), of the branches of one bundle in order, on M images that trained nothing.
+        labels: (M,) class indexes.
+        dataset: what the images are, for people.
+        max_accuracy_drop: a fraction above 0, at most 0.1; 0.005 is half a point.
+        seed: of the random split.
+
+    Returns:
+        The manifest's record. Where no threshold keeps the promise, all are ``None``: never stop.
+
+    Raises:
+        InputError: ``max_accuracy_drop`` is out of range, or the arrays do not fit each other.
+    """
+    if not 0 < max_accuracy_drop <= 0.1:
+        raise InputError(
+            f"max_accuracy_drop is {max_accuracy_drop}; give a fraction above 0 and at most 0.1: 0.005 is half a point"
+        )
+    if branch_logits.ndim != 3 or labels.shape != branch_logits.shape[1:2] or not branch_logits.size:
+        raise InputError(
+            f"branch_logits {branch_logits.shape} and labels {labels.shape} do not fit; "
+            "(branches, images, classes) and (images,) are needed, none of them 0"
+        )
+    prefix_logits = branch_logits.astype(np.float64).cumsum(axis=0)  # (k, M, C)
+    count, num_images, _ = prefix_logits.shape
+    order = np.random.default_rng(seed).permutation(num_images)
+    fitting, calibration, rest = np.split(order, [num_images // 10, num_images // 10 + num_images // 2])
+
+    temperatures = [_fit_temperature(logits[fitting], labels[fitting]) for logits in prefix_logits]
+    confidence = np.stack([_confidence(logits, t) for logits, t in zip(prefix_logits, temperatures, strict=True)])
+    correct = prefix_logits.argmax(axis=2) == labels  # (k, M)
+    threshold = _search(confidence[:-1, calibration], correct[:, calibration], max_accuracy_drop)
+
+    stopped_at = np.full(len(rest), count - 1)
+    if threshold is not None and count > 1:
+        reached = np.vstack([confidence[:-1, rest] >= threshold, np.ones((1, len(rest)), bool)])
+        stopped_at = reached.argmax(axis=0)
+    return EarlyStop(
+        dataset=dataset,
+        num_samples=len(calibration),
+        max_accuracy_drop=max_accuracy_drop,
+        risk_confidence=_RISK_CONFIDENCE,
+        prefixes=tuple(
+            StopRule(temperature=round(t, 6), threshold=threshold if place < count - 1 else None)
+            for place, t in enumerate(temperatures)
+        ),
+        held_out=HeldOut(
+            num_samples=len(rest),
+            accuracy_full=round(float(correct[-1, rest].mean()), 6),
+            accuracy_stopped=round(float(correct[stopped_at, rest].mean()), 6),
+            mean_branches=round(float(stopped_at.mean()) + 1, 4),
+        ),
+    )
+
+
+def images_needed(max_accuracy_drop: float) -> int:
+    """Fewest images with which :func:`calibrate_early_stop` can promise anything: none of them lost."""
+    return 2 * math.ceil(math.log(1 - _RISK_CONFIDENCE) / math.log1p(-max_accuracy_drop))
+
+
+def _search(confidence: Logits, correct: NDArray[np.bool_], max_accuracy_drop: float) -> float | None:
+    """The boldest threshold that passes: ``confidence`` (k - 1, n), ``correct`` (k, n)."""
+    _, num_images = correct.shape
+    # An image is lost at every threshold up to the largest confidence among its wrong prefixes.
+    wrong = np.where(correct[:-1], 0.0, confidence).max(axis=0, initial=0.0)
+    lost_up_to = np.where(correct[-1], wrong, 0.0)
+    found = None
+    for threshold in _THRESHOLDS:
+        if _binomial_tail(int((lost_up_to >= threshold).sum()), num_images, max_accuracy_drop) > 1 - _RISK_CONFIDENCE:
+            break
+        found = threshold
+    return found
+
+
+def _binomial_tail(count: int, num_images: int, rate: float) -> float:
+    """P(X <= count) for X ~ Binomial(num_images, rate): the exact p-value of "the rate is higher"."""
+    logs = [
+        math.lgamma(num_images + 1)
+        - math.lgamma(seen + 1)
+        - math.lgamma(num_images - seen + 1)
+        + seen * math.log(rate)
+        + (num_images - seen) * math.log1p(-rate)
+        for seen in range(count + 1)
+    ]
+    return math.fsum(map(math.exp, logs))
+
+
+def _fit_temperature(logits: Logits, labels: NDArray[np.integer]) -> float:
+    """The temperature of least negative log-likelihood: ``logits`` (n, C). 1 where there is no image."""
+    if not len(logits):
+        return 1.0
+    gap = logits - logits[np.arange(len(labels)), labels][:, None]  # (n, C)
+    low, high = 1 / _MAX_SHARPNESS, _MAX_SHARPNESS
+    for _ in range(60):  # the likelihood is convex in 1 / temperature: halve where its slope changes sign
+        middle = math.sqrt(low * high)
+        weights = np.exp(middle * (gap - gap.max(axis=1, keepdims=True)))
+        slope = ((weights * gap).sum(axis=1) / weights.sum(axis=1)).mean()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return 1 / high
+
+
+def _confidence(logits: Logits, temperature: float) -> Logits:
+    """Largest softmax probability: (n, C) -> (n,)."""
+    relative = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    largest: Logits = 1 / relative.sum(axis=1)
+    return largest

@@ -1,0 +1,105 @@
+// log(time) = base of the part + contention + slowdown + residual; see controller.h.
+#include "controller.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "refusal.h"
+
+namespace paraedge {
+namespace {
+
+constexpr double kFast = 0.3, kSlow = 0.03;  // gains of the two filters
+constexpr double kLargestStep = 1.0;  // one outlier moves a filter no further than a factor of e would
+constexpr double kMissRate = 0.1, kTailStep = 0.05;  // adaptive conformal inference: rate aimed at, step
+constexpr double kFirstTail = 0.25, kLargestTail = 3.0;
+
+}  // namespace
+
+Controller::Controller(std::vector<double> macs, const Latency& latency)
+    : macs_(std::move(macs)),
+      base_(macs_.size() + 1, std::numeric_limits<double>::quiet_NaN()),
+      seen_(macs_.size() + 1, 0),
+      tail_(kFirstTail) {
+  const auto refuse = [](const std::string& problem) { throw Refusal(ErrorCode::input, problem); };
+  if (!latency.part_ms.empty() && latency.part_ms.size() != base_.size()) {
+    refuse("latency has " + std::to_string(latency.part_ms.size()) + " parts, a stem and " +
+           std::to_string(macs_.size()) + " branches are loaded");
+  }
+  for (const std::vector<double>* values : {&latency.part_ms, &latency.contention}) {
+    for (const double value : *values) {
+      if (!(value > 0 && std::isfinite(value))) refuse("latency holds " + std::to_string(value) + ", not a time or factor");
+    }
+  }
+  for (double& value : macs_) value = std::max(value, 1.0);  // a program without any is guessed to cost nothing
+  for (const double factor : latency.contention) contention_.push_back(std::log(factor));
+  for (size_t part = 0; part < latency.part_ms.size(); ++part) {
+    base_[part] = std::log(latency.part_ms[part]);
+    seen_[part] = kRequestsToLearn;
+  }
+}
+
+double Controller::base(size_t part) const {
+  if (seen_[part] > 0 || part == 0) return base_[part];
+  double sum = 0;
+  int known = 0;
+  for (size_t other = 1; other < base_.size(); ++other) {
+    if (seen_[other] == 0) continue;
+    sum += base_[other] + std::log(macs_[part - 1] / macs_[other - 1]);
+    ++known;
+  }
+  return known == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / known;
+}
+
+double Controller::predicted_ms(size_t part, int busy) const {
+  return std::exp(base(part) + contention(busy) + std::max(fast_, slow_) + tail_);
+}
+
+void Controller::observe(size_t part, int busy, double ms) {
+  const double log_ms = std::log(std::max(ms, 1e-6)) - contention(part == 0 ? 1 : busy);
+  int& seen = seen_[part];
+  if (seen < kRequestsToLearn) {  // the mean of what was seen; what slows the device down is in it
+    base_[part] = seen == 0 ? log_ms : base_[part] + (log_ms - base_[part]) / (seen + 1);
+    ++seen;
+    return;
+  }
+  const double residual = log_ms - base_[part];
+  if (part > 0) {
+    const bool exceeded = residual > std::max(fast_, slow_) + tail_;
+    tail_ = std::clamp(tail_ + kTailStep * (exceeded ? 1 - kMissRate : -kMissRate), 0.0, kLargestTail);
+  }
+  follow(residual);
+}
+
+void Controller::outlasted(size_t part, int busy, double ms) {
+  const double log_ms = std::log(std::max(ms, 1e-6)) - contention(part == 0 ? 1 : busy);
+  if (seen_[part] < kRequestsToLearn) {
+    if (log_ms > base(part)) {
+      base_[part] = log_ms;
+      seen_[part] = std::max(seen_[part], 1);
+    }
+    return;
+  }
+  const double residual = log_ms - base_[part];  // at least
+  if (residual <= std::max(fast_, slow_)) return;
+  if (part > 0 && residual > std::max(fast_, slow_) + tail_) {
+    tail_ = std::min(tail_ + kTailStep * (1 - kMissRate), kLargestTail);
+  }
+  follow(residual);
+}
+
+int Controller::requests_to_learn() const { return kRequestsToLearn - seen_[0]; }
+
+double Controller::contention(int busy) const {
+  if (contention_.empty() || busy < 1) return 0;
+  return contention_[std::min(static_cast<size_t>(busy), contention_.size()) - 1];
+}
+
+void Controller::follow(double residual) {
+  fast_ += kFast * std::clamp(residual - fast_, -kLargestStep, kLargestStep);
+  slow_ += kSlow * std::clamp(residual - slow_, -kLargestStep, kLargestStep);
+}
+
+}  // namespace paraedge

@@ -1,0 +1,44 @@
+// Predicts how long a part will take, and learns from how long it took. Knows no engine, no thread, no clock.
+//
+// docs/anytime.md explains it; runtime/paraedge_runtime/controller.py is the same in Python, and a test
+// demands the same numbers of both.
+#pragma once
+
+#include <vector>
+
+#include "paraedge/runtime.h"
+
+namespace paraedge {
+
+class Controller {
+ public:
+  static constexpr int kRequestsToLearn = 20;
+
+  // `macs` of each branch: a branch that has not run yet is guessed from those that have.
+  // Throws Refusal: the latency is not of these branches, or holds what is no time.
+  Controller(std::vector<double> macs, const Latency& latency);
+
+  // The time that a branch will probably (0.9) not exceed, with `busy` branches running, itself included.
+  // NaN: nothing is known yet. Parts are numbered as in Latency: 0 is the stem, branches follow.
+  double predicted_ms(size_t part, int busy) const;
+  // A part took so long.
+  void observe(size_t part, int busy, double ms);
+  // A part has not ended after so long; how long it will take is not known.
+  void outlasted(size_t part, int busy, double ms);
+
+  int requests_to_learn() const;
+
+ private:
+  double base(size_t part) const;  // guessed by multiply-adds when it was not seen yet
+  double contention(int busy) const;
+  void follow(double residual);
+
+  std::vector<double> macs_;
+  std::vector<double> contention_;  // logarithms, as are all times below
+  std::vector<double> base_;  // a part by itself on a device that nothing slows down
+  std::vector<int> seen_;  // how often a part was observed, up to kRequestsToLearn
+  double fast_ = 0, slow_ = 0;  // how much slower everything is now: two filters
+  double tail_;  // 0.9 quantile of what is left
+};
+
+}  // namespace paraedge

@@ -1,0 +1,61 @@
+// The controller: guesses, learning, following a slowdown, lower bounds. Its numbers are compared with
+// Python's in tests/runtime/test_controller.py.
+#include <cmath>
+
+#include "controller.h"
+#include "support.h"
+
+namespace paraedge::tests {
+namespace {
+
+TEST_CASE("nothing is predicted before a branch was seen, then the others are guessed by their multiply-adds") {
+  Controller controller({100, 200, 400}, {});
+  CHECK(controller.requests_to_learn() == Controller::kRequestsToLearn);
+  CHECK(std::isnan(controller.predicted_ms(1, 1)));
+  controller.observe(0, 1, 9.0);  // a stem says nothing about branches
+  CHECK(std::isnan(controller.predicted_ms(1, 1)));
+  controller.observe(1, 1, 1.0);
+  CHECK(controller.predicted_ms(2, 1) == doctest::Approx(2 * controller.predicted_ms(1, 1)));
+  CHECK(controller.predicted_ms(3, 1) == doctest::Approx(4 * controller.predicted_ms(1, 1)));
+}
+
+TEST_CASE("a profile is used at once, with its contention") {
+  Controller controller({1, 1}, {{3, 1, 2}, {1, 1.5}});
+  CHECK(controller.requests_to_learn() == 0);
+  CHECK(controller.predicted_ms(2, 1) == doctest::Approx(2 * controller.predicted_ms(1, 1)));
+  CHECK(controller.predicted_ms(1, 2) == doctest::Approx(1.5 * controller.predicted_ms(1, 1)));
+  CHECK(controller.predicted_ms(1, 7) == controller.predicted_ms(1, 2));
+}
+
+TEST_CASE("a slowdown is followed within a few requests up, and more slowly down") {
+  Controller controller({1}, {{1, 1}, {}});
+  const double before = controller.predicted_ms(1, 1);
+  for (int i = 0; i < 8; ++i) controller.observe(1, 1, 3.0);
+  const double slowed = controller.predicted_ms(1, 1);
+  CHECK(slowed > 2.5 * before);
+  int down = 0;
+  while (controller.predicted_ms(1, 1) > 1.5 * before && down < 1000) controller.observe(1, 1, 1.0), ++down;
+  CHECK(down > 2);
+  CHECK(down < 100);
+}
+
+TEST_CASE("what has outlasted its prediction raises it, what has not says nothing") {
+  Controller controller({1}, {{1, 1}, {}});
+  const double before = controller.predicted_ms(1, 1);
+  controller.outlasted(1, 1, 0.5);
+  CHECK(controller.predicted_ms(1, 1) == before);
+  controller.outlasted(1, 1, 4.0);
+  CHECK(controller.predicted_ms(1, 1) > before);
+}
+
+TEST_CASE("latencies that cannot be are refused") {
+  for (const Latency& latency : {Latency{{1, 1, 1}, {}}, Latency{{1}, {}}, Latency{{1, 0}, {}}, Latency{{1, 1}, {-1}},
+                                 Latency{{1, NAN}, {}}, Latency{{1, 1}, {INFINITY}}}) {
+    auto refused = Session::open(open_bundle(), {.threads = 1, .branches = 1, .latency = latency});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == ErrorCode::input);
+  }
+}
+
+}  // namespace
+}  // namespace paraedge::tests

@@ -1,0 +1,343 @@
+"""``paraedge bench``: which policy keeps deadlines best, on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
+from paraedge.cli.packaged_bundle import packaged_bundle
+
+if TYPE_CHECKING:
+    from paraedge_runtime.benchmarking.cells import Cell
+    from paraedge_runtime.benchmarking.records import Record, RecordFile
+    from paraedge_runtime.benchmarking.runner import Bench
+    from paraedge_runtime.benchmarking.summary import CellSummary
+
+
+class _Listed(click.ParamType):  # type: ignore[type-arg]
+    """``a,b,c``, each of them converted."""
+
+    def __init__(self, kind: type) -> None:
+        self.name = "list"
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        pieces = [piece.strip() for piece in value.split(",") if piece.strip()]
+        try:
+            return tuple(self._kind(piece) for piece in pieces)
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers; write them with commas between, such as 0.4,0.7")
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--deadlines", type=_Listed(float), default="0.7,1.0", show_default=True, help="× the full model alone.")
+@click.option(
+    "--arrivals", type=_Listed(str), default="periodic", show_default=True, help="closed, periodic, poisson, bursty."
+)
+@click.option(
+    "--interference",
+    type=_Listed(str),
+    default="none",
+    show_default=True,
+    help="none, compute, memory, square (compute hogs, on and off), quota (CPU time).",
+)
+@click.option("--requests", type=int, default=1024, show_default=True, help="For each policy, in each cell.")
+@click.option(
+    "--policies", type=_Listed(str), help="static-1 … all, static (all of those), alert-any, paraedge, … [all]"
+)
+@click.option("--seeds", type=_Listed(int), default="0", show_default=True, help="Of arrivals, images and turns.")
+@click.option("--load", type=float, help="Full models that arrive while one runs. [default: the pattern's own]")
+@click.option("--hogs", type=int, help="Competing processes. [default: the cores less one]")
+@click.option("--square-period", "square_period_s", type=float, default=0.2, show_default=True, help="Seconds.")
+@click.option("--quota", type=float, default=0.5, show_default=True, help="Part of the cores' time.")
+@click.option("--block", type=int, default=64, show_default=True, help="Requests until another policy takes its turn.")
+@click.option("--dataset", help="As for evaluate. [default: the one the bundle is named after]")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
+@click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
+@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@click.option("--device", type=click.Path(path_type=Path), help="What 'paraedge profile' measured here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Records, to go on with. [default: NAME-bench.jsonl]")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG of accuracy and misses.")
+@json_option
+def bench(
+    bundle: Path | None,
+    deadlines: tuple[float, ...],
+    arrivals: tuple[str, ...],
+    interference: tuple[str, ...],
+    requests: int,
+    policies: tuple[str, ...] | None,
+    seeds: tuple[int, ...],
+    load: float | None,
+    hogs: int | None,
+    square_period_s: float,
+    quota: float,
+    block: int,
+    dataset: str | None,
+    data_dir: Path | None,
+    engine: str | None,
+    threads: int | None,
+    device: Path | None,
+    out: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how policies keep deadlines, against oracles.
+
+    A grid of cells: every deadline × arrival pattern × interference. What a cell gave is kept in a file;
+    the same command goes on where it was interrupted. docs/anytime-bench.md explains what is measured.
+    Without BUNDLE, the packaged Fashion-MNIST model is exported for this machine first (needs torch).
+
+    \b
+    Example:
+      paraedge bench fashion-mnist-linux-all.paraedge
+      paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty --interference none,square --plot out.png
+    """
+    from paraedge.data.bundles import images_at_hand
+    from paraedge.plots import check_plot
+    from paraedge_runtime.benchmarking.cells import grid
+    from paraedge_runtime.benchmarking.interference import open_interference
+    from paraedge_runtime.benchmarking.policies import EARLY_STOP, policy_names, select_policies
+    from paraedge_runtime.benchmarking.records import RecordFile
+    from paraedge_runtime.benchmarking.runner import Bench, LabelledPictures
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.device import read_device
+    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.placement import available_cores
+
+    cells = grid(
+        deadlines=deadlines,
+        arrivals=arrivals,
+        interference=interference,
+        requests=requests,
+        load=load,
+        hogs=max(1, available_cores() - 1) if hogs is None else hogs,
+        square_period_s=square_period_s,
+        quota=quota,
+    )
+    if not seeds or min(seeds) < 0:
+        raise InputError(f"the seeds are {list(seeds)}; give whole numbers of at least 0")
+    if plot is not None:
+        check_plot(plot)
+    known = None if device is None else read_device(device)
+    opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle)
+    count = len(opened.manifest.branches)
+    chosen = select_policies(policy_names(count) if policies is None else policies, count)
+    for cell in cells:  # what is not allowed here is found out before an hour is spent
+        with open_interference(cell.interference, cell.interference_settings):
+            pass
+    images, source = images_at_hand(opened, dataset, data_dir, requests)
+    pictures = LabelledPictures(images.images, images.labels, source)
+
+    with progress_bar() as bar:
+        task = bar.add_task("running every image once", total=len(images))
+        made = Bench(
+            opened,
+            pictures,
+            engine=engine,
+            threads=threads,
+            device=known,
+            block=block,
+            on_progress=lambda done: bar.advance(task, done),
+        )
+    with made as measured:
+        notes = []
+        if EARLY_STOP in chosen:
+            try:
+                measured.check(EARLY_STOP)
+            except InputError as error:
+                if policies is not None:
+                    raise
+                chosen = tuple(name for name in chosen if name != EARLY_STOP)
+                notes.append(f"without {EARLY_STOP}: {error}")
+        path = out or Path(f"{opened.manifest.name}-bench.jsonl")
+        file = RecordFile(path, measured.header)
+        notes += [file.note] if file.note else []
+        _measure(measured, file, path, cells, chosen, seeds, notes)
+        wanted = set(cells)
+        records = [record for record in file.records if record.cell in wanted and record.seed in seeds]
+        _report(measured, records, notes, path, plot, as_json)
+
+
+def _measure(
+    measured: Bench,
+    file: RecordFile,
+    path: Path,
+    cells: Sequence[Cell],
+    chosen: tuple[str, ...],
+    seeds: tuple[int, ...],
+    notes: list[str],
+) -> None:
+    """Every cell that is not in the file yet; each is on disk when it is done."""
+    from paraedge_runtime.benchmarking.runner import ORACLES
+
+    done = {record.key for record in file.records}
+    work = []  # cell, seed, policies still to be measured, whether the oracles are
+    for cell in cells:
+        for seed in seeds:
+            missing = tuple(name for name in chosen if (cell, name, seed) not in done)
+            oracles = any((cell, name, seed) not in done for name in ORACLES)
+            if missing or oracles:
+                work.append((cell, seed, missing, oracles))
+    before = len(cells) * len(seeds) - len(work)
+    if before:
+        notes.append(f"{before} of {len(cells) * len(seeds)} cells were measured before; delete {path} to begin anew")
+    if not work:
+        return
+    turns = [len(missing) + oracles for _, _, missing, oracles in work]
+    expected_s = sum(measured.expected_s(cell, count) for (cell, *_), count in zip(work, turns, strict=True))
+    with progress_bar() as bar:
+        bar.console.print(
+            f"{len(work)} cells, {len(chosen)} policies and the oracles: about {_duration(expected_s)}; "
+            f"the full model takes {1e3 * measured.full_s:.2f} ms",
+            markup=False,
+        )
+        total = sum(cell.requests * count for (cell, *_), count in zip(work, turns, strict=True))
+        task = bar.add_task("", total=total)
+        for cell, seed, missing, oracles in work:
+            bar.update(task, description=cell.label)
+            try:
+                records = measured.run_cell(
+                    cell, missing, seed, oracles=oracles, on_progress=lambda count: bar.advance(task, count)
+                )
+            except KeyboardInterrupt:
+                bar.console.print(f"what is done is in {path}; the same command goes on with it", markup=False)
+                raise
+            # Oracles are replayed together: those that are there already stay.
+            file.append([record for record in records if record.key not in done])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _report(
+    measured: Bench, records: list[Record], notes: list[str], path: Path, plot: Path | None, as_json: bool
+) -> None:
+    from paraedge_runtime.benchmarking.summary import by_cell, summarise
+
+    grouped = by_cell(records)
+    block = measured.header.block
+    with working("comparing"):
+        summaries = [summarise(cell, policies, block) for cell, policies in grouped.items()]
+        if plot is not None:
+            from paraedge.bench_plot import plot_bench
+
+            plot_bench(grouped, plot, title=f"{measured.header.bundle}, {measured.header.engine}")
+    if as_json:
+        print_json(_document(measured, records, summaries, notes, path, plot))
+        return
+    header = measured.header
+    console().print(
+        f"{header.bundle} on {header.engine}, {header.threads} thread(s), {header.cores} core(s)", markup=False
+    )
+    console().print(f"{header.images}; 1, 2, … branches: {_percents(header.prefix_accuracy)} %", markup=False)
+    for summary in summaries:
+        console().print()
+        console().print(_cell_table(summary, grouped[summary.cell]))
+        console().print(_comparison_text(summary), markup=False)
+    console().print()
+    for note in notes:
+        console().print(note, markup=False)
+    console().print(f"records: {path}", markup=False)
+    if plot is not None:
+        console().print(f"plot: {plot}", markup=False)
+
+
+def _percents(values: Sequence[float]) -> str:
+    return " ".join(f"{100 * value:.2f}" for value in values)
+
+
+def _cell_table(summary: CellSummary, policies: dict[str, list[Record]]) -> Any:
+    from paraedge_runtime.benchmarking.summary import pool
+
+    cell = summary.cell
+    records = next(iter(policies.values()))
+    rows = table(
+        "policy", ">accuracy", ">missed", ">at most", ">branches", ">CPU ms", ">p50 ms", ">p99.9 ms", ">late p50",
+        ">p90", ">p99.9",
+        title=f"{cell.label} ({records[0].deadline_ms:.2f} ms), {cell.requests} requests × {len(records)} seed(s)",
+    )  # fmt: skip
+    for name, of_policy in policies.items():
+        pooled = pool(of_policy)
+        latency, late = pooled.latency_ms, pooled.overshoot_ms
+        rows.add_row(
+            f"{name} (best static)" if name == summary.best_static else name,
+            as_percent(pooled.accuracy),
+            as_percent(pooled.miss_rate),
+            as_percent(pooled.miss_interval[1]),
+            _number(pooled.branches, 2),
+            _number(pooled.cpu_ms, 3),
+            *(_number(latency.get(key), 2) for key in ("p50", "p99.9")),
+            *(_number(late.get(key), 2) for key in ("p50", "p90", "p99.9")),
+        )
+    return rows
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _comparison_text(summary: CellSummary) -> str:
+    lines = []
+    for entry in summary.comparisons:
+        apart = "" if entry.in_turns else "  (not measured in turns)"
+        interval = "too few blocks for an interval"
+        if entry.interval is not None:
+            interval = "[{:+.2f}, {:+.2f}]".format(*(100 * end for end in entry.interval))
+        lines.append(f"{entry.policy} − {entry.against}: {100 * entry.difference:+.2f} points {interval}{apart}")
+    if summary.fits is not None:
+        missed = ", ".join(
+            f"{name} {as_percent(value)}"
+            for name, value in summary.misses_where_it_fits.items()
+            if not name.startswith(("static", "oracle"))
+        )
+        lines.append(f"one branch alone fits {as_percent(summary.fits)} of the requests; of those missed: {missed}")
+    for name, value in summary.gap_closed.items():
+        lines.append(f"{name} closes {100 * value:.0f} % of the gap between the oracles")
+    for name, value in summary.cpu_of_all.items():
+        if name.startswith("paraedge"):
+            lines.append(f"{name} takes {100 * value:.0f} % of the CPU time of all")
+    return "\n".join(lines)
+
+
+def _document(
+    measured: Bench,
+    records: list[Record],
+    summaries: list[CellSummary],
+    notes: list[str],
+    path: Path,
+    plot: Path | None,
+) -> dict[str, Any]:
+    import msgspec
+
+    from paraedge_runtime.benchmarking.statistics import wilson_interval
+
+    documents = []
+    for record in records:
+        document = msgspec.to_builtins(record)
+        del document["missed_bits"], document["correct_bits"]
+        low, high = wilson_interval(record.misses, record.requests)
+        documents.append(
+            {
+                **document,
+                "accuracy": record.correct / record.requests,
+                "miss_rate": record.misses / record.requests,
+                "miss_rate_interval": [low, high],
+            }
+        )
+    return {
+        **msgspec.to_builtins(measured.header),
+        "full_ms": 1e3 * measured.full_s,
+        "out": str(path),
+        "plot": None if plot is None else str(plot),
+        "notes": notes,
+        "records": documents,
+        "cells": [msgspec.to_builtins(summary) for summary in summaries],
+    }

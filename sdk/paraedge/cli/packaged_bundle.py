@@ -1,0 +1,72 @@
+"""The bundle of commands that were named none: the packaged model, exported for this machine once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paraedge.cli.output import progress_bar, working
+
+__all__ = ["packaged_bundle"]
+
+
+def packaged_bundle(engine: str | None) -> Path:
+    """The packaged model as a bundle for this machine, made once and kept in the cache.
+
+    Args:
+        engine: the first that is installed when ``None``.
+
+    Raises:
+        EngineUnavailable: no engine is installed.
+        InputError: the bundle has to be made, and torch is not installed.
+    """
+    import hashlib
+
+    from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
+    from paraedge_converters.cache_folder import cache_folder
+    from paraedge_runtime.engines import ENGINES, open_engine
+    from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable
+    from paraedge_runtime.session import Session
+
+    chosen = engine
+    if chosen is None:
+        for name in ("litert", "onnxruntime", "executorch"):
+            try:
+                with working(f"looking for {name}"):
+                    open_engine(name)
+            except EngineUnavailable:
+                continue
+            chosen = name
+            break
+    if chosen is None:
+        raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
+    weights = (resolve_checkpoint(DEFAULT_MODEL) / "model.safetensors").read_bytes()
+    version = hashlib.sha256(weights).hexdigest()[:12]
+    path = cache_folder() / "bundles" / f"{DEFAULT_MODEL}-{chosen}-{version}.paraedge"
+    if path.exists():
+        try:
+            with working("opening the packaged model's bundle"):
+                Session.open(path, threads=1).close()
+            return path
+        except (BundleError, EngineError):  # damaged, or of other versions: make it again
+            pass
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        from paraedge_runtime.errors import InputError
+
+        raise InputError(
+            "no bundle was named, and making one of the packaged model needs torch; export one on a "
+            "workstation ('paraedge export --target raspberry-pi') and name it here"
+        ) from None
+    from paraedge.exporting import export
+
+    with progress_bar() as bar:
+        task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
+        export(
+            DEFAULT_MODEL,
+            target="linux",
+            engine=chosen,
+            out=path,
+            on_progress=lambda progress: bar.update(task, total=progress.total, completed=progress.step),
+        )
+    return path

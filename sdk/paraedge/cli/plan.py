@@ -1,0 +1,96 @@
+"""``paraedge plan``: which branches, engine and threads keep a budget on a device, from its profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from paraedge.cli.options import SIZE
+from paraedge.cli.output import as_percent, console, json_option, print_json, size_text, table
+from paraedge.cli.packaged_bundle import packaged_bundle
+
+if TYPE_CHECKING:
+    from paraedge_runtime.device import Device
+
+
+@click.command()
+@click.argument("bundles", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLES]...")
+@click.option("--device", "device_path", type=click.Path(path_type=Path), required=True, help="Its device.json.")
+@click.option("--budget-ms", type=float, required=True, help="95 of 100 requests shall be answered within it.")
+@click.option("--min-accuracy", type=float, help="Such as .9")
+@click.option("--max-bytes", type=SIZE, help="Of programs and golden files, such as 2MB.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the choice for 'paraedge export --plan'.")
+@json_option
+def plan(
+    bundles: tuple[Path, ...],
+    device_path: Path,
+    budget_ms: float,
+    min_accuracy: float | None,
+    max_bytes: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Choose branches, engine and threads for a budget.
+
+    Lists what no other choice beats in latency, accuracy and size together, and marks the most
+    accurate one that keeps the budget. BUNDLES hold all branches, and were measured by 'paraedge
+    profile'; without any, the packaged Fashion-MNIST model is meant.
+
+    \b
+    Example:
+      paraedge plan --device device.json --budget-ms 10 --min-accuracy .9 --out plan.json
+    """
+    import msgspec
+
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.device import read_device
+    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.planning import Wish, candidates, choose, pareto, write_plan
+
+    try:
+        given = {"budget_ms": budget_ms, "min_accuracy": min_accuracy, "max_bytes": max_bytes}
+        wish = msgspec.convert(given, Wish)
+    except msgspec.ValidationError as error:
+        raise InputError(f"no plan can be made for {given}: {error}") from error
+    device = read_device(device_path)
+    opened = [Bundle.open(path) for path in bundles or _packaged(device)]
+    plans = candidates(device, opened)
+    chosen = choose(plans, wish)
+    listed = pareto(plans)
+    if out is not None:
+        write_plan(chosen, out)
+    if as_json:
+        print_json({"chosen": msgspec.to_builtins(chosen), "pareto": msgspec.to_builtins(listed)})
+        return
+    rows = table("", "branches", "engine", "recipe", ">threads", ">p50 ms", ">p95 ms", ">accuracy", ">size", ">memory")
+    for one in sorted({*listed, chosen}, key=lambda one: one.p95_ms):
+        rows.add_row(
+            "→" if one == chosen else "",
+            " ".join(map(str, one.branches)),
+            one.engine,
+            one.recipe,
+            str(one.threads),
+            f"{one.p50_ms:.2f}",
+            f"{one.p95_ms:.2f}",
+            as_percent(one.accuracy),
+            size_text(one.size_bytes),
+            "unknown" if one.memory_bytes is None else size_text(one.memory_bytes),
+        )
+    console().print(rows)
+    if not chosen.valid:
+        console().print("\n[yellow]measured while the device was slowed down or busy: profile it again[/yellow]")
+    if out is not None:
+        console().print(f"\nNext: paraedge export --plan {out}", markup=False)
+
+
+def _packaged(device: Device) -> list[Path]:
+    """The packaged model's bundles, for the engines with which it was measured."""
+    from paraedge.packaged import DEFAULT_MODEL
+    from paraedge_runtime.errors import DeviceError
+
+    engines = sorted({one.engine for one in device.measurements if one.bundle_name == DEFAULT_MODEL})
+    if not engines:
+        raise DeviceError(f"{DEFAULT_MODEL} was not measured on {device.name}; run 'paraedge profile' first")
+    return [packaged_bundle(engine) for engine in engines]

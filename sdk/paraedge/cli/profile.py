@@ -1,0 +1,167 @@
+"""``paraedge profile``: measure bundles on a device, and keep what was measured in its ``device.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from paraedge.cli.options import THREADS
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
+from paraedge.cli.packaged_bundle import packaged_bundle
+
+if TYPE_CHECKING:
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.device import Device, Hardware, Measurement
+
+_DEFAULT_PATH = Path("device.json")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[DEVICE.JSON] [BUNDLES]...")
+@click.option("--engine", "engines", multiple=True, help="May be repeated. [default: the bundle's own]")
+@click.option("--threads", type=THREADS, default=(), help="Such as 1,2,4. [default: 1 and the number of cores]")
+@click.option("--rigorous", is_flag=True, help="1,024 runs and 60 s per part, instead of 50 and 1 s.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots as well.")
+@click.option("--name", help="Of a device that is new. [default: its host name]")
+@json_option
+def profile(
+    paths: tuple[Path, ...],
+    engines: tuple[str, ...],
+    threads: tuple[int, ...],
+    rigorous: bool,
+    html: Path | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Measure a device: parts, requests, contention, cold start.
+
+    DEVICE.JSON is device.json when not named. A new one is made for this machine; one that names an
+    ssh connection is measured there. What it holds of other bundles, engines and thread counts is
+    kept. Without BUNDLES, the packaged Fashion-MNIST model is exported for this machine first.
+
+    \b
+    Example:
+      paraedge profile device.json
+      paraedge profile pi.json fashion-mnist-raspberry-pi-all.paraedge --threads 1,2,4 --html pi.html
+    """
+    from paraedge.connections import connect
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.device import merge, read_device, write_device
+    from paraedge_runtime.engines import engine_info
+    from paraedge_runtime.profiling import RIGOROUS, USUAL
+
+    path, bundle_paths = _split(paths)
+    for known in engines:
+        engine_info(known)
+    if html is not None:
+        from paraedge.profile_page import write_page  # says early what is missing
+    device = read_device(path) if path.exists() else _new_device(name)
+    connection = connect(device)
+    with working(f"asking {device.name} what it is"):
+        hardware = connection.hardware()
+    device = _of_this_machine(device, hardware, path)
+    write_device(device, path)  # and that it cannot be written is known before the measuring
+
+    wanted: tuple[str | None, ...] = engines or (None,)
+    jobs: list[tuple[Bundle, str | None]]
+    if bundle_paths:
+        opened = [Bundle.open(bundle_path) for bundle_path in bundle_paths]
+        jobs = [(bundle, engine) for bundle in opened for engine in wanted]
+    else:
+        jobs = [(Bundle.open(packaged_bundle(engine)), None) for engine in wanted]
+
+    measured: list[Measurement] = []
+    with progress_bar() as bar:
+        task = bar.add_task("", total=100)  # percent
+        for place, (bundle, engine) in enumerate(jobs):
+
+            def show(done_s: float, total_s: float, what: str, place: int = place, bundle: Bundle = bundle) -> None:
+                done = 100 * (place + done_s / total_s) / len(jobs)
+                bar.update(task, completed=round(done), description=f"{bundle.manifest.name}: {what}")
+
+            results = connection.measure(
+                bundle, engine=engine, threads=threads, rule=RIGOROUS if rigorous else USUAL, on_progress=show
+            )
+            device = merge(read_device(path), results)
+            write_device(device, path)
+            measured += results
+    if html is not None:
+        write_page(device, html)
+    if as_json:
+        import msgspec
+
+        print_json({"path": str(path), "device": msgspec.to_builtins(device)})
+        return
+    _print(device, measured)
+    console().print(f"\n{path}: {len(device.measurements)} measurement(s) of {device.name}", markup=False)
+    if html is not None:
+        console().print(f"{html}: the same with plots", markup=False)
+
+
+def _split(paths: tuple[Path, ...]) -> tuple[Path, list[Path]]:
+    """The device file and the bundles."""
+    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.storage import looks_like_bundle
+
+    if not paths or looks_like_bundle(paths[0]):
+        return _DEFAULT_PATH, list(paths)
+    if paths[0].suffix != ".json":
+        raise InputError(f"{paths[0]} is neither a device file (NAME.json) nor a bundle")
+    return paths[0], list(paths[1:])
+
+
+def _new_device(name: str | None) -> Device:
+    import platform
+    import re
+
+    from paraedge_runtime.device import Device, decode_device, encode_device
+
+    named = name or re.sub(r"[^A-Za-z0-9_.+-]", "-", platform.node()).lstrip(".+-")[:100] or "device"
+    return decode_device(encode_device(Device(name=named)), "--name")
+
+
+def _of_this_machine(device: Device, hardware: Hardware, path: Path) -> Device:
+    """The device with today's system on the same kind of machine."""
+    import msgspec
+
+    from paraedge_runtime.errors import DeviceError
+
+    known = device.hardware
+    if known is not None and known.fingerprint != hardware.fingerprint:
+        raise DeviceError(
+            f"{path} describes another machine ({known.cpu}, {known.cores} cores; this is {hardware.cpu}, "
+            f"{hardware.cores} cores); name another file"
+        )
+    return msgspec.structs.replace(device, hardware=hardware)
+
+
+def _print(device: Device, measured: list[Measurement]) -> None:
+    hardware = device.hardware
+    if hardware is not None:
+        memory = "unknown memory" if hardware.memory_bytes is None else f"{hardware.memory_bytes / 1e9:.1f} GB memory"
+        console().print(
+            f"{device.name}: {hardware.cpu or hardware.machine}, {hardware.cores} core(s), {memory}, {hardware.os}, "
+            f"governor {hardware.governor or 'unknown'}",
+            markup=False,
+        )
+    for one in measured:
+        contention = " ".join(f"×{factor:.2f}" for factor in one.contention)
+        memory = "unknown memory" if one.memory_bytes is None else size_text(one.memory_bytes)
+        rows = table(
+            "part", ">runs", ">first", ">min", ">p50", ">p90", ">p95", ">p99 ms",
+            title=f"\n{one.bundle_name}, {one.engine} {one.engine_version}, {one.threads} thread(s)",
+        )  # fmt: skip
+        for name, latency in {**one.parts, "request": one.request}.items():
+            times = (latency.first_ms, latency.min_ms, latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms)
+            rows.add_row(name, f"{latency.n:,}", *("" if ms is None else f"{ms:.3f}" for ms in times))
+        console().print(rows)
+        console().print(
+            f"with 1, 2, … workers busy a branch takes {contention}; load {one.load_ms:.0f} ms, {memory}", markup=False
+        )
+        if one.throttled:
+            console().print("[yellow]not valid: the processor was slowed down to cool it[/yellow]")
+        elif not one.valid:
+            share = as_percent(one.other_load or 0.0)
+            console().print(f"[yellow]not valid: other programs used {share} of the processor; stop them[/yellow]")

@@ -1,0 +1,57 @@
+"""The test images that belong to a bundle: by data set, or those that ship with the packaged models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from paraedge.data.datasets import DATA_DIR_VARIABLE, DATASETS, FolderOptions, load_dataset
+from paraedge.data.images import ImageDataset, LabelledImages
+from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
+from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.errors import InputError
+from paraedge_runtime.manifest import Manifest
+
+__all__ = ["images_at_hand", "load_for_bundle"]
+
+
+def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | None) -> ImageDataset:
+    """The data set ``dataset``, or the one that a bundle is named after, if its classes are the bundle's.
+
+    Raises:
+        InputError: no such data set, no files, or other classes.
+    """
+    _, channels, height, _ = manifest.input.shape
+    chosen = dataset or manifest.name
+    if chosen not in DATASETS:
+        raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
+    data = load_dataset(chosen, data_dir, FolderOptions(image_size=height, channels=channels))
+    if data.class_names != manifest.labels:
+        raise InputError(f"{data.name} has the classes {data.class_names}, the bundle knows {manifest.labels}")
+    return data
+
+
+def images_at_hand(
+    bundle: Bundle, dataset: str | None, data_dir: Path | None, count: int
+) -> tuple[LabelledImages, str]:
+    """Up to ``count`` labelled test images for a bundle, the classes in turn, and where they are from.
+
+    From the data set when one is named or its folder is known; else those that ship with the packaged
+    model of this name; else the bundle's own golden images, which are few.
+
+    Raises:
+        InputError: as ``load_for_bundle``.
+    """
+    manifest = bundle.manifest
+    if dataset is not None or data_dir is not None or os.environ.get(DATA_DIR_VARIABLE):
+        data = load_for_bundle(manifest, dataset, data_dir)
+        return data.test.balanced_sample(count, seed=0), f"{data.name} test split"
+    if manifest.name in PACKAGED_MODELS:
+        with np.load(resolve_checkpoint(manifest.name) / "samples.npz") as samples:
+            images = LabelledImages(samples["images"], samples["labels"].astype(np.int64))
+        if images.images.shape[1:] == (*manifest.input.shape[2:], manifest.input.shape[1]):
+            return images.balanced_sample(count, seed=0), "test images that ship with the packaged model"
+    golden = bundle.golden()
+    return LabelledImages(golden.images, golden.labels.astype(np.int64)), "golden images of the bundle"

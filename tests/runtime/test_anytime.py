@@ -1,0 +1,388 @@
+"""Budgets: an answer at the deadline with what has ended, late branches never mixed in, streams, asyncio.
+
+Branches of the fake engine are held with gates, so that it is known which of them is late; deadlines of
+fractions of a second only have to be longer than a computer's hiccups are.
+"""
+
+import asyncio
+import math
+import threading
+import time
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from support.bundles import fake_bundle, picture
+from support.devices import HARDWARE, MEASUREMENT, latency
+from support.fake_engine import GATES, PARTS, RUNNING, Gate
+
+from paraedge_runtime import BranchState, DeviceError, EngineError, InputError, Session
+from paraedge_runtime.device import Device, write_device
+from paraedge_runtime.hardware import read_hardware
+
+PATIENCE_S = 30
+SOON_MS = 150  # a deadline that the fake parts meet easily, unless they are held
+
+
+@pytest.fixture
+def held():
+    """Gates by name, opened in the end."""
+
+    def make(*names):
+        GATES.update({name: Gate() for name in names})
+        return [GATES[name] for name in names]
+
+    yield make
+    for gate in GATES.values():
+        gate.release.set()
+
+
+@pytest.fixture
+def bundle(tmp_path, fake_engine):
+    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**place} for place in range(4)], early_stop=None)
+
+
+@pytest.fixture
+def gated(tmp_path, fake_engine, held):
+    """Branch 2 of four waits for its gate."""
+    (gate,) = held("late")
+    behaviours = [{"add": 1.0}, {"add": 10.0}, {"add": 100.0, "event": "late"}, {"add": 1000.0}]
+    return fake_bundle(tmp_path / "g.paraedge", behaviours), gate
+
+
+def _states(prediction):
+    return [run.state for run in prediction.branches]
+
+
+# The deadline ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_an_ample_budget_changes_nothing(bundle, threads):
+    with Session.open(bundle, threads=threads) as session:
+        whole = session.run(picture(90))
+        prediction = session.run(picture(90), budget_ms=20_000)
+    assert prediction.branches_used == (0, 1, 2, 3)
+    assert prediction.deadline_met
+    assert np.array_equal(prediction.output, whole.output)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_late_branch_is_left_out_and_never_reaches_a_later_answer(gated, threads):
+    bundle, gate = gated
+    with Session.open(bundle, threads=threads) as session:
+        first = session.run(picture(90), budget_ms=SOON_MS, policy="all")
+        assert gate.entered.is_set()
+        assert first.branches_used == (0, 1, 3) if threads > 2 else first.branches_used[:2] == (0, 1)
+        assert _states(first)[2] == BranchState.LATE
+        assert "it had not ended at the deadline" in first.explain()
+        # The worker is still inside: the branch is not run twice at once (the fake engine would fail).
+        second = session.run(picture(10), budget_ms=SOON_MS, policy="all")
+        assert 2 not in second.branches_used
+        gate.release.set()
+        third = session.run(picture(10))
+        assert third.branches_used == (0, 1, 2, 3)
+        assert np.array_equal(third.branch_outputs[2], session.run(picture(10)).branch_outputs[2])
+
+
+def test_a_deadline_that_is_over_leaves_the_first_branch_and_says_so(bundle):
+    with Session.open(bundle, threads=2) as session:
+        prediction = session.run(picture(), deadline_s=time.monotonic() - 1)
+    assert prediction.branches_used == (0,)
+    assert not prediction.deadline_met
+
+
+def test_the_first_branch_is_waited_for_however_late_it_is(tmp_path, fake_engine, held):
+    (gate,) = held("first")
+    bundle = fake_bundle(tmp_path / "f.paraedge", [{"add": 1.0, "event": "first"}])
+    with Session.open(bundle, threads=1) as session:
+        threading.Timer(0.05, gate.release.set).start()
+        prediction = session.run(picture(), budget_ms=1)
+    assert prediction.branches_used == (0,)
+    assert not prediction.deadline_met
+
+
+def test_a_failed_first_branch_is_no_reason_to_give_up_at_the_deadline(tmp_path, fake_engine):
+    bundle = fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}, {"add": 1.0}])
+    with Session.open(bundle, threads=2) as session:
+        assert session.run(picture(), budget_ms=20_000, policy="all").branches_used == (1,)
+        assert session.run(picture(), budget_ms=1e-3).branches_used == (1,)  # late, but an answer
+
+
+def test_when_every_branch_fails_the_budget_is_not_waited_for(tmp_path, fake_engine):
+    bundle = fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}] * 3)
+    with Session.open(bundle, threads=2) as session:
+        with pytest.raises(EngineError, match=r"every branch failed: .*no memory"):
+            session.run(picture(), budget_ms=1e9, policy="all")
+        with pytest.raises(EngineError, match="every branch failed"):
+            session.run(picture(), budget_ms=1e9)
+
+
+def test_closing_waits_for_a_late_branch(gated):
+    bundle, gate = gated
+    session = Session.open(bundle, threads=2)
+    session.run(picture(), budget_ms=SOON_MS, policy="all")
+    threading.Timer(0.05, gate.release.set).start()
+    session.close()
+    assert not any(RUNNING.values())
+    assert all(part.closed for part in PARTS)
+
+
+# What is known of the device -------------------------------------------------------------------
+
+
+def test_with_nothing_known_only_the_first_branch_runs_then_it_is_learned(bundle):
+    with Session.open(bundle, threads=2) as session:
+        first = session.run(picture(), budget_ms=20_000)
+        assert first.branches[0].state == BranchState.USED
+        assert first.requests_to_learn == 19
+        assert "still being learned, for 19 more request(s)" in first.explain()
+        for request in range(19):
+            prediction = session.run(picture(), budget_ms=20_000)
+            assert prediction.branches_used == (0, 1, 2, 3)
+            assert prediction.requests_to_learn == 18 - request
+        assert "learned" not in prediction.explain()
+
+
+def test_what_will_not_fit_is_not_started(tmp_path, fake_engine):
+    behaviours = [{"add": 1.0}, {"add": 10.0, "sleep_s": 0.3}, {"add": 100.0}]
+    with Session.open(fake_bundle(tmp_path / "s.paraedge", behaviours), threads=1) as session:
+        for _ in range(20):
+            if session.run(picture()).requests_to_learn == 0:
+                break
+        runs = len(PARTS[2].threads)
+        prediction = session.run(picture(), budget_ms=200)
+        assert prediction.branches_used == (0, 2)
+        assert _states(prediction)[1] == BranchState.WOULD_NOT_FIT
+        assert prediction.branches[1].predicted_ms > 200 > prediction.branches[1].left_ms
+        assert "would probably not have ended before the deadline" in prediction.explain()
+        assert len(PARTS[2].threads) == runs
+
+
+# A profile of the device -----------------------------------------------------------------------
+
+
+def _device(bundle, threads=2, hardware=None, **changes):
+    """A profile of this machine, in which branch 1 takes a minute."""
+    latencies = {name: latency(60_000.0 if name == "branch_01" else 0.1) for name in bundle.manifest.parts()}
+    measurement = replace(
+        MEASUREMENT,
+        bundle_sha256=bundle.sha256,
+        engine="fake",
+        threads=threads,
+        contention=(1.0,) * threads,
+        parts=latencies,
+        **changes,
+    )
+    return Device(name="here", hardware=hardware or read_hardware(), measurements=(measurement,))
+
+
+def test_a_profile_counts_from_the_first_request(bundle, tmp_path):
+    write_device(_device(bundle), tmp_path / "device.json")
+    for device in (_device(bundle), tmp_path / "device.json"):
+        with Session.open(bundle, threads=2, device=device) as session:
+            prediction = session.run(picture(), budget_ms=20_000)
+        assert prediction.requests_to_learn == 0
+        assert prediction.branches_used == (0, 2, 3)
+        assert prediction.branches[1].predicted_ms > 30_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"hardware": HARDWARE}, "was measured on another device", id="another device"),
+        pytest.param({"threads": 1}, r"no measurement of bundle .* with fake on 2 thread\(s\)", id="other threads"),
+    ],
+)
+def test_a_foreign_profile_is_refused_unless_it_is_allowed(bundle, changes, problem):
+    device = _device(bundle, **changes)
+    with pytest.raises(DeviceError, match=problem):
+        Session.open(bundle, threads=2, device=device)
+    with Session.open(bundle, threads=2, device=device, allow_foreign_profile=True) as session:
+        assert session.run(picture(), budget_ms=20_000).branches_used == (0, 2, 3)
+
+
+def test_a_profile_of_another_bundle_is_refused(bundle, tmp_path, fake_engine):
+    other = fake_bundle(tmp_path / "o.paraedge", [{"add": 5.0}] * 4)
+    with pytest.raises(DeviceError, match="no measurement of bundle"):
+        Session.open(other, threads=2, device=_device(bundle))
+
+
+# Wrong options ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"budget_ms": 0}, "budget_ms is 0; a number of milliseconds above 0"),
+        ({"budget_ms": -3.5}, "budget_ms is -3.5"),
+        ({"budget_ms": math.nan}, "budget_ms is nan"),
+        ({"budget_ms": math.inf}, "budget_ms is inf"),
+        ({"budget_ms": "12"}, "budget_ms is '12'"),
+        ({"budget_ms": True}, "budget_ms is True"),
+        ({"deadline_s": math.nan}, "deadline_s is nan; a point in time"),
+        ({"deadline_s": "noon"}, "deadline_s is 'noon'"),
+        ({"budget_ms": 5, "deadline_s": 1.0}, "are both given; pass one"),
+        ({"policy": "hope"}, "unknown policy 'hope'; choose one of anytime, all"),
+        ({"early_stop": True}, "early_stop needs thresholds calibrated at export"),
+        ({"branches": 9, "budget_ms": 5}, "9 branches were asked for"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_and_the_session_goes_on(bundle, options, problem):
+    with Session.open(bundle, threads=2) as session:
+        for call in (session.run, session.stream):
+            with pytest.raises(InputError, match=problem):
+                call(picture(), **options)
+        with pytest.raises(InputError, match=problem):
+            asyncio.run(session.arun(picture(), **options))
+        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+
+
+# Streams ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_stream_gives_ever_larger_answers_and_ends_with_the_whole(bundle, threads):
+    with Session.open(bundle, threads=threads) as session:
+        whole = session.run(picture(90))
+        answers = list(session.stream(picture(90)))
+    sizes = [len(answer.branches_used) for answer in answers]
+    assert sizes == sorted(set(sizes))
+    assert answers[-1].branches_used == (0, 1, 2, 3)
+    assert np.array_equal(answers[-1].output, whole.output)
+    for answer in answers:
+        assert np.array_equal(answer.branch_outputs, whole.branch_outputs[list(answer.branches_used)])
+
+
+def test_a_stream_gives_an_answer_while_branches_are_still_held(gated):
+    bundle, gate = gated
+    with Session.open(bundle, threads=2) as session:
+        stream = session.stream(picture(90))
+        assert next(stream).branches_used[0] == 0  # branch 2 cannot have ended
+        gate.release.set()
+        assert [answer.branches_used for answer in stream][-1] == (0, 1, 2, 3)
+
+
+def test_whoever_stops_reading_stops_the_request(gated):
+    bundle, gate = gated
+    with Session.open(bundle, threads=1) as session:
+        stream = session.stream(picture())
+        next(stream)
+        assert gate.entered.wait(PATIENCE_S)
+        gate.release.set()
+        stream.close()
+        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+
+
+def test_an_error_is_raised_where_the_stream_is_read(tmp_path, fake_engine):
+    with Session.open(fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}])) as session:
+        stream = session.stream(picture())
+        with pytest.raises(EngineError, match="no memory"):
+            next(stream)
+        with pytest.raises(InputError, match="must be a numpy array"):
+            next(session.stream("picture"))
+
+
+# asyncio ---------------------------------------------------------------------------------------
+
+
+def test_the_loop_goes_on_while_a_request_runs(gated):
+    bundle, gate = gated
+
+    async def both(session):
+        answer = asyncio.create_task(session.arun(picture()))
+        while not gate.entered.is_set():  # only a loop that goes on gets anywhere here
+            await asyncio.sleep(0)
+        assert not answer.done()
+        gate.release.set()
+        return await answer
+
+    with Session.open(bundle, threads=2) as session:
+        assert asyncio.run(both(session)).branches_used == (0, 1, 2, 3)
+
+
+# Stress ----------------------------------------------------------------------------------------
+
+
+def test_random_deadlines_prefixes_and_streams_never_give_a_wrong_sum(bundle):
+    rng = np.random.default_rng(5)
+    for threads in (1, 2, 3):
+        with Session.open(bundle, threads=threads) as session:
+            wanted = {value: session.run(picture(value)).branch_outputs for value in (10, 90, 250)}
+            cut = 0
+            for _ in range(400):
+                value = int(rng.choice(list(wanted)))
+                options = {"policy": str(rng.choice(["anytime", "all"])), "branches": int(rng.integers(1, 5))}
+                if rng.random() < 0.9:
+                    options["budget_ms"] = rng.uniform(1e-3, 0.5)
+                call = session.run if rng.random() < 0.8 else lambda *a, **k: list(session.stream(*a, **k))[-1]
+                prediction = call(picture(value), **options)
+                rows = wanted[value][list(prediction.branches_used)]
+                assert prediction.branches_used[0] == 0
+                assert np.array_equal(prediction.branch_outputs, rows)
+                assert np.array_equal(prediction.output, rows.cumsum(axis=0, dtype=np.float32)[-1])
+                cut += len(prediction.branches_used) < options["branches"]
+            assert cut > 0
+
+
+# Early stop ------------------------------------------------------------------------------------
+
+
+def _rules(*thresholds):
+    """For four branches; the last is never asked."""
+    prefixes = [{"temperature": 1.0, "threshold": threshold} for threshold in (*thresholds, None)]
+    held_out = {"num_samples": 1, "accuracy_full": 1.0, "accuracy_stopped": 1.0, "mean_branches": 1.0}
+    return {
+        "dataset": "d",
+        "num_samples": 1,
+        "max_accuracy_drop": 0.005,
+        "risk_confidence": 0.95,
+        "prefixes": prefixes,
+        "held_out": held_out,
+    }
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("thresholds", "used"),
+    [
+        pytest.param((1e-3, None, None), (0,), id="the first is enough"),
+        pytest.param((None, 1e-3, None), (0, 1), id="the second is enough"),
+        pytest.param((1.0, 1.0, 1e-3), (0, 1, 2), id="none before the third is sure"),
+        pytest.param((None, None, None), (0, 1, 2, 3), id="never"),
+    ],
+)
+@pytest.mark.parametrize("hurried", [False, True])
+def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
+    tmp_path, fake_engine, threads, thresholds, used, hurried
+):
+    behaviours = [{"add": 0.1 * 10.0**place} for place in range(4)]
+    bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, early_stop=_rules(*thresholds))
+    options = {"budget_ms": 20_000, "policy": "all"} if hurried else {}
+    with Session.open(bundle, threads=threads) as session:
+        whole = session.run(picture(90))
+        assert whole.branches_used == (0, 1, 2, 3)  # never by itself
+        prediction = session.run(picture(90), early_stop=True, **options)
+        assert prediction.branches_used == used
+        assert np.array_equal(prediction.output, whole.prefix_outputs[len(used) - 1])
+        assert all(run.state == BranchState.NOT_NEEDED for run in prediction.branches[len(used) :])
+        assert "good enough without it" in prediction.explain() or len(used) == 4
+
+
+def test_early_stop_is_for_the_branches_it_was_calibrated_for(tmp_path, fake_engine):
+    bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, early_stop=_rules(0.5, 0.5, 0.5))
+    with Session.open(bundle, branches=3) as session, pytest.raises(InputError, match="early_stop needs thresholds"):
+        session.run(picture(), early_stop=True)
+
+
+def test_early_stop_is_the_same_in_c_and_in_python(bundles):
+    """Real branches, real pictures: both cores stop at the same prefix with the same sum."""
+    answers = []
+    for engine in ("executorch", "litert"):
+        images = bundles[engine].golden().images
+        with Session.open(bundles[engine], threads=1) as session:
+            answers.append([session.run(image, early_stop=True) for image in images])
+    for native, python in zip(*answers, strict=True):
+        assert native.branches_used == python.branches_used
+        np.testing.assert_allclose(native.output, python.output, atol=1e-4)
+    assert min(len(answer.branches_used) for answer in answers[0]) < 8

@@ -1,0 +1,261 @@
+"""``paraedge profile`` as its users meet it: here, over a real sshd, with the real adb client, and refused."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from support.devices import DEVICE, MEASUREMENT
+from support.fake_adb import install
+from support.ssh_server import ssh_server
+
+import paraedge_runtime
+from paraedge_runtime.device import Adb, Device, Ssh, find_measurement, read_device, write_device
+
+PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
+
+
+def run(*arguments, cwd, code=0, **environment):
+    done = subprocess.run(
+        [*PARAEDGE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        timeout=280,
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    if code == 0:
+        return done.stdout
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    return last
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles, tmp_path_factory):
+    """One branch: a profile of it takes three seconds."""
+    return bundles["litert"].subset((0,), tmp_path_factory.mktemp("bundle") / "one.paraedge")
+
+
+@pytest.fixture(scope="module")
+def other_bundle(bundles, tmp_path_factory):
+    return bundles["litert"].subset((1,), tmp_path_factory.mktemp("bundle") / "other.paraedge")
+
+
+# Here ------------------------------------------------------------------------------------------
+
+
+def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bundle, tmp_path):
+    text = run("profile", bundle.path, "--name", "bench-1", cwd=tmp_path)
+    device = read_device(tmp_path / "device.json")
+    assert (device.name, len(device.measurements)) == ("bench-1", 1)
+    assert find_measurement(device, bundle.sha256, "litert", 1).parts.keys() == {"stem", "branch_00"}
+    for words in ("bench-1", "branch_00", "request", "p95", "1 thread(s)", "device.json: 1 measurement(s)"):
+        assert words in text
+
+    run("profile", "device.json", other_bundle.path, cwd=tmp_path)
+    both = read_device(tmp_path / "device.json")
+    assert both.measurements[0] == device.measurements[0]
+    assert [one.bundle_sha256 for one in both.measurements] == [bundle.sha256, other_bundle.sha256]
+
+    document = json.loads(
+        run("profile", "device.json", bundle.path, "--json", "--html", "page.html", "--engine", "litert", cwd=tmp_path)
+    )
+    again = read_device(tmp_path / "device.json")
+    assert document["path"] == "device.json"
+    assert len(document["device"]["measurements"]) == 2
+    assert again.measurements[1] == both.measurements[1]
+    assert again.measurements[0].measured_at >= both.measurements[0].measured_at
+
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") == 2
+    for line in page.splitlines():
+        assert "src=" not in line, "nothing is loaded from elsewhere"
+    ElementTree.fromstring(page[page.index("<body>") : page.index("</body>") + 7])  # every tag is closed
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "truncated"),
+        (b'{"format": "paraedge-device/1", "name": "x"', "truncated"),
+        (b'{"format": "paraedge-device/1", "name": "x", "colour": 1}', "unknown field `colour`"),
+        (b'{"format": "paraedge-device/9"}', "newer than 'paraedge-device/1'"),
+    ],
+    ids=["empty", "cut off", "unknown field", "newer"],
+)
+def test_a_damaged_file_is_refused_before_measuring_and_stays(bundle, tmp_path, content, problem):
+    (tmp_path / "device.json").write_bytes(content)
+    assert problem in run("profile", "device.json", bundle.path, cwd=tmp_path, code=1)
+    assert (tmp_path / "device.json").read_bytes() == content
+
+
+def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
+    write_device(DEVICE, tmp_path / "pi.json")
+    line = run("profile", "pi.json", bundle.path, cwd=tmp_path, code=1)
+    assert "describes another machine (Raspberry Pi 5" in line
+    assert read_device(tmp_path / "pi.json").measurements == (MEASUREMENT,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["device.json", "none.paraedge"], 2, "none.paraedge does not exist"),
+        (["device.txt"], 2, "device.txt is neither a device file (NAME.json) nor a bundle"),
+        (["BUNDLE", "--threads", "0"], 2, "threads is 0; a whole number of at least 1 is needed"),
+        (["BUNDLE", "--threads", "2"], 2, "threads is 2, and the bundle has 1 branch(es)"),
+        (["BUNDLE", "--threads", "one"], 2, "'one' is no list of thread counts; write it as 1,2,4"),
+        (["BUNDLE", "--threads", ""], 2, "'' is no list of thread counts"),
+        (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
+        (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
+        (["BUNDLE", "--name", "a b"], 1, "--name: Expected `str` matching regex"),
+        (["/proc/nothing/device.json", "BUNDLE"], 1, "/proc/nothing/device.json cannot be written"),
+    ],
+)
+def test_mistakes_are_refused(bundle, tmp_path, arguments, code, problem):
+    arguments = [bundle.path if word == "BUNDLE" else word for word in arguments]
+    assert problem in run("profile", *arguments, cwd=tmp_path, code=code)
+
+
+def test_plots_need_matplotlib(bundle, tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('gone', name='matplotlib')")
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    line = run("profile", bundle.path, "--html", "page.html", cwd=tmp_path, code=2, **environment)
+    assert "--html needs matplotlib for its plots; pip install 'paraedge[train]'" in line
+    assert not (tmp_path / "device.json").exists()
+
+
+# Over ssh --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    # A login starts with an environment of its own: it is to find the same paraedge as this process.
+    source = str(Path(paraedge_runtime.__file__).parents[1])
+    places = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), source])
+    with ssh_server(tmp_path_factory.mktemp("sshd"), {"PYTHONPATH": places}) as running:
+        yield running
+
+
+@pytest.fixture
+def ssh_device(server, tmp_path):
+    """Writes ``device.json`` with an ssh connection, changed where a test wants it, and runs a profile."""
+
+    def profile(bundle, code=0, **changes):
+        settings = {
+            "host": "127.0.0.1",
+            "port": server.port,
+            "identity_file": str(server.identity_file),
+            "python": sys.executable,
+            "folder": str(tmp_path / "there" / "bundles"),
+        }
+        path = tmp_path / "device.json"
+        if not path.exists():
+            write_device(Device(name="board", connection=Ssh(**{**settings, **changes})), path)
+        return run("profile", "device.json", bundle.path, cwd=tmp_path, code=code, PATH=server.path)
+
+    return profile
+
+
+def test_over_ssh_files_are_pushed_once_and_the_result_comes_back(ssh_device, bundle, tmp_path):
+    text = ssh_device(bundle)
+    assert "board" in text
+    device = read_device(tmp_path / "device.json")
+    assert isinstance(device.connection, Ssh)
+    assert find_measurement(device, bundle.sha256, "litert", 1).bundle_name == "fashion-mnist"
+    (pushed,) = (tmp_path / "there" / "bundles").iterdir()
+    assert pushed.name == f"fashion-mnist-{bundle.sha256[:12]}.paraedge"
+    before = pushed.stat().st_ino
+
+    ssh_device(bundle)
+    assert pushed.stat().st_ino == before, "it was there already"
+
+    (pushed / "stem.tflite").write_bytes(b"damaged")
+    ssh_device(bundle)
+    assert pushed.stat().st_ino != before
+    assert len(read_device(tmp_path / "device.json").measurements) == 1
+
+
+def test_over_ssh_errors_of_the_device_come_back(ssh_device, bundle, tmp_path):
+    (tmp_path / "there").write_text("a file where the folder should be")
+    assert "failed with exit code" in ssh_device(bundle, code=1)
+    assert read_device(tmp_path / "device.json").measurements == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "advice"),
+    [
+        ({"host": "no-such-host.invalid"}, "no-such-host.invalid cannot be reached", "an ssh server on this port?"),
+        ({"port": 1}, "Connection refused", "an ssh server on this port?"),
+        ({"identity_file": "OTHER"}, "Permission denied (publickey", "ssh-copy-id 127.0.0.1"),
+        ({"host": "localhost"}, "Host key verification failed", "run 'ssh localhost' once"),
+        ({"python": "no-python"}, "127.0.0.1 has no no-python", "connection.python"),
+        ({"python": "BARE"}, "has no paraedge", "-m pip install --upgrade 'paraedge[litert]'"),
+    ],
+    ids=["host", "port", "key", "host key", "python", "paraedge"],
+)
+def test_over_ssh_what_fails_says_the_next_step(ssh_device, server, bundle, tmp_path, changes, problem, advice):
+    bare = tmp_path / "bare-python"  # one without paraedge, and without anything else
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    words = {"OTHER": str(server.other_identity_file), "BARE": str(bare)}
+    line = ssh_device(bundle, code=1, **{name: words.get(value, value) for name, value in changes.items()})
+    assert problem in line
+    assert advice in line
+    assert read_device(tmp_path / "device.json").measurements == ()
+
+
+def test_without_an_ssh_client(bundle, tmp_path):
+    write_device(Device(name="board", connection=Ssh(host="board")), tmp_path / "device.json")
+    line = run("profile", "device.json", bundle.path, cwd=tmp_path, code=1, PATH=str(tmp_path))
+    assert "ssh cannot be started: No such file or directory; apt install openssh-client" in line
+
+
+# Over adb --------------------------------------------------------------------------------------
+
+
+def over_adb(bundle, folder, **environment):
+    write_device(Device(name="phone", connection=Adb(serial="0A1B2C")), folder / "device.json")
+    line = run("profile", "device.json", bundle.path, cwd=folder, code=1, **environment)
+    assert read_device(folder / "device.json").measurements == ()
+    return line
+
+
+def test_over_adb_the_real_client_finds_no_device(bundle, tmp_path):
+    if shutil.which("adb") is None:
+        pytest.skip("needs Debian's adb; 'make test' as root installs it")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    try:
+        line = over_adb(bundle, tmp_path, ANDROID_ADB_SERVER_PORT=port)
+    finally:
+        subprocess.run(["adb", "kill-server"], env={**os.environ, "ANDROID_ADB_SERVER_PORT": port}, check=False)
+    assert "0A1B2C cannot be reached: error: device '0A1B2C' not found; 'adb devices' lists what is there" in line
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ("offline", "error: device offline; unplug it"),
+        ("unauthorized", "error: device unauthorized.; unlock it and allow debugging"),
+        ("recovery", "0A1B2C cannot be reached: recovery; 'adb devices' lists"),
+        ("device", "0A1B2C answers, but cannot be profiled over adb"),
+    ],
+)
+def test_over_adb_from_a_transcript(bundle, tmp_path, state, problem):
+    path = f"{install(tmp_path, state)}{os.pathsep}{os.environ['PATH']}"
+    assert problem in over_adb(bundle, tmp_path, PATH=path)
+
+
+def test_without_an_adb_client(bundle, tmp_path):
+    line = over_adb(bundle, tmp_path, PATH=str(tmp_path))
+    assert "adb cannot be started: No such file or directory; apt install adb" in line
