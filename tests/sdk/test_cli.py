@@ -248,7 +248,7 @@ def test_models_lists_what_ships_with_its_accuracy():
 
 
 def test_train_by_a_recipe_that_options_change(tmp_path):
-    recipe = msgspec.to_builtins(RECIPES["fashion-mnist"])
+    recipe = msgspec.to_builtins(RECIPES["fashion-mnist-one-stem"])
     recipe["dataset"] = "digits"
     recipe["network"].update(embed_dim=16, num_heads=2, num_branches=3, stem_stride=2, stem_width=8)
     recipe["training"].update(epochs=50, ema_decay=0.5)
@@ -301,8 +301,39 @@ def test_a_stranger_s_pictures_go_the_whole_way(tmp_path):
     assert "run in onnxruntime" in text
 
 
+def test_a_model_is_extended_by_a_new_class_and_only_the_new_parts_travel(tmp_path):
+    rng = np.random.default_rng(0)
+    colours = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
+    for folder, names in (("two", ["red", "green"]), ("three", ["red", "green", "blue"])):
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for number in range(30):
+                pixels = np.clip(rng.normal(colours[name], 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
+    succeed(
+        "train", "--dataset", "folder", "--data-dir", "two", "--out", "small", "--epochs", 4, "--batch-size", 16,
+        "--embed-dim", 16, "--num-heads", 2, "--num-branches", 2, "--image-size", 16, cwd=tmp_path,
+    )  # fmt: skip
+    document = json.loads(
+        succeed(
+            "extend", "small", "--branches", 1, "--data-dir", "three", "--out", "big", "--epochs", 12,
+            "--batch-size", 16, "--json", cwd=tmp_path,
+        )
+    )  # fmt: skip
+    assert document["prefix_accuracy"][1] < 0.7 < 0.85 < document["prefix_accuracy"][2]
+    for model in ("small", "big"):
+        succeed("export", "--target", "linux", "--model", model, "--out", f"{model}.paraedge", cwd=tmp_path)
+    text = succeed("update", "small.paraedge", "big.paraedge", "--out", "new.zip", cwd=tmp_path)
+    assert "branch_02.onnx" in text
+    assert "stem.onnx" not in text
+    succeed("apply", "new.zip", "small.paraedge", "--out", "applied.paraedge", cwd=tmp_path)
+    assert "verified" in succeed("verify", "applied.paraedge", cwd=tmp_path)
+    (result,) = json.loads(succeed("run", "applied.paraedge", "three/blue/3.png", "--json", cwd=tmp_path))
+    assert result["label"] == "blue"
+
+
 MISTAKES = [
-    (["explode"], "no command 'explode'; choose one of train, evaluate"),
+    (["explode"], "no command 'explode'; choose one of train, extend"),
     (["export"], "Missing option '--target'"),
     (["export", "--target", "toaster"], "unknown target 'toaster'; choose one of android, ios, linux, raspberry-pi"),
     (["export", "--target", "linux", "--engine", "tvm"], "unknown engine 'tvm'; choose one of executorch, litert"),
@@ -322,6 +353,11 @@ MISTAKES = [
     (["run", "nowhere.png"], "nowhere.png does not exist"),
     (["run", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
     (["subset", "nowhere.paraedge", "--branches", "1", "--out", "x"], "nowhere.paraedge does not exist"),
+    (["update", "nowhere.paraedge", "x.paraedge"], "nowhere.paraedge does not exist"),
+    (["apply", "x.zip", "nowhere.paraedge", "--out", "y"], "nowhere.paraedge does not exist"),
+    (["extend", "nowhere", "--out", "x"], "nowhere is neither a packaged model"),
+    (["extend", "fashion-mnist", "--out", "x", "--dataset", "digits"], "digits has images of 8×8×1"),
+    (["extend", "fashion-mnist", "--out", "x", "--branches", "0"], "0 is not in the range x>=1"),
     (["pack", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
     (["evaluate", "nowhere"], "nowhere is neither a packaged model"),
     (["evaluate", "--dataset", "mnist"], "unknown data set 'mnist'; choose one of digits, fashion-mnist"),

@@ -39,6 +39,7 @@ _CONFIGS = {
     "residual-stem": {"stem_stride": 4, "stem_width": 24, "stem_residual_blocks": 2},
     "unequal-depths": {"branch_depth": (1, 3)},
     "own-convolutions": {"stem_stride": 4, "stem_width": 6, "branch_width": (4, 10), "branch_residual_blocks": 1},
+    "older-branch-knows-less": {"branch_classes": (7, 10)},
     "colour": {
         "image_size": 16,
         "in_channels": 3,

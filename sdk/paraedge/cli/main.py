@@ -27,6 +27,7 @@ __all__ = ["main", "paraedge"]
 # the line is repeated here so that --help imports none of them.
 COMMANDS = {
     "train": "Train a ParaFormer by progressive approximation.",
+    "extend": "Add branches to a trained model; the old ones stay as they are.",
     "evaluate": "Accuracy of every prefix of branches, on a test set.",
     "export": "Make a bundle for a device from some branches of a model.",
     "subset": "Make a smaller bundle from a bundle, without torch.",
@@ -36,6 +37,8 @@ COMMANDS = {
     "profile": "Measure a device: parts, requests, contention, cold start.",
     "plan": "Choose branches, engine and threads for a budget.",
     "pack": "Make one file of a bundle.",
+    "update": "Make a file of what changed from one bundle to another.",
+    "apply": "Make the other bundle from the old one and that file.",
     "bench": "Measure how policies keep deadlines, against oracles.",
     "targets": "List what can be exported to.",
     "models": "List the models that ship with paraedge.",

@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table
+from paraedge.cli.output import json_option
+from paraedge.cli.training import check_log, print_trained, training_progress
 
 
 @click.command()
@@ -92,8 +93,7 @@ def train(
     from paraedge.data import FolderOptions, load_dataset
     from paraedge_runtime.errors import InputError
 
-    if log is not None and not log.parent.is_dir():  # else the first epoch would be lost
-        raise InputError(f"--log is {log}, but there is no folder {log.parent}; make it first")
+    check_log(log)
     network: dict[str, Any] = {
         "embed_dim": embed_dim,
         "num_heads": num_heads,
@@ -137,7 +137,7 @@ def train(
     from paraedge.model import Checkpoint, ParaFormerConfig, load_checkpoint
     from paraedge.model.records import CheckpointConfig
     from paraedge.packaged import resolve_checkpoint
-    from paraedge.training import TrainingConfig, TrainingProgress
+    from paraedge.training import TrainingConfig
     from paraedge.training import train as run_training
 
     start: Checkpoint | None = load_checkpoint(resolve_checkpoint(init)) if init is not None else None
@@ -164,23 +164,7 @@ def train(
     except ValueError as error:
         raise InputError(str(error)) from error
 
-    with progress_bar("loss {task.fields[loss]}", "{task.fields[accuracy]}") as bar:
-        task = bar.add_task(f"training on {data.name}", total=None, loss="…", accuracy="")
-
-        def show(progress: TrainingProgress) -> None:
-            prefixes = progress.prefix_accuracy
-            if log is not None and progress.step + 1 == progress.steps_per_epoch:
-                with log.open("ab") as file:
-                    file.write(msgspec.json.encode(progress) + b"\n")
-            bar.update(
-                task,
-                total=config.epochs * progress.steps_per_epoch,
-                completed=progress.epoch * progress.steps_per_epoch + progress.step + 1,
-                description=f"epoch {progress.epoch + 1}/{config.epochs}",
-                loss=f"{progress.loss:.3f}",
-                accuracy="prefix accuracy " + " ".join(f"{100 * accuracy:.1f}" for accuracy in prefixes),
-            )
-
+    with training_progress(data.name, config.epochs, log) as show:
         checkpoint = run_training(
             data,
             checkpoint_config,
@@ -193,19 +177,4 @@ def train(
             save_interval_s=save_interval,
             on_progress=show,
         )
-
-    record = checkpoint.training
-    if as_json:
-        print_json(
-            {
-                "checkpoint": str(out),
-                "prefix_accuracy": list(record.prefix_accuracy),
-                "num_test_samples": record.num_test_samples,
-                "train_seconds": record.train_seconds,
-            }
-        )
-        return
-    rows = table(">branches", ">test accuracy", title=f"{out}: {record.num_test_samples} test images")
-    for index, accuracy in enumerate(record.prefix_accuracy):
-        rows.add_row(str(index + 1), as_percent(accuracy))
-    console().print(rows)
+    print_trained(checkpoint, out, as_json)

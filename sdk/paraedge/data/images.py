@@ -104,6 +104,19 @@ class ImageDataset:
         train, held = (LabelledImages(self.train.images[part], self.train.labels[part]) for part in (rest, chosen))
         return ImageDataset(f"{self.name} ({count} train images held out)", train, held, self.class_names, self.license)
 
+    def with_class_names(self, names: tuple[str, ...]) -> ImageDataset:
+        """The same images with their classes in another order, and with classes that have no image here.
+
+        Raises:
+            InputError: ``names`` lacks a class of this data set.
+        """
+        missing = [name for name in self.class_names if name not in names]
+        if missing:
+            raise InputError(f"{self.name} has the class {missing[0]!r}, which is not among {', '.join(names)}")
+        places = np.asarray([names.index(name) for name in self.class_names], dtype=np.int64)
+        train, test = (LabelledImages(split.images, places[split.labels]) for split in (self.train, self.test))
+        return ImageDataset(self.name, train, test, names, self.license)
+
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every channel of the train split, on a scale of 0 to 1."""
         channels = self.image_shape[2]

@@ -106,13 +106,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dty
 
 
 def _own_tensors(model: ParaFormer) -> dict[str, torch.Tensor]:
-    """The state dict with the shared classifier once, and without BatchNorm's step counters."""
-    state = model.state_dict()
+    """The state dict with shared classifiers once, and without BatchNorm's step counters."""
+    classifiers: dict[int, str] = {}  # memory -> the first name it has
     return {
         name: tensor
-        for name, tensor in state.items()
+        for name, tensor in model.state_dict().items()
         if not name.endswith("num_batches_tracked")
-        and (not name.endswith(".classifier.weight") or name.startswith("branches.0."))
+        and (not name.endswith(".classifier.weight") or classifiers.setdefault(tensor.data_ptr(), name) == name)
     }
 
 

@@ -29,6 +29,8 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         branch_width: with it the last stage of convolutions is not the stem's: every branch has one of its
             own with so many channels, one number for all branches or one for each.
         branch_residual_blocks: residual blocks at the end of the branches' own stages.
+        branch_classes: how many classes each branch knows, where older ones know only the first so many:
+            to the others they add 0. ``None`` where every branch knows all.
         mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``.
     """
 
@@ -45,6 +47,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     stem_residual_blocks: int = 0
     branch_width: int | tuple[int, ...] | None = None
     branch_residual_blocks: int = 0
+    branch_classes: tuple[int, ...] | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -65,6 +68,16 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 raise ValueError(f"{name} has {len(values)} values, the model has {self.num_branches} branches")
             if values is not None and min(values if isinstance(values, tuple) else (values,)) < 1:
                 raise ValueError(f"{name} must be at least 1, got {values}")
+        if self.branch_classes is not None and (
+            len(self.branch_classes) != self.num_branches
+            or list(self.branch_classes) != sorted(self.branch_classes)
+            or self.branch_classes[0] < 1
+            or self.branch_classes[-1] != self.num_classes
+        ):
+            raise ValueError(
+                f"branch_classes must rise to num_classes {self.num_classes}, one for each of "
+                f"{self.num_branches} branches, got {self.branch_classes}"
+            )
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) != self.in_channels or not all(map(math.isfinite, values)):
@@ -107,6 +120,11 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def branch_widths(self) -> tuple[int | None, ...]:
         """Channels of each branch's own convolutions, (N,); ``None`` where it has none."""
         return self.branch_width if isinstance(self.branch_width, tuple) else (self.branch_width,) * self.num_branches
+
+    @property
+    def known_classes(self) -> tuple[int, ...]:
+        """Classes that each branch knows, (N,)."""
+        return self.branch_classes or (self.num_classes,) * self.num_branches
 
     @property
     def stem_stages(self) -> int:

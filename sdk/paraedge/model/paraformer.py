@@ -161,6 +161,7 @@ class Branch(nn.Module):
     With a ``width`` it starts with its own stage of convolutions on the stem's picture (B, stem_channels,
     side, side); without, the stem has made tokens (B, T, D). The classifier has no bias: a bias would be
     added once per branch, and which branches run is decided on the device. Each branch's norm carries its own.
+    To classes that its classifier does not know a branch adds 0.
     """
 
     def __init__(self, config: ParaFormerConfig, depth: int, width: int | None, classifier: nn.Linear) -> None:
@@ -172,12 +173,14 @@ class Branch(nn.Module):
         )
         self.blocks = nn.Sequential(*(Block(config) for _ in range(depth - 1)), CLSBlock(config))
         self.norm = nn.LayerNorm(config.embed_dim)
-        self.classifier = classifier  # one matrix, shared by all branches
+        self.classifier = classifier  # one matrix, shared by all branches that know the same classes
+        self.num_unknown = config.num_classes - classifier.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D), or (B, stem_channels, side, side) with a ``width`` -> (B, C)."""
         cls = self.norm(self.blocks(self.tokens(x)))  # (B, 1, D)
-        return self.classifier(cls).flatten(1)  # type: ignore[no-any-return]
+        logits: Tensor = self.classifier(cls).flatten(1)
+        return F.pad(logits, (0, self.num_unknown)) if self.num_unknown else logits
 
 
 class ParaFormer(nn.Module):
@@ -199,10 +202,14 @@ class ParaFormer(nn.Module):
             if config.branch_width is None
             else nn.Sequential(*_stages(config.in_channels, widths, config.stem_residual_blocks))
         )
-        classifier = nn.Linear(config.embed_dim, config.num_classes, bias=False)
+        classifiers = {
+            known: nn.Linear(config.embed_dim, known, bias=False) for known in dict.fromkeys(config.known_classes)
+        }
         self.branches = nn.ModuleList(
-            Branch(config, depth, width, classifier)
-            for depth, width in zip(config.branch_depths, config.branch_widths, strict=True)
+            Branch(config, depth, width, classifiers[known])
+            for depth, width, known in zip(
+                config.branch_depths, config.branch_widths, config.known_classes, strict=True
+            )
         )
 
     @property

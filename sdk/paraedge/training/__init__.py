@@ -2,6 +2,7 @@
 
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model
+from paraedge.training.extension import extend
 from paraedge.training.loop import TrainingProgress, train
 from paraedge.training.loss import prefix_sums, prefix_weights, progressive_loss
 from paraedge.training.recipes import RECIPES, Recipe, load_recipe
@@ -12,6 +13,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingProgress",
     "evaluate_model",
+    "extend",
     "load_recipe",
     "prefix_sums",
     "prefix_weights",

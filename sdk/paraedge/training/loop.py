@@ -17,6 +17,7 @@ import torch
 
 from paraedge.data.images import ImageDataset
 from paraedge.model.checkpoint import Checkpoint, check_target, save_checkpoint
+from paraedge.model.extension import copy_old_parts
 from paraedge.model.paraformer import Block, CLSBlock, ParaFormer, Tokens
 from paraedge.model.records import CheckpointConfig, TrainingRecord
 from paraedge.training.augment import check_augmentation
@@ -55,6 +56,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     init: Checkpoint | None = None,
+    base: Checkpoint | None = None,
     device: str | None = None,
     dtype: torch.dtype = torch.float16,
     compile_parts: bool = False,
@@ -73,6 +75,8 @@ def train(
         config: how to train.
         out: folder to write.
         init: start from these weights rather than from random ones.
+        base: a network that this one extends: its parts stay as they are, and only the branches after
+            them learn. See :func:`paraedge.training.extend`.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
         compile_parts: compile stem and blocks with ``torch.compile``; pays in runs of minutes on a GPU.
@@ -112,8 +116,16 @@ def train(
         if init.config.model != shape:
             raise InputError(f"the checkpoint to start from is {init.config.model}, this run trains {shape}")
         model.load_state_dict(init.model.state_dict())
-    step = TrainingStep(model, config, torch_device)
-    previous = init.training if init is not None else None
+    num_frozen = 0
+    if base is not None:
+        try:
+            copy_old_parts(base.model, model)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        num_frozen = base.config.model.num_branches
+    step = TrainingStep(model, config, torch_device, num_frozen=num_frozen)
+    started_from = init or base
+    previous = started_from.training if started_from is not None else None
     # Path: "out/" is "out"
     resume = _ResumeFile(Path(f"{Path(out)}.resume"), [checkpoint_config, config, previous])
     state = resume.load(step)

@@ -28,11 +28,17 @@ class TrainingStep:
     A step of a small network is thousands of small kernels. Launched one by one from Python they leave
     a GPU idle most of the time (measured: 56 of 66 ms), so on a GPU the step is recorded once
     as a CUDA graph and replayed. Batches of another size than the first are run without it.
+
+    With ``num_frozen`` the stem, the first so many branches and their classifier stay exactly as they are.
     """
 
-    def __init__(self, model: ParaFormer, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(self, model: ParaFormer, config: TrainingConfig, device: torch.device, *, num_frozen: int = 0) -> None:
         self.model = model.to(device)
         self.config = config
+        self._num_frozen = num_frozen
+        self._frozen = [model.stem, *model.branches[:num_frozen]] if num_frozen else []
+        for part in self._frozen:
+            part.requires_grad_(False)
         self._is_cuda = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if self._is_cuda else config.learning_rate
         self.optimizer = torch.optim.AdamW(
@@ -56,6 +62,8 @@ class TrainingStep:
     def start_epoch(self, epoch: int) -> None:
         """Training mode, means over nothing yet, and this epoch's random numbers."""
         self.model.train()
+        for part in self._frozen:
+            part.eval()  # BatchNorm's running statistics too
         self._generator.manual_seed(self.config.seed * 1_000_003 + epoch)
         self._loss.zero_()
         self._correct.zero_()
@@ -95,7 +103,7 @@ class TrainingStep:
         prefix_logits = prefix_sums(branch_logits, self.config.earlier_gradient)
         loss = progressive_loss(prefix_logits, targets, self._weights, self.config)
         if self.config.branch_weight:
-            alone = branch_loss(branch_logits, targets, self.config.label_smoothing)
+            alone = branch_loss(branch_logits[self._num_frozen :], targets, self.config.label_smoothing)
             loss = torch.lerp(loss, alone, self.config.branch_weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -145,6 +153,8 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, o
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim >= 2 and not name.endswith("positions")
         (decayed if is_matrix else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

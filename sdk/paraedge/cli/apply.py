@@ -1,0 +1,34 @@
+"""``paraedge apply``: a new bundle from an old one and an update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paraedge.cli.output import json_option, print_json
+from paraedge.cli.summary import bundle_document, print_bundle
+
+
+@click.command()
+@click.argument("update", type=click.Path(path_type=Path))
+@click.argument("old", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write; may be OLD.")
+@json_option
+def apply(update: Path, old: Path, out: Path, as_json: bool) -> None:
+    """Make the other bundle from the old one and that file.
+
+    UPDATE comes from 'paraedge update'. Every file of the result is checked; needs no torch and no engine.
+
+    \b
+    Example:
+      paraedge apply new-parts.zip old.paraedge --out bigger.paraedge
+    """
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.update import apply_update
+
+    bundle = apply_update(Bundle.open(old), update, out)
+    if as_json:
+        print_json(bundle_document(bundle))
+    else:
+        print_bundle(bundle)

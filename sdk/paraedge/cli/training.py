@@ -1,0 +1,70 @@
+"""What the commands that train share: the log, the progress bar, the result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paraedge.cli.output import as_percent, console, print_json, progress_bar, table
+from paraedge_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from paraedge.model import Checkpoint
+    from paraedge.training import TrainingProgress
+
+__all__ = ["check_log", "print_trained", "training_progress"]
+
+
+def check_log(log: Path | None) -> None:
+    """Before the first epoch, which would else be lost.
+
+    Raises:
+        InputError: there is no folder to write the log in.
+    """
+    if log is not None and not log.parent.is_dir():
+        raise InputError(f"--log is {log}, but there is no folder {log.parent}; make it first")
+
+
+@contextlib.contextmanager
+def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[Callable[[TrainingProgress], None]]:
+    """A progress bar, and one JSON line per epoch in ``log``: what it yields is an ``on_progress``."""
+    import msgspec
+
+    with progress_bar("loss {task.fields[loss]}", "{task.fields[accuracy]}") as bar:
+        task = bar.add_task(f"training on {dataset}", total=None, loss="…", accuracy="")
+
+        def show(progress: TrainingProgress) -> None:
+            if log is not None and progress.step + 1 == progress.steps_per_epoch:
+                with log.open("ab") as file:
+                    file.write(msgspec.json.encode(progress) + b"\n")
+            bar.update(
+                task,
+                total=epochs * progress.steps_per_epoch,
+                completed=progress.epoch * progress.steps_per_epoch + progress.step + 1,
+                description=f"epoch {progress.epoch + 1}/{epochs}",
+                loss=f"{progress.loss:.3f}",
+                accuracy="prefix accuracy " + " ".join(f"{100 * value:.1f}" for value in progress.prefix_accuracy),
+            )
+
+        yield show
+
+
+def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
+    """The accuracy of every prefix on the test split."""
+    record = checkpoint.training
+    if as_json:
+        print_json(
+            {
+                "checkpoint": str(out),
+                "prefix_accuracy": list(record.prefix_accuracy),
+                "num_test_samples": record.num_test_samples,
+                "train_seconds": record.train_seconds,
+            }
+        )
+        return
+    rows = table(">branches", ">test accuracy", title=f"{out}: {record.num_test_samples} test images")
+    for index, accuracy in enumerate(record.prefix_accuracy):
+        rows.add_row(str(index + 1), as_percent(accuracy))
+    console().print(rows)

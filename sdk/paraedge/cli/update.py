@@ -1,0 +1,36 @@
+"""``paraedge update``: what changed from one bundle to another, as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paraedge.cli.output import json_option, print_json, size_text
+
+
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: NEW.update.zip]")
+@json_option
+def update(old: Path, new: Path, out: Path | None, as_json: bool) -> None:
+    """Make a file of what changed from one bundle to another.
+
+    It holds NEW's manifest and the files that OLD has not. 'paraedge apply' makes NEW from it where OLD is.
+
+    \b
+    Example:
+      paraedge update old.paraedge bigger.paraedge --out new-parts.zip
+      paraedge apply new-parts.zip old.paraedge --out bigger.paraedge
+    """
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.update import write_update
+
+    target = out if out is not None else new.with_name(f"{new.name}.update.zip")
+    changed, whole = write_update(Bundle.open(old), opened := Bundle.open(new), target), opened.size_bytes
+    size_bytes = target.stat().st_size
+    if as_json:
+        print_json({"path": str(target), "size_bytes": size_bytes, "bundle_bytes": whole, "files": changed})
+    else:
+        click.echo(f"{target}  {size_text(size_bytes)} of {size_text(whole)}: {', '.join(changed)}")

@@ -1,0 +1,89 @@
+"""Expansion: new branches learn new data or new classes, beside old ones that stay exactly as they are."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from paraedge.data.images import ImageDataset
+from paraedge.model.checkpoint import Checkpoint
+from paraedge.model.extension import extended_config
+from paraedge.training.config import TrainingConfig
+from paraedge.training.loop import train
+from paraedge_runtime.errors import InputError
+
+__all__ = ["extend", "extension_training"]
+
+
+def extension_training(base: Checkpoint, branches: int, **changes: object) -> TrainingConfig:
+    """How new branches are trained: as the old ones were, but for ``changes``; only their prefixes count.
+
+    Raises:
+        InputError: the changes make no sense together.
+    """
+    num_old = base.config.model.num_branches
+    settings = {**base.training.settings, "prefix_weights": (0.0,) * num_old + (1.0,) * branches, **changes}
+    settings["warmup_epochs"] = min(settings["warmup_epochs"], settings["epochs"] / 10)
+    try:
+        return msgspec.convert(settings, TrainingConfig)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise InputError(str(error)) from error
+
+
+def extend(
+    base: Checkpoint,
+    data: ImageDataset,
+    out: str | os.PathLike[str],
+    *,
+    branches: int,
+    config: TrainingConfig | None = None,
+    depth: int | None = None,
+    width: int | None = None,
+    **options: Any,
+) -> Checkpoint:
+    """Train so many new branches beside those of ``base`` and write the checkpoint folder ``out``.
+
+    Stem and old branches keep every bit, so the answers of the old prefixes do, too. Classes of ``data``
+    that ``base`` does not know become new labels after the old ones; only the new branches know them, and
+    the old ones add 0 to their logits. Give images of the old classes as well: a new branch that never
+    sees them learns to speak against them.
+
+    Args:
+        base: the trained network.
+        data: images of old classes, new ones, or both, matched by name.
+        out: folder to write.
+        branches: how many to add.
+        config: how to train them; :func:`extension_training` when ``None``.
+        depth: blocks of each; those of the last old branch when ``None``.
+        width: channels of each one's own convolutions, likewise.
+        options: of :func:`paraedge.training.train`.
+
+    Raises:
+        InputError: see :func:`paraedge.training.train`.
+    """
+    labels = base.config.labels + tuple(name for name in data.class_names if name not in base.config.labels)
+    try:
+        model = extended_config(base.config.model, branches, len(labels), depth=depth, width=width)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    checkpoint_config = replace(
+        base.config,
+        description=f"{base.config.description}, and {branches} branches on {data.name}",
+        license=base.config.license
+        if data.license == base.config.license
+        else f"{base.config.license}; new branches: {data.license}",
+        dataset=data.name,
+        labels=labels,
+        model=model,
+    )
+    return train(
+        data.with_class_names(labels),
+        checkpoint_config,
+        config or extension_training(base, branches),
+        out,
+        base=base,
+        **options,
+    )
