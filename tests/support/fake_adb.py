@@ -22,7 +22,7 @@ ANSWERS = {
 
 
 def install(folder: Path, state: str) -> Path:
-    """Write an executable ``adb`` into ``folder``; anything that the transcript does not have is an error."""
+    """Write an executable ``adb`` into ``folder``; anything that the list does not have is an error."""
     script = (
         f"#!{sys.executable}\nimport json, sys\n"
         f"stdout, stderr, code = json.loads({json.dumps(json.dumps(ANSWERS[state]))})[' '.join(sys.argv[1:])]\n"
