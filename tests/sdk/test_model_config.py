@@ -21,6 +21,7 @@ from paraedge.model import ParaFormerConfig
                 "num_heads",
                 "num_branches",
                 "branch_depth",
+                "branch_width",
             )
             for value in (0, -1)
         ),
@@ -49,12 +50,25 @@ from paraedge.model import ParaFormerConfig
         pytest.param({"image_size": 8, "stem_stride": 16}, "image_size 8 is not a multiple", id="stride-beyond-image"),
         pytest.param(
             {"embed_dim": 6, "num_heads": 1, "stem_stride": 8},
-            r"embed_dim 6 is not a multiple of stem_stride / 2 = 4: the stem doubles",
+            "embed_dim 6 is not a multiple of 4: the stem doubles its width",
             id="width-not-halved-often-enough",
         ),
-        pytest.param({"stem_width": 7, "stem_stride": 4}, "stem_width 7 is not a multiple of .* 2", id="stem-width"),
+        pytest.param({"stem_width": 7, "stem_stride": 4}, "stem_width 7 is not a multiple of 2", id="stem-width"),
         pytest.param({"stem_width": 0}, "stem_width 0 is not a multiple", id="no-stem-width"),
         pytest.param({"stem_residual_blocks": -1}, "stem_residual_blocks must be at least 0, got -1", id="blocks"),
+        *(
+            pytest.param({name: (2, 2, 2)}, f"{name} has 3 values, the model has 2 branches", id=f"three-{name}s")
+            for name in ("branch_depth", "branch_width")
+        ),
+        pytest.param({"branch_depth": (2, 0)}, r"branch_depth must be at least 1, got \(2, 0\)", id="one-depth-0"),
+        pytest.param({"branch_depth": ()}, "branch_depth has 0 values", id="no-depths"),
+        pytest.param({"branch_width": 8}, "stem_stride 2 leaves no stage to the stem", id="stem-without-a-stage"),
+        pytest.param({"branch_residual_blocks": 1}, "branch_residual_blocks 1 needs a branch_width", id="whose-blocks"),
+        pytest.param(
+            {"stem_stride": 4, "branch_width": 8, "branch_residual_blocks": -1},
+            "branch_residual_blocks must be at least 0, got -1",
+            id="branch-blocks",
+        ),
     ],
 )
 def test_impossible_network_is_refused(make, changes, message):
@@ -68,6 +82,15 @@ def test_impossible_network_is_refused(make, changes, message):
 )
 def test_num_tokens_is_one_per_cell_and_the_cls_token(make, image_size, stem_stride, num_tokens):
     assert make.model(image_size=image_size, stem_stride=stem_stride).num_tokens == num_tokens
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "depths", "widths"),
+    [(2, None, (2, 2), (None, None)), ((1, 3), 8, (1, 3), (8, 8)), (1, (6, 12), (1, 1), (6, 12))],
+)
+def test_one_number_stands_for_every_branch(make, depth, width, depths, widths):
+    config = make.model(stem_stride=4, branch_depth=depth, branch_width=width)
+    assert (config.branch_depths, config.branch_widths) == (depths, widths)
 
 
 @pytest.mark.parametrize(("ratio", "width"), [(4.0, 64), (2.0, 32), (1.5, 24), (0.1, 2)])

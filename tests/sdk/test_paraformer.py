@@ -37,6 +37,8 @@ _CONFIGS = {
     "four-heads": {"embed_dim": 32, "num_heads": 4, "branch_depth": 3},
     "one-branch": {"num_branches": 1},
     "residual-stem": {"stem_stride": 4, "stem_width": 24, "stem_residual_blocks": 2},
+    "unequal-depths": {"branch_depth": (1, 3)},
+    "own-convolutions": {"stem_stride": 4, "stem_width": 6, "branch_width": (4, 10), "branch_residual_blocks": 1},
     "colour": {
         "image_size": 16,
         "in_channels": 3,
@@ -56,7 +58,12 @@ def test_shapes(make, changes, batch):
     x = torch.randn(batch, config.in_channels, config.image_size, config.image_size)
     with torch.no_grad():
         tokens = model.stem(x)
-        assert tokens.shape == (batch, config.num_tokens, config.embed_dim)
+        side = config.image_size // 2**config.stem_stages
+        assert tokens.shape == (
+            (batch, config.num_tokens, config.embed_dim)
+            if config.branch_width is None
+            else (batch, config.stem_channels, side, side)
+        )
         assert len(model.branches) == config.num_branches
         for branch in model.branches:
             assert branch(tokens).shape == (batch, config.num_classes)
@@ -153,8 +160,8 @@ def test_cls_block_gives_the_gradients_of_the_full_block(make):
 
 
 def test_only_the_last_block_of_a_branch_is_a_cls_block(make):
-    for depth in (1, 2, 3):
-        for branch in _model(make.model(branch_depth=depth)).branches:
+    for depths in ((1, 1), (2, 3), (3, 1)):
+        for depth, branch in zip(depths, _model(make.model(branch_depth=depths)).branches, strict=True):
             assert [type(block) for block in branch.blocks] == [Block] * (depth - 1) + [CLSBlock]
 
 
@@ -166,8 +173,9 @@ def test_classifier_is_one_parameter_without_bias(make):
     assert [name for name, _ in model.named_parameters() if "classifier" in name] == ["branches.0.classifier.weight"]
 
 
-def test_branches_share_nothing_but_the_classifier(make):
-    first, second = _model(make.model()).branches
+@pytest.mark.parametrize("changes", [{}, {"stem_stride": 4, "branch_width": 8}], ids=["blocks", "own-convolutions"])
+def test_branches_share_nothing_but_the_classifier(make, changes):
+    first, second = _model(make.model(**changes)).branches
     shared = {id(parameter) for parameter in first.parameters()} & {id(parameter) for parameter in second.parameters()}
     assert shared == {id(first.classifier.weight)}
 
@@ -259,3 +267,16 @@ def test_parts_can_be_exported_and_compute_the_same(make, images, depth):
         branch = torch.export.export(model.branches[1], (tokens,)).module()
         torch.testing.assert_close(stem(image), tokens)
         torch.testing.assert_close(branch(tokens), model.branches[1](tokens))
+
+
+def test_number_of_parameters_of_the_branches_own_convolutions(make):
+    config = make.model(
+        embed_dim=16, stem_stride=4, stem_width=6, branch_width=(4, 10), branch_residual_blocks=1, branch_depth=1
+    )
+    model, plain = _model(config), _model(make.model(embed_dim=16, branch_depth=1))
+    blocks = sum(parameter.numel() for parameter in plain.branches[1].blocks.parameters())
+    for width, branch in zip((4, 10), model.branches, strict=True):
+        convs = 9 * (6 * width + 3 * width * width) + 2 * 4 * width  # down, plain, two residual; their norms
+        tokens = convs + width * 16 + 16 + config.num_tokens * 16
+        assert sum(parameter.numel() for parameter in branch.parameters()) == tokens + blocks + 2 * 16 + 10 * 16
+    assert sum(parameter.numel() for parameter in model.stem.parameters()) == 9 * (6 + 6 * 6) + 2 * 2 * 6

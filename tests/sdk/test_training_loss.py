@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from paraedge.training import prefix_sums, prefix_weights, progressive_loss
-from paraedge.training.loss import shuffle_branches
+from paraedge.training.loss import branch_loss, shuffle_branches
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -151,3 +151,12 @@ def test_distillation_pulls_prefixes_to_the_answer_of_all_branches_and_leaves_th
     (gradient,) = torch.autograd.grad(loss, logits)
     (plain,) = torch.autograd.grad(0.5 * F.cross_entropy(logits[-1], labels), logits)
     torch.testing.assert_close(gradient[-1], plain[-1])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_branch_loss_is_the_mean_of_the_branches_each_alone(smoothing):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 7, 5), torch.randint(0, 5, (7,))
+    expected = sum(F.cross_entropy(branch, labels, label_smoothing=smoothing) for branch in logits) / 3
+    torch.testing.assert_close(branch_loss(logits, labels, smoothing), expected)
+    torch.testing.assert_close(branch_loss(logits, F.one_hot(labels, 5).float(), smoothing), expected)

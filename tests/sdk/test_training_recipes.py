@@ -8,6 +8,7 @@ from paraedge.model import ParaFormer, ParaFormerConfig
 from paraedge.model.records import CheckpointConfig, TrainingRecord, read_json
 from paraedge.packaged import resolve_checkpoint
 from paraedge.training import RECIPES, Recipe, TrainingConfig, load_recipe, prefix_weights
+from paraedge_converters.split import count_macs, split_model
 from paraedge_runtime.errors import InputError
 
 _IMAGES = {"fashion-mnist": (28, 1), "cifar10": (32, 3)}
@@ -78,10 +79,14 @@ def test_an_unknown_name_is_refused_with_the_names():
         load_recipe("imagenet")
 
 
-def test_vit_to_compare_with_costs_what_the_branches_cost():
-    """As many blocks over all tokens as the branches have together; last blocks are nearly free."""
-    vit, branches = RECIPES["cifar10-vit"].network, RECIPES["cifar10"].network
-    assert (vit.num_branches, vit.branch_depth - 1) == (1, branches.num_branches * (branches.branch_depth - 1))
+def _macs(recipe):
+    model = ParaFormer(_network(recipe)).eval()
+    return sum(count_macs(part) for part in split_model(model, tuple(range(len(model.branches)))))
+
+
+@pytest.mark.parametrize("name", ["cifar10-vit", "cifar10-wide", "cifar10-equal"])
+def test_networks_to_compare_with_cost_what_the_branches_cost(name):
+    assert _macs(RECIPES[name]) == pytest.approx(_macs(RECIPES["cifar10"]), rel=0.02)
 
 
 @pytest.mark.parametrize(("model", "recipe"), [("cifar10", "cifar10")])

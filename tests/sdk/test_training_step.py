@@ -47,6 +47,19 @@ def test_step_is_adamw_on_the_mean_of_the_prefix_losses(make, batch):
     assert all(0 <= accuracy <= 1 for accuracy in step.prefix_accuracy)
 
 
+def test_branch_weight_mixes_the_loss_of_the_prefixes_with_that_of_the_branches_alone(make, batch):
+    images, targets = batch
+    losses = {}
+    for weight in (0.0, 0.25, 1.0):
+        step = _step(make, branch_weight=weight, label_smoothing=0.1)
+        step(images, targets, 0.0)
+        losses[weight] = step.loss
+    branches = _step(make).model.train().branch_logits(normalise(images, step.model.config))
+    alone = torch.stack([F.cross_entropy(branch, targets, label_smoothing=0.1) for branch in branches]).mean()
+    assert losses[1.0] == pytest.approx(alone.item(), rel=1e-5)
+    assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0], rel=1e-5)
+
+
 def test_moving_average_follows_weights_and_running_statistics(make, batch):
     step = _step(make, ema_decay=0.75)
     expected = {name: tensor.clone() for name, tensor in step.model.state_dict().items() if tensor.is_floating_point()}
@@ -63,6 +76,14 @@ def test_moving_average_follows_weights_and_running_statistics(make, batch):
 def test_without_a_moving_average_the_last_weights_are_kept(make):
     step = _step(make)
     assert step.trained is step.model
+
+
+def test_positions_of_the_branches_have_no_weight_decay(make):
+    model = ParaFormer(make.model(stem_stride=4, branch_width=4))
+    free = {id(parameter) for parameter in _parameter_groups(model, 0.1)[1]["params"]}
+    positions = [parameter for name, parameter in model.named_parameters() if name.endswith("positions")]
+    assert len(positions) == 2
+    assert all(id(parameter) in free for parameter in positions)
 
 
 def test_norms_biases_and_positions_have_no_weight_decay(trained):

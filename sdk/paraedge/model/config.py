@@ -20,11 +20,15 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         num_heads: attention heads h; must divide ``embed_dim``.
         mlp_ratio: hidden width of each MLP divided by ``embed_dim``.
         num_branches: branches that stand side by side.
-        branch_depth: Transformer blocks per branch; the last one computes the CLS row only.
+        branch_depth: Transformer blocks per branch, one number for all or one for each; the last block of a
+            branch computes the CLS row only.
         stem_stride: pixels per token along one side, a power of two that divides ``image_size``.
         stem_width: channels of the stem's last stage, half as many in each stage before it; ``embed_dim``
             when ``None``. The stem runs before every branch, so its cost is part of every answer.
         stem_residual_blocks: residual blocks (two 3×3 convolutions) at the end of each stem stage.
+        branch_width: with it the last stage of convolutions is not the stem's: every branch has one of its
+            own with so many channels, one number for all branches or one for each.
+        branch_residual_blocks: residual blocks at the end of the branches' own stages.
         mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``.
     """
 
@@ -35,10 +39,12 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     num_heads: int = 3
     mlp_ratio: float = 4.0
     num_branches: int = 8
-    branch_depth: int = 2
+    branch_depth: int | tuple[int, ...] = 2
     stem_stride: int = 4
     stem_width: int | None = None
     stem_residual_blocks: int = 0
+    branch_width: int | tuple[int, ...] | None = None
+    branch_residual_blocks: int = 0
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -50,10 +56,15 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             "embed_dim",
             "num_heads",
             "num_branches",
-            "branch_depth",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("branch_depth", "branch_width"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) != self.num_branches:
+                raise ValueError(f"{name} has {len(values)} values, the model has {self.num_branches} branches")
+            if values is not None and min(values if isinstance(values, tuple) else (values,)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {values}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) != self.in_channels or not all(map(math.isfinite, values)):
@@ -71,14 +82,36 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError(f"stem_stride must be a power of two of at least 2, got {self.stem_stride}")
         if self.image_size % self.stem_stride:
             raise ValueError(f"image_size {self.image_size} is not a multiple of stem_stride {self.stem_stride}")
-        name = "embed_dim" if self.stem_width is None else "stem_width"
-        if self.stem_channels < 1 or self.stem_channels % (self.stem_stride // 2):
+        if self.stem_stages < 1:
             raise ValueError(
-                f"{name} {self.stem_channels} is not a multiple of stem_stride / 2 = {self.stem_stride // 2}: "
-                "the stem doubles its width at every stride"
+                f"stem_stride {self.stem_stride} leaves no stage to the stem: with branch_width, at least 4"
             )
-        if self.stem_residual_blocks < 0:
-            raise ValueError(f"stem_residual_blocks must be at least 0, got {self.stem_residual_blocks}")
+        name, doublings = "embed_dim" if self.stem_width is None else "stem_width", 2 ** (self.stem_stages - 1)
+        if self.stem_channels < 1 or self.stem_channels % doublings:
+            raise ValueError(
+                f"{name} {self.stem_channels} is not a multiple of {doublings}: "
+                "the stem doubles its width at every stage"
+            )
+        for name in ("stem_residual_blocks", "branch_residual_blocks"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.branch_residual_blocks and self.branch_width is None:
+            raise ValueError(f"branch_residual_blocks {self.branch_residual_blocks} needs a branch_width")
+
+    @property
+    def branch_depths(self) -> tuple[int, ...]:
+        """Blocks of each branch, (N,)."""
+        return self.branch_depth if isinstance(self.branch_depth, tuple) else (self.branch_depth,) * self.num_branches
+
+    @property
+    def branch_widths(self) -> tuple[int | None, ...]:
+        """Channels of each branch's own convolutions, (N,); ``None`` where it has none."""
+        return self.branch_width if isinstance(self.branch_width, tuple) else (self.branch_width,) * self.num_branches
+
+    @property
+    def stem_stages(self) -> int:
+        """Stages of convolutions in the stem, each halving the side."""
+        return self.stem_stride.bit_length() - 1 - (self.branch_width is not None)
 
     @property
     def stem_channels(self) -> int:

@@ -1,4 +1,4 @@
-"""The ParaFormer network: a convolutional stem, then Transformer branches side by side whose logits add up.
+"""The ParaFormer network: a convolutional stem, then branches side by side, Transformers whose logits add up.
 
 Letters in shape comments: B images, T tokens (the first is CLS), D ``embed_dim``, h ``num_heads``,
 d = D / h, C ``num_classes``, N ``num_branches``.
@@ -10,6 +10,8 @@ delegate and costs 20 to 49 % of a branch. Training on a GPU does call it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from paraedge.model.config import ParaFormerConfig
 from paraedge_runtime.manifest import InputSpec
 
-__all__ = ["Block", "Branch", "CLSBlock", "ParaFormer", "ResidualBlock", "Stem"]
+__all__ = ["Block", "Branch", "CLSBlock", "ParaFormer", "ResidualBlock", "Tokens"]
 
 
 def _mlp(embed_dim: int, mlp_dim: int) -> nn.Sequential:
@@ -110,25 +112,6 @@ class CLSBlock(nn.Module):
         return cls + self.mlp(self.norm2(cls))  # type: ignore[no-any-return]
 
 
-class Branch(nn.Module):
-    """Blocks, the branch's own final norm, and the shared classifier: tokens (B, T, D) -> logits (B, C).
-
-    The classifier has no bias: a bias would be added once per branch, and which branches run is
-    decided on the device. Each branch's norm carries its own.
-    """
-
-    def __init__(self, config: ParaFormerConfig, classifier: nn.Linear) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*(Block(config) for _ in range(config.branch_depth - 1)), CLSBlock(config))
-        self.norm = nn.LayerNorm(config.embed_dim)
-        self.classifier = classifier  # one matrix, shared by all branches
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T, D) -> (B, C)."""
-        cls = self.norm(self.blocks(tokens))  # (B, 1, D)
-        return self.classifier(cls).flatten(1)  # type: ignore[no-any-return]
-
-
 def _conv_norm(width_in: int, width: int, stride: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(width_in, width, kernel_size=3, stride=stride, padding=1, bias=False)
     return [conv, nn.BatchNorm2d(width)]
@@ -146,49 +129,81 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.convs(x))
 
 
-class Stem(nn.Module):
-    """Convolutions with stride, positions with the CLS token: images (B, in_channels, H, W) -> tokens (B, T, D).
+def _stages(width_in: int, widths: Sequence[int], residual_blocks: int) -> list[nn.Module]:
+    """Stages of convolutions, each halving the side. Every BatchNorm follows a convolution it folds into at export."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [*_conv_norm(width_in, width, stride=2), nn.ReLU(), *_conv_norm(width, width), nn.ReLU()]
+        layers += [ResidualBlock(width) for _ in range(residual_blocks)]
+        width_in = width
+    return layers
 
-    Every stage halves the side. Every convolution but the last is followed by BatchNorm, which folds
-    into it at export.
-    """
 
-    def __init__(self, config: ParaFormerConfig) -> None:
+class Tokens(nn.Module):
+    """Stages, a 1×1 convolution, positions with the CLS token: (B, width_in, side, side) -> tokens (B, T, D)."""
+
+    def __init__(self, config: ParaFormerConfig, width_in: int, widths: Sequence[int], residual_blocks: int) -> None:
         super().__init__()
-        stages = config.stem_stride.bit_length() - 1
-        layers: list[nn.Module] = []
-        width_in = config.in_channels
-        for stage in range(stages):
-            width = config.stem_channels >> (stages - 1 - stage)
-            layers += [*_conv_norm(width_in, width, stride=2), nn.ReLU(), *_conv_norm(width, width), nn.ReLU()]
-            layers += [ResidualBlock(width) for _ in range(config.stem_residual_blocks)]
-            width_in = width
-        self.convs = nn.Sequential(*layers, nn.Conv2d(width_in, config.embed_dim, kernel_size=1))
+        stages = _stages(width_in, widths, residual_blocks)
+        self.convs = nn.Sequential(*stages, nn.Conv2d(widths[-1], config.embed_dim, kernel_size=1))
         # The CLS token is the first position's row: token plus position would be one constant anyway.
         self.positions = nn.Parameter(torch.randn(1, config.num_tokens, config.embed_dim) * 0.02)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, T, D)."""
-        cells = self.convs(images).flatten(2).transpose(1, 2)  # (B, T-1, D)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width_in, side, side) -> (B, T, D)."""
+        cells = self.convs(x).flatten(2).transpose(1, 2)  # (B, T-1, D)
         return F.pad(cells, (0, 0, 1, 0)) + self.positions  # (B, T, D)
 
 
+class Branch(nn.Module):
+    """Blocks, the branch's own final norm, and the shared classifier: what the stem made -> logits (B, C).
+
+    With a ``width`` it starts with its own stage of convolutions on the stem's picture (B, stem_channels,
+    side, side); without, the stem has made tokens (B, T, D). The classifier has no bias: a bias would be
+    added once per branch, and which branches run is decided on the device. Each branch's norm carries its own.
+    """
+
+    def __init__(self, config: ParaFormerConfig, depth: int, width: int | None, classifier: nn.Linear) -> None:
+        super().__init__()
+        self.tokens = (
+            nn.Identity()
+            if width is None
+            else Tokens(config, config.stem_channels, [width], config.branch_residual_blocks)
+        )
+        self.blocks = nn.Sequential(*(Block(config) for _ in range(depth - 1)), CLSBlock(config))
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.classifier = classifier  # one matrix, shared by all branches
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D), or (B, stem_channels, side, side) with a ``width`` -> (B, C)."""
+        cls = self.norm(self.blocks(self.tokens(x)))  # (B, 1, D)
+        return self.classifier(cls).flatten(1)  # type: ignore[no-any-return]
+
+
 class ParaFormer(nn.Module):
-    """A ParaFormer: ``stem`` makes tokens, each of ``branches`` reads the same tokens, their logits add up.
+    """A ParaFormer: each of ``branches`` reads what ``stem`` made of the image, their logits add up.
 
     Every prefix of branches is a working model: ``prefix_logits(images)[k]`` is the answer of the
     first k + 1 branches. Implements the ``BranchModel`` protocol of the converters.
     """
 
-    stem: Stem
+    stem: nn.Module
     branches: nn.ModuleList
 
     def __init__(self, config: ParaFormerConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = Stem(config)
+        widths = [config.stem_channels >> later for later in reversed(range(config.stem_stages))]
+        self.stem = (
+            Tokens(config, config.in_channels, widths, config.stem_residual_blocks)
+            if config.branch_width is None
+            else nn.Sequential(*_stages(config.in_channels, widths, config.stem_residual_blocks))
+        )
         classifier = nn.Linear(config.embed_dim, config.num_classes, bias=False)
-        self.branches = nn.ModuleList(Branch(config, classifier) for _ in range(config.num_branches))
+        self.branches = nn.ModuleList(
+            Branch(config, depth, width, classifier)
+            for depth, width in zip(config.branch_depths, config.branch_widths, strict=True)
+        )
 
     @property
     def num_outputs(self) -> int:

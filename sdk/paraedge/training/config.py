@@ -35,6 +35,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             1 trains every prefix jointly, 0 is boosting (each branch fits what the ones before it left).
         prefix_temperature_power: the logits of the first k branches are divided by k to this power in
             the loss: 0 for a plain sum, 1 for the mean, as in an ensemble.
+        branch_weight: share of the loss that is the mean cross-entropy of the branches, each alone, as in an
+            ensemble; the rest is that of the prefixes.
         distillation_weight: share of the loss of every prefix but the last that is taken against the
             answer of all branches rather than against the labels.
         distillation_temperature: softens both sides of that comparison.
@@ -61,6 +63,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     prefix_weights: tuple[float, ...] | None = None
     earlier_gradient: float = 1.0
     prefix_temperature_power: float = 0.0
+    branch_weight: float = 0.0
     distillation_weight: float = 0.0
     distillation_temperature: float = 1.0
     subset_probability: float = 0.0
@@ -84,6 +87,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "mix_probability": 0 <= self.mix_probability <= 1,
             "earlier_gradient": 0 <= self.earlier_gradient <= 1,
             "prefix_temperature_power": 0 <= self.prefix_temperature_power <= 1,
+            "branch_weight": 0 <= self.branch_weight <= 1,
             "distillation_weight": 0 <= self.distillation_weight <= 1,
             "distillation_temperature": math.isfinite(self.distillation_temperature)
             and self.distillation_temperature > 0,

@@ -17,7 +17,7 @@ import torch
 
 from paraedge.data.images import ImageDataset
 from paraedge.model.checkpoint import Checkpoint, check_target, save_checkpoint
-from paraedge.model.paraformer import ParaFormer
+from paraedge.model.paraformer import Block, CLSBlock, ParaFormer, Tokens
 from paraedge.model.records import CheckpointConfig, TrainingRecord
 from paraedge.training.augment import check_augmentation
 from paraedge.training.batches import TrainingBatches, training_batches
@@ -75,7 +75,7 @@ def train(
         init: start from these weights rather than from random ones.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
-        compile_parts: compile stem and branches with ``torch.compile``; pays in runs of minutes on a GPU.
+        compile_parts: compile stem and blocks with ``torch.compile``; pays in runs of minutes on a GPU.
         num_workers: processes that make batches; 0 to make them in between the steps.
         save_interval_s: the state to resume from is saved at most this often.
         on_progress: called every few steps and at the end of every epoch.
@@ -117,8 +117,9 @@ def train(
     # Path: "out/" is "out"
     resume = _ResumeFile(Path(f"{Path(out)}.resume"), [checkpoint_config, config, previous])
     state = resume.load(step)
-    if compile_parts:  # part by part: the branches share their code, where the whole network would take minutes
-        for part in [model.stem, *model.branches]:
+    if compile_parts:  # part by part: blocks share their code, where the whole network would take minutes
+        own = [part for part in model.branches.modules() if isinstance(part, Tokens | Block | CLSBlock)]
+        for part in [model.stem, *own]:
             part.compile(dynamic=False)
 
     train_split = TrainingBatches(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from paraedge.training.config import TrainingConfig
 
-__all__ = ["prefix_sums", "prefix_weights", "progressive_loss", "shuffle_branches"]
+__all__ = ["branch_loss", "prefix_sums", "prefix_weights", "progressive_loss", "shuffle_branches"]
 
 _PLAIN = TrainingConfig()
 
@@ -73,15 +73,12 @@ def progressive_loss(
         weights: (N,) from :func:`prefix_weights`.
         config: label smoothing, distillation, temperature of the prefixes; none of them by default.
     """
-    num_branches, batch, classes = prefix_logits.shape
+    num_branches = len(prefix_logits)
     logits = prefix_logits.float()
     if config.prefix_temperature_power:
         counts = torch.arange(1, num_branches + 1, device=logits.device, dtype=torch.float32)
         logits = logits / (counts**config.prefix_temperature_power)[:, None, None]
-    repeated = targets.repeat(num_branches, *[1] * (targets.ndim - 1))  # (N·B,) or (N·B, C)
-    flat = logits.reshape(num_branches * batch, classes)
-    losses = F.cross_entropy(flat, repeated, label_smoothing=config.label_smoothing, reduction="none")
-    per_prefix = losses.reshape(num_branches, batch).mean(dim=1)  # (N,)
+    per_prefix = _cross_entropy(logits, targets, config.label_smoothing)  # (N,)
     if config.distillation_weight and num_branches > 1:
         temperature = config.distillation_temperature
         teacher = (logits[-1].detach() / temperature).softmax(dim=1)  # (B, C)
@@ -91,3 +88,22 @@ def progressive_loss(
         taught = torch.lerp(per_prefix[:-1], distilled, config.distillation_weight)
         per_prefix = torch.cat([taught, per_prefix[-1:]])
     return (per_prefix * weights).sum()
+
+
+def branch_loss(branch_logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy of the branches, each alone, as one scalar: what trains the members of an ensemble.
+
+    Args:
+        branch_logits: (N, B, C).
+        targets: (B,) class indexes or (B, C) shares that sum to 1.
+        label_smoothing: as in ``TrainingConfig``.
+    """
+    return _cross_entropy(branch_logits.float(), targets, label_smoothing).mean()
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """Of each of N answers, the mean over the images: (N, B, C) and (B,) or (B, C) -> (N,)."""
+    count, batch, _ = logits.shape
+    repeated = targets.repeat(count, *[1] * (targets.ndim - 1))  # (N·B,) or (N·B, C)
+    losses = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=label_smoothing, reduction="none")
+    return losses.reshape(count, batch).mean(dim=1)

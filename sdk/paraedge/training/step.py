@@ -14,7 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from paraedge.model.paraformer import ParaFormer
 from paraedge.training.batches import normalise
 from paraedge.training.config import TrainingConfig
-from paraedge.training.loss import prefix_sums, prefix_weights, progressive_loss, shuffle_branches
+from paraedge.training.loss import branch_loss, prefix_sums, prefix_weights, progressive_loss, shuffle_branches
 
 __all__ = ["TrainingStep"]
 
@@ -94,6 +94,9 @@ class TrainingStep:
             branch_logits = shuffle_branches(branch_logits, self.config.subset_probability, self._generator)
         prefix_logits = prefix_sums(branch_logits, self.config.earlier_gradient)
         loss = progressive_loss(prefix_logits, targets, self._weights, self.config)
+        if self.config.branch_weight:
+            alone = branch_loss(branch_logits, targets, self.config.label_smoothing)
+            loss = torch.lerp(loss, alone, self.config.branch_weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
@@ -142,6 +145,6 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, o
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim >= 2 and name != "stem.positions"
+        is_matrix = parameter.ndim >= 2 and not name.endswith("positions")
         (decayed if is_matrix else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

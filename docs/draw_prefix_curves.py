@@ -1,0 +1,62 @@
+"""Draws docs/images/prefix-curves.png: accuracy against multiply-adds, of prefixes and of each branch alone."""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+COLOURS = ("#1f6f8b", "#c44536", "#7a7a7a")
+
+
+def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
+    """One panel: a line per model, the mean of its seeds, with their spread; crosses for branches alone."""
+    models = list(dict.fromkeys(str(run["model"]) for run in runs))
+    for model, colour in zip(models, COLOURS, strict=False):
+        seeds = [run for run in runs if run["model"] == model]
+        stem, branches = seeds[0]["stem_macs_m"], seeds[0]["branch_macs_m"]
+        prefixes = [[100 * value for value in run["prefix_accuracy"]] for run in seeds]
+        costs = [stem + cost for cost in accumulate(branches)]
+        means = [sum(values) / len(seeds) for values in zip(*prefixes, strict=True)]
+        note = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+        axes.plot(costs, means, marker="o", markersize=4, color=colour, label=f"{model}{note}")
+        axes.fill_between(
+            costs,
+            [min(values) for values in zip(*prefixes, strict=True)],
+            [max(values) for values in zip(*prefixes, strict=True)],
+            color=colour,
+            alpha=0.2,
+        )
+        if len(seeds) > 1:
+            alone = zip(*(run["branch_accuracy"] for run in seeds), strict=True)
+            axes.scatter(
+                [stem + cost for cost in branches],
+                [100 * sum(values) / len(seeds) for values in alone],
+                marker="x",
+                color=colour,
+                label="each of its branches alone",
+            )
+    axes.set_title(dataset, fontsize=11)
+    axes.set_xlabel("stem and branches so far, million multiply-adds")
+    axes.set_ylabel("test accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def main() -> None:
+    """Draw one panel per data set and save."""
+    lines = (HERE / "measured" / "prefix_curves.jsonl").read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
+    figure = Figure(figsize=(10.4, 4.2), dpi=120, layout="constrained")
+    datasets = list(dict.fromkeys(run["dataset"] for run in runs))
+    for axes, dataset in zip(figure.subplots(1, len(datasets)), datasets, strict=True):
+        draw(axes, dataset, [run for run in runs if run["dataset"] == dataset])
+    figure.savefig(HERE / "images" / "prefix-curves.png")
+
+
+if __name__ == "__main__":
+    main()
