@@ -89,6 +89,8 @@ class Answer(Protocol):
     @property
     def elapsed_ms(self) -> float: ...  # noqa: D102
     @property
+    def cut_short(self) -> bool: ...  # noqa: D102  # the deadline ended the wait
+    @property
     def requests_to_learn(self) -> int: ...  # noqa: D102
 
 

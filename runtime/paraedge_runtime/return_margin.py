@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 __all__ = ["ReturnMargin"]
 
 _FIRST_S = 1e-4
@@ -24,14 +22,12 @@ class ReturnMargin:
         self.seconds = _FIRST_S
 
     def returned(self, deadline_s: float, now_s: float) -> None:
-        """An answer is about to be handed over, ``now_s``, whose deadline was ``deadline_s``.
+        """An answer that the deadline cut short is about to be handed over, ``now_s``.
 
-        Answers that did not have to wait for the deadline say nothing about the margin.
+        Others say nothing: what came later than the margin begins was computing, not returning.
         """
-        if deadline_s == math.inf:
-            return
         needed_s = now_s + _HANDOVER_S - (deadline_s - self.seconds)
-        if not _HANDOVER_S <= needed_s <= _OUTAGE_S:
+        if needed_s > _OUTAGE_S:
             return
         step_s = _STEP_S * ((1 - _LATE_RATE) if needed_s > self.seconds else -_LATE_RATE)
         self.seconds = min(max(self.seconds + step_s, _SMALLEST_S), _LARGEST_S)

@@ -274,7 +274,8 @@ class Session:
                 options = options._replace(deadline_s=deadline_s - self._margin.seconds)
             answer = self._runner.run(x, options)
             now_s = time.monotonic()
-            self._margin.returned(deadline_s, now_s)
+            if answer.cut_short:
+                self._margin.returned(deadline_s, now_s)
         return Prediction(answer, self._labels, self._description, now_s <= deadline_s)
 
     def close(self) -> None:

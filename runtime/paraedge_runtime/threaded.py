@@ -81,6 +81,7 @@ class _Request:
         self.open = True  # results count
         self.unfinished = options.branches
         self.used = self.running = 0
+        self.cut_short = False  # the deadline ended the wait
         self.judged = 0  # branches of the prefix whose sum this is
         self.prefix_sum: NDArray[np.float32] | None = None  # (C,)
 
@@ -116,6 +117,7 @@ class _Answer:
         self.confidence = _confidence(self.output, 1.0)
         self.stem_ms = stem_ms
         self.requests_to_learn = to_learn
+        self.cut_short = request.cut_short
         self.elapsed_ms = (time.monotonic() - started_s) * 1e3
 
 
@@ -322,6 +324,7 @@ class ThreadedRunner:
                 if options.deadline_s != math.inf:
                     timeout_s = options.deadline_s - _RETURN_MARGIN_S - time.monotonic()
                     if timeout_s <= 0:
+                        request.cut_short = request.used > 0
                         self._wants_every_end = True
                         while request.unfinished and not request.used:
                             self._news.wait()

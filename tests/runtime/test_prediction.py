@@ -45,6 +45,7 @@ def _prediction(branch_outputs=((1.0, 2.0), (3.0, 4.0)), requests_to_learn=0):
         confidence=0.5,
         stem_ms=0.5,
         elapsed_ms=3.0,
+        cut_short=False,
         requests_to_learn=requests_to_learn,
     )
     return Prediction(answer, ("ant", "bee"), "fake 1.0", True)

@@ -81,7 +81,7 @@ def test_what_is_missing_is_measured_and_a_line_cut_off_is_named(bundle, tmp_pat
 
 
 def test_a_policy_that_the_bundle_cannot_do_is_left_out_unless_asked_for(bundles, tmp_path):
-    one = bundles["litert"].subset((0, 3), tmp_path / "two.paraedge")  # thresholds are of all branches together
+    one = bundles["executorch"].subset((0, 3), tmp_path / "two.paraedge")  # thresholds are of all branches together
     document = json.loads(run(one.path, *TINY, "--json", cwd=tmp_path))
     policies = {record["policy"] for record in document["records"]}
     assert "static-1" in policies

@@ -251,7 +251,7 @@ def test_over_adb_the_real_client_finds_no_device(bundle, tmp_path):
         ("device", "0A1B2C answers, but cannot be profiled over adb"),
     ],
 )
-def test_over_adb_from_a_transcript(bundle, tmp_path, state, problem):
+def test_over_adb_what_the_client_says_is_passed_on(bundle, tmp_path, state, problem):
     path = f"{install(tmp_path, state)}{os.pathsep}{os.environ['PATH']}"
     assert problem in over_adb(bundle, tmp_path, PATH=path)
 

@@ -1,11 +1,11 @@
-"""An ``adb`` that answers from a transcript: what the real client printed, kept word for word."""
+"""A stand-in for ``adb``: answers as the real client does, written by hand, since no phone was at hand."""
 
 import json
 import sys
 from pathlib import Path
 
 # State of the device -> arguments of adb -> stdout, stderr, exit code.
-TRANSCRIPTS = {
+ANSWERS = {
     "device": {"-s 0A1B2C get-state": ("device\n", "", 0)},
     "offline": {"-s 0A1B2C get-state": ("", "error: device offline\n", 1)},
     "unauthorized": {
@@ -22,10 +22,10 @@ TRANSCRIPTS = {
 
 
 def install(folder: Path, state: str) -> Path:
-    """Write an executable ``adb`` into ``folder``; anything that the transcript does not have is an error."""
+    """Write an executable ``adb`` into ``folder``; anything that the list does not have is an error."""
     script = (
         f"#!{sys.executable}\nimport json, sys\n"
-        f"stdout, stderr, code = json.loads({json.dumps(json.dumps(TRANSCRIPTS[state]))})[' '.join(sys.argv[1:])]\n"
+        f"stdout, stderr, code = json.loads({json.dumps(json.dumps(ANSWERS[state]))})[' '.join(sys.argv[1:])]\n"
         "sys.stdout.write(stdout)\nsys.stderr.write(stderr)\nsys.exit(code)\n"
     )
     (folder / "adb").write_text(script)

@@ -229,6 +229,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("confidence", [](const Answer& a) { return a.p.confidence; })
       .def_prop_ro("stem_ms", [](const Answer& a) { return a.p.stem_ms; })
       .def_prop_ro("elapsed_ms", [](const Answer& a) { return a.p.elapsed_ms; })
+      .def_prop_ro("cut_short", [](const Answer& a) { return a.p.cut_short; })
       .def_prop_ro("requests_to_learn", [](const Answer& a) { return a.p.requests_to_learn; });
   nb::class_<NativeSession>(m, "Session")
       .def(nb::init<const std::vector<NativeSession::Entry>&, const std::vector<float>&, const std::vector<float>&,

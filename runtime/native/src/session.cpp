@@ -56,7 +56,7 @@ struct Request {
   bool open = false;  // results count
   Clock::time_point started, stem_end, deadline;
   Policy policy;
-  bool early_stop;
+  bool early_stop, cut_short;
   size_t count;  // branches asked for
   std::vector<float> tokens, outputs;  // outputs: (k, C)
   std::vector<Task> tasks;
@@ -211,6 +211,7 @@ class ThreadedSession final : public Session {
       task.run = {indexes_[place], BranchState::late, -1, 0, 0, never, never, ""};
     }
     request.judged = 0;
+    request.cut_short = false;
     std::lock_guard lock(mutex_);
     controller_.observe(0, 1, milliseconds(request.stem_end - request.started));
     request.open = true;
@@ -364,6 +365,7 @@ class ThreadedSession final : public Session {
         lock.unlock();  // a sleeping thread wakes late: the last bit is spent awake
         while (!all_ended() && Clock::now() < until) relax();
         lock.lock();
+        request.cut_short = used_ > 0 && !all_ended();
         waiting_for_any_ = true;
         ended_.wait(lock, [&] { return all_ended() || used_ > 0; });
         return;
@@ -436,6 +438,7 @@ class ThreadedSession final : public Session {
     const Clock::time_point now = Clock::now();
     prediction.elapsed_ms = since(request, now);
     prediction.deadline_met = now <= request.deadline;
+    prediction.cut_short = request.cut_short;
     return prediction;
   }
 

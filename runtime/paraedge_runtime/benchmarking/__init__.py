@@ -3,3 +3,5 @@
 ``cells`` says what is measured, ``runner`` measures it, ``records`` keeps it, ``summary`` compares. The
 protocol is written out in ``docs/anytime-bench.md``.
 """
+
+__all__: list[str] = []

@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable
 
+__all__ = ["main"]
+
 PATIENCE_S = 600.0
 SLICE_BYTES = 1 << 20
 BUFFER_BYTES = 64 << 20  # more than a last-level cache holds

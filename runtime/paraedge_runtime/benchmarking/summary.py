@@ -13,7 +13,7 @@ from paraedge_runtime.benchmarking.policies import ALERT, ALL, EARLY_STOP, OURS
 from paraedge_runtime.benchmarking.records import Record
 from paraedge_runtime.benchmarking.statistics import PERCENTILES, bootstrap_interval, wilson_interval
 
-__all__ = ["CellSummary", "Comparison", "Pooled", "best_static", "by_cell", "pool", "summarise"]
+__all__ = ["CellSummary", "Comparison", "Pooled", "accuracy", "best_static", "by_cell", "pool", "summarise"]
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option("--block", type=int, default=64, show_default=True, help="Requests until another policy takes its turn.")
 @click.option("--dataset", help="As for evaluate. [default: the one the bundle is named after]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
+@click.option("--limit", type=click.IntRange(min=1), default=2000, show_default=True, help="Only so many images.")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--device", type=click.Path(path_type=Path), help="What 'paraedge profile' measured here.")
@@ -81,6 +82,7 @@ def bench(
     block: int,
     dataset: str | None,
     data_dir: Path | None,
+    limit: int,
     engine: str | None,
     threads: int | None,
     device: Path | None,
@@ -132,7 +134,7 @@ def bench(
     for cell in cells:  # what is not allowed here is found out before an hour is spent
         with open_interference(cell.interference, cell.interference_settings):
             pass
-    images, source = images_at_hand(opened, dataset, data_dir, requests)
+    images, source = images_at_hand(opened, dataset, data_dir, limit)
     pictures = LabelledPictures(images.images, images.labels, source)
 
     with progress_bar() as bar:

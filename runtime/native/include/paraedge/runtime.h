@@ -141,6 +141,7 @@ struct Prediction {
   int label_index;
   float confidence;  // softmax probability of that label; not calibrated
   bool deadline_met;
+  bool cut_short;         // the deadline ended the wait
   int requests_to_learn;  // until the latencies of this device are known; 0: they are
 };
 
