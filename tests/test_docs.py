@@ -78,7 +78,7 @@ def test_make_targets_and_extras_exist(page):
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
             elif match := re.fullmatch(r"pip install '?paraedge(?:\[([\w,-]+)\])?'?", command):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
-            elif match := re.fullmatch(r"paraedge train (.*)", command):
+            elif match := re.fullmatch(r"(?:torchrun .* -- )?paraedge train (.*)", command):
                 train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
             elif match := re.fullmatch(r"paraedge bench (.*)", command):
                 bench.make_context("bench", shlex.split(match[1]))

@@ -108,3 +108,18 @@ def test_normalise_is_x_over_255_minus_mean_over_std_with_channels_first(make):
     expected = (images.astype(np.float64) / 255 - config.mean) / config.std
     assert result.dtype == torch.float32
     np.testing.assert_allclose(result.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "parts"), [(48, 2), (50, 4), (17, 3), (5, 2)])
+def test_shares_of_a_batch_are_equally_large_and_hold_every_image(make, count, parts):
+    images, labels = _numbered(count)
+    config = make.training(batch_size=16, epochs=1)
+    whole = TrainingBatches(images, labels, count, config)
+    shares = [TrainingBatches(images, labels, count, config, (part, parts)) for part in range(parts)]
+    for number in range(len(whole)):
+        expected = whole[number][1].argmax(dim=1)
+        found = [share[number][1].argmax(dim=1) for share in shares]
+        assert len({len(part) for part in found}) == 1
+        assert {int(label) for part in found for label in part} == set(expected.tolist())
+        together = torch.stack(found, dim=1).flatten()
+        assert torch.equal(together[: len(expected)], expected)

@@ -64,6 +64,7 @@ def extend(
     from paraedge.packaged import resolve_checkpoint
     from paraedge.training.extension import extend as run_extension
     from paraedge.training.extension import extension_training
+    from paraedge.training.parallel import processes
 
     base = load_checkpoint(resolve_checkpoint(model))
     shape = base.config.model
@@ -74,7 +75,7 @@ def extend(
     config = extension_training(
         base, branches, epochs=epochs, seed=seed, **{name: value for name, value in given.items() if value is not None}
     )
-    with training_progress(data.name, epochs, log) as show:
+    with processes(device) as own_device, training_progress(data.name, epochs, log) as show:
         checkpoint = run_extension(
             base,
             data,
@@ -83,7 +84,7 @@ def extend(
             config=config,
             depth=branch_depth,
             width=branch_width,
-            device=device,
+            device=own_device,
             compile_parts=compile_parts,
             num_workers=workers,
             on_progress=show,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -38,6 +38,13 @@ from paraedge.cli.training import check_log, print_trained, training_progress
 @click.option("--grey", is_flag=True, help="For --dataset folder: one channel instead of three.")
 @click.option("--holdout", type=click.IntRange(min=1), help="Test on so many train images instead, and train without.")
 @click.option("--device", help="torch device. [default: the GPU, else the CPU]")
+@click.option(
+    "--parallel",
+    type=click.Choice(["data", "branches"]),
+    default="data",
+    show_default=True,
+    help="What the processes of torchrun share out.",
+)
 @click.option("--compile", "compile_parts", is_flag=True, help="Compile the network: for long runs on a GPU.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make batches. [default: none]")
 @click.option("--save-interval", default=0.0, help="Seconds between savings of OUT.resume. [default: every epoch]")
@@ -71,6 +78,7 @@ def train(
     grey: bool,
     holdout: int | None,
     device: str | None,
+    parallel: Literal["data", "branches"],
     compile_parts: bool,
     workers: int,
     save_interval: float,
@@ -87,6 +95,7 @@ def train(
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
       paraedge train --dataset folder --data-dir pictures --out my-model --epochs 30
       paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
+      torchrun --nproc-per-node 2 --no-python -- paraedge train --recipe cifar10 --data-dir data --out my-model
     """
     import msgspec
 
@@ -139,6 +148,7 @@ def train(
     from paraedge.packaged import resolve_checkpoint
     from paraedge.training import TrainingConfig
     from paraedge.training import train as run_training
+    from paraedge.training.parallel import processes
 
     start: Checkpoint | None = load_checkpoint(resolve_checkpoint(init)) if init is not None else None
     mean, std = data.channel_statistics()
@@ -164,14 +174,15 @@ def train(
     except ValueError as error:
         raise InputError(str(error)) from error
 
-    with training_progress(data.name, config.epochs, log) as show:
+    with processes(device) as own_device, training_progress(data.name, config.epochs, log) as show:
         checkpoint = run_training(
             data,
             checkpoint_config,
             config,
             out,
             init=start,
-            device=device,
+            device=own_device,
+            parallel=parallel,
             compile_parts=compile_parts,
             num_workers=workers,
             save_interval_s=save_interval,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from paraedge.training import TrainingProgress
 
 __all__ = ["check_log", "print_trained", "training_progress"]
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that reports and writes; torchrun numbers them in ``RANK``."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def check_log(log: Path | None) -> None:
@@ -32,6 +38,9 @@ def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[C
     """A progress bar, and one JSON line per epoch in ``log``: what it yields is an ``on_progress``."""
     import msgspec
 
+    if not is_first_process():
+        yield lambda progress: None
+        return
     with progress_bar("loss {task.fields[loss]}", "{task.fields[accuracy]}") as bar:
         task = bar.add_task(f"training on {dataset}", total=None, loss="…", accuracy="")
 
@@ -53,6 +62,8 @@ def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[C
 
 def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
     """The accuracy of every prefix on the test split."""
+    if not is_first_process():
+        return
     record = checkpoint.training
     if as_json:
         print_json(

@@ -34,9 +34,15 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
 
     What a batch holds depends on ``config.seed`` and its number alone: a resumed run, or one with more
     worker processes, sees what an uninterrupted one would have seen.
+
+    With ``share`` (i, n) it holds every n-th image of the batch, from the i-th on: the shares are equally
+    large (the last batch is filled up with its first images), and each is augmented by itself.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        self._share = share
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._images, self._labels, self._num_classes, self._config = images, labels, num_classes, config
 
@@ -48,7 +54,9 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         config = self._config
         order = _order(len(self._images), config.seed, epoch)
         chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
-        generator = _generator(config.seed, epoch, step + 1)
+        part, parts = self._share
+        chosen = chosen[torch.arange(part, -(-len(chosen) // parts) * parts, parts) % len(chosen)]
+        generator = _generator(config.seed, epoch, step * parts + part + 1)
         images = augment(self._images[chosen], config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
 

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import torch
+import torch.distributed as dist
 
 from paraedge.data.images import ImageDataset
 from paraedge.model.checkpoint import Checkpoint, check_target, save_checkpoint
@@ -25,6 +27,7 @@ from paraedge.training.batches import TrainingBatches, training_batches
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model
 from paraedge.training.loss import prefix_weights
+from paraedge.training.parallel import PARALLEL, OneProcess
 from paraedge.training.step import TrainingStep
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import InputError
@@ -59,6 +62,7 @@ def train(
     base: Checkpoint | None = None,
     device: str | None = None,
     dtype: torch.dtype = torch.float16,
+    parallel: Literal["data", "branches"] = "data",
     compile_parts: bool = False,
     num_workers: int = 0,
     save_interval_s: float = 0.0,
@@ -67,7 +71,9 @@ def train(
     """Train a ParaFormer on ``data`` and write the checkpoint folder ``out``.
 
     After an epoch the state goes to ``out`` + ``.resume``; the same call continues from there.
-    On a GPU the forward pass runs in bfloat16; on a CPU in float32.
+    On a GPU the forward pass runs in bfloat16; on a CPU in float32. Where torch.distributed is set up
+    (:func:`paraedge.training.parallel.processes`), all processes make this call and train one network
+    together; the first one reports and writes.
 
     Args:
         data: the images; the test split is used once, after the last epoch.
@@ -79,6 +85,7 @@ def train(
             them learn. See :func:`paraedge.training.extend`.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
+        parallel: what several processes share out, the images of every batch or the branches.
         compile_parts: compile stem and blocks with ``torch.compile``; pays in runs of minutes on a GPU.
         num_workers: processes that make batches; 0 to make them in between the steps.
         save_interval_s: the state to resume from is saved at most this often.
@@ -110,6 +117,9 @@ def train(
         torch.empty(0, device=torch_device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"torch has no device {device!r} here: {str(error).splitlines()[0]}") from error
+    how = PARALLEL[parallel] if dist.is_initialized() else OneProcess
+    if dist.is_initialized() and (compile_parts or (base is not None and parallel == "branches")):
+        raise InputError("several processes cannot compile, nor share the branches of an extension")
     torch.manual_seed(config.seed)
     model = ParaFormer(shape)
     if init is not None:
@@ -123,19 +133,30 @@ def train(
         except ValueError as error:
             raise InputError(str(error)) from error
         num_frozen = base.config.model.num_branches
-    step = TrainingStep(model, config, torch_device, num_frozen=num_frozen)
+    step = TrainingStep(model, config, torch_device, num_frozen=num_frozen, parallel=how)
     started_from = init or base
     previous = started_from.training if started_from is not None else None
+    first = step.parallel.rank == 0
+    own_state = step.parallel.own_state
     # Path: "out/" is "out"
-    resume = _ResumeFile(Path(f"{Path(out)}.resume"), [checkpoint_config, config, previous])
+    resume = _ResumeFile(
+        Path(f"{Path(out)}.resume" + (str(step.parallel.rank) if own_state and not first else "")),
+        [checkpoint_config, config, previous, *([step.parallel.world_size] if own_state else [])],
+    )
     state = resume.load(step)
+    if step.parallel.first_says(state.epochs_done) != state.epochs_done:
+        raise InputError(f"{resume.path} and {out}.resume were saved after different epochs; delete all of them")
     if compile_parts:  # part by part: blocks share their code, where the whole network would take minutes
         own = [part for part in model.branches.modules() if isinstance(part, Tokens | Block | CLSBlock)]
         for part in [model.stem, *own]:
             part.compile(dynamic=False)
 
     train_split = TrainingBatches(
-        torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels), shape.num_classes, config
+        torch.from_numpy(data.train.images),
+        torch.from_numpy(data.train.labels),
+        shape.num_classes,
+        config,
+        step.parallel.image_share,
     )
     steps_per_epoch = train_split.steps_per_epoch
     is_cuda = torch_device.type == "cuda"
@@ -155,12 +176,17 @@ def train(
                     f"the loss became {loss} in epoch {epoch + 1}; lower --learning-rate "
                     f"(now {config.learning_rate}) and start again without {resume.path}"
                 )
-            on_progress(TrainingProgress(epoch, number, steps_per_epoch, loss, step.prefix_accuracy, rate))
+            accuracy = step.prefix_accuracy
+            if first:
+                on_progress(TrainingProgress(epoch, number, steps_per_epoch, loss, accuracy, rate))
         state = _RunState(epoch + 1, state.train_seconds + time.monotonic() - started, step.loss)
-        if time.monotonic() - saved >= save_interval_s or epoch + 1 == config.epochs:
-            resume.save(step, state)
+        is_due = time.monotonic() - saved >= save_interval_s or epoch + 1 == config.epochs
+        if step.parallel.first_says(is_due):
+            if first or own_state:
+                resume.save(step, state)
             saved = time.monotonic()
 
+    step.parallel.assemble(step.trained)
     # What is evaluated is exactly what is saved, by a network that nothing has compiled.
     model = ParaFormer(shape)
     model.load_state_dict(
@@ -177,7 +203,7 @@ def train(
         seed=config.seed,
         epochs=config.epochs,
         settings=msgspec.to_builtins(config),
-        hardware=_hardware(torch_device),
+        hardware=_hardware(torch_device, step.parallel.world_size),
         torch_version=str(torch.__version__),
         train_seconds=round(state.train_seconds, 1),
         final_train_loss=round(state.loss, 6),
@@ -187,8 +213,10 @@ def train(
     )
     samples = data.test.balanced_sample(NUM_SAMPLES, seed=0)
     checkpoint = Checkpoint(checkpoint_config, model, record, samples, evaluation)
-    save_checkpoint(checkpoint, out, dtype=dtype)
-    resume.path.unlink(missing_ok=True)
+    if first:
+        save_checkpoint(checkpoint, out, dtype=dtype)
+    if first or own_state:
+        resume.path.unlink(missing_ok=True)
     return checkpoint
 
 
@@ -202,7 +230,7 @@ class _RunState:
 class _ResumeFile:
     """State after the last whole epoch. Written by torch, read back with ``weights_only``: nothing runs."""
 
-    def __init__(self, path: Path, run: list[msgspec.Struct | None]) -> None:
+    def __init__(self, path: Path, run: list[msgspec.Struct | int | None]) -> None:
         self.path = path
         self._run = msgspec.json.encode(run).decode()
 
@@ -248,7 +276,8 @@ def _learning_rate(config: TrainingConfig, epoch: float) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _hardware(device: torch.device) -> str:
+def _hardware(device: torch.device, num_processes: int) -> str:
+    together = f", {num_processes} processes" if num_processes > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        return torch.cuda.get_device_name(device) + together
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads{together}"

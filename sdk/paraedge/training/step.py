@@ -15,6 +15,7 @@ from paraedge.model.paraformer import ParaFormer
 from paraedge.training.batches import normalise
 from paraedge.training.config import TrainingConfig
 from paraedge.training.loss import branch_loss, prefix_sums, prefix_weights, progressive_loss, shuffle_branches
+from paraedge.training.parallel import OneProcess
 
 __all__ = ["TrainingStep"]
 
@@ -30,15 +31,25 @@ class TrainingStep:
     as a CUDA graph and replayed. Batches of another size than the first are run without it.
 
     With ``num_frozen`` the stem, the first so many branches and their classifier stay exactly as they are.
+    ``parallel`` says what this process does of the step; several processes go without the graph.
     """
 
-    def __init__(self, model: ParaFormer, config: TrainingConfig, device: torch.device, *, num_frozen: int = 0) -> None:
+    def __init__(
+        self,
+        model: ParaFormer,
+        config: TrainingConfig,
+        device: torch.device,
+        *,
+        num_frozen: int = 0,
+        parallel: type[OneProcess] = OneProcess,
+    ) -> None:
         self.model = model.to(device)
         self.config = config
         self._num_frozen = num_frozen
         self._frozen = [model.stem, *model.branches[:num_frozen]] if num_frozen else []
         for part in self._frozen:
             part.requires_grad_(False)
+        self.parallel = parallel(model)
         self._is_cuda = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if self._is_cuda else config.learning_rate
         self.optimizer = torch.optim.AdamW(
@@ -64,7 +75,8 @@ class TrainingStep:
         self.model.train()
         for part in self._frozen:
             part.eval()  # BatchNorm's running statistics too
-        self._generator.manual_seed(self.config.seed * 1_000_003 + epoch)
+        share, shares = self.parallel.image_share
+        self._generator.manual_seed((self.config.seed * 1_000_003 + epoch) * shares + share)
         self._loss.zero_()
         self._correct.zero_()
         self._count = self._steps = 0
@@ -86,17 +98,17 @@ class TrainingStep:
     @property
     def loss(self) -> float:
         """Mean over the epoch so far. Waits for the device."""
-        return float(self._loss) / max(self._steps, 1)
+        return float(self.parallel.mean(self._loss)) / max(self._steps, 1)
 
     @property
     def prefix_accuracy(self) -> tuple[float, ...]:
         """Of every prefix on the augmented images of the epoch so far. Waits for the device."""
-        return tuple((self._correct / max(self._count, 1)).tolist())
+        return tuple((self.parallel.mean(self._correct) / max(self._count, 1)).tolist())
 
     def _compute(self, images: Tensor, targets: Tensor) -> None:
         # Without its cache of casts, which would outlive the recording of a graph.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_cuda, cache_enabled=False):
-            branch_logits = self.model.branch_logits(normalise(images, self.model.config))
+            branch_logits = self.parallel.branch_logits(normalise(images, self.model.config))
         branch_logits = branch_logits.float()  # (N, B, C)
         if self.config.subset_probability:
             branch_logits = shuffle_branches(branch_logits, self.config.subset_probability, self._generator)
@@ -107,7 +119,9 @@ class TrainingStep:
             loss = torch.lerp(loss, alone, self.config.branch_weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.parallel.share_gradients()
+        norm = self.parallel.gradient_norm()
+        nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_norm, norm)
         self.optimizer.step()
         if self.average is not None:
             self._move_average(_float_tensors(self.average), _float_tensors(self.model), None)
@@ -124,7 +138,7 @@ class TrainingStep:
             )
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._steps_before_graph = _STEPS_BEFORE_GRAPH
-        if images.shape != self._graph_inputs[0].shape:
+        if images.shape != self._graph_inputs[0].shape or self.parallel.world_size > 1:
             self._compute(images.to(device), targets.to(device))
             return
         for kept, new in zip(self._graph_inputs, (images, targets), strict=True):
