@@ -19,6 +19,8 @@ from pathlib import Path
 
 from branch_threads import with_copies
 
+from paraedge_runtime import Bundle
+
 CHILD = """
 import sys
 import numpy as np
@@ -55,7 +57,7 @@ def main() -> None:
     parser.add_argument("--branches", type=int, default=8)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = with_copies(arguments.source, arguments.branches, Path(scratch, "copies.paraedge"))
+        bundle = Bundle.open(with_copies(arguments.source, arguments.branches, Path(scratch, "copies.paraedge")))
         program_kb = sum(entry.size_bytes for entry in bundle.manifest.parts().values()) // 1024
         kb = {
             case: int(

@@ -71,7 +71,7 @@ def plot_bench(cells: Group, path: Path, *, title: str) -> None:
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
         ordered = [name for name in STYLES if name in handles]
-        figure.legend([handles[name] for name in ordered], ordered, loc="outside lower center", ncols=4)
+        figure.legend([handles[name] for name in ordered], ordered, loc="outside lower center", ncols=2)
         figure.suptitle(title)
 
 

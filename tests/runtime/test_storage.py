@@ -280,7 +280,10 @@ def _zip64_offset(packed, offset):
             lambda packed: _patched(packed, "stem.fake", 16, "<I", 12345), "stem.fake cannot be read", id="wrong CRC"
         ),
         pytest.param(
-            lambda packed: _patched(packed, "stem.fake", 42, "<I", 1), "stem.fake cannot be read", id="wrong offset"
+            # Some versions of zipfile read nothing at all of a zip whose entries overlap.
+            lambda packed: _patched(packed, "stem.fake", 42, "<I", 1),
+            r"(stem\.fake|manifest\.json) cannot be read",
+            id="wrong offset",
         ),
         pytest.param(
             lambda packed: _patched(packed, "stem.fake", 6, "<H", 99), "neither a bundle", id="version of tomorrow"

@@ -1,3 +1,5 @@
+"""The Kalman filter and the choice of stages of ALERT-Any, against numbers worked out by hand."""
+
 import pytest
 
 from paraedge_runtime.benchmarking.alert import SlowdownFilter, choose_stages

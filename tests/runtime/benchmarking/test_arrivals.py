@@ -1,3 +1,5 @@
+"""Arrival patterns: ascending from 0, at the rate that was asked for, the same for the same seed."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Cells and grids: which there are, and what is refused."""
+
 import math
 
 import msgspec

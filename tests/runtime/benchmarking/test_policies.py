@@ -1,3 +1,5 @@
+"""Policies by name: which there are, and what each starts."""
+
 import time
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Records in a file: read again, gone on with, refused when they belong to something else."""
+
 import msgspec
 import numpy as np
 import pytest

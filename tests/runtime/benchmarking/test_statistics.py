@@ -1,3 +1,5 @@
+"""Wilson bounds, bootstrap intervals and percentiles against textbook values."""
+
 import numpy as np
 import pytest
 
