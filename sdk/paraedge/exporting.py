@@ -14,6 +14,7 @@ from paraedge.data.images import LabelledImages
 from paraedge.model.checkpoint import Checkpoint, load_checkpoint
 from paraedge.model.records import CheckpointConfig
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
+from paraedge.training.evaluate import evaluate_model
 from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
 from paraedge_converters.pipeline import ConversionProgress, ModelDescription, TestSet, convert
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
@@ -152,7 +153,7 @@ def export_smallest(
     config = checkpoint.config
     engine = engine or target_for(target).engine
     chosen = choose_branches(branches, tuple(range(config.model.num_branches)))
-    reference = np.array(checkpoint.evaluation.prefix_accuracy(chosen))
+    reference = np.array(evaluate_model(checkpoint.model, test_set).prefix_accuracy(chosen))
     plain = [name for name, recipe in RECIPES.items() if engine not in recipe.refused]
 
     def run(recipe: str, folder: Path, images: LabelledImages | None) -> Bundle:

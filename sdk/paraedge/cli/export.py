@@ -75,8 +75,8 @@ def export(
         engine_info(engine)
     if quantize != "auto":
         recipe_for(quantize, engine or default_engine)
-    elif fused:
-        raise InputError("a fused model is float32 only; leave out --fused or --quantize auto")
+    if fused and quantize != "fp32":
+        raise InputError(f"a fused model is float32 only; leave out --fused or --quantize {quantize}")
     config = read_json(resolve_checkpoint(model) / "config.json", CheckpointConfig)
     choose_branches(branches, tuple(range(config.model.num_branches)))
 
