@@ -13,7 +13,7 @@ from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from paraedge_converters.early_stop import calibrate_early_stop
-    from paraedge_converters.pipeline import ConversionProgress, ModelDescription, TestSet, convert
+    from paraedge_converters.pipeline import ConversionProgress, EvaluationSet, ModelDescription, convert
     from paraedge_converters.protocol import BranchModel
 
 __all__ = [
@@ -21,10 +21,10 @@ __all__ = [
     "TARGETS",
     "BranchModel",
     "ConversionProgress",
+    "EvaluationSet",
     "ModelDescription",
     "Recipe",
     "Target",
-    "TestSet",
     "calibrate_early_stop",
     "convert",
 ]
@@ -35,7 +35,7 @@ __getattr__ = lazy_names(
         "BranchModel": "paraedge_converters.protocol",
         "ConversionProgress": "paraedge_converters.pipeline",
         "ModelDescription": "paraedge_converters.pipeline",
-        "TestSet": "paraedge_converters.pipeline",
+        "EvaluationSet": "paraedge_converters.pipeline",
         "calibrate_early_stop": "paraedge_converters.early_stop",
         "convert": "paraedge_converters.pipeline",
     },

@@ -28,14 +28,14 @@ from paraedge_runtime.inputs import normalise
 from paraedge_runtime.manifest import Accuracy, BranchEntry, EarlyStop, InputSpec, Manifest, PartEntry
 from paraedge_runtime.session import choose_branches
 
-__all__ = ["ConversionProgress", "ModelDescription", "TestSet", "convert"]
+__all__ = ["ConversionProgress", "EvaluationSet", "ModelDescription", "convert"]
 
 NUM_GOLDEN = 32
 NUM_CALIBRATION = 128  # images whose ranges a quantized part is made for; every second one of the description
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TestSet:
+class EvaluationSet:
     """Images that trained nothing, on which the parts that were just made are measured.
 
     Attributes:
@@ -76,7 +76,7 @@ class ModelDescription:
     image_labels: NDArray[np.int64]
     accuracy: Accuracy | None = None
     early_stop: EarlyStop | None = None
-    test_set: TestSet | None = None
+    test_set: EvaluationSet | None = None
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ def _lower(
 
 def _measure(
     parts: Mapping[str, LoadedPart],
-    test_set: TestSet,
+    test_set: EvaluationSet,
     input_spec: InputSpec,
     how: str,
     on_image: Callable[[], None],

@@ -16,7 +16,7 @@ from paraedge.model.records import CheckpointConfig
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
 from paraedge.training.evaluate import evaluate_model
 from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
-from paraedge_converters.pipeline import ConversionProgress, ModelDescription, TestSet, convert
+from paraedge_converters.pipeline import ConversionProgress, EvaluationSet, ModelDescription, convert
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
 from paraedge_converters.targets import target_for
 from paraedge_runtime.bundle import Bundle
@@ -88,7 +88,7 @@ def export(
         ),
         test_set=None
         if test_set is None
-        else TestSet(
+        else EvaluationSet(
             images=test_set.images,
             labels=test_set.labels,
             dataset=f"{config.dataset} test split",

@@ -10,7 +10,7 @@ from support.conv_branches import ConvBranches
 from paraedge_converters import TARGETS, calibrate_early_stop
 from paraedge_converters.cache import PartCache
 from paraedge_converters.lowering import CONVERTERS, converter_for
-from paraedge_converters.pipeline import ModelDescription, TestSet, convert
+from paraedge_converters.pipeline import EvaluationSet, ModelDescription, convert
 from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.inputs import normalise
@@ -131,41 +131,47 @@ def test_a_description_that_does_not_fit_is_refused(description, changes, messag
     [(engine, recipe) for recipe in RECIPES for engine in CONVERTERS if engine not in RECIPES[recipe].refused]
     + [("litert", "int8-static+fp32-stem")],
 )
-def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(engine_name, recipe, description, tmp_path):
-    model = ConvBranches()
-    bundle = convert(model, description, tmp_path / "b", target="linux", engine=engine_name, recipe=recipe, branches=2)
-    manifest = bundle.manifest
+def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
+    engine_name, recipe, checkpoint, description, bundles, tmp_path
+):
+    bundle = convert(
+        checkpoint.model, description, tmp_path / "b", target="linux", engine=engine_name, recipe=recipe, branches=1
+    )
+    manifest, whole = bundle.manifest, bundles[engine_name].manifest
     assert manifest.recipe == recipe
-    assert manifest.accuracy is None
-    assert manifest.early_stop is None
+    assert (manifest.accuracy is None, manifest.early_stop is None) == (True, True)
     assert verify_bundle(bundle).problems == ()
     gate = RECIPES[recipe.removesuffix("+fp32-stem")]
     assert manifest.parity.min_top1_agreement == gate.min_top1_agreement
     assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in manifest.parity.prefixes)
+    share = {"fp32": 1.01, "fp16": 0.7, "int8-weight": 0.6}.get(recipe, 0.5)
+    assert manifest.branches[0].size_bytes < share * whole.branches[0].size_bytes
     if recipe.endswith("+fp32-stem"):
         assert manifest.parity.parts["stem"].snr_db > 100
 
 
 def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path):
     images, labels = checkpoint.samples.images[:100], checkpoint.samples.labels[:100]
-    test_set = TestSet(images=images, labels=labels, dataset="a few", max_accuracy_drop=0.02)
+    test_set = EvaluationSet(images=images, labels=labels, dataset="a few", max_accuracy_drop=0.02)
     description = dataclasses.replace(description, test_set=test_set)
-    bundle = convert(ConvBranches(), description, tmp_path / "b", target="linux", recipe="int8-dynamic")
+    bundle = convert(
+        checkpoint.model, description, tmp_path / "b", target="linux", recipe="int8-dynamic", branches=(0, 2)
+    )
     accuracy, early_stop = bundle.manifest.accuracy, bundle.manifest.early_stop
     assert accuracy.dataset == early_stop.dataset == "a few, int8-dynamic in onnxruntime"
     assert accuracy.num_samples == 100
     with Session.open(bundle) as session:
-        right = [session.run(image).prefix_outputs.argmax(axis=1) for image in images] == labels[:, None]
-    assert accuracy.prefix_accuracy == pytest.approx(right.mean(axis=0))
+        answers = np.stack([session.run(image).prefix_outputs.argmax(axis=1) for image in images])
+    assert accuracy.prefix_accuracy == pytest.approx((answers == labels[:, None]).mean(axis=0))
     assert (early_stop.num_samples, early_stop.max_accuracy_drop) == (50, 0.02)
 
 
-def test_a_recipe_that_loses_labels_is_refused_and_leaves_nothing(checkpoint, description, tmp_path, monkeypatch):
-    """The same recipe with a stricter gate than it can pass."""
-    strict = dataclasses.replace(RECIPES["int4-weight"], min_snr_db=60.0)
-    monkeypatch.setitem(RECIPES, "int4-weight", strict)
-    with pytest.raises(ParityError, match="SNR against torch is"):
-        convert(ConvBranches(), description, tmp_path / "b", target="raspberry-pi", recipe="int4-weight")
+def test_a_recipe_that_loses_labels_is_refused_and_leaves_nothing(description, tmp_path):
+    """A network that learned nothing: its likeliest labels are close calls, and rounding turns many."""
+    with pytest.raises(
+        ParityError, match=r"the same label as torch on \d\d\.\d\d % of real images, 99\.00 % are needed"
+    ):
+        convert(ConvBranches(), description, tmp_path / "b", target="linux", recipe="int8-dynamic")
     assert not (tmp_path / "b").exists()
 
 
