@@ -92,7 +92,7 @@ def _with_short_names(program: bytes) -> bytes:
     """Tensors are called after the Python classes that made them: a fifth of a small quantized part."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(program))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(program))
     for graph in model.subgraphs:
         for number, tensor in enumerate(graph.tensors):
             tensor.name = f"t{number}".encode()

@@ -120,15 +120,21 @@ def _quantized(model: ModelProto, recipe: str, calibration: Tensor) -> ModelProt
             return half.model
         present = [node for node in onnx.load(prepared).graph.node]
         products = [node.name for node in present if node.op_type in _PRODUCTS]
-        ranged = ["Conv"] if recipe == "int8-dynamic" else ["Conv", *_PRODUCTS]
-        if any(node.op_type in ranged for node in present):
+        # What follows a convolution is rounded once, after its activation: half of the range before a ReLU is lost.
+        activated = {name for node in present if node.op_type == "Relu" for name in node.input}
+        sums = [node.name for node in present if node.op_type == "Add" and node.output[0] not in activated]
+        # A convolution of a picture of 1 or 3 channels has next to no weights, and its rounding is in all that follows.
+        first = [node.name for node in present if node.op_type == "Conv" and node.input[0] == "x"]
+        few = calibration.shape[1] <= 4
+        ranged = ["Conv", "Relu", "Add", *(_PRODUCTS if recipe == "int8-static" else ())]
+        if any(node.op_type in ("Conv", *ranged[3:]) for node in present):
             quantize_static(
                 prepared,
                 result,
                 _Samples(calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=ranged,
-                nodes_to_exclude=products[-1:],
+                nodes_to_exclude=[*products[-1:], *sums, *(first if few else ())],
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QUInt8,
