@@ -76,7 +76,7 @@ def print_table(cells: list[dict[str, Any]]) -> None:
             )
 
 
-def main() -> None:  # noqa: D103
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="*", help="MODEL:ENGINE:RECIPE [all]")
     parser.add_argument("--data-dir", type=Path)

@@ -130,8 +130,8 @@ def _check(bundles: Sequence[Bundle], images: LabelledImages, rounds: int) -> No
         manifest = bundle.manifest
         if manifest.labels != first.labels or manifest.input.shape != first.input.shape:
             raise InputError(
-                f"{bundle.path} tells {len(manifest.labels)} classes apart in inputs of {manifest.input.shape}, "
-                f"{bundles[0].path} {len(first.labels)} in {first.input.shape}; compare bundles of one task"
+                f"{bundle.path} knows the classes {manifest.labels} in inputs of {manifest.input.shape}, "
+                f"{bundles[0].path} {first.labels} in {first.input.shape}; compare bundles of one task"
             )
 
 
