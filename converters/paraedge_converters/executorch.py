@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from paraedge_converters.lowering import LoweredPart, lowering_with
 from paraedge_runtime.errors import ConversionError
 
-ENGINE_MIN_VERSION = {"executorch": "1.5"}
 TOOLS = ("torch", "executorch", "torchao")
 RECIPES = {
     "fp32": "XNNPACK",
@@ -28,6 +27,11 @@ _DELEGATE = "XnnpackBackend"
 _ALLOWED_OUTSIDE = frozenset({_DELEGATE, "aten.native_layer_norm.default"})
 # The casts at both ends, and a gelu for which XNNPACK has no kernel of this precision.
 _ALLOWED_OUTSIDE_FP16 = _ALLOWED_OUTSIDE | {"dim_order_ops._to_dim_order_copy.default", "aten.gelu.default"}
+
+
+def engine_min_version(recipe: str) -> dict[str, str]:
+    """See :class:`paraedge_converters.lowering.Converter`."""
+    return {"executorch": "1.5"}
 
 
 def lower(

@@ -13,9 +13,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from paraedge_converters.lowering import LoweredPart, lowering_with
+from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES, part_recipe
 from paraedge_runtime.errors import ConversionError
 
-ENGINE_MIN_VERSION = {"ai-edge-litert": "1.2", "tflite-runtime": "2.14"}
 TOOLS = ("torch", "litert-torch", "litert-converter", "ai-edge-quantizer")
 RECIPES = {
     "fp32": "as converted",
@@ -25,6 +25,13 @@ RECIPES = {
     "int8-weight": "8-bit weights per channel, computed with in float32",
     "int4-weight": "4-bit weights per channel, computed with in float32",
 }
+
+
+def engine_min_version(recipe: str) -> dict[str, str]:
+    """See :class:`paraedge_converters.lowering.Converter`."""
+    newer = {"ai-edge-litert": "1.2"}
+    old = part_recipe(recipe, "branch") in TFLITE_RUNTIME_RECIPES
+    return {**newer, "tflite-runtime": "2.14"} if old else newer
 
 
 def lower(

@@ -38,14 +38,15 @@ class Converter(Protocol):
     parts are all in the cache needs none of them.
 
     Attributes:
-        ENGINE_MIN_VERSION: package that can run the programs -> oldest version known to.
         TOOLS: packages whose versions decide the program's bytes.
         RECIPES: the recipes it can lower by -> how, in one line; ``recipes.py`` has why not the others.
     """
 
-    ENGINE_MIN_VERSION: dict[str, str]
     TOOLS: tuple[str, ...]
     RECIPES: dict[str, str]
+
+    def engine_min_version(self, recipe: str) -> dict[str, str]:
+        """Package that can run the programs of a recipe -> oldest version known to."""
 
     def lower(
         self, module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool

@@ -24,7 +24,6 @@ from paraedge_runtime.errors import ConversionError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ENGINE_MIN_VERSION = {"onnxruntime": "1.19"}
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
 RECIPES = {
     "fp32": "as converted",
@@ -37,6 +36,11 @@ RECIPES = {
 
 _PRODUCTS = ("MatMul", "Gemm")
 _OWN_DOMAIN = {"com.microsoft": {"MatMulNBits"}}
+
+
+def engine_min_version(recipe: str) -> dict[str, str]:
+    """See :class:`paraedge_converters.lowering.Converter`."""
+    return {"onnxruntime": "1.19"}
 
 
 def lower(

@@ -228,7 +228,7 @@ def convert(
         total_branches=total_branches,
         fused=entries.get("fused"),
         engine=engine_name,
-        engine_min_version=converter.ENGINE_MIN_VERSION,
+        engine_min_version=converter.engine_min_version(recipe),
         target=target,
         recipe=recipe,
         accuracy=accuracy,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from paraedge_runtime.errors import InputError
 
-__all__ = ["FLOAT_STEM", "RECIPES", "Recipe", "part_recipe", "recipe_for"]
+__all__ = ["FLOAT_STEM", "RECIPES", "TFLITE_RUNTIME_RECIPES", "Recipe", "part_recipe", "recipe_for"]
 
 FLOAT_STEM = "+fp32-stem"
 
@@ -62,6 +62,11 @@ RECIPES: dict[str, Recipe] = {
         refused={"executorch": _NO_WEIGHT_ONLY},
     ),
 }
+
+
+# What the last release of tflite-runtime, 2.14, runs as it should. Of int8-dynamic it makes noise, and int8-static
+# (on Arm) and int4-weight end the process: these need ai-edge-litert.
+TFLITE_RUNTIME_RECIPES = ("fp32", "fp16", "int8-weight")
 
 
 def recipe_for(name: str, engine: str) -> Recipe:
