@@ -98,7 +98,10 @@ def recipes(engine: str, rounds: int) -> None:
 def folded(engine: str, rounds: int) -> None:
     """The folded last block ÷ two full blocks."""
     torch.manual_seed(0)
-    config = ParaFormerConfig(image_size=32, in_channels=3, num_classes=10, embed_dim=192, num_heads=3, num_branches=1)
+    config = ParaFormerConfig(
+        image_size=32, in_channels=3, num_classes=10, embed_dim=192, num_heads=3, num_branches=1,
+        mean=(0.5,) * 3, std=(0.5,) * 3,
+    )  # fmt: skip
     for tokens in (65, 197):
         x, none = torch.randn(1, tokens, 192), torch.zeros(0)
         branch = Branch(config, 2, None, nn.Linear(192, 10, bias=False)).eval()
