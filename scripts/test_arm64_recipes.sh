@@ -17,7 +17,7 @@ say() { echo "[$SECONDS s] $*"; }
 #      golden images, one branch: emulation takes hundreds of times as long.
 rm -rf "$work"
 mkdir -p "$work"
-"$bin/python" - "$work" <<'PYTHON'
+cat >"$work/export.py" <<'PYTHON'
 import sys
 from pathlib import Path
 
@@ -26,21 +26,24 @@ import numpy as np
 from paraedge.exporting import export
 from paraedge.model import load_checkpoint
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
-from paraedge_converters.lowering import CONVERTERS
 from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Session
 
 checkpoint = load_checkpoint(resolve_checkpoint(DEFAULT_MODEL))
-for engine in CONVERTERS:
+for engine in sys.argv[2:]:
     for recipe in RECIPES:
         if engine not in RECIPES[recipe].refused:
             path = Path(sys.argv[1], engine, f"{recipe}.paraedge")
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True, parents=True)
             bundle = export(checkpoint, target="linux", engine=engine, quantize=recipe, branches=1, out=path)
             with Session.open(bundle, threads=1) as session:
                 answers = [session.run(image).output for image in bundle.golden().images]
             np.save(path.with_suffix(".npy"), np.stack(answers))
 PYTHON
+"$bin/python" "$work/export.py" "$work" executorch &
+first=$!
+"$bin/python" "$work/export.py" "$work" litert onnxruntime
+wait $first
 say "exported $(find "$work" -maxdepth 2 -name '*.paraedge' | wc -l) bundles"
 
 # ---- the engines as an Arm device installs them; tflite-runtime, the old one, wants the numpy of its days
@@ -52,7 +55,7 @@ wheels() { # FOLDER PACKAGE...
     --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 --platform any "${@:2}"
   mv "$build/$1.part" "$build/$1"
 }
-wheels engines onnxruntime 'ai-edge-litert>=2.3' flatbuffers protobuf tqdm typing_extensions backports.strenum ml_dtypes
+wheels engines onnxruntime 'ai-edge-litert>=2.3' flatbuffers protobuf
 wheels old-engines 'tflite-runtime==2.14.*' 'numpy<2'
 
 cat >"$work/check.py" <<'PYTHON'

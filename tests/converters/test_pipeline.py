@@ -13,6 +13,7 @@ from paraedge_converters.lowering import CONVERTERS, converter_for
 from paraedge_converters.pipeline import EvaluationSet, ModelDescription, convert
 from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
+from paraedge_runtime.engines import engine_info
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.verification import verify_bundle
 
@@ -139,6 +140,8 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
     )
     manifest, whole = bundle.manifest, bundles[engine_name].manifest
     assert manifest.recipe == recipe
+    old = {"tflite-runtime"} if engine_name == "litert" and recipe in ("fp32", "fp16", "int8-weight") else set()
+    assert manifest.engine_min_version.keys() == {engine_info(engine_name).distributions[0], *old}
     assert (manifest.accuracy is None, manifest.early_stop is None) == (True, True)
     assert verify_bundle(bundle).problems == ()
     gate = RECIPES[recipe.removesuffix("+fp32-stem")]
@@ -190,6 +193,10 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
     ("arguments", "message"),
     [
         ({"target": "toaster"}, "unknown target 'toaster'; choose one of android, ios, linux, raspberry-pi"),
+        (
+            {"target": "microcontroller"},
+            "no bundle can be made for 'microcontroller': TensorFlow Lite Micro has no GELU",
+        ),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
         ({"target": "linux", "recipe": "int7"}, "unknown recipe 'int7'; choose one of fp32, fp16, int8-dynamic"),
         ({"target": "android", "recipe": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
@@ -199,7 +206,18 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
         ({"target": "linux", "branches": (1, 0)}, "ascending order"),
         ({"target": "linux", "branches": ()}, "at least one"),
     ],
-    ids=["target", "engine", "recipe", "recipe of engine", "fused recipe", "count", "index", "order", "none"],
+    ids=[
+        "target",
+        "microcontroller",
+        "engine",
+        "recipe",
+        "recipe of engine",
+        "fused recipe",
+        "count",
+        "index",
+        "order",
+        "none",
+    ],
 )
 def test_wrong_names_and_branches_are_refused(description, arguments, message, tmp_path):
     with pytest.raises(InputError, match=message):
