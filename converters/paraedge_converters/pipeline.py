@@ -17,13 +17,13 @@ from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_
 from paraedge_converters.lowering import CachedPart, Converter, converter_for
 from paraedge_converters.parity import check_parity, torch_reference
 from paraedge_converters.protocol import BranchModel
-from paraedge_converters.recipes import part_recipe, recipe_for
+from paraedge_converters.recipes import FLOAT_STEM, part_recipe, recipe_for
 from paraedge_converters.split import Part, SubsetModel, check_contract, count_macs, quantizable, split_model
 from paraedge_converters.targets import target_for
 from paraedge_runtime.bundle import Bundle, GoldenData, file_entry, golden_entry, write_bundle
 from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.engines import LoadedPart, engine_info, open_engine
-from paraedge_runtime.errors import InputError, UnsupportedModel
+from paraedge_runtime.errors import InputError, ParityError, UnsupportedModel
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.manifest import Accuracy, BranchEntry, EarlyStop, InputSpec, Manifest, PartEntry
 from paraedge_runtime.session import choose_branches
@@ -187,14 +187,19 @@ def convert(
                 calibration = np.concatenate([loaded["stem"].run(image[None]) for image in calibration])
             advance(part.name, cached=was_cached)
         chain = {part.name: loaded[part.name] for part in parts}
-        parity, answers = check_parity(
-            reference,
-            chain,
-            min_snr_db=gate.min_snr_db,
-            min_top1_agreement=gate.min_top1_agreement,
-            fused=loaded.get("fused"),
-            on_sample=lambda: advance("parity"),
-        )
+        try:
+            parity, answers = check_parity(
+                reference,
+                chain,
+                min_snr_db=gate.min_snr_db,
+                min_top1_agreement=gate.min_top1_agreement,
+                fused=loaded.get("fused"),
+                on_sample=lambda: advance("parity"),
+            )
+        except ParityError as error:
+            if recipe == part_recipe(recipe, "stem") != "fp32":
+                raise ParityError(f"{error}; a stem left as trained may do: {recipe}{FLOAT_STEM}") from error
+            raise
         accuracy, early_stop = description.accuracy, description.early_stop
         if test_set is not None:
             accuracy, early_stop = _measure(
