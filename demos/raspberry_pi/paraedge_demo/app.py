@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import threading
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from paraedge_runtime.session import Session
 __all__ = ["App", "LiveOptions", "live_app", "replay_app"]
 
 PATIENCE_S = 10.0  # a thread inside an engine cannot be cut short
+SMALLEST_DEFAULT_MS = 5.0  # below, it is the scheduler of the operating system that a person would watch
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _easy_budget_ms(session: Session) -> float:
     """All branches end well before it, and a smaller one soon leaves some out."""
     images = session.bundle.golden().images[:16]
     middle_ms = statistics.median(session.run(image).elapsed_ms for image in images)
-    return min(max(round(2 * middle_ms), math.ceil(BUDGET_RANGE_MS[0])), BUDGET_RANGE_MS[1])
+    return min(max(round(2 * middle_ms), SMALLEST_DEFAULT_MS), BUDGET_RANGE_MS[1])
 
 
 def _header(session: Session, source: str, cores: int) -> Header:

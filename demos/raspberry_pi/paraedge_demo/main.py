@@ -41,7 +41,11 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.option("--folder", type=click.Path(path_type=Path), help="Pictures for --source folder.")
 @click.option("--camera", default=0, show_default=True, help="Number of the camera for --source camera.")
 @click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Pictures per second.")
-@click.option("--budget-ms", type=float, help="From a picture's arrival to its answer. [default: twice what all take]")
+@click.option(
+    "--budget-ms",
+    type=float,
+    help="From a picture's arrival to its answer. [default: twice what all branches take, at least 5]",
+)
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--policy", default="anytime", show_default=True, help="anytime, all or static.")
 @click.option("--count", default=1, show_default=True, help="Branches that the policy static starts.")

@@ -147,6 +147,7 @@ function showRace(frame) {
     `${used} of ${frame.branches.length} branches in ${frame.latency_ms.toFixed(1)} ms` +
     (frame.deadline_met ? "" : ", too late");
   $("verdict").dataset.late = !frame.deadline_met;
+  $("deadline").dataset.early = place(frame.budget_ms) < 30; // its text goes where there is room
   $("deadline").style.left = `${place(frame.budget_ms)}%`;
   $("deadline-text").textContent = `deadline ${ms(frame.budget_ms)}`;
 
