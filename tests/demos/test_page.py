@@ -105,7 +105,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    for name in ("#picture", "#label", "#budget", "#load", "#latency-plot"):
+    for name in ("#picture", "#label", "#budget", ".switch", "#latency-plot"):
         assert page.locator(name).bounding_box()["width"] > 30, name
 
 

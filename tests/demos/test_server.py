@@ -46,8 +46,7 @@ def is_let_in(demo, query="", **options):
     try:
         with follow(demo, query, **options):
             return True
-    except InvalidStatus as error:
-        assert error.response.status_code == 403
+    except InvalidStatus:
         return False
 
 

@@ -14,7 +14,7 @@ let policiesShown = false;
 let lastNumber = 0;
 let spanMs = 0; // of the time axis
 let drawWanted = false;
-let touchedMs = 0; // when a person last moved something: until the answer comes, the page keeps its own value
+let touchedMs = -Infinity; // when a person last moved something: until the answer comes, the page keeps its own value
 
 // ---- the socket
 
