@@ -14,6 +14,7 @@ from PIL import Image
 
 from paraedge.cli.bench import bench
 from paraedge.cli.train import train
+from paraedge_demo.main import demo
 
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "runtime" / "native"
@@ -82,6 +83,10 @@ def test_make_targets_and_extras_exist(page):
                 train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
             elif match := re.fullmatch(r"paraedge bench (.*)", command):
                 bench.make_context("bench", shlex.split(match[1]))
+            elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):
+                demo.make_context("paraedge-demo", shlex.split(match[1]))  # it runs until Ctrl-C
+            elif match := re.fullmatch(r"sh paraedge/(\S+\.sh)(?: --service)?", command):
+                assert (ROOT / match[1]).is_file(), command
             elif match := re.fullmatch(r"\.venv/bin/python ([\w/.]+\.py).*", command):
                 assert (ROOT / match[1]).is_file(), command
             elif match := re.fullmatch(r"pip install --no-deps executorch==(\S+)", command):
