@@ -85,9 +85,7 @@ def test_make_targets_and_extras_exist(page):
                 bench.make_context("bench", shlex.split(match[1]))
             elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):
                 demo.make_context("paraedge-demo", shlex.split(match[1]))  # it runs until Ctrl-C
-            elif match := re.fullmatch(r"sh paraedge/(\S+\.sh)(?: --service)?", command):
-                assert (ROOT / match[1]).is_file(), command
-            elif match := re.fullmatch(r"\.venv/bin/python ([\w/.]+\.py).*", command):
+            elif match := re.fullmatch(r"(?:\.venv/bin/python |sh paraedge/)([\w/.]+\.(?:py|sh)).*", command):
                 assert (ROOT / match[1]).is_file(), command
             elif match := re.fullmatch(r"pip install --no-deps executorch==(\S+)", command):
                 assert f"PARAEDGE_EXECUTORCH_WANTED {match[1]})" in (NATIVE / "cmake/executorch.cmake").read_text()
