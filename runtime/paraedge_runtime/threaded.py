@@ -12,6 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -87,7 +88,7 @@ class _Request:
 
 
 class _Answer:
-    """See ``paraedge_runtime.prediction.Answer``."""
+    """See ``paraedge_runtime.prediction.Answer``. What few ask for is computed when they do."""
 
     def __init__(self, request: _Request, indexes: Sequence[int], started_s: float, stem_ms: float, to_learn: int):
         advice = "'paraedge verify' checks the bundle on this device"
@@ -104,21 +105,34 @@ class _Answer:
             )
             for index, task in zip(indexes, request.tasks, strict=False)
         ]
-        rows = [task.output for task in request.tasks if task.output is not None and task.state == BranchState.USED]
-        if not rows:
+        self._rows = [
+            task.output for task in request.tasks if task.state == BranchState.USED and task.output is not None
+        ]
+        if not self._rows:
             causes = "; ".join(sorted({BranchRun(*run).reason for run in self.branches}))
             raise EngineError(f"every branch failed: {causes}; {advice}")
-        self.branch_outputs = np.stack(rows)
+        self.output = self._rows[0].copy()
         with np.errstate(over="ignore", invalid="ignore"):
-            self.output = self.branch_outputs.cumsum(axis=0, dtype=np.float32)[-1]
+            for row in self._rows[1:]:
+                self.output += row
         if not np.isfinite(self.output).all():
             raise EngineError(f"the sum of the branches is not finite; {advice}")
-        self.label_index = int(self.output.argmax())
-        self.confidence = _confidence(self.output, 1.0)
         self.stem_ms = stem_ms
         self.requests_to_learn = to_learn
         self.cut_short = request.cut_short
         self.elapsed_ms = (time.monotonic() - started_s) * 1e3
+
+    @property
+    def branch_outputs(self) -> NDArray[np.float32]:
+        return np.stack(self._rows)
+
+    @cached_property
+    def label_index(self) -> int:
+        return int(self.output.argmax())
+
+    @cached_property
+    def confidence(self) -> float:
+        return _confidence(self.output, 1.0)
 
 
 class ThreadedRunner:
