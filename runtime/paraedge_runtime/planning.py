@@ -15,7 +15,7 @@ import msgspec
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.device import Device, Measurement
-from paraedge_runtime.errors import DeviceError, InputError, PlanError
+from paraedge_runtime.errors import InputError, PlanError, ProfileError
 
 __all__ = ["Plan", "Wish", "candidates", "choose", "pareto", "predict_request_ms", "read_plan", "write_plan"]
 
@@ -104,7 +104,7 @@ def candidates(device: Device, bundles: Iterable[Bundle]) -> tuple[Plan, ...]:
     """Every prefix of every bundle, with every engine and thread count that was measured on the device.
 
     Raises:
-        DeviceError: a bundle was not measured on this device.
+        ProfileError: a bundle was not measured on this device.
         InputError: the accuracy of a bundle's prefixes is unknown.
     """
     plans: list[Plan] = []
@@ -114,7 +114,7 @@ def candidates(device: Device, bundles: Iterable[Bundle]) -> tuple[Plan, ...]:
             raise InputError(f"{bundle.path} does not know its accuracy; export it again, with a prefix of branches")
         measured = [one for one in device.measurements if one.bundle_sha256 == bundle.sha256]
         if not measured:
-            raise DeviceError(
+            raise ProfileError(
                 f"{bundle.path} was not measured on {device.name}; run 'paraedge profile' with it and this device file"
             )
         golden_bytes = manifest.golden.images.size_bytes + manifest.golden.branch_outputs.size_bytes

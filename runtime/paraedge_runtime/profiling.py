@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -53,6 +53,8 @@ __all__ = [
     "profile_bundle",
     "read_answer",
 ]
+
+_T = TypeVar("_T")
 
 Progress = Callable[[float, float, str], None]
 """Called with seconds done, seconds in all (an estimate), and what is being done."""
@@ -442,28 +444,37 @@ def _measure_cold_start_apart(bundle: Bundle, engine: str, threads: int) -> Cold
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeviceError(f"the process that measures a cold start failed: {error}; try 'paraedge run' here") from error
-    return msgspec.convert(read_answer(done.stdout, done.stderr, done.returncode), ColdStart)
+    return read_answer(done.stdout, done.stderr, done.returncode, ColdStart)
 
 
 # The command on the device ---------------------------------------------------------------------
 
 
-def read_answer(stdout: str, stderr: str, code: int) -> Any:
+class _Answer(msgspec.Struct, frozen=True):
+    result: Any = None
+    error: str | None = None
+    message: str = ""
+
+
+def read_answer(stdout: str, stderr: str, code: int, kind: type[_T]) -> _T:
     """What :func:`main` printed in another process, or its error raised here.
 
     Raises:
         ParaEdgeError: of the same type and message as there.
-        DeviceError: it printed no answer at all.
+        DeviceError: it printed no answer at all, or one that is no ``kind``.
     """
     try:
-        answer = json.loads(stdout.strip().splitlines()[-1])
-        kind = answer.get("error") and getattr(errors, answer["error"], DeviceError)
-    except (ValueError, IndexError, AttributeError):
+        answer = msgspec.json.decode(stdout.strip().splitlines()[-1], type=_Answer)
+    except (msgspec.MsgspecError, IndexError, RecursionError):
         last = " | ".join(stderr.strip().splitlines()[-3:])[:400] or "it printed nothing"
         raise DeviceError(f"measuring ended with exit code {code}: {last}; is paraedge there this version?") from None
-    if kind:
-        raise kind(answer["message"])
-    return answer["result"]
+    if answer.error is not None:
+        known = answer.error in errors.__all__
+        raise (getattr(errors, answer.error) if known else DeviceError)(answer.message)
+    try:
+        return msgspec.convert(answer.result, kind)
+    except msgspec.ValidationError as error:
+        raise DeviceError(f"the device answered what cannot be: {error}; is paraedge there this version?") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

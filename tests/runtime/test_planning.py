@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from support.bundles import fake_bundle
 from support.devices import DEVICE, MEASUREMENT, latency
 
-from paraedge_runtime import DeviceError, InputError, PlanError
+from paraedge_runtime import InputError, PlanError, ProfileError
 from paraedge_runtime.planning import (
     Plan,
     Wish,
@@ -137,7 +137,7 @@ def test_candidates_are_every_prefix_of_every_measurement(tmp_path):
 
 
 def test_a_bundle_that_was_not_measured_or_does_not_know_its_accuracy(tmp_path):
-    with pytest.raises(DeviceError, match=r"b\.paraedge was not measured on pi-5; run 'paraedge profile'"):
+    with pytest.raises(ProfileError, match=r"b\.paraedge was not measured on pi-5; run 'paraedge profile'"):
         candidates(DEVICE, [fake_bundle(tmp_path / "b.paraedge")])
     with pytest.raises(InputError, match=r"c\.paraedge does not know its accuracy"):
         candidates(DEVICE, [fake_bundle(tmp_path / "c.paraedge", accuracy=None)])

@@ -83,7 +83,7 @@ def test_a_plan_is_made_and_exported(folder, bundles):
         (["--budget-ms", "9", "--max-bytes", "0MB"], 2, "'0MB' is no size"),
         (["--budget-ms", "1"], 2, "nothing gives p95 within 1 ms; the nearest is 1 branch(es) with litert"),
         (["--budget-ms", "9", "--min-accuracy", ".99"], 2, "accuracy of at least 0.99; the nearest is"),
-        (["--budget-ms", "9", "--device", "none.json"], 1, "none.json does not exist; make it with 'paraedge profile"),
+        (["--budget-ms", "9", "--device", "none.json"], 2, "none.json does not exist; make it with 'paraedge profile"),
     ],
 )
 def test_mistakes_and_wishes_that_cannot_be(folder, bundles, arguments, code, problem):
@@ -93,7 +93,7 @@ def test_mistakes_and_wishes_that_cannot_be(folder, bundles, arguments, code, pr
 
 def test_a_bundle_that_was_not_measured(folder, bundles):
     bundle = bundles["litert"].subset((0, 1), folder / "small.paraedge")
-    line = run("plan", "--device", "device.json", "--budget-ms", "9", bundle.path, cwd=folder, code=1)
+    line = run("plan", "--device", "device.json", "--budget-ms", "9", bundle.path, cwd=folder, code=2)
     assert "small.paraedge was not measured on pi-5; run 'paraedge profile'" in line
 
 

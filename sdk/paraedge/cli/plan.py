@@ -88,9 +88,9 @@ def plan(
 def _packaged(device: Device) -> list[Path]:
     """The packaged model's bundles, for the engines with which it was measured."""
     from paraedge.packaged import DEFAULT_MODEL
-    from paraedge_runtime.errors import DeviceError
+    from paraedge_runtime.errors import ProfileError
 
     engines = sorted({one.engine for one in device.measurements if one.bundle_name == DEFAULT_MODEL})
     if not engines:
-        raise DeviceError(f"{DEFAULT_MODEL} was not measured on {device.name}; run 'paraedge profile' first")
+        raise ProfileError(f"{DEFAULT_MODEL} was not measured on {device.name}; run 'paraedge profile' first")
     return [packaged_bundle(engine) for engine in engines]
