@@ -44,7 +44,7 @@ def main() -> None:
         whole = {one.threads: one for one in profile_bundle(bundle)}
         for threads, one in whole.items():
             nothing_beyond = replace(one.request, p50_ms=0.0)
-            p50_ms, _ = predict_request_ms(replace(one, request=nothing_beyond), count)
+            p50_ms, _ = predict_request_ms(replace(one, request=nothing_beyond), range(count))
             p95_ms = p50_ms * one.request.p95_ms / one.request.p50_ms
             add(one.engine, f"{count}, parts only", threads, (p50_ms, p95_ms), one.request, one.valid)
         with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,7 @@ def main() -> None:
                 prefix = bundle.subset(bundle.manifest.branch_indexes[:branches], Path(folder) / "prefix.paraedge")
                 for one in profile_bundle(prefix, threads=sorted({1, min(branches, available_cores())})):
                     if one.threads in whole:
-                        predicted = predict_request_ms(whole[one.threads], branches)
+                        predicted = predict_request_ms(whole[one.threads], range(branches))
                         valid = one.valid and whole[one.threads].valid
                         add(one.engine, str(branches), one.threads, predicted, one.request, valid)
     Console(width=140).print(table)
