@@ -16,6 +16,7 @@ import msgspec
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.device import Device, Measurement
+from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.errors import InputError, PlanError, ProfileError
 from paraedge_runtime.evaluation import Evaluation
 from paraedge_runtime.subsets import Places, worthwhile
@@ -134,7 +135,7 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
     accuracy of all is what that function says.
 
     Raises:
-        ProfileError: the bundle was not measured on this device.
+        ProfileError: the bundle was not measured on this device, or with an engine that is not known.
         InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
     """
     manifest = bundle.manifest
@@ -148,6 +149,12 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
     if not measured:
         raise ProfileError(
             f"{bundle.path} was not measured on {device.name}; run 'paraedge profile' with it and this device file"
+        )
+    unknown = sorted({one.engine for one in measured} - set(ENGINES))
+    if unknown:
+        raise ProfileError(
+            f"the profile of {device.name} names the engine {unknown[0]!r}, which is none of {', '.join(ENGINES)}; "
+            "update paraedge, or profile it again"
         )
     golden_bytes = manifest.golden.images.size_bytes + manifest.golden.branch_outputs.size_bytes
     prefixes = {tuple(range(k + 1)): accuracy for k, accuracy in enumerate(manifest.accuracy.prefix_accuracy)}
@@ -212,9 +219,16 @@ def choose(plans: Iterable[Plan], wish: Wish) -> Plan:
 
 
 def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write ``plan.json`` for ``paraedge export --plan``, whole or not at all."""
-    with new_file(Path(path)) as building:
-        building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    """Write ``plan.json`` for ``paraedge export --plan``, whole or not at all.
+
+    Raises:
+        PlanError: it cannot be written there; what stood there stays.
+    """
+    try:
+        with new_file(Path(path)) as building:
+            building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    except OSError as error:
+        raise PlanError(f"{path} cannot be written: {error.strerror}; choose another place") from error
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from support.bundles import fake_bundle
-from support.devices import DEVICE, MEASUREMENT, latency
+from support.devices import DEVICE, MEASUREMENT, latency, with_measurement
 
 from paraedge_runtime import InputError, PlanError, ProfileError
 from paraedge_runtime.evaluation import Evaluation
@@ -205,6 +205,20 @@ def test_a_bundle_that_was_not_measured_or_does_not_know_its_accuracy(tmp_path):
         candidates(DEVICE, fake_bundle(tmp_path / "b.paraedge"))
     with pytest.raises(InputError, match=r"c\.paraedge does not know its accuracy"):
         candidates(DEVICE, fake_bundle(tmp_path / "c.paraedge", accuracy=None))
+
+
+def test_an_engine_of_another_version_of_paraedge(tmp_path):
+    bundle = fake_bundle(tmp_path / "b.paraedge")
+    device = with_measurement(bundle_sha256=bundle.sha256, engine="warp")
+    with pytest.raises(ProfileError, match=r"pi-5 names the engine 'warp', which is none of executorch, .*; update"):
+        candidates(device, bundle)
+
+
+def test_a_plan_that_cannot_be_written(tmp_path):
+    (tmp_path / "plan.json").mkdir()
+    with pytest.raises(PlanError, match=r"plan\.json cannot be written: .*; choose another place"):
+        write_plan(PLANS[0], tmp_path / "plan.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
 def test_a_plan_is_written_and_read(tmp_path):

@@ -94,10 +94,12 @@ def plan(
     console().print(rows)
     if not chosen.valid:
         console().print("\n[yellow]measured while the device was slowed down or busy: profile it again[/yellow]")
-    alone = {bundle.manifest.name for bundle, kept in zip(opened, evaluations, strict=True) if kept is None}
-    if alone:
-        names = ", ".join(sorted(alone))
-        console().print(f"\nOf {names}, the first branches only: name its checkpoint with --model to try others")
+    if any(evaluations):
+        console().print("\nAccuracy is on the half of the test images that did not choose the branches.")
+    prefixes_only = [str(bundle.path) for bundle, kept in zip(opened, evaluations, strict=True) if kept is None]
+    if prefixes_only:
+        note = f"\nOf {', '.join(prefixes_only)} the first branches only; --model CHECKPOINT considers others."
+        console().print(note, markup=False)
     if out is not None:
         source = model or chosen.bundle_name
         named = "" if source == DEFAULT_MODEL else f" --model {source}"
