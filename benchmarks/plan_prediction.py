@@ -3,8 +3,9 @@
     .venv/bin/paraedge export --target linux --out build/all.paraedge
     .venv/bin/python benchmarks/plan_prediction.py build/all.paraedge
 
-The first branches, and as many of the last. Also what stem, list scheduling and contention alone explain of the whole request, before the rest of it
-is added. Rows measured while other programs took more than a tenth of the processor are marked.
+The first branches, and as many of the last. Also what stem, list scheduling and contention alone explain of
+the whole request, before the rest of it is added. Rows measured while other programs took more than a tenth
+of the processor are marked.
 """
 
 from __future__ import annotations
