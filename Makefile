@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/python demos/quickstart.py
 
 test: setup
-	scripts/need_debian.sh g++ openssh-server openssh-client adb
+	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-native: setup

@@ -70,3 +70,16 @@ PYTHONPATH=$site:$wheel PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-stati
   exit 1
 }
 say "Python $python verifies the bundle"
+
+# ---- the demo, as a device has it without its page: the terminal view on the bundle's own pictures
+"$bin/python" -m pip install --quiet --quiet --progress-bar off --no-deps --target "$site" \
+  click rich markdown-it-py mdurl pygments
+cp -r demos/raspberry_pi/paraedge_demo "$site/"
+PYTHONPATH=$site:$wheel PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-static -cpu cortex-a72 -L "$root" \
+  "$root/usr/bin/python$python" -m paraedge_demo --bundle "$build/test.paraedge" \
+  --source packaged --headless --frames 50 2>"$build/demo.log" | tee "$build/demo.txt" || {
+  tail -n 20 "$build/demo.log" >&2
+  exit 1
+}
+grep -q '^50 frames at .* right, ' "$build/demo.txt"
+say "paraedge-demo answers 50 pictures"

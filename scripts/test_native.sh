@@ -24,7 +24,7 @@ for sanitizer in "" thread address; do
     if grep -E 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer' "$folder.stderr"; then exit 1; fi
 done
 
-echo "== the example and paraedge-bench"
+echo "== the example and the tools"
 picture=build/native/picture.pgm
 refused=build/native/refused.paraedge # its checksums are right, and its first branch is no program
 rm -rf "$refused"
@@ -46,6 +46,23 @@ build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 2>/dev/null
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 50 2>/dev/null
 build/native/paraedge-bench "$PARAEDGE_TEST_BUNDLE" --requests 50 2>/dev/null
 
+echo "== paraedge profile over adb: this machine plays the phone, paraedge-testbed is the real one"
+phone=$PWD/build/phone
+rm -rf "$phone" && mkdir -p "$phone/bin" "$phone/tools"
+cp build/native/paraedge-testbed "$phone/tools"
+"$python" - "$phone" <<'END'
+import sys
+from pathlib import Path
+from paraedge_runtime.device import Adb, Device, write_device
+sys.path.insert(0, "tests")
+from support import fake_adb
+phone = Path(sys.argv[1])
+fake_adb.install(phone / "bin", "device")
+connection = Adb(serial=fake_adb.SERIAL, tools=str(phone / "tools"), folder=str(phone / "storage"))
+write_device(Device(name="phone", connection=connection), phone / "device.json")
+END
+PATH=$phone/bin:$PATH "$(dirname "$python")/paraedge" profile "$phone/device.json" "$PARAEDGE_TEST_BUNDLE" --threads 2
+
 echo "== what they refuse: 2 for a mistake of the user's, 1 for a failure"
 fails() { # STATUS MESSAGE PROGRAM ARGUMENT...
     local status=0 output
@@ -65,3 +82,10 @@ fails 2 "--threads is '2x'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --threads 2
 fails 2 "--spin-us is '99999999999'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --spin-us 99999999999
 fails 2 "unknown placement 'moon'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --placement moon
 fails 1 "executorch failed while reading branch_00.pte" paraedge-bench "$refused"
+fails 2 "a bundle's folder and numbers of threads are needed" paraedge-testbed
+fails 2 "nowhere.paraedge: " paraedge-testbed nowhere.paraedge 2
+fails 2 "THREADS is '2x'; " paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 2x
+fails 1 "executorch failed while reading branch_00.pte" paraedge-testbed "$refused" 1
+for line in "run 3 1 1" "run 1 9 1" "walk"; do
+    echo "$line" | fails 2 "" paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 1
+done

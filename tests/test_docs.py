@@ -14,6 +14,7 @@ from PIL import Image
 
 from paraedge.cli.bench import bench
 from paraedge.cli.train import train
+from paraedge_demo.main import demo
 
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "runtime" / "native"
@@ -82,7 +83,9 @@ def test_make_targets_and_extras_exist(page):
                 train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
             elif match := re.fullmatch(r"paraedge bench (.*)", command):
                 bench.make_context("bench", shlex.split(match[1]))
-            elif match := re.fullmatch(r"\.venv/bin/python ([\w/.]+\.py).*", command):
+            elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):
+                demo.make_context("paraedge-demo", shlex.split(match[1]))  # it runs until Ctrl-C
+            elif match := re.fullmatch(r"(?:\.venv/bin/python |sh paraedge/)([\w/.]+\.(?:py|sh)).*", command):
                 assert (ROOT / match[1]).is_file(), command
             elif match := re.fullmatch(r"pip install --no-deps executorch==(\S+)", command):
                 assert f"PARAEDGE_EXECUTORCH_WANTED {match[1]})" in (NATIVE / "cmake/executorch.cmake").read_text()

@@ -90,9 +90,14 @@ class Ssh(_Record, frozen=True, kw_only=True, tag_field="kind", tag="ssh"):
 
 
 class Adb(_Record, frozen=True, kw_only=True, tag_field="kind", tag="adb"):
-    """An Android device, as ``adb devices`` lists it."""
+    """An Android device, as ``adb devices`` lists it.
+
+    ``tools`` is a folder of this machine with ``paraedge-testbed``, built for the device, and the
+    libraries it needs. ``folder`` is where that and bundles are kept over there.
+    """
 
     serial: Word
+    tools: Label | None = None
     folder: Word = "/data/local/tmp/paraedge"
 
 

@@ -24,14 +24,15 @@ _CPU_MONITORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 _CPU_COOLING = ("Processor", "thermal-cpufreq", "cpufreq", "thermal-cpu", "intel_powerclamp")
 
 
-def read_hardware(root: Path = ROOT) -> Hardware:
+def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> Hardware:
     """What this machine is.
 
     Clusters are cores of one ``cpu_capacity`` (Arm), else of one highest frequency, as in the native
     core's placement.
 
     Args:
-        root: where /proc and /sys are.
+        root: where /proc, /sys and /etc are.
+        machine, kernel: what ``uname -m`` and ``uname -sr`` say, where ``root`` is another machine's.
     """
     cpus = root / "sys/devices/system/cpu"
     numbers = _core_list(_text(cpus / "present")) or list(range(os.cpu_count() or 1))
@@ -39,7 +40,7 @@ def read_hardware(root: Path = ROOT) -> Hardware:
     capacities = [_number(cpus / f"cpu{core}/cpu_capacity") for core in numbers]
     frequencies = tuple(khz / 1e3 for khz in highest_khz if khz is not None and khz > 0)
     governors = sorted({name for core in numbers if (name := _text(cpus / f"cpu{core}/cpufreq/scaling_governor"))})
-    machine = platform.machine() or "unknown"
+    machine = machine or platform.machine() or "unknown"
     cpu = _cpu_name(root)
     clusters = _clusters(numbers, capacities) or _clusters(numbers, highest_khz)
     max_frequency_mhz = frequencies if len(frequencies) == len(numbers) else None
@@ -47,7 +48,7 @@ def read_hardware(root: Path = ROOT) -> Hardware:
     return Hardware(
         machine=machine,
         os=_os_name(root),
-        kernel=f"{platform.system()} {platform.release()}".strip() or "unknown",
+        kernel=kernel or f"{platform.system()} {platform.release()}".strip() or "unknown",
         cpu=cpu,
         cores=len(numbers),
         clusters=clusters,

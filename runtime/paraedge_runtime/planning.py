@@ -90,6 +90,9 @@ def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple
     where a branch is slowed by the contention factor of the workers that are busy at that moment, plus
     what the whole request was measured to take beyond that, in proportion to the branches. p95 keeps
     the measured ratio of the whole request's p95 to its p50.
+
+    Raises:
+        InputError: no place, or one where the measurement has no branch.
     """
     work_ms = [latency.p50_ms for latency in measurement.branches.values()]
     if not places or not all(0 <= place < len(work_ms) for place in places):

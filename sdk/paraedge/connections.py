@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import shlex
-import subprocess
 import sys
 import tarfile
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from paraedge.adb import AdbConnection
+from paraedge.processes import last_line, run_process
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.device import Adb, Device, Hardware, Local, Measurement, Ssh
 from paraedge_runtime.errors import DeviceError
 from paraedge_runtime.manifest import MANIFEST_NAME
-from paraedge_runtime.profiling import Progress, StopRule, read_answer
+from paraedge_runtime.profiling import Progress, StopRule
+from paraedge_runtime.testbed import read_answer
 
 __all__ = ["Connection", "connect"]
 
@@ -67,7 +68,7 @@ class _LocalConnection:
 
     @staticmethod
     def _ask(arguments: list[str], kind: type[_T], on_progress: Progress | None = None) -> _T:
-        return read_answer(*_run([sys.executable, *_MODULE, *arguments], on_progress=on_progress), kind)
+        return read_answer(*run_process([sys.executable, *_MODULE, *arguments], on_progress=on_progress), kind)
 
 
 class _SshConnection:
@@ -108,21 +109,23 @@ class _SshConnection:
         command += ["-l", to.user] if to.user else []
         command += ["-p", str(to.port)] if to.port else []
         command += ["-o", "IdentitiesOnly=yes", "-i", to.identity_file] if to.identity_file else []
-        stdout, stderr, code = _run([*command, "--", to.host, script], stdin=stdin, on_progress=on_progress)
+        stdout, stderr, code = run_process([*command, "--", to.host, script], stdin=stdin, on_progress=on_progress)
         if code == 255:
-            raise DeviceError(f"{to.host} cannot be reached: {_last(stderr)}; {_ssh_advice(stderr, to)}")
+            raise DeviceError(f"{to.host} cannot be reached: {last_line(stderr)}; {_ssh_advice(stderr, to)}")
         if code in (126, 127) and not stdout:
             raise DeviceError(
-                f"{to.host} has no {to.python}: {_last(stderr)}; install Python 3.11 or newer there, "
+                f"{to.host} has no {to.python}: {last_line(stderr)}; install Python 3.11 or newer there, "
                 "or write its path into 'connection.python'"
             )
         if "No module named" in stderr and not stdout:
             raise DeviceError(
-                f"{to.python} on {to.host} has no paraedge that can measure: {_last(stderr)}; "
+                f"{to.python} on {to.host} has no paraedge that can measure: {last_line(stderr)}; "
                 f"run: ssh {to.host} \"{to.python} -m pip install --upgrade 'paraedge[litert]'\" (or another engine)"
             )
         if code != 0 and not stdout:
-            raise DeviceError(f"{to.host} failed with exit code {code}: {_last(stderr)}; try the same with ssh by hand")
+            raise DeviceError(
+                f"{to.host} failed with exit code {code}: {last_line(stderr)}; try the same with ssh by hand"
+            )
         return stdout, stderr, code
 
 
@@ -134,47 +137,10 @@ def _ssh_advice(stderr: str, to: Ssh) -> str:
     return "is it on, in this network, and an ssh server on this port? 'connection.host' and '.port' say where"
 
 
-class _AdbConnection:
-    """The adb client. It tells whether the device answers; nothing that could measure parts runs there yet."""
-
-    def __init__(self, connection: Adb) -> None:
-        self._to = connection
-
-    def hardware(self) -> Hardware:
-        self._refuse()
-
-    def measure(
-        self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], rule: StopRule, on_progress: Progress
-    ) -> tuple[Measurement, ...]:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        serial = self._to.serial
-        stdout, stderr, code = _run(["adb", "-s", serial, "get-state"])
-        if code != 0 or stdout.strip() != "device":
-            lines = [*stderr.splitlines(), *stdout.splitlines()]
-            said = next((line.strip() for line in lines if "error" in line), stdout.strip() or _last(stderr))
-            advice = next(
-                (advice for word, advice in _ADB_ADVICE.items() if word in said),
-                "'adb devices' lists what is there; switch on USB debugging on the device",
-            )
-            raise DeviceError(f"{serial} cannot be reached: {said}; {advice}")
-        raise DeviceError(
-            f"{serial} answers, but cannot be profiled over adb: that needs the latencies of single parts, and the "
-            "native tool, paraedge-bench, tells those of whole requests only; run paraedge on the device in a "
-            'terminal with an ssh server, such as Termux, and write {"kind": "ssh", …} as its connection'
-        )
-
-
-_ADB_ADVICE = {
-    "unauthorized": "unlock it and allow debugging by this computer",
-    "offline": "unplug it and plug it in again, or 'adb reconnect'",
-}
-
 _CONNECTIONS: dict[type[Local | Ssh | Adb], Callable[[Any], Connection]] = {
     Local: _LocalConnection,
     Ssh: _SshConnection,
-    Adb: _AdbConnection,
+    Adb: AdbConnection,
 }
 
 
@@ -195,60 +161,3 @@ def _tar(bundle: Bundle) -> bytes:
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return stream.getvalue()
-
-
-def _run(
-    command: list[str], *, stdin: bytes | None = None, on_progress: Progress | None = None
-) -> tuple[str, str, int]:
-    """stdout, stderr without the progress lines, exit code."""
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    except OSError as error:
-        hint = f"apt install {_PACKAGES[command[0]]}" if command[0] in _PACKAGES else "check that it can be run"
-        raise DeviceError(f"{command[0]} cannot be started: {error.strerror}; {hint}") from error
-    said: list[str] = []
-
-    def listen() -> None:
-        assert process.stderr is not None
-        for raw in process.stderr:
-            line = raw.decode(errors="replace").rstrip("\r\n")
-            word, *rest = line.split(" ", 3)
-            if word == "progress" and len(rest) == 3 and on_progress is not None:
-                on_progress(float(rest[0]), float(rest[1]), rest[2])
-            else:
-                said.append(line)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        assert process.stdout is not None
-        if stdin is not None and process.stdin is not None:
-            try:
-                with process.stdin:
-                    process.stdin.write(stdin)
-            except BrokenPipeError:  # it ended early; its exit code and stderr say why
-                pass
-        stdout = process.stdout.read().decode(errors="replace")
-        code = process.wait()
-    finally:
-        process.kill()  # only what an error or Ctrl-C has left running
-        process.wait()
-    listener.join()
-    process.stdout.close()
-    if process.stderr is not None:
-        process.stderr.close()
-    return stdout, "\n".join(said), code
-
-
-_PACKAGES = {"ssh": "openssh-client", "adb": "adb"}
-
-
-def _last(stderr: str) -> str:
-    """The last thing it said, on one line."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"

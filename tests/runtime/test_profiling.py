@@ -11,7 +11,8 @@ from paraedge_runtime import BundleError, DeviceError, EngineUnavailable, InputE
 from paraedge_runtime.device import Device, decode_device, encode_device, merge
 from paraedge_runtime.hardware import read_hardware
 from paraedge_runtime.prediction import PartRun
-from paraedge_runtime.profiling import RIGOROUS, USUAL, StopRule, busy_workers, main, profile_bundle, read_answer
+from paraedge_runtime.profiling import RIGOROUS, USUAL, StopRule, busy_workers, main, profile_bundle
+from paraedge_runtime.testbed import read_answer
 
 BRIEF = StopRule(min_runs=20, min_seconds=0.01)
 ENGINES = ("litert", "onnxruntime", "executorch")

@@ -1,4 +1,4 @@
-"""``paraedge profile`` as its users meet it: here, over a real sshd, with the real adb client, and refused."""
+"""``paraedge profile`` as its users meet it: here, over a real sshd, over adb, and refused."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support import fake_adb, fake_testbed
 from support.devices import DEVICE, MEASUREMENT
-from support.fake_adb import install
 from support.ssh_server import ssh_server
 
 import paraedge_runtime
@@ -232,21 +232,83 @@ def test_without_an_ssh_client(bundle, tmp_path):
 # Over adb --------------------------------------------------------------------------------------
 
 
-def over_adb(bundle, folder, **environment):
-    write_device(Device(name="phone", connection=Adb(serial="0A1B2C")), folder / "device.json")
-    line = run("profile", "device.json", bundle.path, cwd=folder, code=1, **environment)
-    assert read_device(folder / "device.json").measurements == ()
-    return line
+@pytest.fixture(scope="module")
+def executorch_bundle(bundles, tmp_path_factory):
+    return bundles["executorch"].subset((0, 1), tmp_path_factory.mktemp("bundle") / "two.paraedge")
 
 
-def test_over_adb_the_real_client_finds_no_device(bundle, tmp_path):
+def over_adb(bundle, folder, code=1, tools=None, state=None, **environment):
+    """Profile a phone; its ``adb`` is a stand-in with this ``state``, or what PATH has."""
+    connection = Adb(serial="0A1B2C", tools=tools and str(tools), folder=str(folder / "phone"))
+    path = folder / "device.json"
+    if not path.exists():
+        write_device(Device(name="phone", connection=connection), path)
+    if state is not None:
+        environment["PATH"] = f"{fake_adb.install(folder, state)}{os.pathsep}{os.environ['PATH']}"
+    said = run("profile", "device.json", bundle.path, cwd=folder, code=code, **environment)
+    if code:
+        assert read_device(path).measurements == ()
+    return said
+
+
+def test_over_adb_program_and_bundle_are_pushed_and_answers_become_a_profile(executorch_bundle, tmp_path):
+    tools = fake_testbed.install(tmp_path / "tools")
+    text = over_adb(executorch_bundle, tmp_path, code=0, tools=tools, state="device")
+    assert "phone" in text
+    device = read_device(tmp_path / "device.json")
+    assert device.hardware is not None
+    assert device.hardware.cores == os.cpu_count()
+    two = find_measurement(device, executorch_bundle.sha256, "executorch", 2)
+    assert two.parts.keys() == {"stem", "branch_00", "branch_01"}
+    assert two.request.n >= 50
+    assert two.parts["stem"].p50_ms + two.parts["branch_00"].p50_ms < two.request.p95_ms * 2
+    assert (two.wakeup_us.p99, two.memory_bytes) == (900.0, 50_000_000)
+
+    (pushed,) = (tmp_path / "phone").glob("*.paraedge")
+    assert pushed.name == f"fashion-mnist-{executorch_bundle.sha256[:12]}.paraedge"
+    before = pushed.stat().st_ino
+    over_adb(executorch_bundle, tmp_path, code=0, state="device")
+    assert pushed.stat().st_ino == before, "it was there already"
+    assert len(read_device(tmp_path / "device.json").measurements) == len(device.measurements)
+
+
+@pytest.mark.parametrize(
+    ("tools", "problem"),
+    [
+        (None, "'connection.tools' is None: no folder with paraedge-testbed; build the native core for the device"),
+        ("nowhere", "'connection.tools' is 'nowhere': no folder with paraedge-testbed"),
+    ],
+)
+def test_over_adb_without_the_program(executorch_bundle, tmp_path, tools, problem):
+    assert problem in over_adb(executorch_bundle, tmp_path, tools=tools, state="device")
+
+
+def test_over_adb_a_program_that_does_not_run_there(executorch_bundle, tmp_path):
+    tools = fake_testbed.install(tmp_path / "tools", broken=True)
+    line = over_adb(executorch_bundle, tmp_path, tools=tools, state="device")
+    assert 'library "libexecutorch.so" not found; is it built for this device' in line
+
+
+def test_over_adb_a_place_that_cannot_be_written(executorch_bundle, tmp_path):
+    (tmp_path / "phone").write_text("a file where the folder should be")
+    line = over_adb(executorch_bundle, tmp_path, tools=fake_testbed.install(tmp_path / "tools"), state="device")
+    assert "adb shell to 0A1B2C failed: " in line
+    assert "try the same by hand" in line
+
+
+def test_over_adb_only_executorch_is_measured(bundle, tmp_path):
+    line = over_adb(bundle, tmp_path, code=2, state="device")
+    assert "over adb, bundles for executorch are measured, not for litert; export one" in line
+
+
+def test_over_adb_the_real_client_finds_no_device(executorch_bundle, tmp_path):
     if shutil.which("adb") is None:
         pytest.skip("needs Debian's adb; 'make test' as root installs it")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     try:
-        line = over_adb(bundle, tmp_path, ANDROID_ADB_SERVER_PORT=port)
+        line = over_adb(executorch_bundle, tmp_path, ANDROID_ADB_SERVER_PORT=port)
     finally:
         subprocess.run(["adb", "kill-server"], env={**os.environ, "ANDROID_ADB_SERVER_PORT": port}, check=False)
     assert "0A1B2C cannot be reached: error: device '0A1B2C' not found; 'adb devices' lists what is there" in line
@@ -258,14 +320,12 @@ def test_over_adb_the_real_client_finds_no_device(bundle, tmp_path):
         ("offline", "error: device offline; unplug it"),
         ("unauthorized", "error: device unauthorized.; unlock it and allow debugging"),
         ("recovery", "0A1B2C cannot be reached: recovery; 'adb devices' lists"),
-        ("device", "0A1B2C answers, but cannot be profiled over adb"),
     ],
 )
-def test_over_adb_what_the_client_says_is_passed_on(bundle, tmp_path, state, problem):
-    path = f"{install(tmp_path, state)}{os.pathsep}{os.environ['PATH']}"
-    assert problem in over_adb(bundle, tmp_path, PATH=path)
+def test_over_adb_what_the_client_says_is_passed_on(executorch_bundle, tmp_path, state, problem):
+    assert problem in over_adb(executorch_bundle, tmp_path, state=state)
 
 
-def test_without_an_adb_client(bundle, tmp_path):
-    line = over_adb(bundle, tmp_path, PATH=str(tmp_path))
+def test_without_an_adb_client(executorch_bundle, tmp_path):
+    line = over_adb(executorch_bundle, tmp_path, PATH=str(tmp_path))
     assert "adb cannot be started: No such file or directory; apt install adb" in line

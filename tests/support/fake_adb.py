@@ -1,33 +1,43 @@
-"""A stand-in for ``adb``: answers as the real client does, written by hand, since no phone was at hand."""
+"""A stand-in for ``adb``, written by hand, since no phone was at hand: this machine plays the device, in a folder."""
 
-import json
 import sys
 from pathlib import Path
 
-# State of the device -> arguments of adb -> stdout, stderr, exit code.
-ANSWERS = {
-    "device": {"-s 0A1B2C get-state": ("device\n", "", 0)},
-    "offline": {"-s 0A1B2C get-state": ("", "error: device offline\n", 1)},
-    "unauthorized": {
-        "-s 0A1B2C get-state": (
-            "",
-            "error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\n"
-            "Try 'adb kill-server' if that seems wrong.\n"
-            "Otherwise check for a confirmation dialog on your device.\n",
-            1,
-        )
-    },
-    "recovery": {"-s 0A1B2C get-state": ("recovery\n", "", 0)},
+SERIAL = "0A1B2C"
+# State of the device -> what the real client answers to get-state: stdout, stderr, exit code.
+STATES = {
+    "device": ("device\n", "", 0),
+    "offline": ("", "error: device offline\n", 1),
+    "unauthorized": (
+        "",
+        "error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\n"
+        "Try 'adb kill-server' if that seems wrong.\n"
+        "Otherwise check for a confirmation dialog on your device.\n",
+        1,
+    ),
+    "recovery": ("recovery\n", "", 0),
 }
+_SCRIPT = """#!{python}
+import shutil, subprocess, sys
+arguments = sys.argv[1:]
+assert arguments[:2] == ["-s", {serial!r}], arguments
+command, *rest = arguments[2:]
+if command == "get-state" and not rest:
+    stdout, stderr, code = {state!r}
+    sys.stdout.write(stdout)
+    sys.stderr.write(stderr)
+    sys.exit(code)
+if command == "push" and len(rest) == 2:
+    shutil.copytree(rest[0], rest[1])
+    print("1 file pushed")
+    sys.exit(0)
+assert command == "shell", arguments
+sys.exit(subprocess.run(["sh", "-c", rest[1] if rest[0] == "-T" else rest[0]]).returncode)
+"""
 
 
 def install(folder: Path, state: str) -> Path:
-    """Write an executable ``adb`` into ``folder``; anything that the list does not have is an error."""
-    script = (
-        f"#!{sys.executable}\nimport json, sys\n"
-        f"stdout, stderr, code = json.loads({json.dumps(json.dumps(ANSWERS[state]))})[' '.join(sys.argv[1:])]\n"
-        "sys.stdout.write(stdout)\nsys.stderr.write(stderr)\nsys.exit(code)\n"
-    )
-    (folder / "adb").write_text(script)
+    """Write an executable ``adb`` into ``folder``; a command that paraedge does not use is an error."""
+    (folder / "adb").write_text(_SCRIPT.format(python=sys.executable, serial=SERIAL, state=STATES[state]))
     (folder / "adb").chmod(0o755)
     return folder

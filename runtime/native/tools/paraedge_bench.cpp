@@ -2,12 +2,10 @@
 //
 // Variants take turns in short blocks of requests, so that what disturbs one disturbs all; medians are compared.
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <map>
 #include <optional>
-#include <random>
 #include <string>
 #include <thread>
 
@@ -15,7 +13,7 @@
 #include "placement.h"
 #include "pool.h"
 #include "session.h"
-#include "shape.h"
+#include "tool.h"
 
 namespace {
 
@@ -51,35 +49,6 @@ struct Options {
   double budget_ms = 0;
   bool json = false;
 };
-
-[[noreturn]] void fail(const std::string& message, int code = 2) {
-  std::fprintf(stderr, "Error: %s\n", message.c_str());
-  std::exit(code);
-}
-
-template <class Number>
-Number number(const std::string& option, const char* text, Number least, Number most) {
-  Number value{};
-  const std::string given = text ? text : "";
-  const char* end = given.data() + given.size();
-  const auto [rest, problem] = std::from_chars(given.data(), end, value);
-  if (problem != std::errc() || rest != end || !(value >= least && value <= most)) {
-    fail(option + " is '" + given + "'; a number from " + std::to_string(least) + " to " + std::to_string(most) +
-         " is needed");
-  }
-  return value;
-}
-
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> items;
-  size_t begin = 0;
-  while (begin <= text.size()) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    items.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return items;
-}
 
 Options parse(int count, char** arguments) {
   Options options;
@@ -132,19 +101,6 @@ Options parse(int count, char** arguments) {
   }
   if (options.bundle.empty()) fail("the bundle's folder is missing; see --help");
   return options;
-}
-
-template <class T>
-T value_of(Result<T> result) {
-  if (!result) fail(result.error().message, result.error().code == ErrorCode::engine ? 1 : 2);
-  return std::move(*result);
-}
-
-double quantile(std::vector<double> values, double which) {
-  if (values.empty()) return 0;
-  const auto at = values.begin() + static_cast<ptrdiff_t>(which * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), at, values.end());
-  return *at;
 }
 
 struct Variant {
@@ -241,10 +197,7 @@ int main(int count, char** arguments) {
     variants.push_back({"against", value_of(open_session(other, {.threads = 1}, Threading::pool)), {}, {}, {}});
   }
 
-  std::vector<float> input(elements(manifest.input_shape));
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  std::generate(input.begin(), input.end(), [&] { return normal(random); });
+  const std::vector<float> input = random_input(manifest);
 
   // Blocks: a variant finds its weights in the caches and its workers as its own last request left them.
   const int blocks = (options.requests + kBlock - 1) / kBlock;

@@ -1,0 +1,5 @@
+"""``python -m paraedge_demo``."""
+
+from paraedge_demo.main import main
+
+main()

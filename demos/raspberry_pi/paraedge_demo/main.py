@@ -1,0 +1,165 @@
+"""``paraedge-demo``: options, threads, signals."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from paraedge_runtime.errors import BundleError, EngineUnavailable, InputError, ParaEdgeError
+
+if TYPE_CHECKING:
+    from paraedge_demo.app import App
+
+__all__ = ["demo", "main"]
+
+NO_BUNDLE = (
+    "there is no bundle to run; on a workstation make one with 'paraedge export --target raspberry-pi --out "
+    "pi.paraedge', copy it here ('scp -r pi.paraedge pi@raspberrypi:'), then 'paraedge-demo --bundle pi.paraedge'"
+)
+REFRESH_S = 0.2
+# A view's thread that computes holds the interpreter for that long at most when an answer is due; Python's own
+# 5 ms is a quarter of the default budget.
+SWITCH_INTERVAL_S = 0.0005
+LOCAL = "127.0.0.1"
+SHORTEST_TOKEN = 16
+_MISTAKES = (BundleError, EngineUnavailable, InputError)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="paraedge")
+@click.option("--bundle", type=click.Path(path_type=Path), help="What 'paraedge export' made, a folder or a zip.")
+@click.option(
+    "--source", default="packaged", show_default=True, help="packaged: the bundle's pictures; folder; camera."
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Pictures for --source folder.")
+@click.option("--camera", default=0, show_default=True, help="Number of the camera for --source camera.")
+@click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Pictures per second.")
+@click.option(
+    "--budget-ms",
+    type=float,
+    help="From a picture's arrival to its answer. [default: twice what all branches take, at least 5]",
+)
+@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@click.option("--policy", default="anytime", show_default=True, help="anytime, all or static.")
+@click.option("--count", default=1, show_default=True, help="Branches that the policy static starts.")
+@click.option("--load", is_flag=True, help="Let a CPU hog compete for half of the cores.")
+@click.option("--headless", is_flag=True, help="Show it in the terminal instead of on a page.")
+@click.option("--frames", type=click.IntRange(min=1), help="Stop after so many answers.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write every answer there, a JSON line each.")
+@click.option("--replay", type=click.Path(path_type=Path), help="Show such a recording instead of running anything.")
+@click.option("--host", help="Address to serve the page on, with a token. [default: 127.0.0.1, without]")
+@click.option("--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="0: any that is free.")
+@click.option("--token", envvar="PARAEDGE_DEMO_TOKEN", help="For --host. [default: a new one at every start]")
+def demo(
+    bundle: Path | None,
+    source: str,
+    folder: Path | None,
+    camera: int,
+    fps: float,
+    budget_ms: float | None,
+    threads: int | None,
+    policy: str,
+    count: int,
+    load: bool,
+    headless: bool,
+    frames: int | None,
+    record: Path | None,
+    replay: Path | None,
+    host: str | None,
+    port: int,
+    token: str | None,
+) -> None:
+    """See the branches of a model race the clock: on a local page, or in the terminal with --headless.
+
+    \b
+    Example:
+      paraedge-demo --bundle pi.paraedge
+      paraedge-demo --bundle pi.paraedge --source camera --budget-ms 10 --headless
+      paraedge-demo --replay out.jsonl
+    """
+    from paraedge_demo.app import LiveOptions, live_app, replay_app
+
+    listening = None
+    if not headless:
+        from paraedge_demo.server import listen
+
+        if token is not None and len(token) < SHORTEST_TOKEN:
+            raise InputError(f"a token needs at least {SHORTEST_TOKEN} characters; leave it out to get one")
+        listening = listen(host or LOCAL, port)
+    if replay is not None:
+        app = replay_app(replay, ends=headless, frames=frames or 0)
+    elif bundle is not None:
+        app = live_app(
+            LiveOptions(
+                bundle, source, folder, camera, fps, budget_ms, threads, policy, count, load, frames or 0, record
+            )
+        )
+    else:
+        raise InputError(NO_BUNDLE)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: app.stop.set())
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with app:
+        if listening is None:
+            _show_in_terminal(app)
+        else:
+            _show_on_page(app, listening, host, None if host is None else token or secrets.token_urlsafe(16))
+
+
+def _show_in_terminal(app: App) -> None:
+    from rich.console import Console
+
+    from paraedge_demo.terminal import TerminalView
+
+    view = TerminalView(app.board, Console(highlight=False))
+    try:
+        while not app.stop.wait(REFRESH_S):
+            view.refresh()
+    finally:
+        view.close()
+
+
+def _show_on_page(app: App, listening: socket.socket, host: str | None, token: str | None) -> None:
+    from paraedge_demo.server import PageServer
+
+    page = PageServer(app, listening, token)
+    server = threading.Thread(target=page.run, name="demo-page", daemon=True)
+    server.start()
+    port = listening.getsockname()[1]
+    name = LOCAL if host is None else socket.gethostname() if host in ("0.0.0.0", "::") else host
+    click.echo(f"open http://{f'[{name}]' if ':' in name else name}:{port}/{f'?token={token}' if token else ''}")
+    try:
+        while not app.stop.wait(REFRESH_S) and server.is_alive():
+            pass
+    finally:
+        page.stop()
+        server.join()
+    for message in app.board.look().messages:
+        click.echo(f"- {message}")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+def main() -> NoReturn:
+    """Entry point: exits with 0 when stopped by Ctrl-C or SIGTERM, 2 for a user's mistake, 1 for a failure."""
+    try:
+        demo.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted", 130)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except ParaEdgeError as error:
+        _fail(str(error), 2 if isinstance(error, _MISTAKES) else 1)
+    except ModuleNotFoundError as error:
+        _fail(f"the demo needs {error.name}, which is not installed; pip install 'paraedge[demo,litert]'", 2)
+    sys.exit(0)

@@ -1,0 +1,118 @@
+"""What is said of the demo and of one answered frame: the same for the page, the terminal and a recording."""
+
+from __future__ import annotations
+
+import msgspec
+
+from paraedge_runtime.prediction import BranchRun, BranchState, Prediction
+
+__all__ = ["FORMAT", "BranchBar", "FrameRecord", "Header", "branch_bars"]
+
+FORMAT = "paraedge-demo/1"
+
+# What a person has to tell apart; of the rest the reason is told.
+OUTCOMES = {
+    BranchState.USED: "used",
+    BranchState.FAILED: "failed",
+    BranchState.NOT_FINITE: "failed",
+    BranchState.WOULD_NOT_FIT: "dropped",
+    BranchState.LATE: "late",
+    BranchState.NOT_NEEDED: "dropped",
+}
+
+
+class Header(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
+    """What stays the same until another bundle is loaded.
+
+    Attributes:
+        format: ``FORMAT``.
+        bundle: the model's name.
+        engine: which implementation runs it.
+        branches: indexes of the branches.
+        labels: of the classes.
+        source: where pictures come from.
+        max_threads: more cannot be chosen.
+    """
+
+    format: str
+    bundle: str
+    engine: str
+    branches: tuple[int, ...]
+    labels: tuple[str, ...]
+    source: str
+    max_threads: int
+
+
+class BranchBar(msgspec.Struct, frozen=True):
+    """One branch in one request; times are milliseconds since the request began, 0 when there is none.
+
+    Attributes:
+        index: of the branch.
+        outcome: used, late (had not ended at the deadline), dropped (was not started) or failed.
+        thread: that ran it; -1 when none did.
+        start_ms: when it started.
+        end_ms: when it ended.
+        reason: why it ran or does not count.
+    """
+
+    index: int
+    outcome: str
+    thread: int
+    start_ms: float
+    end_ms: float
+    reason: str
+
+
+class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
+    """One answered frame.
+
+    Attributes:
+        number: of the frame among those answered, from 1.
+        at_s: seconds since the demo began.
+        name: of the picture.
+        label: the answer.
+        confidence: softmax probability of it.
+        truth: the right answer where it is known.
+        latency_ms: from the frame's arrival to its answer; the budget counts from there too.
+        inference_ms: the part of it inside the session.
+        stem_ms: from the request's begin to the stem's end.
+        overhead_ms: what came on top of inference before the answer was seen by the views.
+        deadline_met: whether the answer was there in time.
+        branches: every branch of the bundle.
+        budget_ms, threads, policy, count, load: the settings that it was answered with.
+        dropped_frames: frames replaced by newer ones, so far.
+        requests_to_learn: requests until the speed of this device is known.
+    """
+
+    number: int
+    at_s: float
+    name: str
+    label: str
+    confidence: float
+    truth: str | None
+    latency_ms: float
+    inference_ms: float
+    stem_ms: float
+    overhead_ms: float
+    deadline_met: bool
+    branches: tuple[BranchBar, ...]
+    budget_ms: float
+    threads: int
+    policy: str
+    count: int
+    load: bool
+    dropped_frames: int
+    requests_to_learn: int
+
+
+def branch_bars(prediction: Prediction, indexes: tuple[int, ...]) -> tuple[BranchBar, ...]:
+    """A bar for every branch of the bundle; those that were not asked for are dropped by the policy."""
+    asked = {run.index: run for run in prediction.branches}
+    return tuple(_bar(index, asked.get(index), len(asked)) for index in indexes)
+
+
+def _bar(index: int, run: BranchRun | None, asked: int) -> BranchBar:
+    if run is None:
+        return BranchBar(index, "dropped", -1, 0.0, 0.0, f"the policy asks for the first {asked} only")
+    outcome = OUTCOMES[BranchState(run.state)]
+    return BranchBar(index, outcome, run.thread, round(run.start_ms, 3), round(run.end_ms, 3), run.reason)

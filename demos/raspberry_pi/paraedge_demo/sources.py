@@ -1,0 +1,203 @@
+"""Where pictures come from: the bundle's own, a folder, a camera. Each a generator of shots that fit the bundle."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.errors import DeviceError, InputError
+from paraedge_runtime.inputs import find_pictures, read_picture
+from paraedge_runtime.manifest import InputSpec
+
+__all__ = ["PREVIEW_SIZE", "SOURCES", "Shot", "Source", "SourceOptions", "open_source"]
+
+PREVIEW_SIZE = 240  # pixels: the side of what is shown of a camera's picture
+CAMERA_SIZE = (640, 480)
+
+
+class Shot(NamedTuple):
+    """One picture.
+
+    Attributes:
+        image: (H, W, C) uint8, as the bundle reads it.
+        preview: (h, w, 1 or 3) uint8, for people.
+        name: what to call it.
+        truth: its right label where that is known.
+    """
+
+    image: NDArray[np.uint8]
+    preview: NDArray[np.uint8]
+    name: str
+    truth: str | None
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What a source may need.
+
+    Attributes:
+        bundle: that will run the pictures.
+        tell: takes a message for people.
+        folder: of pictures.
+        camera: number of the camera.
+    """
+
+    bundle: Bundle
+    tell: Callable[[str], None]
+    folder: Path | None = None
+    camera: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of ``SOURCES``.
+
+    Attributes:
+        shots: an endless generator; raises ``DeviceError`` or ``InputError`` when it is cut off.
+        check: raises ``InputError`` for what no waiting will mend.
+        paced: whether it has no speed of its own.
+    """
+
+    shots: Callable[[SourceOptions], Generator[Shot, None, None]]
+    check: Callable[[SourceOptions], object]
+    paced: bool
+
+
+def _packaged(options: SourceOptions) -> Generator[Shot, None, None]:
+    """The real held-out pictures that every bundle carries, again and again."""
+    golden, labels = options.bundle.golden(), options.bundle.manifest.labels
+    while True:
+        for number, (image, label) in enumerate(zip(golden.images, golden.labels, strict=True)):
+            yield Shot(image, image, f"picture {number}", labels[label])
+
+
+def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
+    """A folder's pictures, again and again; those in a folder that is called like a label are of that label."""
+    spec, labels = options.bundle.manifest.input, options.bundle.manifest.labels
+    while True:
+        readable = False
+        for path in find_pictures([_wanted_folder(options)]):
+            try:
+                image = read_picture(path, spec)
+            except InputError as error:
+                options.tell(str(error))
+                continue
+            readable = True
+            yield Shot(image, image, path.name, path.parent.name if path.parent.name in labels else None)
+        if not readable:
+            raise InputError(f"{options.folder} holds no picture that can be read; put one there")
+
+
+def _wanted_folder(options: SourceOptions) -> Path:
+    if options.folder is None:
+        raise InputError("the source 'folder' needs to know which; add --folder PICTURES")
+    return options.folder
+
+
+def _check_folder(options: SourceOptions) -> None:
+    find_pictures([_wanted_folder(options)])
+
+
+def _camera(options: SourceOptions) -> Generator[Shot, None, None]:
+    """What the camera sees, its middle square, as fast as it comes."""
+    spec = options.bundle.manifest.input
+    with contextlib.closing(_open_camera()(options.camera)) as pictures:
+        for number, picture in enumerate(pictures):
+            square = _middle_square(picture)
+            preview = _resized(square, PREVIEW_SIZE, PREVIEW_SIZE)
+            yield Shot(_as_input(square, spec), preview, f"camera frame {number}", None)
+
+
+def _open_camera() -> Callable[[int], Generator[NDArray[np.uint8], None, None]]:
+    """picamera2 where it is installed, else OpenCV."""
+    try:
+        import picamera2  # noqa: F401
+    except ImportError:
+        try:
+            import cv2  # noqa: F401
+        except ImportError:
+            raise InputError(
+                "the source 'camera' needs picamera2 (on a Raspberry Pi: sudo apt install python3-picamera2, and a "
+                "virtual environment that sees system packages) or OpenCV (pip install opencv-python-headless)"
+            ) from None
+        return _opencv_pictures
+    return _picamera_pictures
+
+
+def _picamera_pictures(number: int) -> Generator[NDArray[np.uint8], None, None]:
+    from picamera2 import Picamera2
+
+    with Picamera2(number) as camera:
+        # The library names formats from the last byte to the first: this one is R, G, B in memory.
+        camera.configure(camera.create_video_configuration(main={"size": CAMERA_SIZE, "format": "BGR888"}))
+        camera.start()
+        while True:
+            yield camera.capture_array("main")
+
+
+def _opencv_pictures(number: int) -> Generator[NDArray[np.uint8], None, None]:
+    import cv2
+
+    camera: Any = cv2.VideoCapture(number)
+    try:
+        if not camera.isOpened():
+            raise DeviceError(f"camera {number} cannot be opened; plug it in, or choose another with --camera")
+        camera.set(cv2.CAP_PROP_FRAME_WIDTH, CAMERA_SIZE[0])
+        camera.set(cv2.CAP_PROP_FRAME_HEIGHT, CAMERA_SIZE[1])
+        while True:
+            works, picture = camera.read()
+            if not works:
+                raise DeviceError(f"camera {number} gives no pictures any more; is it still plugged in?")
+            yield picture[:, :, ::-1]  # B, G, R
+    finally:
+        camera.release()
+
+
+def _middle_square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
+def _resized(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _as_input(square: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    _, channels, height, width = spec.shape
+    picture = Image.fromarray(square).convert("L" if channels == 1 else "RGB")
+    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
+
+
+SOURCES = {
+    "packaged": Source(_packaged, check=lambda options: None, paced=True),
+    "folder": Source(_folder, check=_check_folder, paced=True),
+    "camera": Source(_camera, check=lambda options: _open_camera(), paced=False),
+}
+
+
+def open_source(name: str, options: SourceOptions) -> Source:
+    """A source by name, checked.
+
+    Raises:
+        InputError: unknown name, no such folder, no library for cameras, or a bundle that reads no pictures.
+    """
+    if name not in SOURCES:
+        raise InputError(f"unknown source {name!r}; choose one of {', '.join(SOURCES)}")
+    if name != "packaged" and options.bundle.manifest.input.shape[1] not in (1, 3):
+        raise InputError(f"this bundle reads no pictures; the source {name!r} has nothing for it")
+    SOURCES[name].check(options)
+    return SOURCES[name]

@@ -1,0 +1,127 @@
+"""The headless view: picture, answer, a bar per branch; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from paraedge_demo.board import Board, View
+from paraedge_demo.messages import BranchBar, FrameRecord
+
+__all__ = ["BAR_STYLES", "TerminalView"]
+
+BAR_STYLES = {"used": "green", "late": "red", "dropped": "bright_black", "failed": "magenta"}
+PICTURE_WIDTH = 28
+BAR_WIDTH = 40
+LINE_EVERY_S = 5.0
+
+
+class TerminalView:
+    """Shows the board on a console: call ``refresh`` now and then."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
+        self._console = console
+        self._next_line_s = time.monotonic() + LINE_EVERY_S
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(self._screen(), console=console, auto_refresh=False, redirect_stderr=False)
+            self._live.start()
+
+    def refresh(self) -> None:
+        """Show what is on the board now."""
+        if self._live is not None:
+            self._live.update(self._screen(), refresh=True)
+        elif time.monotonic() >= self._next_line_s:
+            self._next_line_s += LINE_EVERY_S
+            self._console.print(_summary_text(self._board.look()))
+
+    def close(self) -> None:
+        """Leave the terminal as it was, with the figures in it."""
+        if self._live is not None:
+            self.refresh()
+            self._live.stop()
+            self._live = None
+        view = self._board.look()
+        for message in view.messages:
+            self._console.print(f"- {message}", markup=False)
+        self._console.print(_summary_text(view))
+
+    def _screen(self) -> RenderableType:
+        view, header = self._board.look(), self._board.header
+        if view.record is None:
+            last = view.messages[-1] if view.messages else "waiting for the first picture"
+            return Text(last, style="yellow")
+        body: list[RenderableType] = [_branch_table(view.record)]
+        if view.preview is not None:
+            body.insert(0, _picture_text(view.preview))
+        lines: list[RenderableType] = [Columns(body, padding=(0, 3)), _answer_text(view.record), _summary_text(view)]
+        lines += [Text(f"- {message}", style="yellow") for message in view.messages[-2:]]
+        return Panel(Group(*lines), title=f"{header.bundle}, {header.engine}", title_align="left", expand=False)
+
+
+def _answer_text(record: FrameRecord) -> Text:
+    text = Text.assemble((record.label, "bold"), f" {100 * record.confidence:.0f} %")
+    if record.truth is not None:
+        right = record.truth == record.label
+        text.append("  right" if right else f"  is {record.truth}", style="green" if right else "red")
+    text.append(f"  {record.latency_ms:.1f} of {record.budget_ms:g} ms")
+    if not record.deadline_met:
+        text.append("  too late", style="bold red")
+    policy = f"static {record.count}" if record.policy == "static" else record.policy
+    text.append(f"  {policy}, {record.threads} thread(s){', load on' if record.load else ''}", style="bright_black")
+    return text
+
+
+def _summary_text(view: View) -> Text:
+    summary = view.summary
+    accuracy = "" if summary.accuracy is None else f", {100 * summary.accuracy:.1f} % right"
+    return Text(
+        f"{summary.frames} frames at {summary.fps:g} fps{accuracy}, {summary.misses} misses, "
+        f"{summary.dropped_frames} frames dropped; latency p50 {summary.p50_ms:.1f}, p95 {summary.p95_ms:.1f} ms, "
+        f"{summary.mean_branches:g} branches"
+    )
+
+
+def _branch_table(record: FrameRecord) -> Table:
+    table = Table.grid(padding=(0, 1))
+    wait_ms = record.latency_ms - record.inference_ms  # bars count from the request, the budget from the frame
+    span_ms = 1.15 * max(record.budget_ms, wait_ms + max(bar.end_ms for bar in record.branches))
+    deadline = int(BAR_WIDTH * record.budget_ms / span_ms)
+    for bar in record.branches:
+        table.add_row(f"branch {bar.index}", _bar_text(bar, wait_ms, span_ms, deadline), bar.outcome)
+    return table
+
+
+def _bar_text(bar: BranchBar, wait_ms: float, span_ms: float, deadline: int) -> Text:
+    first = last = 0
+    if bar.thread >= 0:
+        end_ms = bar.end_ms or span_ms  # nobody knows: it was still running
+        first = int(BAR_WIDTH * (wait_ms + bar.start_ms) / span_ms)
+        last = min(max(first + 1, round(BAR_WIDTH * (wait_ms + end_ms) / span_ms)), BAR_WIDTH)
+    text = Text()
+    for place in range(BAR_WIDTH):
+        filled = first <= place < last
+        character = "│" if place == deadline else "█" if filled else "·" if bar.thread < 0 else " "
+        text.append(character, style="bold yellow" if place == deadline else BAR_STYLES[bar.outcome])
+    return text
+
+
+def _picture_text(picture: NDArray[np.uint8]) -> Text:
+    """Two pixel rows a line, as half blocks; larger pictures are sampled."""
+    step = max(1, -(-picture.shape[1] // PICTURE_WIDTH))
+    colours = np.broadcast_to(picture[::step, ::step], (*picture[::step, ::step].shape[:2], 3))
+    text = Text()
+    for upper, lower in zip(colours[0::2], colours[1::2], strict=False):
+        for top, bottom in zip(upper.tolist(), lower.tolist(), strict=True):
+            text.append("▀", style=f"rgb({top[0]},{top[1]},{top[2]}) on rgb({bottom[0]},{bottom[1]},{bottom[2]})")
+        text.append("\n")
+    return text

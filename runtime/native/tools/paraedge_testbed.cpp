@@ -1,0 +1,125 @@
+// paraedge-testbed: runs requests where 'paraedge profile' cannot run itself; the profile is made from its answers.
+#include <ctime>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <sstream>
+#include <thread>
+
+#include "paraedge/runtime.h"
+#include "placement.h"
+#include "tool.h"
+
+namespace {
+
+using namespace paraedge;
+using std::chrono::duration;
+
+constexpr const char* kUsage = R"(usage: paraedge-testbed BUNDLE THREADS[,THREADS ...]
+
+Opens a session for each number of threads, prints a line of JSON about itself, then answers every line
+of its input with one line of JSON, until there is no more:
+
+  run THREADS BRANCHES COUNT   [[elapsed_ms, stem_ms, [[index, thread, start_ms, end_ms], ...]], ...]
+  jitter                       quantiles of the time between two readings of the clock, in microseconds
+  wakeup                       quantiles of how late a thread wakes that sleeps for a millisecond
+  usage                        processor time and most memory of this process so far
+)";
+
+double milliseconds_since(Clock::time_point begin) {
+  return duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+void run(Session& session, const std::vector<float>& input, int branches, int count) {
+  for (int i = 0; i < count; ++i) {
+    const Prediction p = value_of(session.run(input, {.branches = branches}));
+    std::printf("%s[%.6f, %.6f, [", i ? ", " : "[", p.elapsed_ms, p.stem_ms);
+    for (const BranchRun& branch : p.branches) {
+      if (branch.state != BranchState::used) {
+        fail("branch " + std::to_string(branch.index) + " was dropped while it was measured: " + branch.problem, 1);
+      }
+      std::printf("%s[%d, %d, %.6f, %.6f]", &branch == p.branches.data() ? "" : ", ", branch.index, branch.thread,
+                  branch.start_ms, branch.end_ms);
+    }
+    std::printf("]]");
+  }
+  std::printf("]\n");
+}
+
+void jitter() {
+  std::vector<double> gaps_us;
+  const auto end = Clock::now() + std::chrono::milliseconds(300);
+  for (auto before = Clock::now(); before < end;) {
+    const auto now = Clock::now();
+    gaps_us.push_back(duration<double, std::micro>(now - before).count());
+    before = now;
+  }
+  std::printf("{\"p50\": %.6g, \"p99\": %.6g, \"p999\": %.6g}\n", quantile(gaps_us, 0.5), quantile(gaps_us, 0.99),
+              quantile(gaps_us, 0.999));
+}
+
+void wakeup() {
+  std::vector<double> late_us;
+  for (int i = 0; i < 300; ++i) {
+    const auto begin = Clock::now();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    late_us.push_back(std::max(0.0, (milliseconds_since(begin) - 1) * 1e3));
+  }
+  std::printf("{\"p50\": %.6g, \"p99\": %.6g}\n", quantile(late_us, 0.5), quantile(late_us, 0.99));
+}
+
+void usage() {
+  std::timespec cpu{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+  std::ifstream status("/proc/self/status");
+  long most_kb = 0;
+  for (std::string word; status >> word;) {
+    if (word == "VmHWM:") status >> most_kb;
+  }
+  std::printf("{\"cpu_s\": %.6f, \"memory_bytes\": %ld}\n",
+              static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) / 1e9, most_kb * 1024);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 2 && (arguments[1] == std::string("--help") || arguments[1] == std::string("-h"))) {
+    std::fputs(kUsage, stdout);
+    return 0;
+  }
+  if (count != 3) fail("a bundle's folder and numbers of threads are needed; see --help");
+  const auto bundle = value_of(Bundle::open(arguments[1]));
+  const auto all = static_cast<int>(bundle->manifest().branches.size());
+  std::map<int, std::unique_ptr<Session>> sessions;
+  const auto begin = Clock::now();
+  for (const std::string& threads : split(arguments[2])) {
+    const int wanted = number("THREADS", threads.c_str(), 1, 1024);
+    sessions[wanted] = value_of(Session::open(bundle, {.threads = wanted}));
+  }
+  std::printf("{\"load_ms\": %.6g, \"cores\": %zu, \"executorch\": \"%s\"}\n", milliseconds_since(begin),
+              allowed_cores().size(), PARAEDGE_EXECUTORCH_VERSION);
+  std::fflush(stdout);
+
+  const std::vector<float> input = random_input(bundle->manifest());
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string word, threads, branches, requests;
+    words >> word >> threads >> branches >> requests;
+    if (word == "run") {
+      const auto session = sessions.find(number("THREADS", threads.c_str(), 1, 1024));
+      if (session == sessions.end()) fail("there is no session of " + threads + " threads");
+      run(*session->second, input, number("BRANCHES", branches.c_str(), 1, all),
+          number("COUNT", requests.c_str(), 1, 1'000'000));
+    } else if (word == "jitter") {
+      jitter();
+    } else if (word == "wakeup") {
+      wakeup();
+    } else if (word == "usage") {
+      usage();
+    } else {
+      fail("'" + line + "' is no command; see --help");
+    }
+    std::fflush(stdout);
+  }
+  return 0;
+}

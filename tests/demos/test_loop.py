@@ -1,0 +1,289 @@
+"""The demo without its page: sources, settings, a bundle replaced on disk, recordings, on real pictures."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+from support.demo import until
+
+from paraedge_demo.app import LiveOptions, live_app, replay_app
+from paraedge_demo.controls import Controls, Settings
+from paraedge_demo.measures import WINDOW, Measures
+from paraedge_demo.records import read_recording
+from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_runtime import Bundle, InputError
+
+FAST = {"fps": 100.0, "budget_ms": 1000.0}
+
+
+def frames(app, count=1):
+    """Wait for so many more answers; the last one's record."""
+    number = app.board.look().summary.frames + count
+    until(lambda: app.board.look().summary.frames >= number or app.stop.is_set(), "no answers come")
+    return app.board.last
+
+
+@pytest.fixture
+def own_bundle(pi_bundle, tmp_path):
+    return Path(shutil.copytree(pi_bundle, tmp_path / "own.paraedge"))
+
+
+@pytest.fixture
+def pictures(pi_bundle, tmp_path):
+    """Two real pictures in folders called like their labels, one in a folder that is not, one damaged."""
+    golden, labels = Bundle.open(pi_bundle).golden(), Bundle.open(pi_bundle).manifest.labels
+    for number in range(2):
+        folder = tmp_path / "pictures" / labels[golden.labels[number]].replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(golden.images[number, :, :, 0]).save(folder / f"{number}.png")
+    (tmp_path / "pictures" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    return tmp_path / "pictures"
+
+
+def test_packaged_pictures_are_answered_and_judged(pi_bundle):
+    with live_app(LiveOptions(pi_bundle, frames=32, **FAST)) as app:
+        assert app.stop.wait(60)
+    view = app.board.look()
+    assert view.summary.frames == 32
+    assert view.summary.judged == 32
+    assert view.summary.accuracy > 0.8
+    assert view.summary.misses == 0
+    assert {bar.outcome for bar in view.record.branches} == {"used"}
+    assert view.record.latency_ms >= view.record.inference_ms > 0
+    assert view.messages == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [({"policy": "static", "count": 3}, 3), ({"policy": "static", "count": 1}, 1), ({"policy": "all"}, 8)],
+)
+def test_policies(pi_bundle, changes, asked):
+    with live_app(LiveOptions(pi_bundle, **FAST)) as app:
+        frames(app)
+        app.controls.change(changes)
+        record = until(lambda: (last := app.board.last).policy == changes["policy"] and last, "no such answer")
+    used = [bar.index for bar in record.branches if bar.outcome == "used"]
+    assert used == list(range(asked))
+    assert len(record.branches) == 8
+    assert all("policy asks for" in bar.reason for bar in record.branches[asked:])
+
+
+def test_budget_and_threads_change_while_it_runs(pi_bundle):
+    with live_app(LiveOptions(pi_bundle, threads=2, **FAST)) as app:
+        assert frames(app).threads == 2
+        app.controls.change({"threads": 1, "budget_ms": 0.5})
+        record = until(lambda: (last := app.board.last).threads == 1 and last.budget_ms == 0.5 and last, "no change")
+        assert {bar.thread for bar in record.branches} <= {-1, 0, 1}
+        until(lambda: any(bar.outcome != "used" for bar in app.board.last.branches), "no branch is left out")
+
+
+def test_load_starts_and_ends(pi_bundle):
+    def hogs():
+        children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+        pids = " ".join(file.read_text() for file in children).split()
+        return [pid for pid in pids if b"hog.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    with live_app(LiveOptions(pi_bundle, load=True, **FAST)) as app:
+        until(hogs, "no hog")
+        app.controls.change({"load": False})
+        until(lambda: not hogs(), "the hog stays")
+        app.controls.change({"load": True})
+        until(hogs, "no hog again")
+        assert frames(app).load
+    assert not hogs()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budget_ms": 0},
+        {"budget_ms": 1e9},
+        {"budget_ms": "fast"},
+        {"threads": 0},
+        {"threads": 999},
+        {"threads": 1.5},
+        {"policy": "best"},
+        {"count": 9},
+        {"load": "yes"},
+        {"speed": 3},
+        {"budget_ms": 12, "policy": "best"},
+    ],
+)
+def test_settings_that_cannot_be_change_nothing(changes):
+    controls = Controls(Settings(10, 2), max_threads=4, max_count=8)
+    before = controls.settings
+    with pytest.raises(InputError):
+        controls.change(changes)
+    assert controls.settings == before
+    assert not controls.news.is_set()
+
+
+def test_a_folder_with_a_damaged_picture(pi_bundle, pictures):
+    with live_app(LiveOptions(pi_bundle, source="folder", folder=pictures, **FAST)) as app:
+        frames(app, 8)
+        view = app.board.look()
+    assert any("damaged.png is not a picture" in message for message in view.messages)
+    assert 0 < view.summary.judged <= view.summary.frames
+
+
+def test_a_folder_that_is_emptied_and_filled_again(pi_bundle, pictures):
+    with live_app(LiveOptions(pi_bundle, source="folder", folder=pictures, **FAST)) as app:
+        frames(app)
+        moved = pictures.rename(pictures.with_name("elsewhere"))
+        until(lambda: any("trying again" in message for message in app.board.look().messages), "no message")
+        moved.rename(pictures)
+        frames(app, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("folder", None, "add --folder"),
+        ("folder", Path("nowhere"), "does not exist"),
+        ("camera", None, "picamera2"),
+        ("film", None, "choose one of packaged, folder, camera"),
+    ],
+)
+def test_sources_that_cannot_be(pi_bundle, name, folder, message):
+    with pytest.raises(InputError, match=message):
+        open_source(name, SourceOptions(Bundle.open(pi_bundle), print, folder))
+
+
+# What OpenCV is to the demo: a camera that is unplugged after three pictures, and then plugged in again.
+CAMERA = """
+import numpy as np
+CAP_PROP_FRAME_WIDTH, CAP_PROP_FRAME_HEIGHT = 3, 4
+opened = []
+
+class VideoCapture:
+    def __init__(self, number):
+        opened.append(self)
+        self.left = 3
+
+    def isOpened(self):
+        return len(opened) != 2
+
+    def set(self, property, value):
+        pass
+
+    def read(self):
+        self.left -= 1
+        return (self.left >= 0 or len(opened) > 2), np.full((48, 64, 3), (255, 0, 0), np.uint8)
+
+    def release(self):
+        self.released = True
+"""
+
+
+def test_a_camera_that_is_unplugged(pi_bundle, tmp_path, monkeypatch):
+    (tmp_path / "cv2.py").write_text(CAMERA)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "cv2", raising=False)
+    with live_app(LiveOptions(pi_bundle, source="camera", budget_ms=1000.0)) as app:
+        frames(app, 10)
+        view = app.board.look()
+        import cv2
+    assert any("still plugged in" in message for message in view.messages)
+    assert any("cannot be opened" in message for message in view.messages)
+    assert view.preview.shape == (240, 240, 3)
+    assert (view.preview == (0, 0, 255)).all()  # blue came as B, G, R
+    assert view.record.truth is None
+    assert all(camera.released for camera in cv2.opened)
+
+
+def test_a_bundle_replaced_on_disk_is_loaded(own_bundle, pi_bundle):
+    with live_app(LiveOptions(own_bundle, **FAST)) as app:
+        assert len(frames(app).branches) == 8
+        Bundle.open(pi_bundle).subset([0, 2, 5], own_bundle.with_name("small.paraedge"))
+        shutil.rmtree(own_bundle)
+        own_bundle.with_name("small.paraedge").rename(own_bundle)
+        until(lambda: len(app.board.last.branches) == 3, "the new bundle is not loaded")
+        assert app.board.header.branches == (0, 2, 5)
+        frames(app, 5)
+        assert any("loaded another bundle" in message for message in app.board.look().messages)
+        with pytest.raises(InputError, match="has 3 branches"):
+            app.controls.change({"count": 4})
+
+
+def test_a_damaged_bundle_on_disk_is_refused_and_the_old_one_stays(own_bundle):
+    with live_app(LiveOptions(own_bundle, **FAST)) as app:
+        frames(app)
+        part = next(own_bundle.glob("branch_03.*"))
+        good = part.read_bytes()
+        part.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        until(lambda: any("refused" in message for message in app.board.look().messages), "no message")
+        assert len(frames(app, 5).branches) == 8
+        part.write_bytes(good)
+        frames(app, 5)
+        assert not any("loaded another" in message for message in app.board.look().messages)
+
+
+def test_a_slow_loop_takes_the_newest_frame_and_counts_the_others(pi_bundle):
+    with live_app(LiveOptions(pi_bundle, fps=10_000.0, budget_ms=1000.0)) as app:
+        record = until(lambda: (last := app.board.last) and last.dropped_frames > 50 and last, "nothing is dropped")
+    assert record.latency_ms - record.inference_ms < 500  # the queue is one frame long
+
+
+def test_a_recording_is_played_back(pi_bundle, tmp_path):
+    path = tmp_path / "out.jsonl"
+    with live_app(LiveOptions(pi_bundle, frames=20, record=path, **FAST)) as app:
+        assert app.stop.wait(60)
+    with path.open("ab") as file:  # as when the power went
+        file.write(b'{"type":"frame","num')
+    header, *records = read_recording(path)
+    assert header == app.board.header
+    assert [record.number for record in records] == list(range(1, 21))
+    assert records[-1] == app.board.last
+    with replay_app(path, ends=True) as played:
+        assert played.stop.wait(60)
+    assert played.board.look().summary == app.board.look().summary
+    assert played.board.look().preview is None
+    with pytest.raises(InputError, match="exists; choose another name"):
+        live_app(LiveOptions(pi_bundle, record=path, **FAST))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b'{"a": 1}\n', "line 1: not a line of a recording"),
+        (b"\x00\xff\n", "line 1"),
+        (None, "cannot be read"),
+    ],
+)
+def test_files_that_are_no_recordings(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        replay_app(tmp_path / "a.jsonl", ends=True)
+
+
+def test_measures_are_bounded(pi_bundle):
+    with live_app(LiveOptions(pi_bundle, frames=1, **FAST)) as app:
+        assert app.stop.wait(60)
+    measures = Measures()
+    for number in range(2 * WINDOW):
+        late = number >= WINDOW
+        changes = {"at_s": number / 15, "latency_ms": float(number), "deadline_met": not late}
+        measures.add(msgspec.structs.replace(app.board.last, **changes))
+    summary = measures.summary()
+    assert (summary.frames, summary.misses, summary.recent_misses) == (2 * WINDOW, WINDOW, WINDOW)
+    assert summary.p50_ms == pytest.approx(np.percentile(range(WINDOW, 2 * WINDOW), 50), abs=1)
+    assert summary.fps == 15
+
+
+def test_what_a_worker_raises_ends_the_demo(pi_bundle):
+    app = live_app(LiveOptions(pi_bundle, **FAST))
+
+    def fail():
+        raise ZeroDivisionError("once")
+
+    app.add("broken", fail)
+    with pytest.raises(ZeroDivisionError), app:
+        assert app.stop.wait(60)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("demo-")]
