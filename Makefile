@@ -35,6 +35,7 @@ test-native: setup
 test-arm64: setup
 	scripts/test_arm64.sh $(BIN)
 	scripts/test_arm64_python.sh $(BIN)
+	scripts/test_arm64_recipes.sh $(BIN)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from paraedge_converters.recipes import RECIPES, Recipe
 from paraedge_converters.targets import TARGETS, Target
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from paraedge_converters.early_stop import calibrate_early_stop
-    from paraedge_converters.pipeline import ConversionProgress, ModelDescription, convert
+    from paraedge_converters.pipeline import ConversionProgress, EvaluationSet, ModelDescription, convert
     from paraedge_converters.protocol import BranchModel
 
 __all__ = [
+    "RECIPES",
     "TARGETS",
     "BranchModel",
     "ConversionProgress",
+    "EvaluationSet",
     "ModelDescription",
+    "Recipe",
     "Target",
     "calibrate_early_stop",
     "convert",
@@ -31,6 +35,7 @@ __getattr__ = lazy_names(
         "BranchModel": "paraedge_converters.protocol",
         "ConversionProgress": "paraedge_converters.pipeline",
         "ModelDescription": "paraedge_converters.pipeline",
+        "EvaluationSet": "paraedge_converters.pipeline",
         "calibrate_early_stop": "paraedge_converters.early_stop",
         "convert": "paraedge_converters.pipeline",
     },

@@ -32,19 +32,31 @@ class PartCache:
     """A folder of lowered parts. Damaged entries are lowered again; deleting the folder is safe.
 
     The key covers all that decides the bytes: weights, structure and source of the module, its
-    input shape, the converter's source and the versions of its tools. What no key can see, such as
+    input shape, the recipe and what it was calibrated on, the converter's source and the versions
+    of its tools. What no key can see, such as
     a helper function in another file, the parity gate does, which runs on cached parts too.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = (folder or cache_folder()) / "parts"
 
-    def key(self, part: Part, engine: str, converter: Converter, *, allow_undelegated: bool) -> str:
+    def key(
+        self,
+        part: Part,
+        engine: str,
+        converter: Converter,
+        *,
+        recipe: str,
+        calibration: Tensor,
+        allow_undelegated: bool,
+    ) -> str:
         """Content hash of a part lowered for ``engine``."""
         source = inspect.getsourcefile(sys.modules[str(getattr(converter, "__name__", ""))])
         digest = hashlib.sha256()
         settings = {
             "engine": engine,
+            "recipe": recipe,
+            "calibration": fingerprint({"": calibration}),
             "allow_undelegated": allow_undelegated,
             "tools": tool_versions(converter),
             "input": list(part.example.shape),

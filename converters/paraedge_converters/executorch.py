@@ -6,6 +6,7 @@ layer norm; it runs in ExecuTorch's optimized kernels).
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 import torch
@@ -14,24 +15,46 @@ from torch import Tensor, nn
 from paraedge_converters.lowering import LoweredPart, lowering_with
 from paraedge_runtime.errors import ConversionError
 
-ENGINE_MIN_VERSION = {"executorch": "1.5"}
-TOOLS = ("torch", "executorch")
+TOOLS = ("torch", "executorch", "torchao")
+RECIPES = {
+    "fp32": "XNNPACK",
+    "fp16": "the module in half precision, float32 at both ends; XNNPACK keeps convolution weights in float32",
+    "int8-dynamic": "PT2E, weights per channel: linear layers dynamic; a part with convolutions static",
+    "int8-static": "PT2E, weights per channel: all static, the last linear layer float",
+}
 
 _DELEGATE = "XnnpackBackend"
 _ALLOWED_OUTSIDE = frozenset({_DELEGATE, "aten.native_layer_norm.default"})
+# The casts at both ends, and a gelu for which XNNPACK has no kernel of this precision.
+_ALLOWED_OUTSIDE_FP16 = _ALLOWED_OUTSIDE | {"dim_order_ops._to_dim_order_copy.default", "aten.gelu.default"}
 
 
-def lower(module: nn.Module, example: Tensor, *, allow_undelegated: bool) -> LoweredPart:
+def engine_min_version(recipe: str) -> dict[str, str]:
+    """See :class:`paraedge_converters.lowering.Converter`."""
+    return {"executorch": "1.5"}
+
+
+def lower(
+    module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
+) -> LoweredPart:
     """Lower a module; see :class:`paraedge_converters.lowering.Converter`."""
+    allowed = _ALLOWED_OUTSIDE
     with lowering_with("ExecuTorch"):
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.backends.xnnpack.utils.configs import get_transform_passes
         from executorch.exir import to_edge_transform_and_lower
 
+        passes = None
+        if recipe == "fp16":
+            module, allowed = _HalfPrecision(module).eval(), _ALLOWED_OUTSIDE_FP16
+        elif recipe != "fp32":
+            module = _quantized(module, example, calibration, dynamic=recipe == "int8-dynamic")
+            passes = get_transform_passes()
         exported = torch.export.export(module, (example,))
-        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
         operators = _operators(edge.exported_program().graph_module)
         program = bytes(edge.to_executorch().buffer)
-    outside = {name: count for name, count in operators.items() if name not in _ALLOWED_OUTSIDE}
+    outside = {name: count for name, count in operators.items() if name not in allowed}
     if (outside or _DELEGATE not in operators) and not allow_undelegated:
         listed = ", ".join(f"{name} ×{count}" for name, count in sorted(outside.items())) or "everything"
         raise ConversionError(
@@ -39,6 +62,38 @@ def lower(module: nn.Module, example: Tensor, *, allow_undelegated: bool) -> Low
             "or accept slower portable kernels with --allow-undelegated"
         )
     return LoweredPart(program, operators)
+
+
+class _HalfPrecision(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(module).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x.half()).float()  # type: ignore[no-any-return]
+
+
+def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, *, dynamic: bool) -> nn.Module:
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    graph_module = torch.export.export(module, (example,)).module()
+    called = [node for node in graph_module.graph.nodes if node.op == "call_function"]
+    products = [node.name for node in called if node.target == torch.ops.aten.linear.default]
+    # XNNPACK has no dynamic kernel for a convolution that an activation follows.
+    dynamic = dynamic and not any(node.target == torch.ops.aten.conv2d.default for node in called)
+    quantizer = XNNPACKQuantizer()
+    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic))
+    if not dynamic:
+        quantizer.set_filter_function(lambda node: node.name not in products[-1:])
+    prepared = prepare_pt2e(graph_module, quantizer)
+    with torch.inference_mode():
+        for sample in calibration[:, None]:
+            prepared(sample)
+    return convert_pt2e(prepared)  # type: ignore[no-any-return]
 
 
 def _operators(graph_module: torch.fx.GraphModule) -> dict[str, int]:

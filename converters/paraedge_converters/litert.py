@@ -5,6 +5,7 @@ Promise: built-in operators only, no custom and no Flex ones, so that every inte
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -12,19 +13,38 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from paraedge_converters.lowering import LoweredPart, lowering_with
+from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES, part_recipe
 from paraedge_runtime.errors import ConversionError
 
-ENGINE_MIN_VERSION = {"ai-edge-litert": "1.2", "tflite-runtime": "2.14"}
-TOOLS = ("torch", "litert-torch", "litert-converter")
+TOOLS = ("torch", "litert-torch", "litert-converter", "ai-edge-quantizer")
+RECIPES = {
+    "fp32": "as converted",
+    "fp16": "16-bit weights, cast to float32 when loaded",
+    "int8-dynamic": "matrix products and convolutions dynamic, weights per channel",
+    "int8-static": "matrix products and convolutions static, weights per channel, the last product float",
+    "int8-weight": "8-bit weights per channel, computed with in float32",
+    "int4-weight": "4-bit weights per channel, computed with in float32",
+}
 
 
-def lower(module: nn.Module, example: Tensor, *, allow_undelegated: bool) -> LoweredPart:
+def engine_min_version(recipe: str) -> dict[str, str]:
+    """See :class:`paraedge_converters.lowering.Converter`."""
+    newer = {"ai-edge-litert": "1.2"}
+    old = part_recipe(recipe, "branch") in TFLITE_RUNTIME_RECIPES
+    return {**newer, "tflite-runtime": "2.14"} if old else newer
+
+
+def lower(
+    module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
+) -> LoweredPart:
     """Lower a module; see :class:`paraedge_converters.lowering.Converter`."""
     with lowering_with("LiteRT"), tempfile.TemporaryDirectory() as folder:
         import litert_torch
 
         path = Path(folder, "part.tflite")
         litert_torch.convert(module, (example,)).export(str(path))
+        if recipe != "fp32":
+            _quantize(path, recipe, calibration)
         program = path.read_bytes()
         operators, custom = _operators(program)
     if custom:
@@ -32,6 +52,72 @@ def lower(module: nn.Module, example: Tensor, *, allow_undelegated: bool) -> Low
             f"the program needs operators that are not built in: {', '.join(custom)}; write these otherwise"
         )
     return LoweredPart(program, operators)
+
+
+def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:
+    """Quantize a program in place."""
+    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
+    from ai_edge_quantizer import recipe as recipes
+
+    names, algorithms = qtyping.TFLOperationName, algorithm_manager.AlgorithmName
+    work = quantizer.Quantizer(str(path))
+    calibrated = None
+    if recipe == "fp16":
+        half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+        work.update_quantization_recipe(
+            regex=".*",
+            operation_name=names.ALL_SUPPORTED,
+            algorithm_key=algorithms.FLOAT_CASTING,
+            op_config=qtyping.OpQuantizationConfig(
+                weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+            ),
+        )
+    elif recipe == "int8-static":
+        # Layer norms, written out by the converter, lose too much in 8 bits.
+        for name in (names.FULLY_CONNECTED, names.CONV_2D, names.DEPTHWISE_CONV_2D):
+            work.add_static_config(regex=".*", operation_name=name, activation_num_bits=8, weight_num_bits=8)
+        if (last := _last_product(path.read_bytes())) is not None:
+            work.update_quantization_recipe(
+                regex=re.escape(last), operation_name=names.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
+            )
+        calibrated = work.calibrate(
+            {"serving_default": [{"args_0": sample.numpy()} for sample in calibration[:, None]]}
+        )
+    else:
+        work.load_quantization_recipe(
+            {
+                "int8-dynamic": recipes.dynamic_wi8_afp32,
+                "int8-weight": recipes.weight_only_wi8_afp32,
+                "int4-weight": recipes.weight_only_wi4_afp32,
+            }[recipe]()
+        )
+    program = work.quantize(calibrated, enable_progress_report=False).quantized_model
+    path.write_bytes(_with_short_names(bytes(program)))
+
+
+def _with_short_names(program: bytes) -> bytes:
+    """Tensors are called after the Python classes that made them: a fifth of a small quantized part."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(program))
+    for graph in model.subgraphs:
+        for number, tensor in enumerate(graph.tensors):
+            tensor.name = f"t{number}".encode()
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _last_product(program: bytes) -> str | None:
+    """The name of what the last fully connected operator makes."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(program, 0)
+    graph = model.subgraphs[0]
+    outputs = [
+        operator.outputs[0]
+        for operator in graph.operators
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.FULLY_CONNECTED
+    ]
+    return graph.tensors[outputs[-1]].name.decode() if outputs else None
 
 
 def _operators(program: bytes) -> tuple[dict[str, int], list[str]]:

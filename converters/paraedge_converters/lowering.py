@@ -38,18 +38,30 @@ class Converter(Protocol):
     parts are all in the cache needs none of them.
 
     Attributes:
-        ENGINE_MIN_VERSION: package that can run the programs -> oldest version known to.
         TOOLS: packages whose versions decide the program's bytes.
+        RECIPES: the recipes it can lower by -> how, in one line; ``recipes.py`` has why not the others.
     """
 
-    ENGINE_MIN_VERSION: dict[str, str]
     TOOLS: tuple[str, ...]
+    RECIPES: dict[str, str]
 
-    def lower(self, module: nn.Module, example: Tensor, *, allow_undelegated: bool) -> LoweredPart:
+    def engine_min_version(self, recipe: str) -> dict[str, str]:
+        """Package that can run the programs of a recipe -> oldest version known to."""
+
+    def lower(
+        self, module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
+    ) -> LoweredPart:
         """Lower a module in eval mode, batch 1, to a program of one float32 input and output.
 
-        The same module gives the same bytes. After lowering the converter checks its promise about
+        The same arguments give the same bytes. After lowering the converter checks its promise about
         the operators that are left.
+
+        Args:
+            module: what to lower.
+            example: an input.
+            recipe: a key of ``RECIPES``.
+            calibration: (n, …) real inputs of this part; n may be 0 for ``fp32``.
+            allow_undelegated: accept operators outside the engine's fast backend.
 
         Raises:
             ConversionError: the backend failed, or the promise is not kept.

@@ -55,7 +55,7 @@ def check_parity(
     min_top1_agreement: float,
     fused: LoadedPart | None = None,
     on_sample: Callable[[], None] = lambda: None,
-) -> Parity:
+) -> tuple[Parity, Array]:
     """Run every part on what torch gave it, and the whole chain on the images.
 
     Args:
@@ -64,6 +64,9 @@ def check_parity(
         min_snr_db, min_top1_agreement: what every part and every prefix must reach.
         fused: the single-file model, compared with the sum of all branches.
         on_sample: called after each sample.
+
+    Returns:
+        The manifest's record, and the answers of every prefix, (n, k, num_outputs).
 
     Raises:
         ParityError: names the part that is off, and by how much.
@@ -91,6 +94,7 @@ def check_parity(
     for place, name in enumerate(names[1:]):
         wanted = reference.branch_outputs[:, place]
         similarities[name] = _check(name, wanted, alone[:, place], min_snr_db)
+        _check(f"{name} after the stem", wanted, chained[:, place], min_snr_db)
     prefixes = []
     wanted_sums = reference.branch_outputs.cumsum(axis=1, dtype=np.float32)
     sums = chained.cumsum(axis=1, dtype=np.float32)
@@ -101,7 +105,7 @@ def check_parity(
         )
     if fused is not None:
         _check_answer("the fused model", wanted_sums[:, -1], whole, min_snr_db, min_top1_agreement)
-    return Parity(
+    parity = Parity(
         reference=f"torch {torch.__version__}",
         num_samples=len(reference.inputs),
         min_snr_db=min_snr_db,
@@ -110,6 +114,7 @@ def check_parity(
         prefixes=tuple(prefixes),
         verdict="passed",
     )
+    return parity, sums
 
 
 def _check(name: str, wanted: Array, got: Array, min_snr_db: float) -> Similarity:

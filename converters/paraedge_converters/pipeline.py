@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,25 +13,42 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge_converters.cache import PartCache, fingerprint, tool_versions
+from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
 from paraedge_converters.lowering import CachedPart, Converter, converter_for
 from paraedge_converters.parity import check_parity, torch_reference
 from paraedge_converters.protocol import BranchModel
-from paraedge_converters.split import Part, SubsetModel, check_contract, count_macs, split_model
+from paraedge_converters.recipes import FLOAT_STEM, part_recipe, recipe_for
+from paraedge_converters.split import Part, SubsetModel, check_contract, count_macs, quantizable, split_model
 from paraedge_converters.targets import target_for
 from paraedge_runtime.bundle import Bundle, GoldenData, file_entry, golden_entry, write_bundle
 from paraedge_runtime.chatter import captured_chatter
-from paraedge_runtime.engines import engine_info, open_engine
-from paraedge_runtime.errors import InputError, UnsupportedModel
+from paraedge_runtime.engines import LoadedPart, engine_info, open_engine
+from paraedge_runtime.errors import InputError, ParityError, UnsupportedModel
 from paraedge_runtime.inputs import normalise
-from paraedge_runtime.manifest import Accuracy, BranchEntry, EarlyStop, Manifest, PartEntry
+from paraedge_runtime.manifest import Accuracy, BranchEntry, EarlyStop, InputSpec, Manifest, PartEntry
 from paraedge_runtime.session import choose_branches
 
-__all__ = ["ConversionProgress", "ModelDescription", "convert"]
+__all__ = ["ConversionProgress", "EvaluationSet", "ModelDescription", "convert"]
 
-# fp32: what is left is the order of additions and the engines' own exp, erf and rsqrt.
-MIN_SNR_DB = 100.0
-MIN_TOP1_AGREEMENT = 1.0
 NUM_GOLDEN = 32
+NUM_CALIBRATION = 128  # images whose ranges a quantized part is made for; every second one of the description
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EvaluationSet:
+    """Images that trained nothing, on which the parts that were just made are measured.
+
+    Attributes:
+        images: (M, H, W, C) uint8.
+        labels: (M,) class indexes.
+        dataset: what they are, for people.
+        max_accuracy_drop: what early stop may cost; see :func:`calibrate_early_stop`.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    dataset: str
+    max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,8 +62,10 @@ class ModelDescription:
         labels: one name per output.
         images: (n, H, W, C) uint8, real ones; parity needs them, a few become golden.
         image_labels: (n,) class indexes.
-        accuracy: of every prefix of the chosen branches, if known.
-        early_stop: from :func:`calibrate_early_stop` on the chosen branches, if wanted.
+        accuracy: of every prefix of the chosen branches in float32, if known.
+        early_stop: from :func:`calibrate_early_stop` on the chosen branches in float32, if wanted.
+        test_set: if given, accuracy and early stop are measured on the exported parts themselves. A
+            quantized bundle is another model than the one in float32, and has none without it.
     """
 
     name: str
@@ -57,6 +76,7 @@ class ModelDescription:
     image_labels: NDArray[np.int64]
     accuracy: Accuracy | None = None
     early_stop: EarlyStop | None = None
+    test_set: EvaluationSet | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,7 @@ def convert(
     *,
     target: str,
     engine: str | None = None,
+    recipe: str = "fp32",
     branches: int | Sequence[int] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
@@ -90,6 +111,7 @@ def convert(
         out: bundle folder to write; a bundle that stands there is replaced.
         target: a key of ``targets.TARGETS``.
         engine: another engine than the target's own.
+        recipe: a key of ``recipes.RECIPES`` that the engine has; ``NAME+fp32-stem`` leaves the stem as it is.
         branches: the first so many, or these indexes in ascending order; all when ``None``.
         fused: add the chosen branches as one ordinary model for other tools.
         allow_undelegated: accept operators outside the engine's fast backend (they are listed).
@@ -97,7 +119,7 @@ def convert(
         on_progress: called when a step is done.
 
     Raises:
-        InputError: unknown target or engine, no such branch, unusable images.
+        InputError: unknown target, engine or recipe, no such branch, unusable images.
         UnsupportedModel: the network does not keep the contract.
         ConversionError: the backend failed or left operators it should not have.
         ParityError: the result does not compute what torch computes. Nothing is written.
@@ -105,6 +127,9 @@ def convert(
     default_engine = target_for(target).engine
     engine_name = engine or default_engine
     suffix = engine_info(engine_name).suffix
+    gate = recipe_for(recipe, engine_name)
+    if fused and recipe != "fp32":
+        raise InputError(f"a fused model is float32 only; leave out --fused or the recipe {recipe!r}")
     check_contract(model)
     total_branches = len(model.branches)
     chosen = choose_branches(branches, tuple(range(total_branches)))
@@ -133,7 +158,9 @@ def convert(
             module.train()
 
     whole = _whole_model(parts, model) if fused else None
-    steps = len(parts) + (1 if whole else 0) + len(reference.inputs)
+    test_set = description.test_set
+    num_tested = 0 if test_set is None else len(test_set.labels)
+    steps = len(parts) + (1 if whole else 0) + len(reference.inputs) + num_tested
     done = 0
 
     def advance(what: str, *, cached: bool = False) -> None:
@@ -141,34 +168,57 @@ def convert(
         done += 1
         on_progress(ConversionProgress(what, done, steps, cached))
 
-    lowered: dict[str, CachedPart] = {}
-    for part in [*parts, *([whole] if whole else [])]:
-        lowered[part.name], was_cached = _lower(part, engine_name, converter, cache, allow_undelegated)
-        advance(part.name, cached=was_cached)
-
-    files = {f"{name}{suffix}": program.program for name, program in lowered.items()}
-    entries = {
-        part.name: _part_entry(part, lowered[part.name], suffix) for part in [*parts, *([whole] if whole else [])]
-    }
-    with captured_chatter():
-        loaded = {name: runner.load(name, lowered[name].program, entry) for name, entry in entries.items()}
+    programs: dict[str, bytes] = {}
+    entries: dict[str, PartEntry] = {}
+    loaded: dict[str, LoadedPart] = {}
+    calibration = reference.inputs[1::2][:NUM_CALIBRATION] if len(reference.inputs) > 1 else reference.inputs
     try:
-        parity = check_parity(
-            reference,
-            {part.name: loaded[part.name] for part in parts},
-            min_snr_db=MIN_SNR_DB,
-            min_top1_agreement=MIN_TOP1_AGREEMENT,
-            fused=loaded.get("fused"),
-            on_sample=lambda: advance("parity"),
-        )
+        for part in [*parts, *([whole] if whole else [])]:
+            how = part_recipe(recipe, part.name)
+            lowered, was_cached = _lower(
+                part, engine_name, converter, cache, how, calibration, allow_undelegated=allow_undelegated
+            )
+            programs[f"{part.name}{suffix}"] = lowered.program
+            entries[part.name] = _part_entry(part, lowered, suffix)
+            with captured_chatter():
+                loaded[part.name] = runner.load(part.name, lowered.program, entries[part.name])
+            if part.name == "stem" and recipe != "fp32":
+                # Branches are calibrated on what this stem makes, its errors included.
+                calibration = np.concatenate([loaded["stem"].run(image[None]) for image in calibration])
+            advance(part.name, cached=was_cached)
+        chain = {part.name: loaded[part.name] for part in parts}
+        try:
+            parity, answers = check_parity(
+                reference,
+                chain,
+                min_snr_db=gate.min_snr_db,
+                min_top1_agreement=gate.min_top1_agreement,
+                fused=loaded.get("fused"),
+                on_sample=lambda: advance("parity"),
+            )
+        except ParityError as error:
+            if recipe == part_recipe(recipe, "stem") != "fp32":
+                raise ParityError(f"{error}; a stem left as trained may do: {recipe}{FLOAT_STEM}") from error
+            raise
+        accuracy, early_stop = description.accuracy, description.early_stop
+        if test_set is not None:
+            accuracy, early_stop = _measure(
+                chain, test_set, model.input_spec, f"{recipe} in {engine_name}", lambda: advance("test set")
+            )
+        elif recipe != "fp32":
+            accuracy = early_stop = None
     finally:
         for program in loaded.values():
             program.close()
 
+    # A device may round otherwise: images that are a close call here would prove nothing there.
+    kept = np.flatnonzero(
+        (answers.argmax(axis=2) == reference.branch_outputs.cumsum(axis=1).argmax(axis=2)).all(axis=1)
+    )[:NUM_GOLDEN]
     golden = GoldenData(
-        description.images[:NUM_GOLDEN],
-        np.ascontiguousarray(reference.branch_outputs[:NUM_GOLDEN]),
-        description.image_labels[:NUM_GOLDEN],
+        description.images[kept],
+        np.ascontiguousarray(reference.branch_outputs[kept]),
+        description.image_labels[kept],
     )
     golden_files = golden.files()
     manifest = Manifest(
@@ -183,11 +233,11 @@ def convert(
         total_branches=total_branches,
         fused=entries.get("fused"),
         engine=engine_name,
-        engine_min_version=converter.ENGINE_MIN_VERSION,
+        engine_min_version=converter.engine_min_version(recipe),
         target=target,
-        recipe="fp32",
-        accuracy=description.accuracy,
-        early_stop=description.early_stop,
+        recipe=recipe,
+        accuracy=accuracy,
+        early_stop=early_stop,
         parity=parity,
         golden=golden_entry(golden_files, tuple(int(label) for label in golden.labels)),
         tool_versions={
@@ -198,7 +248,7 @@ def convert(
         },
         checkpoint_sha256=checkpoint_sha256,
     )
-    return write_bundle(manifest, {**files, **golden_files}, out)
+    return write_bundle(manifest, {**programs, **golden_files}, out)
 
 
 def _modules(model: BranchModel) -> list[torch.nn.Module]:
@@ -240,15 +290,53 @@ def _whole_model(parts: list[Part], model: BranchModel) -> Part:
 
 
 def _lower(
-    part: Part, engine: str, converter: Converter, cache: PartCache, allow_undelegated: bool
+    part: Part,
+    engine: str,
+    converter: Converter,
+    cache: PartCache,
+    recipe: str,
+    calibration: NDArray[np.float32],
+    *,
+    allow_undelegated: bool,
 ) -> tuple[CachedPart, bool]:
-    key = cache.key(part, engine, converter, allow_undelegated=allow_undelegated)
+    samples = torch.from_numpy(calibration if recipe != "fp32" else calibration[:0])
+    key = cache.key(part, engine, converter, recipe=recipe, calibration=samples, allow_undelegated=allow_undelegated)
     if (found := cache.get(key)) is not None:
         return found, True
-    lowered = converter.lower(part.module, part.example, allow_undelegated=allow_undelegated)
+    module = part.module if recipe == "fp32" else quantizable(part.module)
+    lowered = converter.lower(
+        module, part.example, recipe=recipe, calibration=samples, allow_undelegated=allow_undelegated
+    )
     kept = CachedPart(lowered.program, lowered.operators, count_macs(part))
     cache.put(key, kept)
     return kept, False
+
+
+def _measure(
+    parts: Mapping[str, LoadedPart],
+    test_set: EvaluationSet,
+    input_spec: InputSpec,
+    how: str,
+    on_image: Callable[[], None],
+) -> tuple[Accuracy, EarlyStop]:
+    """Run the test set through the parts, in the engine."""
+    stem, *branches = parts.values()
+    logits = []
+    for image in test_set.images:
+        tokens = stem.run(normalise(image[None], input_spec))
+        logits.append(np.stack([branch.run(tokens)[0] for branch in branches]))
+        on_image()
+    branch_logits = np.stack(logits, axis=1)  # (k, M, C)
+    correct = branch_logits.cumsum(axis=0, dtype=np.float32).argmax(axis=2) == test_set.labels
+    accuracy = Accuracy(
+        dataset=f"{test_set.dataset}, {how}",
+        num_samples=len(test_set.labels),
+        prefix_accuracy=tuple(round(float(value), 6) for value in correct.mean(axis=1)),
+    )
+    early_stop = calibrate_early_stop(
+        branch_logits, test_set.labels, dataset=accuracy.dataset, max_accuracy_drop=test_set.max_accuracy_drop
+    )
+    return accuracy, early_stop
 
 
 def _part_entry(part: Part, lowered: CachedPart, suffix: str) -> PartEntry:

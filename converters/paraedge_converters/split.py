@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from paraedge_converters.protocol import BranchModel
 from paraedge_runtime.errors import UnsupportedModel
 
-__all__ = ["Part", "SubsetModel", "check_contract", "count_macs", "fold_batchnorm", "split_model"]
+__all__ = ["Part", "SubsetModel", "check_contract", "count_macs", "fold_batchnorm", "quantizable", "split_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,24 @@ def fold_batchnorm(module: nn.Module) -> nn.Module:
                 sequence[place] = fuse_conv_bn_eval(conv, norm)
                 sequence[place + 1] = nn.Identity()
     return folded
+
+
+def quantizable(module: nn.Module) -> nn.Module:
+    """A copy in which every module that offers a ``quantizable()`` form of itself has it.
+
+    Quantizers see the weights of ``nn.Linear`` and ``nn.Conv2d`` only. A module that keeps a weight
+    elsewhere may offer an equal module which does not.
+    """
+    offer = getattr(module, "quantizable", None)
+    if offer is not None:
+        form: nn.Module = offer()
+        return form.eval()
+    copied = copy.deepcopy(module)
+    for name, child in list(copied.named_modules()):
+        if callable(offer := getattr(child, "quantizable", None)):
+            parent, _, last = name.rpartition(".")
+            setattr(copied.get_submodule(parent), last, offer().eval())
+    return copied
 
 
 def check_contract(model: Any) -> None:

@@ -13,9 +13,10 @@ from paraedge_runtime.errors import ConversionError, InputError
 LOWERED = CachedPart(b"program\nwith\nlines", {"CONV": 2}, macs=7)
 
 
-def _key(cache, model=None, engine="onnxruntime", allow_undelegated=False, part=0):
+def _key(cache, model=None, engine="onnxruntime", part=0, **changes):
     parts = split_model(model or ConvBranches(), (0, 1))
-    return cache.key(parts[part], engine, converter_for(engine), allow_undelegated=allow_undelegated)
+    settings = {"recipe": "int8-static", "calibration": torch.zeros(2, 3), "allow_undelegated": False, **changes}
+    return cache.key(parts[part], engine, converter_for(engine), **settings)
 
 
 def test_the_same_part_has_the_same_key(tmp_path):
@@ -40,12 +41,25 @@ def _other_attribute():
     [
         {"engine": "litert"},
         {"allow_undelegated": True},
+        {"recipe": "int8-dynamic"},
+        {"calibration": torch.ones(2, 3)},
+        {"calibration": torch.zeros(1, 3)},
         {"part": 1},
         {"model": _other_weights()},
         {"model": _other_attribute()},
         {"model": ConvBranches(image_size=32)},
     ],
-    ids=["engine", "flag", "part", "weights", "attribute", "input shape"],
+    ids=[
+        "engine",
+        "flag",
+        "recipe",
+        "calibration",
+        "fewer for calibration",
+        "part",
+        "weights",
+        "attribute",
+        "input shape",
+    ],
 )
 def test_whatever_decides_the_bytes_changes_the_key(tmp_path, change):
     cache = PartCache(tmp_path)

@@ -35,7 +35,7 @@ def gate(stem=lambda y: y, first=lambda y: y, second=lambda y: y, fused=None):
         "branch_04": Replay(TOKENS, OUTPUTS[:, 1], second),
     }
     whole = None if fused is None else Replay(INPUTS, OUTPUTS.sum(axis=1, dtype=np.float32), fused)
-    return check_parity(REFERENCE, parts, min_snr_db=100.0, min_top1_agreement=1.0, fused=whole)
+    return check_parity(REFERENCE, parts, min_snr_db=100.0, min_top1_agreement=1.0, fused=whole)[0]
 
 
 def test_equal_outputs_pass_and_are_reported():

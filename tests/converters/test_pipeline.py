@@ -9,9 +9,11 @@ from support.conv_branches import ConvBranches
 
 from paraedge_converters import TARGETS, calibrate_early_stop
 from paraedge_converters.cache import PartCache
-from paraedge_converters.lowering import converter_for
-from paraedge_converters.pipeline import ModelDescription, convert
+from paraedge_converters.lowering import CONVERTERS, converter_for
+from paraedge_converters.pipeline import EvaluationSet, ModelDescription, convert
+from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
+from paraedge_runtime.engines import engine_info
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.verification import verify_bundle
 
@@ -75,11 +77,11 @@ def test_a_wrong_part_fails_the_gate_and_leaves_nothing(description, tmp_path, m
     converter = converter_for("onnxruntime")
     lower = converter.lower
 
-    def sabotage(module, example, *, allow_undelegated):
+    def sabotage(module, example, **settings):
         if tuple(example.shape) != (1, 1, 28, 28):  # a branch: its weights go a little wrong
             with torch.no_grad():
                 module.head.weight[0] += 0.05
-        return lower(module, example, allow_undelegated=allow_undelegated)
+        return lower(module, example, **settings)
 
     old = tmp_path / "old.paraedge"
     convert(ConvBranches(), description, old, target="linux", cache=PartCache(tmp_path / "clean"))
@@ -125,6 +127,58 @@ def test_a_description_that_does_not_fit_is_refused(description, changes, messag
         convert(ConvBranches(), dataclasses.replace(description, **changes), tmp_path / "x", target="linux")
 
 
+@pytest.mark.parametrize(
+    ("engine_name", "recipe"),
+    [(engine, recipe) for recipe in RECIPES for engine in CONVERTERS if engine not in RECIPES[recipe].refused]
+    + [("litert", "int8-static+fp32-stem")],
+)
+def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
+    engine_name, recipe, checkpoint, description, bundles, tmp_path
+):
+    bundle = convert(
+        checkpoint.model, description, tmp_path / "b", target="linux", engine=engine_name, recipe=recipe, branches=1
+    )
+    manifest, whole = bundle.manifest, bundles[engine_name].manifest
+    assert manifest.recipe == recipe
+    old = {"tflite-runtime"} if engine_name == "litert" and recipe in ("fp32", "fp16", "int8-weight") else set()
+    assert manifest.engine_min_version.keys() == {engine_info(engine_name).distributions[0], *old}
+    assert (manifest.accuracy is None, manifest.early_stop is None) == (True, True)
+    assert verify_bundle(bundle).problems == ()
+    gate = RECIPES[recipe.removesuffix("+fp32-stem")]
+    assert manifest.parity.min_top1_agreement == gate.min_top1_agreement
+    assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in manifest.parity.prefixes)
+    share = {"fp32": 1.01, "fp16": 0.7, "int8-weight": 0.6}.get(recipe, 0.5)
+    assert manifest.branches[0].size_bytes < share * whole.branches[0].size_bytes
+    if recipe.endswith("+fp32-stem"):
+        assert manifest.parity.parts["stem"].snr_db > 100
+
+
+def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path):
+    images, labels = checkpoint.samples.images[:100], checkpoint.samples.labels[:100]
+    test_set = EvaluationSet(images=images, labels=labels, dataset="a few", max_accuracy_drop=0.02)
+    description = dataclasses.replace(description, test_set=test_set)
+    bundle = convert(
+        checkpoint.model, description, tmp_path / "b", target="linux", recipe="int8-dynamic", branches=(0, 2)
+    )
+    accuracy, early_stop = bundle.manifest.accuracy, bundle.manifest.early_stop
+    assert accuracy.dataset == early_stop.dataset == "a few, int8-dynamic in onnxruntime"
+    assert accuracy.num_samples == 100
+    with Session.open(bundle) as session:
+        answers = np.stack([session.run(image).prefix_outputs.argmax(axis=1) for image in images])
+    assert accuracy.prefix_accuracy == pytest.approx((answers == labels[:, None]).mean(axis=0))
+    assert (early_stop.num_samples, early_stop.max_accuracy_drop) == (50, 0.02)
+
+
+def test_a_recipe_that_loses_labels_is_refused_and_leaves_nothing(description, tmp_path):
+    """A network that learned nothing: its likeliest labels are close calls, and rounding turns many."""
+    with pytest.raises(
+        ParityError,
+        match=r"the same label as torch on \d\d\.\d\d % of real images, 99\.00 % are needed; .*int8-dynamic\+fp32-stem",
+    ):
+        convert(ConvBranches(), description, tmp_path / "b", target="linux", recipe="int8-dynamic")
+    assert not (tmp_path / "b").exists()
+
+
 def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkpoint, tmp_path):
     evaluation = checkpoint.evaluation
     early_stop = calibrate_early_stop(evaluation.branch_logits[:2], evaluation.labels, dataset="of another model")
@@ -140,13 +194,31 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
     ("arguments", "message"),
     [
         ({"target": "toaster"}, "unknown target 'toaster'; choose one of android, ios, linux, raspberry-pi"),
+        (
+            {"target": "microcontroller"},
+            "no bundle can be made for 'microcontroller': TensorFlow Lite Micro has no GELU",
+        ),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
+        ({"target": "linux", "recipe": "int7"}, "unknown recipe 'int7'; choose one of fp32, fp16, int8-dynamic"),
+        ({"target": "android", "recipe": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
+        ({"target": "linux", "recipe": "fp16", "fused": True}, "a fused model is float32 only"),
         ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),
         ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),
         ({"target": "linux", "branches": (1, 0)}, "ascending order"),
         ({"target": "linux", "branches": ()}, "at least one"),
     ],
-    ids=["target", "engine", "count", "index", "order", "none"],
+    ids=[
+        "target",
+        "microcontroller",
+        "engine",
+        "recipe",
+        "recipe of engine",
+        "fused recipe",
+        "count",
+        "index",
+        "order",
+        "none",
+    ],
 )
 def test_wrong_names_and_branches_are_refused(description, arguments, message, tmp_path):
     with pytest.raises(InputError, match=message):

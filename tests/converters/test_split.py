@@ -6,7 +6,7 @@ from support.conv_branches import ConvBranches
 from torch import nn
 
 from paraedge.model import ParaFormer, ParaFormerConfig
-from paraedge_converters.split import SubsetModel, check_contract, count_macs, fold_batchnorm, split_model
+from paraedge_converters.split import SubsetModel, check_contract, count_macs, fold_batchnorm, quantizable, split_model
 from paraedge_runtime.errors import UnsupportedModel
 
 CONFIG = ParaFormerConfig(
@@ -109,3 +109,26 @@ def test_a_model_without_branches_is_refused():
     model.branches = nn.ModuleList()
     with pytest.raises(UnsupportedModel, match="has no branches"):
         check_contract(model)
+
+
+def test_the_quantizable_form_is_the_same_function_with_all_weights_in_layers():
+    torch.manual_seed(0)
+    (_, part) = split_model(ParaFormer(CONFIG), (2,))
+    before = {name: tensor.clone() for name, tensor in part.module.state_dict().items()}
+    form = quantizable(part.module)
+    x = torch.randn(part.example.shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(form(x), part.module(x), rtol=0, atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in part.module.state_dict().items())
+    matrices = {name for name, tensor in form.named_parameters() if tensor.ndim > 1}
+    layers = {f"{name}.weight" for name, module in form.named_modules() if isinstance(module, nn.Linear)}
+    assert matrices == layers
+
+
+def test_the_quantizable_form_of_a_part_that_offers_itself():
+    class Offers(nn.Linear):
+        def quantizable(self):
+            return nn.Linear(self.in_features, self.out_features)
+
+    assert type(quantizable(Offers(3, 2))) is nn.Linear
+    assert [type(module) for module in quantizable(nn.Sequential(Offers(3, 2), nn.ReLU()))] == [nn.Linear, nn.ReLU]

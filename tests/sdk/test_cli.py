@@ -130,6 +130,31 @@ def test_export_says_what_early_stop_may_cost(bundle, options, words, tmp_path):
     assert (early_stop.prefixes[0].threshold is None) == ("confidence" not in words)
 
 
+def test_a_recipe_is_in_the_name_and_the_manifest(bundle, tmp_path):
+    text = succeed("export", "--target", "raspberry-pi", "--branches", "2", "--quantize", "int8-dynamic", cwd=tmp_path)
+    assert "accuracy unknown" in text
+    assert "early stop: not calibrated" in text
+    small = tmp_path / "fashion-mnist-raspberry-pi-2-int8-dynamic.paraedge"
+    document = json.loads(succeed("inspect", small, "--json"))
+    assert document["manifest"]["recipe"] == "int8-dynamic"
+    assert "verified" in succeed("verify", small)
+    assert succeed("run", small)
+    part, whole = (json.loads(succeed("inspect", path, "--json"))["manifest"] for path in (small, bundle))
+    for before, after in zip(whole["branches"][:2], part["branches"], strict=True):
+        assert after["size_bytes"] < 0.45 * before["size_bytes"]
+
+
+def test_auto_takes_the_smallest_that_is_accurate_enough_and_shows_what_it_tried(trained, tmp_path):
+    options = ["--target", "linux", "--model", trained.folder, "--quantize", "auto", "--out", "auto.paraedge"]
+    document = json.loads(succeed("export", *options, "--json", cwd=tmp_path))
+    *smaller, chosen = [trial for trial in document["tried"] if trial["accuracy_drop"] is not None]
+    assert chosen["recipe"] == document["manifest"]["recipe"]
+    assert chosen["accuracy_drop"] <= 0.005
+    assert all(trial["accuracy_drop"] > 0.005 and trial["size_bytes"] <= chosen["size_bytes"] for trial in smaller)
+    assert "digits test split, " in document["manifest"]["accuracy"]["dataset"]
+    assert "verified" in succeed("verify", tmp_path / "auto.paraedge")
+
+
 def test_fused_adds_one_ordinary_model(tmp_path):
     succeed("export", "--target", "linux", "--branches", "2", "--fused", "--out", "f.paraedge", cwd=tmp_path)
     import onnxruntime
@@ -348,6 +373,18 @@ MISTAKES = [
     (["export", "--target", "linux", "--max-accuracy-drop", "0.5"], "0.5 is not in the range 0<x<=0.1"),
     (["export", "--target", "linux", "--max-accuracy-drop", "0"], "0.0 is not in the range 0<x<=0.1"),
     (["export", "--target", "linux", "--max-accuracy-drop", "nan"], "max_accuracy_drop is nan"),
+    (
+        ["export", "--target", "linux", "--quantize", "int7"],
+        "unknown recipe 'int7'; choose one of fp32, fp16, int",
+    ),
+    (
+        ["export", "--target", "ios", "--quantize", "int4-weight"],
+        "executorch has no int4-weight: XNNPACK has no",
+    ),
+    (["export", "--target", "linux", "--quantize", "fp32+fp32-stem"], "unknown recipe 'fp32+fp32-stem'"),
+    (["export", "--target", "linux", "--quantize", "auto"], "Fashion-MNIST was not found"),
+    (["export", "--target", "linux", "--quantize", "auto", "--fused"], "a fused model is float32 only"),
+    (["export", "--target", "linux", "--quantize", "fp16", "--fused"], "a fused model is float32 only"),
     (["inspect", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
     (["verify", "nowhere.zip"], "nowhere.zip does not exist"),
     (["run", "nowhere.png"], "nowhere.png does not exist"),

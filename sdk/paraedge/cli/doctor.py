@@ -30,6 +30,7 @@ def doctor(as_json: bool) -> None:
     Example:
       paraedge doctor
     """
+    from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import EngineError
     from paraedge_runtime.placement import available_cores
@@ -40,7 +41,12 @@ def doctor(as_json: bool) -> None:
         try:
             with working(f"loading {name}"):
                 engine = open_engine(name)
-            engines[name] = {"works": True, "parallel": engine.parallel, "detail": engine.description}
+            detail = engine.description
+            if engine.distribution == "tflite-runtime":
+                detail += (
+                    f"; bundles of {', '.join(TFLITE_RUNTIME_RECIPES)} only, pip install ai-edge-litert for others"
+                )
+            engines[name] = {"works": True, "parallel": engine.parallel, "detail": detail}
         except EngineError as error:
             engines[name] = {"works": False, "parallel": False, "detail": str(error)}
     cache_bytes, cache_path = _cache()

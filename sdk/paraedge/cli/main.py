@@ -35,6 +35,7 @@ COMMANDS = {
     "inspect": "Show what a bundle holds.",
     "verify": "Check a bundle's files, then its answers on this device.",
     "run": "Classify images with a bundle.",
+    "compare": "Compare bundles: size, accuracy of every prefix, latency here.",
     "profile": "Measure a device: parts, requests, contention, cold start.",
     "plan": "Choose branches, engine and threads for a budget.",
     "pack": "Make one file of a bundle.",

@@ -64,7 +64,7 @@ def print_bundle(bundle: Bundle) -> None:
     if accuracy is not None:
         console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}", markup=False)
     else:
-        console().print("accuracy unknown: this choice of branches was made without torch", markup=False)
+        console().print("accuracy unknown: nobody has measured these parts together", markup=False)
     console().print(_early_stop_text(manifest.early_stop), markup=False)
 
 

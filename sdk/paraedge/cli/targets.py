@@ -12,7 +12,7 @@ from paraedge.cli.output import console, json_option, print_json, table
 def targets(as_json: bool) -> None:
     """List what can be exported to.
 
-    And which engine each target gets.
+    And which engine each target gets, and the smallest recipe that keeps accuracy there (--quantize).
 
     \b
     Example:
@@ -24,12 +24,19 @@ def targets(as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                name: {"engine": target.engine, "description": target.description, "tested": target.tested}
+                name: {
+                    "engine": target.engine,
+                    "recipe": target.recipe,
+                    "description": target.description,
+                    "tested": target.tested,
+                }
                 for name, target in TARGETS.items()
             }
         )
         return
-    rows = table("target", "engine", "files", "device", "tested here")
+    rows = table("target", "engine", "files", "small recipe", "device", "tested here")
     for name, target in TARGETS.items():
-        rows.add_row(name, target.engine, ENGINES[target.engine].suffix, target.description, target.tested)
+        rows.add_row(
+            name, target.engine, ENGINES[target.engine].suffix, target.recipe, target.description, target.tested
+        )
     console().print(rows)

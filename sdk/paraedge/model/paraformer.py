@@ -106,9 +106,53 @@ class CLSBlock(nn.Module):
         value = torch.bmm(pooled, self.value_weight).transpose(0, 1)  # (B, h, d)
         return value.reshape(batch, 1, dim) + self.value_bias
 
+    def quantizable(self) -> LinearCLSBlock:
+        """The same function with every weight in a linear layer."""
+        return LinearCLSBlock(self)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, 1, D)."""
         cls = x[:, :1] + self.proj(self.attend(self.norm1(x)))  # (B, 1, D)
+        return cls + self.mlp(self.norm2(cls))  # type: ignore[no-any-return]
+
+
+class LinearCLSBlock(nn.Module):
+    """A ``CLSBlock`` in the form that quantizers see into, for one input: (1, T, D) -> (1, 1, D).
+
+    The key and value matrices of all heads are one linear layer each. A row per head goes through
+    it, in which a mask leaves that head's d columns only: h·D² multiply-adds instead of D², next to
+    nothing beside T·D².
+    """
+
+    mask: Tensor
+    ones: Tensor
+
+    def __init__(self, block: CLSBlock) -> None:
+        super().__init__()
+        heads, head_dim, dim = block.key_weight.shape
+        self.norm1, self.query, self.proj = block.norm1, block.query, block.proj
+        self.norm2, self.mlp = block.norm2, block.mlp
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.value_bias = block.value_bias
+        with torch.no_grad():
+            self.key.weight.copy_(block.key_weight.reshape(dim, dim).t())  # row h·d + i: what query i of head h asks
+            self.value.weight.copy_(block.value_weight.transpose(1, 2).reshape(dim, dim))
+        mask = torch.eye(heads).repeat_interleave(head_dim, dim=1)[None]  # (1, h, D)
+        self.register_buffer("mask", mask)
+        self.register_buffer("ones", torch.ones(1, 1, heads))
+        self.scale = head_dim**-0.5
+
+    def attend(self, y: Tensor) -> Tensor:
+        """CLS attention over normalised tokens, before the output projection: (1, T, D) -> (1, 1, D)."""
+        folded = self.key(self.query(y[:, :1]) * (self.mask * self.scale))  # (1, h, D)
+        scores = torch.bmm(folded, y.transpose(1, 2)).softmax(dim=-1)  # (1, h, T)
+        value = self.value(torch.bmm(scores, y)) * self.mask  # (1, h, D)
+        return torch.bmm(self.ones, value) + self.value_bias  # the sum over heads, as a product: it is delegated
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, T, D) -> (1, 1, D)."""
+        cls = x[:, :1] + self.proj(self.attend(self.norm1(x)))  # (1, 1, D)
         return cls + self.mlp(self.norm2(cls))  # type: ignore[no-any-return]
 
 

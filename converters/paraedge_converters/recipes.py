@@ -1,0 +1,94 @@
+"""The quantization recipes that ``--quantize`` names, and which engine has which. Needs no torch.
+
+How an engine does it is in its converter (``RECIPES`` there); why it does not is here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from paraedge_runtime.errors import InputError
+
+__all__ = ["FLOAT_STEM", "RECIPES", "TFLITE_RUNTIME_RECIPES", "Recipe", "part_recipe", "recipe_for"]
+
+FLOAT_STEM = "+fp32-stem"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to write the numbers of a part smaller.
+
+    Attributes:
+        description: one line for people.
+        min_snr_db: what every part and every prefix must reach against torch in float32.
+        min_top1_agreement: share of real images on which every prefix must keep torch's label.
+        refused: engine -> why it has no such thing.
+    """
+
+    description: str
+    min_snr_db: float
+    min_top1_agreement: float
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+_NO_WEIGHT_ONLY = "XNNPACK has no weight-only kernels; int8-dynamic stores the same 8-bit weights"
+
+# The labels are the gate. The floors of SNR only tell a wrong part from a coarse one: they hold for a
+# branch that learned to say little too, whose rounding is large beside what it says.
+RECIPES: dict[str, Recipe] = {
+    # What is left is the order of additions and the engines' own exp, erf and rsqrt.
+    "fp32": Recipe("as trained", min_snr_db=100.0, min_top1_agreement=1.0),
+    "fp16": Recipe("weights in half precision, 16 bits", min_snr_db=40.0, min_top1_agreement=0.99),
+    "int8-dynamic": Recipe(
+        "8-bit weights; inputs of matrix products rounded to 8 bits as they come",
+        min_snr_db=10.0,
+        min_top1_agreement=0.99,
+    ),
+    "int8-static": Recipe(
+        "8-bit weights and 8-bit inputs, their ranges measured on real images; logits stay float",
+        min_snr_db=10.0,
+        min_top1_agreement=0.98,
+    ),
+    "int8-weight": Recipe(
+        "8-bit weights, computed with in float",
+        min_snr_db=20.0,
+        min_top1_agreement=0.99,
+        refused={"executorch": _NO_WEIGHT_ONLY},
+    ),
+    "int4-weight": Recipe(
+        "4-bit weights, computed with in float",
+        min_snr_db=3.0,
+        min_top1_agreement=0.95,
+        refused={"executorch": _NO_WEIGHT_ONLY},
+    ),
+}
+
+
+# What the last release of tflite-runtime, 2.14, runs as it should. Of int8-dynamic it makes noise, and int8-static
+# (on Arm) and int4-weight end the process: these need ai-edge-litert.
+TFLITE_RUNTIME_RECIPES = ("fp32", "fp16", "int8-weight")
+
+
+def recipe_for(name: str, engine: str) -> Recipe:
+    """Look a recipe up; ``NAME+fp32-stem`` is ``NAME`` with a stem that stays as trained.
+
+    Raises:
+        InputError: unknown name, or the engine has no such thing; the message lists what it has.
+    """
+    plain = name.removesuffix(FLOAT_STEM)
+    if plain not in RECIPES or name == f"fp32{FLOAT_STEM}":
+        raise InputError(
+            f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}, "
+            f"or one of them with {FLOAT_STEM} to leave the stem as trained"
+        )
+    if engine in RECIPES[plain].refused:
+        possible = ", ".join(other for other, recipe in RECIPES.items() if engine not in recipe.refused)
+        raise InputError(f"{engine} has no {plain}: {RECIPES[plain].refused[engine]}; choose one of {possible}")
+    return RECIPES[plain]
+
+
+def part_recipe(name: str, part: str) -> str:
+    """The recipe of one part (``stem``, ``branch_NN``) of a bundle made by the recipe ``name``."""
+    if name.endswith(FLOAT_STEM):
+        return "fp32" if part == "stem" else name.removesuffix(FLOAT_STEM)
+    return name

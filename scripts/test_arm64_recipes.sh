@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Every engine and recipe on 64-bit Arm: bundles made here are verified and run in an emulated Debian Python.
+#
+#   scripts/test_arm64_recipes.sh BIN      after test_arm64_python.sh, whose Python and extension it uses
+#
+# Ends with the table of docs/targets.md. The answers count; what is emulated has no timing.
+set -euo pipefail
+bin=$(realpath "$1")
+cd "$(dirname "$0")/.."
+build=$PWD/build/arm64
+root=$build/python
+work=$build/recipes
+python=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+say() { echo "[$SECONDS s] $*"; }
+
+# ---- a bundle of one branch for each engine and recipe, with the answers that this machine gives. Half of the
+#      golden images, one branch: emulation takes hundreds of times as long.
+rm -rf "$work"
+mkdir -p "$work"
+cat >"$work/export.py" <<'PYTHON'
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from paraedge.exporting import export
+from paraedge.model import load_checkpoint
+from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
+from paraedge_converters.recipes import RECIPES
+from paraedge_runtime import Session
+
+checkpoint = load_checkpoint(resolve_checkpoint(DEFAULT_MODEL))
+for engine in sys.argv[2:]:
+    for recipe in RECIPES:
+        if engine not in RECIPES[recipe].refused:
+            path = Path(sys.argv[1], engine, f"{recipe}.paraedge")
+            path.parent.mkdir(exist_ok=True, parents=True)
+            bundle = export(checkpoint, target="linux", engine=engine, quantize=recipe, branches=1, out=path)
+            with Session.open(bundle, threads=1) as session:
+                answers = [session.run(image).output for image in bundle.golden().images]
+            np.save(path.with_suffix(".npy"), np.stack(answers))
+PYTHON
+"$bin/python" "$work/export.py" "$work" executorch &
+first=$!
+"$bin/python" "$work/export.py" "$work" litert onnxruntime
+wait $first
+say "exported $(find "$work" -maxdepth 2 -name '*.paraedge' | wc -l) bundles"
+
+# ---- the engines as an Arm device installs them; tflite-runtime, the old one, wants the numpy of its days
+wheels() { # FOLDER PACKAGE...
+  [ -d "$build/$1" ] && return
+  rm -rf "$build/$1.part"
+  "$bin/python" -m pip install --quiet --quiet --progress-bar off --no-deps --only-binary :all: \
+    --target "$build/$1.part" --platform manylinux_2_34_aarch64 --platform manylinux_2_28_aarch64 \
+    --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 --platform any "${@:2}"
+  mv "$build/$1.part" "$build/$1"
+}
+wheels engines onnxruntime 'ai-edge-litert>=2.3' flatbuffers protobuf
+wheels old-engines 'tflite-runtime==2.14.*' 'numpy<2'
+
+cat >"$work/check.py" <<'PYTHON'
+"""ENGINE FOLDER NAME: verify and run every bundle in FOLDER, compare with the answers beside it, note a row for each."""
+import json
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from paraedge_runtime import Bundle, EngineError, Session
+from paraedge_runtime.verification import verify_bundle
+
+assert platform.machine() == "aarch64" and "torch" not in sys.modules
+engine, folder, name = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+rows = []
+for path in sorted(folder.glob("*.paraedge")):
+    bundle = Bundle.open(path)
+    images, there = bundle.golden().images[:16], np.load(path.with_suffix(".npy"))[:16]
+    try:
+        report = verify_bundle(bundle, threads=1)
+        assert not report.problems, (path.stem, report.problems)
+        with Session.open(bundle, threads=1) as session:
+            here = np.stack([session.run(image).output for image in images])
+    except EngineError as error:
+        rows.append({"engine": name, "recipe": path.stem, "refused": str(error)})
+        continue
+    snr_db = report.prefixes[-1].snr_db
+    same, off = float((here.argmax(1) == there.argmax(1)).mean()), float(np.abs(here - there).max())
+    assert same == 1.0, (path.stem, "other labels than on x86", same)
+    rows.append({"engine": report.engine, "recipe": path.stem, "snr_db": snr_db, "same": same, "off": off})
+Path(folder, f"{name}.json").write_text(json.dumps(rows))
+PYTHON
+
+on_arm() { # ENGINE NAME PATHS: the engine's bundles in one process
+  PYTHONPATH=$3 PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-static -cpu cortex-a72 -L "$root" \
+    "$root/usr/bin/python$python" "$work/check.py" "$1" "$work/$1" "$2" >"$work/$2.log" 2>&1 || {
+    tail -n 20 "$work/$2.log" >&2
+    return 1
+  }
+}
+site=$build/site
+on_arm litert litert "$build/engines:$site" &
+first=$!
+on_arm executorch executorch "$site:$(echo "$build"/executorch-*)"
+on_arm onnxruntime onnxruntime "$build/engines:$site"
+wait $first
+on_arm litert tflite-runtime "$build/old-engines:$site"
+say 'verified and run on Arm; against torch, and against x86:'
+
+"$bin/python" - "$work" <<'PYTHON'
+import json
+import sys
+from pathlib import Path
+
+print("| engine on Arm | recipe | SNR against torch | same labels as x86 | largest difference from x86 |")
+print("|---|---|---|---|---|")
+for file in sorted(Path(sys.argv[1]).glob("*/*.json")):
+    for row in json.loads(file.read_text()):
+        start = f"| {row['engine']} | `{row['recipe']}` |"
+        if "refused" in row:
+            print(f"{start} refused: {row['refused']} | | |")
+        else:
+            print(f"{start} {row['snr_db']:.0f} dB | {100 * row['same']:.0f} % | {row['off']:.1e} |")
+PYTHON
