@@ -1,10 +1,11 @@
-"""How far ``paraedge plan`` is off: prefixes predicted from the whole bundle's profile, against their own profile.
+"""How far ``paraedge plan`` is off: some branches predicted from the whole bundle's profile, against their own profile.
 
     .venv/bin/paraedge export --target linux --out build/all.paraedge
     .venv/bin/python benchmarks/plan_prediction.py build/all.paraedge
 
-Also what stem, list scheduling and contention alone explain of the whole request, before the rest of it
-is added. Rows measured while other programs took more than a tenth of the processor are marked.
+The first branches, and as many of the last. Also what stem, list scheduling and contention alone explain of
+the whole request, before the rest of it is added. Rows measured while other programs took more than a tenth
+of the processor are marked.
 """
 
 from __future__ import annotations
@@ -44,17 +45,19 @@ def main() -> None:
         whole = {one.threads: one for one in profile_bundle(bundle)}
         for threads, one in whole.items():
             nothing_beyond = replace(one.request, p50_ms=0.0)
-            p50_ms, _ = predict_request_ms(replace(one, request=nothing_beyond), count)
+            p50_ms, _ = predict_request_ms(replace(one, request=nothing_beyond), range(count))
             p95_ms = p50_ms * one.request.p95_ms / one.request.p50_ms
             add(one.engine, f"{count}, parts only", threads, (p50_ms, p95_ms), one.request, one.valid)
         with tempfile.TemporaryDirectory() as folder:
-            for branches in sorted({1, count // 4, count // 2, 3 * count // 4} - {0, count}):
-                prefix = bundle.subset(bundle.manifest.branch_indexes[:branches], Path(folder) / "prefix.paraedge")
-                for one in profile_bundle(prefix, threads=sorted({1, min(branches, available_cores())})):
+            sizes = sorted({1, count // 4, count // 2, 3 * count // 4} - {0, count})
+            for places in [range(size) for size in sizes] + [range(count - size, count) for size in sizes]:
+                indexes = bundle.manifest.branch_indexes[places.start : places.stop]
+                part = bundle.subset(indexes, Path(folder) / "part.paraedge")
+                for one in profile_bundle(part, threads=sorted({1, min(len(places), available_cores())})):
                     if one.threads in whole:
-                        predicted = predict_request_ms(whole[one.threads], branches)
+                        predicted = predict_request_ms(whole[one.threads], places)
                         valid = one.valid and whole[one.threads].valid
-                        add(one.engine, str(branches), one.threads, predicted, one.request, valid)
+                        add(one.engine, ",".join(map(str, indexes)), one.threads, predicted, one.request, valid)
     Console(width=140).print(table)
 
 

@@ -25,6 +25,7 @@ from paraedge_runtime.errors import (
     ParaEdgeError,
     ParityError,
     PlanError,
+    ProfileError,
     UnsupportedModel,
 )
 from paraedge_runtime.lazy import lazy_names
@@ -55,6 +56,7 @@ __all__ = [
     "PartRun",
     "PlanError",
     "Prediction",
+    "ProfileError",
     "Session",
     "UnsupportedModel",
 ]

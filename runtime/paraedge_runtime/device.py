@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge_runtime.atomic import new_file
-from paraedge_runtime.errors import DeviceError
+from paraedge_runtime.errors import DeviceError, ProfileError
 
 __all__ = [
     "FORMAT",
@@ -215,19 +215,19 @@ def decode_device(raw: bytes, source: str = "device.json") -> Device:
     """Parse and check ``device.json``.
 
     Raises:
-        DeviceError: not JSON, cut off, an unknown or missing field, a wrong type, a newer format, or
+        ProfileError: not JSON, cut off, an unknown or missing field, a wrong type, a newer format, or
             fields that contradict each other. The message names ``source`` and the field.
     """
     if len(raw) > MAX_DEVICE_BYTES:
-        raise DeviceError(f"{source} has {len(raw)} bytes, more than the {MAX_DEVICE_BYTES} allowed; profile anew")
+        raise ProfileError(f"{source} has {len(raw)} bytes, more than the {MAX_DEVICE_BYTES} allowed; profile anew")
     try:
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         known = _FORMAT_PATTERN.fullmatch(version)
         if known and int(known[1]) > 1:
-            raise DeviceError(f"{source}: field 'format' is {version!r}, newer than {FORMAT!r}; update paraedge")
+            raise ProfileError(f"{source}: field 'format' is {version!r}, newer than {FORMAT!r}; update paraedge")
         device = msgspec.json.decode(raw, type=Device)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DeviceError(f"{source}: {error}; mend the file, or profile into another one") from error
+        raise ProfileError(f"{source}: {error}; mend the file, or profile into another one") from error
     _check(device, source)
     return device
 
@@ -240,14 +240,14 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     """Read and check a ``device.json``.
 
     Raises:
-        DeviceError: it cannot be read, or :func:`decode_device` refuses it. The file stays as it is.
+        ProfileError: it cannot be read, or :func:`decode_device` refuses it. The file stays as it is.
     """
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
-        raise DeviceError(f"{path} does not exist; make it with 'paraedge profile {path}'") from None
+        raise ProfileError(f"{path} does not exist; make it with 'paraedge profile {path}'") from None
     except OSError as error:
-        raise DeviceError(f"{path} cannot be read: {error.strerror}; name a device.json") from error
+        raise ProfileError(f"{path} cannot be read: {error.strerror}; name a device.json") from error
     return decode_device(raw, str(path))
 
 
@@ -255,10 +255,14 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
     """Write a ``device.json``, whole or not at all.
 
     Raises:
-        DeviceError: the reader would refuse it, or the file cannot be written; what stood there stays.
+        DeviceError: the reader would refuse what was measured, or the file cannot be written; what stood
+            there stays.
     """
     raw = encode_device(device)
-    decode_device(raw, str(path))
+    try:
+        decode_device(raw, f"what {device.name} answered")
+    except ProfileError as error:
+        raise DeviceError(f"{path} is not written: {str(error).rpartition('; ')[0]}; profile it again") from error
     try:
         with new_file(Path(path)) as building:
             building.write_bytes(raw)
@@ -285,7 +289,7 @@ def find_measurement(device: Device, bundle_sha256: str, engine: str, threads: i
     """What was measured of a bundle with this engine on so many threads.
 
     Raises:
-        DeviceError: nothing was; the message names what is there.
+        ProfileError: nothing was; the message names what is there.
     """
     for measurement in device.measurements:
         if _key(measurement) == (bundle_sha256, engine, threads):
@@ -293,7 +297,7 @@ def find_measurement(device: Device, bundle_sha256: str, engine: str, threads: i
     there = "; ".join(
         f"{m.bundle_name} ({m.bundle_sha256[:12]}…) {m.engine} {m.threads} thread(s)" for m in device.measurements
     )
-    raise DeviceError(
+    raise ProfileError(
         f"the profile of {device.name} has no measurement of bundle {bundle_sha256[:12]}… with {engine} on {threads} "
         f"thread(s); it has: {there or 'none'}; run 'paraedge profile' with this bundle and '--threads {threads}', "
         "or use another one with --allow-foreign-profile"
@@ -306,12 +310,12 @@ def foreign_measurement(
     """The nearest measurement that has these parts, of whatever bundle: same bundle, then engine, then threads.
 
     Raises:
-        DeviceError: no measurement has all of these parts.
+        ProfileError: no measurement has all of these parts.
     """
     wanted = set(parts)
     usable = [measurement for measurement in device.measurements if wanted <= set(measurement.parts)]
     if not usable:
-        raise DeviceError(
+        raise ProfileError(
             f"the profile of {device.name} has no measurement of {', '.join(sorted(wanted))}; "
             "run 'paraedge profile' with a bundle of as many branches"
         )
@@ -329,11 +333,11 @@ def check_machine(device: Device, fingerprint: str) -> None:
         fingerprint: of the machine at hand, ``read_hardware().fingerprint``.
 
     Raises:
-        DeviceError: it was measured on another one.
+        ProfileError: it was measured on another one.
     """
     if device.hardware is None or device.hardware.fingerprint != fingerprint:
         measured = "an unknown machine" if device.hardware is None else f"{device.hardware.fingerprint}"
-        raise DeviceError(
+        raise ProfileError(
             f"the profile of {device.name} was measured on another device ({measured}, this one is {fingerprint}); "
             "run 'paraedge profile' here, or use it with --allow-foreign-profile"
         )
@@ -347,7 +351,7 @@ def _check(device: Device, source: str) -> None:
 
     def require(fine: bool, field: str, problem: str) -> None:
         if not fine:
-            raise DeviceError(f"{source}: field '{field}' {problem}; mend the file, or profile into another one")
+            raise ProfileError(f"{source}: field '{field}' {problem}; mend the file, or profile into another one")
 
     hardware = device.hardware
     if hardware is not None:

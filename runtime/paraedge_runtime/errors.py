@@ -11,6 +11,7 @@
     │   ├── ParityError        it was converted, and does not compute what torch computes
     │   └── UnsupportedModel   the network does not keep the BranchModel contract
     ├── DeviceError            a device could not be reached or measured
+    │   └── ProfileError       device.json cannot be used: not there, malformed, of another device or bundle
     └── PlanError              no plan satisfies what was asked for
 
 Messages name the value that was wrong and end with what to do next.
@@ -30,6 +31,7 @@ __all__ = [
     "ParaEdgeError",
     "ParityError",
     "PlanError",
+    "ProfileError",
     "UnsupportedModel",
 ]
 
@@ -76,6 +78,10 @@ class UnsupportedModel(ConversionError):
 
 class DeviceError(ParaEdgeError):
     """A device could not be reached or measured."""
+
+
+class ProfileError(DeviceError):
+    """``device.json`` is not there or malformed, or is of another device or bundle."""
 
 
 class PlanError(ParaEdgeError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,9 +16,22 @@ import msgspec
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.device import Device, Measurement
-from paraedge_runtime.errors import DeviceError, InputError, PlanError
+from paraedge_runtime.engines import ENGINES
+from paraedge_runtime.errors import InputError, PlanError, ProfileError
+from paraedge_runtime.evaluation import Evaluation
+from paraedge_runtime.subsets import Places, worthwhile
 
-__all__ = ["Plan", "Wish", "candidates", "choose", "pareto", "predict_request_ms", "read_plan", "write_plan"]
+__all__ = [
+    "Plan",
+    "Wish",
+    "belong_together",
+    "candidates",
+    "choose",
+    "pareto",
+    "predict_request_ms",
+    "read_plan",
+    "write_plan",
+]
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,8 +52,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The first branches of a bundle, with one engine on so many threads, and what that gives.
+    """Some branches of a bundle, with one engine on so many threads, and what that gives.
 
+    ``branches`` are places in the model that the bundle was taken from, ascending: in this order they run.
     ``size_bytes`` counts programs and golden files. ``memory_bytes`` was measured with all branches of
     the bundle, and is an upper bound for fewer.
     """
@@ -62,27 +77,31 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __str__(self) -> str:
         return (
-            f"{len(self.branches)} branch(es) with {self.engine} on {self.threads} thread(s): "
+            f"{'branch' if len(self.branches) == 1 else 'branches'} {','.join(map(str, self.branches))} "
+            f"with {self.engine} on {self.threads} thread(s): "
             f"p95 {self.p95_ms:.2f} ms, accuracy {self.accuracy:.4f}, {self.size_bytes} bytes"
         )
 
 
-def predict_request_ms(measurement: Measurement, branches: int) -> tuple[float, float]:
-    """p50 and p95 of a request with the first ``branches``, on the threads of ``measurement``.
+def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple[float, float]:
+    """p50 and p95 of a request with the branches at ``places`` of the bundle, on the threads of ``measurement``.
 
     p50 is the stem's, plus the time that list scheduling of the branches' p50 takes on the threads,
     where a branch is slowed by the contention factor of the workers that are busy at that moment, plus
     what the whole request was measured to take beyond that, in proportion to the branches. p95 keeps
     the measured ratio of the whole request's p95 to its p50.
+
+    Raises:
+        InputError: no place, or one where the measurement has no branch.
     """
     work_ms = [latency.p50_ms for latency in measurement.branches.values()]
-    if not 1 <= branches <= len(work_ms):
-        raise InputError(f"branches is {branches}; the measurement has {len(work_ms)}")
+    if not places or not all(0 <= place < len(work_ms) for place in places):
+        raise InputError(f"places are {list(places)}; the measurement has {len(work_ms)} branches, the first at 0")
     stem_ms = measurement.parts["stem"].p50_ms
     whole_ms = stem_ms + _list_scheduled_ms(work_ms, measurement.contention)
     beyond_ms = max(0.0, measurement.request.p50_ms - whole_ms)
-    p50_ms = stem_ms + _list_scheduled_ms(work_ms[:branches], measurement.contention)
-    p50_ms += beyond_ms * branches / len(work_ms)
+    p50_ms = stem_ms + _list_scheduled_ms([work_ms[place] for place in places], measurement.contention)
+    p50_ms += beyond_ms * len(places) / len(work_ms)
     return p50_ms, p50_ms * measurement.request.p95_ms / max(measurement.request.p50_ms, 1e-9)
 
 
@@ -100,47 +119,78 @@ def _list_scheduled_ms(work_ms: Sequence[float], contention: Sequence[float]) ->
     return now_ms
 
 
-def candidates(device: Device, bundles: Iterable[Bundle]) -> tuple[Plan, ...]:
-    """Every prefix of every bundle, with every engine and thread count that was measured on the device.
+def belong_together(bundle: Bundle, evaluation: Evaluation) -> bool:
+    """Whether the bundle states the accuracy that these logits, of all branches of a model, give."""
+    manifest = bundle.manifest
+    return (
+        manifest.accuracy is not None
+        and manifest.total_branches == len(evaluation.branch_logits)
+        and manifest.accuracy.num_samples == len(evaluation.labels)
+        and manifest.accuracy.prefix_accuracy == evaluation.prefix_accuracy(manifest.branch_indexes)
+    )
+
+
+def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = None) -> tuple[Plan, ...]:
+    """Choices of branches of a bundle, with every engine and thread count that was measured on the device.
+
+    They are all prefixes, and their accuracy is the bundle's. With an ``evaluation`` of all branches of
+    the model, other choices that are :func:`~paraedge_runtime.subsets.worthwhile` come to them, and the
+    accuracy of all is what that function says.
 
     Raises:
-        DeviceError: a bundle was not measured on this device.
-        InputError: the accuracy of a bundle's prefixes is unknown.
+        ProfileError: the bundle was not measured on this device, or with an engine that is not known.
+        InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
     """
+    manifest = bundle.manifest
+    if manifest.accuracy is None:
+        raise InputError(f"{bundle.path} does not know its accuracy; export it again, with a prefix of branches")
+    if evaluation is not None and not belong_together(bundle, evaluation):
+        raise InputError(
+            f"{bundle.path} was not exported from this model: their accuracies differ; name its own checkpoint"
+        )
+    measured = [one for one in device.measurements if one.bundle_sha256 == bundle.sha256]
+    if not measured:
+        raise ProfileError(
+            f"{bundle.path} was not measured on {device.name}; run 'paraedge profile' with it and this device file"
+        )
+    unknown = sorted({one.engine for one in measured} - set(ENGINES))
+    if unknown:
+        raise ProfileError(
+            f"the profile of {device.name} names the engine {unknown[0]!r}, which is none of {', '.join(ENGINES)}; "
+            "update paraedge, or profile it again"
+        )
+    golden_bytes = manifest.golden.images.size_bytes + manifest.golden.branch_outputs.size_bytes
+    prefixes = {tuple(range(k + 1)): accuracy for k, accuracy in enumerate(manifest.accuracy.prefix_accuracy)}
+    own = None if evaluation is None else evaluation.of(manifest.branch_indexes)
     plans: list[Plan] = []
-    for bundle in bundles:
-        manifest = bundle.manifest
-        if manifest.accuracy is None:
-            raise InputError(f"{bundle.path} does not know its accuracy; export it again, with a prefix of branches")
-        measured = [one for one in device.measurements if one.bundle_sha256 == bundle.sha256]
-        if not measured:
-            raise DeviceError(
-                f"{bundle.path} was not measured on {device.name}; run 'paraedge profile' with it and this device file"
-            )
-        golden_bytes = manifest.golden.images.size_bytes + manifest.golden.branch_outputs.size_bytes
-        for one in measured:
-            for count, accuracy in enumerate(manifest.accuracy.prefix_accuracy, start=1):
-                p50_ms, p95_ms = predict_request_ms(one, count)
-                parts = [manifest.stem, *manifest.branches[:count]]
-                plans.append(
-                    Plan(
-                        device=device.name,
-                        bundle_name=manifest.name,
-                        bundle_sha256=bundle.sha256,
-                        branches=manifest.branch_indexes[:count],
-                        engine=one.engine,
-                        target=manifest.target,
-                        recipe=manifest.recipe,
-                        threads=one.threads,
-                        p50_ms=round(p50_ms, 6),
-                        p95_ms=round(p95_ms, 6),
-                        accuracy=accuracy,
-                        size_bytes=sum(part.size_bytes for part in parts) + golden_bytes,
-                        memory_bytes=one.memory_bytes,
-                        valid=one.valid,
-                    )
+    for one in measured:
+        accuracy_of = prefixes if own is None else worthwhile(own, partial(_p50_ms, one))
+        for places, accuracy in accuracy_of.items():
+            p50_ms, p95_ms = predict_request_ms(one, places)
+            branches = [manifest.branches[place] for place in places]
+            plans.append(
+                Plan(
+                    device=device.name,
+                    bundle_name=manifest.name,
+                    bundle_sha256=bundle.sha256,
+                    branches=tuple(branch.index for branch in branches),
+                    engine=one.engine,
+                    target=manifest.target,
+                    recipe=manifest.recipe,
+                    threads=one.threads,
+                    p50_ms=round(p50_ms, 6),
+                    p95_ms=round(p95_ms, 6),
+                    accuracy=accuracy,
+                    size_bytes=sum(part.size_bytes for part in (manifest.stem, *branches)) + golden_bytes,
+                    memory_bytes=one.memory_bytes,
+                    valid=one.valid,
                 )
+            )
     return tuple(plans)
+
+
+def _p50_ms(measurement: Measurement, places: Places) -> float:
+    return predict_request_ms(measurement, places)[0]
 
 
 def pareto(plans: Iterable[Plan]) -> tuple[Plan, ...]:
@@ -172,9 +222,16 @@ def choose(plans: Iterable[Plan], wish: Wish) -> Plan:
 
 
 def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write ``plan.json`` for ``paraedge export --plan``, whole or not at all."""
-    with new_file(Path(path)) as building:
-        building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    """Write ``plan.json`` for ``paraedge export --plan``, whole or not at all.
+
+    Raises:
+        PlanError: it cannot be written there; what stood there stays.
+    """
+    try:
+        with new_file(Path(path)) as building:
+            building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    except OSError as error:
+        raise PlanError(f"{path} cannot be written: {error.strerror}; choose another place") from error
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:

@@ -98,7 +98,7 @@ class Session:
 
         Raises:
             BundleError: the bundle cannot be trusted.
-            DeviceError: ``device`` cannot be read, or is not of this device and bundle.
+            ProfileError: ``device`` cannot be read, or is not of this device and bundle.
             EngineUnavailable: the engine is not installed, or older than the bundle needs.
             EngineError: the engine refuses a part.
             InputError: ``engine``, ``threads`` or ``branches`` cannot be.

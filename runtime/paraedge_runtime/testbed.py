@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,6 +28,8 @@ from paraedge_runtime.prediction import PartRun, Prediction
 from paraedge_runtime.session import Session
 
 __all__ = ["ColdStart", "LocalTestBed", "RequestTimes", "TestBed", "measure_cold_start", "read_answer", "rounded"]
+
+_T = TypeVar("_T")
 
 _COLD_START_LIMIT_S = 600
 
@@ -129,7 +130,7 @@ class LocalTestBed:
             raise DeviceError(
                 f"the process that measures a cold start failed: {error}; try 'paraedge run' here"
             ) from error
-        return msgspec.convert(read_answer(done.stdout, done.stderr, done.returncode), ColdStart)
+        return read_answer(done.stdout, done.stderr, done.returncode, ColdStart)
 
     def timer_jitter(self, duration_s: float = 0.3) -> TimerJitter:  # noqa: D102
         readings = array("q")
@@ -174,22 +175,31 @@ def measure_cold_start(bundle: Bundle, engine: str, threads: int) -> ColdStart:
         )
 
 
-def read_answer(stdout: str, stderr: str, code: int) -> Any:
+class _Answer(msgspec.Struct, frozen=True):
+    result: Any = None
+    error: str | None = None
+    message: str = ""
+
+
+def read_answer(stdout: str, stderr: str, code: int, kind: type[_T]) -> _T:
     """What ``python -m paraedge_runtime.profiling`` printed in another process, or its error raised here.
 
     Raises:
         ParaEdgeError: of the same type and message as there.
-        DeviceError: it printed no answer at all.
+        DeviceError: it printed no answer at all, or one that is no ``kind``.
     """
     try:
-        answer = json.loads(stdout.strip().splitlines()[-1])
-        kind = answer.get("error") and getattr(errors, answer["error"], DeviceError)
-    except (ValueError, IndexError, AttributeError):
+        answer = msgspec.json.decode(stdout.strip().splitlines()[-1], type=_Answer)
+    except (msgspec.MsgspecError, IndexError, RecursionError):
         last = " | ".join(stderr.strip().splitlines()[-3:])[:400] or "it printed nothing"
         raise DeviceError(f"measuring ended with exit code {code}: {last}; is paraedge there this version?") from None
-    if kind:
-        raise kind(answer["message"])
-    return answer["result"]
+    if answer.error is not None:
+        known = answer.error in errors.__all__
+        raise (getattr(errors, answer.error) if known else DeviceError)(answer.message)
+    try:
+        return msgspec.convert(answer.result, kind)
+    except msgspec.ValidationError as error:
+        raise DeviceError(f"the device answered what cannot be: {error}; is paraedge there this version?") from error
 
 
 def rounded(value: float) -> float:

@@ -7,9 +7,7 @@ import shlex
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any, Protocol, TypeVar
 
 from paraedge.adb import AdbConnection
 from paraedge.processes import last_line, run_process
@@ -21,6 +19,8 @@ from paraedge_runtime.profiling import Progress, StopRule
 from paraedge_runtime.testbed import read_answer
 
 __all__ = ["Connection", "connect"]
+
+_T = TypeVar("_T")
 
 _MODULE = ["-m", "paraedge_runtime.profiling"]
 
@@ -58,17 +58,17 @@ class _LocalConnection:
         pass
 
     def hardware(self) -> Hardware:
-        return msgspec.convert(self._ask(["hardware"]), Hardware)
+        return self._ask(["hardware"], Hardware)
 
     def measure(
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], rule: StopRule, on_progress: Progress
     ) -> tuple[Measurement, ...]:
         arguments = _measure_arguments(str(bundle.path.absolute()), engine, threads, rule)
-        return msgspec.convert(self._ask(arguments, on_progress), tuple[Measurement, ...])
+        return self._ask(arguments, tuple[Measurement, ...], on_progress)
 
     @staticmethod
-    def _ask(arguments: list[str], on_progress: Progress | None = None) -> Any:
-        return read_answer(*run_process([sys.executable, *_MODULE, *arguments], on_progress=on_progress))
+    def _ask(arguments: list[str], kind: type[_T], on_progress: Progress | None = None) -> _T:
+        return read_answer(*run_process([sys.executable, *_MODULE, *arguments], on_progress=on_progress), kind)
 
 
 class _SshConnection:
@@ -78,19 +78,18 @@ class _SshConnection:
         self._to = connection
 
     def hardware(self) -> Hardware:
-        return msgspec.convert(self._ask(["hardware"]), Hardware)
+        return self._ask(["hardware"], Hardware)
 
     def measure(
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], rule: StopRule, on_progress: Progress
     ) -> tuple[Measurement, ...]:
         path = f"{self._to.folder}/{bundle.manifest.name}-{bundle.sha256[:12]}.paraedge"
-        if self._ask(["check", path]) != [bundle.sha256]:
+        if self._ask(["check", path], list[str | None]) != [bundle.sha256]:
             on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
             self._send(bundle, path)
-            if self._ask(["check", path]) != [bundle.sha256]:
+            if self._ask(["check", path], list[str | None]) != [bundle.sha256]:
                 raise DeviceError(f"{path} on {self._to.host} is not what was sent; is there space left?")
-        answer = self._ask(_measure_arguments(path, engine, threads, rule), on_progress)
-        return msgspec.convert(answer, tuple[Measurement, ...])
+        return self._ask(_measure_arguments(path, engine, threads, rule), tuple[Measurement, ...], on_progress)
 
     def _send(self, bundle: Bundle, path: str) -> None:
         """The bundle's files appear over there whole or not at all, like everywhere."""
@@ -98,8 +97,9 @@ class _SshConnection:
         script = f"rm -rf {new} && mkdir -p {new} && tar -xf - -C {new} && rm -rf {place} && mv {new} {place}"
         self._ssh(script, stdin=_tar(bundle))
 
-    def _ask(self, arguments: list[str], on_progress: Progress | None = None) -> Any:
-        return read_answer(*self._ssh(shlex.join([self._to.python, *_MODULE, *arguments]), on_progress=on_progress))
+    def _ask(self, arguments: list[str], kind: type[_T], on_progress: Progress | None = None) -> _T:
+        script = shlex.join([self._to.python, *_MODULE, *arguments])
+        return read_answer(*self._ssh(script, on_progress=on_progress), kind)
 
     def _ssh(
         self, script: str, *, stdin: bytes | None = None, on_progress: Progress | None = None

@@ -16,7 +16,7 @@ from support.bundles import fake_bundle, picture
 from support.devices import HARDWARE, MEASUREMENT, latency
 from support.fake_engine import GATES, PARTS, RUNNING, Gate
 
-from paraedge_runtime import BranchState, DeviceError, EngineError, InputError, Session
+from paraedge_runtime import BranchState, EngineError, InputError, ProfileError, Session
 from paraedge_runtime.device import Device, write_device
 from paraedge_runtime.hardware import read_hardware
 
@@ -196,7 +196,7 @@ def test_a_profile_counts_from_the_first_request(bundle, tmp_path):
 )
 def test_a_foreign_profile_is_refused_unless_it_is_allowed(bundle, changes, problem):
     device = _device(bundle, **changes)
-    with pytest.raises(DeviceError, match=problem):
+    with pytest.raises(ProfileError, match=problem):
         Session.open(bundle, threads=2, device=device)
     with Session.open(bundle, threads=2, device=device, allow_foreign_profile=True) as session:
         assert session.run(picture(), budget_ms=20_000).branches_used == (0, 2, 3)
@@ -204,7 +204,7 @@ def test_a_foreign_profile_is_refused_unless_it_is_allowed(bundle, changes, prob
 
 def test_a_profile_of_another_bundle_is_refused(bundle, tmp_path, fake_engine):
     other = fake_bundle(tmp_path / "o.paraedge", [{"add": 5.0}] * 4)
-    with pytest.raises(DeviceError, match="no measurement of bundle"):
+    with pytest.raises(ProfileError, match="no measurement of bundle"):
         Session.open(other, threads=2, device=_device(bundle))
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from support.devices import DEVICE, HARDWARE, MEASUREMENT, latency
 
-from paraedge_runtime import DeviceError
+from paraedge_runtime import DeviceError, ProfileError
 from paraedge_runtime.device import (
     MAX_OTHER_LOAD,
     P99_MIN_RUNS,
@@ -79,19 +79,19 @@ def test_a_missing_field_is_named(path):
     for key in path[:-1]:
         node = node[key]
     del node[path[-1]]
-    with pytest.raises(DeviceError, match=rf"^x\.json: .*`{path[-1]}`"):
+    with pytest.raises(ProfileError, match=rf"^x\.json: .*`{path[-1]}`"):
         decode_device(json.dumps(document).encode(), "x.json")
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: _dotted(path) or "top")
 def test_an_unknown_field_is_named(path):
-    with pytest.raises(DeviceError, match=r"^x\.json: .*unknown field `colour`"):
+    with pytest.raises(ProfileError, match=r"^x\.json: .*unknown field `colour`"):
         decode_device(edited((*path, "colour"), "red"), "x.json")
 
 
 @pytest.mark.parametrize("path", PLACES, ids=_dotted)
 def test_a_wrong_type_is_refused(path):
-    with pytest.raises(DeviceError, match=r"^x\.json: "):
+    with pytest.raises(ProfileError, match=r"^x\.json: "):
         decode_device(edited(path, {"surprise": 1}), "x.json")
 
 
@@ -151,7 +151,7 @@ M = ("measurements", 0)
     ids=lambda value: _dotted(value) if isinstance(value, tuple) else None,
 )  # fmt: skip
 def test_what_cannot_be_is_refused_and_named(path, value, problem):
-    with pytest.raises(DeviceError, match=rf"^x\.json: .*{problem}"):
+    with pytest.raises(ProfileError, match=rf"^x\.json: .*{problem}"):
         decode_device(edited(path, value), "x.json")
 
 
@@ -172,15 +172,15 @@ def test_what_cannot_be_is_refused_and_named(path, value, problem):
 def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path, raw, problem):
     path = tmp_path / "device.json"
     path.write_bytes(raw)
-    with pytest.raises(DeviceError, match=rf"device\.json.*{problem}"):
+    with pytest.raises(ProfileError, match=rf"device\.json.*{problem}"):
         read_device(path)
     assert path.read_bytes() == raw
 
 
 def test_a_file_that_is_not_there_says_how_to_make_it(tmp_path):
-    with pytest.raises(DeviceError, match=r"none\.json does not exist; make it with 'paraedge profile .*none\.json'"):
+    with pytest.raises(ProfileError, match=r"none\.json does not exist; make it with 'paraedge profile .*none\.json'"):
         read_device(tmp_path / "none.json")
-    with pytest.raises(DeviceError, match="cannot be read"):
+    with pytest.raises(ProfileError, match="cannot be read"):
         read_device(tmp_path)
 
 
@@ -204,8 +204,11 @@ def test_writing_and_reading(tmp_path, connection):
 def test_what_the_reader_would_refuse_is_not_written(tmp_path, bad):
     path = tmp_path / "device.json"
     write_device(DEVICE, path)
-    with pytest.raises(DeviceError):
+    with pytest.raises(
+        DeviceError, match=r"device\.json is not written: what pi-5 answered: .*; profile it again$"
+    ) as why:
         write_device(bad, path)
+    assert not isinstance(why.value, ProfileError)
     assert read_device(path) == DEVICE
 
 
@@ -226,18 +229,18 @@ def test_merging_replaces_the_same_and_keeps_the_rest():
 def test_finding_a_measurement():
     assert find_measurement(DEVICE, "5f" * 32, "litert", 2) is MEASUREMENT
     for wanted in [("ab" * 32, "litert", 2), ("5f" * 32, "executorch", 2), ("5f" * 32, "litert", 1)]:
-        with pytest.raises(DeviceError, match=r"it has: tiny-1\.0 \(5f5f5f5f5f5f…\) litert 2 thread"):
+        with pytest.raises(ProfileError, match=r"it has: tiny-1\.0 \(5f5f5f5f5f5f…\) litert 2 thread"):
             find_measurement(DEVICE, *wanted)
-    with pytest.raises(DeviceError, match=r"it has: none; run 'paraedge profile'"):
+    with pytest.raises(ProfileError, match=r"it has: none; run 'paraedge profile'"):
         find_measurement(Device(name="new"), "5f" * 32, "litert", 2)
 
 
 def test_the_profile_of_another_machine_is_refused():
     check_machine(DEVICE, HARDWARE.fingerprint)
     problem = rf"another device \({HARDWARE.fingerprint}, this one is 0000000000000000.*--allow-foreign-profile"
-    with pytest.raises(DeviceError, match=problem):
+    with pytest.raises(ProfileError, match=problem):
         check_machine(DEVICE, "0" * 16)
-    with pytest.raises(DeviceError, match=r"another device \(an unknown machine"):
+    with pytest.raises(ProfileError, match=r"another device \(an unknown machine"):
         check_machine(Device(name="new"), HARDWARE.fingerprint)
 
 
@@ -249,7 +252,7 @@ def test_the_nearest_foreign_measurement_has_the_parts_then_bundle_engine_and_th
     assert foreign_measurement(device, "ab" * 32, "litert", 2, parts) is other_bundle
     assert foreign_measurement(device, "5f" * 32, "executorch", 9, parts) is other_engine
     assert foreign_measurement(device, "00" * 32, "litert", 1, parts) is other_bundle
-    with pytest.raises(DeviceError, match="no measurement of branch_07, stem; run 'paraedge profile'"):
+    with pytest.raises(ProfileError, match="no measurement of branch_07, stem; run 'paraedge profile'"):
         foreign_measurement(device, "5f" * 32, "litert", 2, ["stem", "branch_07"])
 
 

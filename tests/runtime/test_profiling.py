@@ -170,7 +170,7 @@ def test_an_error_over_there_is_the_same_error_here(arguments, error, problem, c
     assert main(arguments) == 1
     printed = capfd.readouterr()
     with pytest.raises(error, match=problem):
-        read_answer(printed.out, printed.err, 1)
+        read_answer(printed.out, printed.err, 1, list)
 
 
 def test_a_part_that_cannot_be_loaded_is_an_error_of_the_bundle(small, tmp_path):
@@ -179,7 +179,7 @@ def test_a_part_that_cannot_be_loaded_is_an_error_of_the_bundle(small, tmp_path)
     done = command("measure", bundle.path)
     assert done.returncode == 1
     with pytest.raises(Exception, match=r"branch_00\.tflite"):
-        read_answer(done.stdout, done.stderr, done.returncode)
+        read_answer(done.stdout, done.stderr, done.returncode, list)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +191,14 @@ def test_a_part_that_cannot_be_loaded_is_an_error_of_the_bundle(small, tmp_path)
         ("[]", "", DeviceError, "exit code 9"),
         ('{"error": "NoSuchError", "message": "new"}', "", DeviceError, "^new$"),
         ('{"error": "EngineUnavailable", "message": "m"}', "", EngineUnavailable, "^m$"),
+        ('{"error": "annotations", "message": "no class"}', "", DeviceError, "^no class$"),
+        ('{"result": 7}', "", DeviceError, "the device answered what cannot be: .*; is paraedge there this version"),
     ],
 )
 def test_what_is_no_answer(stdout, stderr, error, problem):
     with pytest.raises(error, match=problem):
-        read_answer(stdout, stderr, 9)
+        read_answer(stdout, stderr, 9, list[int])
 
 
 def test_what_was_printed_before_the_answer_does_not_matter():
-    assert read_answer('Welcome to this board!\n{"result": [1]}\n', "", 0) == [1]
+    assert read_answer('Welcome to this board!\n{"result": [1]}\n', "", 0, list[int]) == [1]

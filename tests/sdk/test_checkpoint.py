@@ -13,7 +13,6 @@ import safetensors.torch
 import torch
 
 from paraedge.model import Checkpoint, ParaFormer, load_checkpoint, save_checkpoint
-from paraedge.model.checkpoint import Evaluation
 from paraedge.model.records import CheckpointConfig
 from paraedge_runtime.errors import InputError
 
@@ -370,24 +369,6 @@ def test_arrays_that_do_not_belong_are_refused_by_file_and_name(folder, name, ar
 def test_configuration_with_labels_that_do_not_fit_cannot_be_made(make):
     with pytest.raises(ValueError, match=r"labels has 2 names, model\.num_classes is 10"):
         CheckpointConfig(name="a", description="b", license="c", dataset="d", labels=("x", "y"), model=make.model())
-
-
-# --- accuracy of any branches ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "branches", [None, (0,), (2,), (0, 1), (0, 3, 4), (4, 3, 2, 1, 0)], ids=lambda branches: str(branches)
-)
-def test_prefix_accuracy_of_chosen_branches_equals_a_plain_count(branches):
-    rng = np.random.default_rng(0)
-    evaluation = Evaluation(rng.normal(size=(5, 97, 4)).astype(np.float32), rng.integers(0, 4, 97))
-    expected = []
-    total = np.zeros((97, 4))
-    for branch in range(5) if branches is None else branches:
-        total = total + evaluation.branch_logits[branch]
-        hits = sum(int(np.argmax(total[index])) == evaluation.labels[index] for index in range(97))
-        expected.append(hits / 97)
-    assert evaluation.prefix_accuracy(branches) == pytest.approx(expected, abs=1e-6)
 
 
 def test_prefix_accuracy_of_a_trained_model_is_that_of_its_record(trained):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +11,11 @@ import pytest
 from msgspec.structs import replace
 from support.devices import DEVICE, MEASUREMENT, latency
 
+from paraedge.exporting import export
 from paraedge_runtime import Bundle
-from paraedge_runtime.device import write_device
+from paraedge_runtime.device import read_device, write_device
+from paraedge_runtime.evaluation import Evaluation
+from paraedge_runtime.manifest import encode_manifest
 from paraedge_runtime.planning import read_plan
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
@@ -49,17 +54,18 @@ def folder(tmp_path, bundles):
     return tmp_path
 
 
-def test_a_plan_is_made_and_exported(folder, bundles):
+def test_a_plan_is_made_and_exported(folder, bundles, checkpoint):
     bundle = bundles["litert"]
     arguments = ["plan", "--device", "device.json", "--budget-ms", "7", bundle.path]
     text = run(*arguments, "--max-bytes", "2MB", "--min-accuracy", ".9", "--out", "plan.json", cwd=folder)
     assert "→" in text
     assert "Next: paraedge export --plan plan.json" in text
-    # On two threads, 4 branches take 1 + 4 ms, p95 6.5 ms, and are the most that fit.
+    # On two threads 4 branches would fit, p95 6.5 ms; 2 of them are as accurate in 1 + 2 ms.
     chosen = read_plan(folder / "plan.json")
-    assert (chosen.p50_ms, chosen.p95_ms, chosen.threads) == (5.0, 6.5, 2)
-    accuracy = bundle.manifest.accuracy.prefix_accuracy
-    assert chosen.accuracy == max(accuracy[: len(chosen.branches)])
+    assert (chosen.branches, chosen.p50_ms, chosen.p95_ms, chosen.threads) == ((0, 1), 3.0, 3.9, 2)
+    assert "half of the test images that did not choose" in text
+    judged = Evaluation(checkpoint.evaluation.branch_logits[:, 1::2], checkpoint.evaluation.labels[1::2])
+    assert chosen.accuracy == max(judged.prefix_accuracy()[:4])
 
     document = json.loads(run(*arguments, "--json", cwd=folder))
     assert document["chosen"]["threads"] == 2
@@ -69,6 +75,67 @@ def test_a_plan_is_made_and_exported(folder, bundles):
     run("export", "--plan", "plan.json", "--out", "planned.paraedge", cwd=folder)
     planned = Bundle.open(folder / "planned.paraedge").manifest
     assert (planned.branch_indexes, planned.engine, planned.target) == (chosen.branches, "litert", "linux")
+
+
+@pytest.fixture(scope="module")
+def cifar10(tmp_path_factory):
+    """All branches of the packaged CIFAR-10 model."""
+    return export("cifar10", target="linux", engine="litert", out=tmp_path_factory.mktemp("cifar10") / "all.paraedge")
+
+
+@pytest.fixture
+def unequal(tmp_path, cifar10):
+    """A device on which cifar10 was measured: its branches take 1, 1.5, 2.5 and 5 ms, the stem 1 ms."""
+    parts = {f"branch_{n:02d}": latency(ms) for n, ms in enumerate((1.0, 1.5, 2.5, 5.0))}
+    one = replace(
+        MEASUREMENT,
+        bundle_name="cifar10",
+        bundle_sha256=cifar10.sha256,
+        parts={"stem": latency(1.0), **parts},
+        request=latency(11.0),
+        contention=(1.0,),
+        threads=1,
+    )
+    write_device(replace(DEVICE, measurements=(one,)), tmp_path / "device.json")
+    return tmp_path
+
+
+def test_other_branches_than_the_first_are_planned_and_exported(unequal, cifar10):
+    # p95 is 1.3 times p50: the first three branches take 7.8 ms; the second and the last, more accurate, 9.75.
+    arguments = ["plan", "--device", "device.json", "--budget-ms", "9.8", cifar10.path]
+    document = json.loads(run(*arguments, "--json", cwd=unequal))
+    assert [1, 3] in [one["branches"] for one in document["pareto"]]
+    assert document["chosen"]["branches"] == [1, 3]
+
+    text = run(*arguments, "--out", "plan.json", cwd=unequal)
+    assert re.search(r"→ +1,3 +litert", text)
+    assert "Next: paraedge export --plan plan.json --model cifar10" in text
+    run("export", "--plan", "plan.json", "--model", "cifar10", cwd=unequal)
+    planned = Bundle.open(unequal / "cifar10-linux-1-3.paraedge").manifest
+    assert planned.branch_indexes == (1, 3)
+    best_prefix = cifar10.manifest.accuracy.prefix_accuracy[2]
+    assert planned.accuracy.prefix_accuracy[1] > best_prefix
+
+
+def test_whose_logits_they_are_is_not_guessed(unequal, cifar10):
+    arguments = ["plan", "--device", "device.json", "--budget-ms", "9.8"]
+    line = run(*arguments, cifar10.path, "--model", "fashion-mnist", cwd=unequal, code=2)
+    assert "all.paraedge was not exported from this model: their accuracies differ; name its own checkpoint" in line
+
+    # A model of the user's own that has a packaged one's name: what is known of it are the first branches.
+    manifest = cifar10.manifest
+    other = replace(manifest.accuracy, prefix_accuracy=(0.1, 0.2, 0.3, 0.4))
+    shutil.copytree(cifar10.path, unequal / "own.paraedge")
+    (unequal / "own.paraedge" / "manifest.json").write_bytes(encode_manifest(replace(manifest, accuracy=other)))
+    own = Bundle.open(unequal / "own.paraedge")
+    device = read_device(unequal / "device.json")
+    write_device(
+        replace(device, measurements=(replace(device.measurements[0], bundle_sha256=own.sha256),)),
+        unequal / "device.json",
+    )
+    text = run(*arguments, "own.paraedge", cwd=unequal)
+    assert "Of own.paraedge the first branches only; --model CHECKPOINT considers others." in text
+    assert re.search(r"→ +0,1,2 +litert", text)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +148,15 @@ def test_a_plan_is_made_and_exported(folder, bundles):
         (["--budget-ms", "9", "--min-accuracy", "90"], 2, "Expected `float` <= 1"),
         (["--budget-ms", "9", "--max-bytes", "2 cats"], 2, "'2 cats' is no size; write it as 2MB"),
         (["--budget-ms", "9", "--max-bytes", "0MB"], 2, "'0MB' is no size"),
-        (["--budget-ms", "1"], 2, "nothing gives p95 within 1 ms; the nearest is 1 branch(es) with litert"),
+        (["--budget-ms", "1"], 2, "nothing gives p95 within 1 ms; the nearest is branch 0 with litert"),
         (["--budget-ms", "9", "--min-accuracy", ".99"], 2, "accuracy of at least 0.99; the nearest is"),
-        (["--budget-ms", "9", "--device", "none.json"], 1, "none.json does not exist; make it with 'paraedge profile"),
+        (["--budget-ms", "9", "--device", "none.json"], 2, "none.json does not exist; make it with 'paraedge profile"),
+        (
+            ["--budget-ms", "9", "--model", "nonsense"],
+            2,
+            "nonsense is neither a packaged model (fashion-mnist",
+        ),
+        (["--budget-ms", "9", "--out", "."], 2, ". cannot be written: "),
     ],
 )
 def test_mistakes_and_wishes_that_cannot_be(folder, bundles, arguments, code, problem):
@@ -93,7 +166,7 @@ def test_mistakes_and_wishes_that_cannot_be(folder, bundles, arguments, code, pr
 
 def test_a_bundle_that_was_not_measured(folder, bundles):
     bundle = bundles["litert"].subset((0, 1), folder / "small.paraedge")
-    line = run("plan", "--device", "device.json", "--budget-ms", "9", bundle.path, cwd=folder, code=1)
+    line = run("plan", "--device", "device.json", "--budget-ms", "9", bundle.path, cwd=folder, code=2)
     assert "small.paraedge was not measured on pi-5; run 'paraedge profile'" in line
 
 

@@ -89,18 +89,20 @@ def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bu
         (b'{"format": "paraedge-device/1", "name": "x"', "truncated"),
         (b'{"format": "paraedge-device/1", "name": "x", "colour": 1}', "unknown field `colour`"),
         (b'{"format": "paraedge-device/9"}', "newer than 'paraedge-device/1'"),
+        (b'{"format": "device"}', "Invalid enum value 'device'"),
+        (b"name: x", "malformed"),
     ],
-    ids=["empty", "cut off", "unknown field", "newer"],
+    ids=["empty", "cut off", "unknown field", "newer", "another format", "no JSON"],
 )
 def test_a_damaged_file_is_refused_before_measuring_and_stays(bundle, tmp_path, content, problem):
     (tmp_path / "device.json").write_bytes(content)
-    assert problem in run("profile", "device.json", bundle.path, cwd=tmp_path, code=1)
+    assert problem in run("profile", "device.json", bundle.path, cwd=tmp_path, code=2)
     assert (tmp_path / "device.json").read_bytes() == content
 
 
 def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
     write_device(DEVICE, tmp_path / "pi.json")
-    line = run("profile", "pi.json", bundle.path, cwd=tmp_path, code=1)
+    line = run("profile", "pi.json", bundle.path, cwd=tmp_path, code=2)
     assert "describes another machine (Raspberry Pi 5" in line
     assert read_device(tmp_path / "pi.json").measurements == (MEASUREMENT,)
 
@@ -116,7 +118,7 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["BUNDLE", "--threads", ""], 2, "'' is no list of thread counts"),
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
-        (["BUNDLE", "--name", "a b"], 1, "--name: Expected `str` matching regex"),
+        (["BUNDLE", "--name", "a b"], 2, "--name: Expected `str` matching regex"),
         (["/proc/nothing/device.json", "BUNDLE"], 1, "/proc/nothing/device.json cannot be written"),
     ],
 )
@@ -199,14 +201,22 @@ def test_over_ssh_errors_of_the_device_come_back(ssh_device, bundle, tmp_path):
         ({"host": "localhost"}, "Host key verification failed", "run 'ssh localhost' once"),
         ({"python": "no-python"}, "127.0.0.1 has no no-python", "connection.python"),
         ({"python": "BARE"}, "has no paraedge", "-m pip install --upgrade 'paraedge[litert]'"),
+        (
+            {"python": "NONSENSE"},
+            "the device answered what cannot be: Expected `object`",
+            "is paraedge there this version?",
+        ),
     ],
-    ids=["host", "port", "key", "host key", "python", "paraedge"],
+    ids=["host", "port", "key", "host key", "python", "paraedge", "nonsense"],
 )
 def test_over_ssh_what_fails_says_the_next_step(ssh_device, server, bundle, tmp_path, changes, problem, advice):
     bare = tmp_path / "bare-python"  # one without paraedge, and without anything else
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
     bare.chmod(0o755)
-    words = {"OTHER": str(server.other_identity_file), "BARE": str(bare)}
+    nonsense = tmp_path / "nonsense"  # an answer by the protocol that says nothing
+    nonsense.write_text("#!/bin/sh\necho '{\"result\": 7}'\n")
+    nonsense.chmod(0o755)
+    words = {"OTHER": str(server.other_identity_file), "BARE": str(bare), "NONSENSE": str(nonsense)}
     line = ssh_device(bundle, code=1, **{name: words.get(value, value) for name, value in changes.items()})
     assert problem in line
     assert advice in line

@@ -107,7 +107,7 @@ class Bench:
 
         Raises:
             InputError: pictures that do not fit the bundle, or a block below 1.
-            DeviceError: ``device`` is not of this device and bundle.
+            ProfileError: ``device`` is not of this device and bundle.
             EngineError: a branch does not work: accuracy would mean nothing.
         """
         if block < 1:

@@ -18,6 +18,7 @@ from paraedge_runtime.errors import (
     InputError,
     ParaEdgeError,
     PlanError,
+    ProfileError,
     UnsupportedModel,
 )
 
@@ -46,7 +47,7 @@ COMMANDS = {
     "doctor": "Show what is installed and what works here.",
 }
 
-_MISTAKES = (BundleError, EngineUnavailable, InputError, PlanError, UnsupportedModel)
+_MISTAKES = (BundleError, EngineUnavailable, InputError, PlanError, ProfileError, UnsupportedModel)
 
 
 class _LazyGroup(click.Group):

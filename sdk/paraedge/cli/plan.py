@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli.options import SIZE
-from paraedge.cli.output import as_percent, console, json_option, print_json, size_text, table
+from paraedge.cli.output import as_percent, console, json_option, print_json, size_text, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
+    from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.device import Device
+    from paraedge_runtime.evaluation import Evaluation
 
 
 @click.command()
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--budget-ms", type=float, required=True, help="95 of 100 requests shall be answered within it.")
 @click.option("--min-accuracy", type=float, help="Such as .9")
 @click.option("--max-bytes", type=SIZE, help="Of programs and golden files, such as 2MB.")
+@click.option("--model", help="Checkpoint of the BUNDLES. [default: the packaged model of their name, if it is theirs]")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the choice for 'paraedge export --plan'.")
 @json_option
 def plan(
@@ -29,6 +32,7 @@ def plan(
     budget_ms: float,
     min_accuracy: float | None,
     max_bytes: int | None,
+    model: str | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -36,7 +40,9 @@ def plan(
 
     Lists what no other choice beats in latency, accuracy and size together, and marks the most
     accurate one that keeps the budget. BUNDLES hold all branches, and were measured by 'paraedge
-    profile'; without any, the packaged Fashion-MNIST model is meant.
+    profile'; without any, the packaged Fashion-MNIST model is meant. The logits that are kept with a
+    checkpoint tell how accurate any branches are together: choices that beat the first branches are
+    listed too, and all accuracies are on the half of the test images that chose nothing.
 
     \b
     Example:
@@ -44,6 +50,7 @@ def plan(
     """
     import msgspec
 
+    from paraedge.packaged import DEFAULT_MODEL
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.device import read_device
     from paraedge_runtime.errors import InputError
@@ -56,7 +63,13 @@ def plan(
         raise InputError(f"no plan can be made for {given}: {error}") from error
     device = read_device(device_path)
     opened = [Bundle.open(path) for path in bundles or _packaged(device)]
-    plans = candidates(device, opened)
+    evaluations = [_kept_evaluation(bundle, model) for bundle in opened]
+    with working("choosing branches"):
+        plans = [
+            plan
+            for bundle, evaluation in zip(opened, evaluations, strict=True)
+            for plan in candidates(device, bundle, evaluation)
+        ]
     chosen = choose(plans, wish)
     listed = pareto(plans)
     if out is not None:
@@ -68,7 +81,7 @@ def plan(
     for one in sorted({*listed, chosen}, key=lambda one: one.p95_ms):
         rows.add_row(
             "→" if one == chosen else "",
-            " ".join(map(str, one.branches)),
+            ",".join(map(str, one.branches)),
             one.engine,
             one.recipe,
             str(one.threads),
@@ -81,16 +94,38 @@ def plan(
     console().print(rows)
     if not chosen.valid:
         console().print("\n[yellow]measured while the device was slowed down or busy: profile it again[/yellow]")
+    if any(evaluations):
+        console().print("\nAccuracy is on the half of the test images that did not choose the branches.")
+    prefixes_only = [str(bundle.path) for bundle, kept in zip(opened, evaluations, strict=True) if kept is None]
+    if prefixes_only:
+        note = f"\nOf {', '.join(prefixes_only)} the first branches only; --model CHECKPOINT considers others."
+        console().print(note, markup=False)
     if out is not None:
-        console().print(f"\nNext: paraedge export --plan {out}", markup=False)
+        source = model or chosen.bundle_name
+        named = "" if source == DEFAULT_MODEL else f" --model {source}"
+        console().print(f"\nNext: paraedge export --plan {out}{named}", markup=False)
 
 
 def _packaged(device: Device) -> list[Path]:
     """The packaged model's bundles, for the engines with which it was measured."""
     from paraedge.packaged import DEFAULT_MODEL
-    from paraedge_runtime.errors import DeviceError
+    from paraedge_runtime.errors import ProfileError
 
     engines = sorted({one.engine for one in device.measurements if one.bundle_name == DEFAULT_MODEL})
     if not engines:
-        raise DeviceError(f"{DEFAULT_MODEL} was not measured on {device.name}; run 'paraedge profile' first")
+        raise ProfileError(f"{DEFAULT_MODEL} was not measured on {device.name}; run 'paraedge profile' first")
     return [packaged_bundle(engine) for engine in engines]
+
+
+def _kept_evaluation(bundle: Bundle, model: str | None) -> Evaluation | None:
+    """The logits of the checkpoint a bundle came from; ``None`` when it is not known which that is."""
+    from paraedge.model.arrays import read_evaluation
+    from paraedge.model.records import CheckpointConfig, read_json
+    from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
+    from paraedge_runtime.planning import belong_together
+
+    if model is None and bundle.manifest.name not in PACKAGED_MODELS:
+        return None
+    folder = resolve_checkpoint(model or bundle.manifest.name)
+    evaluation = read_evaluation(folder, read_json(folder / "config.json", CheckpointConfig).model)
+    return evaluation if model is not None or belong_together(bundle, evaluation) else None

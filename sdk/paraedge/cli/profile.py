@@ -126,11 +126,11 @@ def _of_this_machine(device: Device, hardware: Hardware, path: Path) -> Device:
     """The device with today's system on the same kind of machine."""
     import msgspec
 
-    from paraedge_runtime.errors import DeviceError
+    from paraedge_runtime.errors import ProfileError
 
     known = device.hardware
     if known is not None and known.fingerprint != hardware.fingerprint:
-        raise DeviceError(
+        raise ProfileError(
             f"{path} describes another machine ({known.cpu}, {known.cores} cores; this is {hardware.cpu}, "
             f"{hardware.cores} cores); name another file"
         )

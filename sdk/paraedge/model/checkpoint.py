@@ -16,8 +16,6 @@ Nothing in it is executed when it is read: no pickles.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,26 +28,14 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
+from paraedge.model.arrays import read_evaluation, read_samples
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.errors import InputError
+from paraedge_runtime.evaluation import Evaluation
 
-__all__ = ["Checkpoint", "Evaluation", "check_target", "load_checkpoint", "save_checkpoint"]
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Every branch's logits on the test set: ``branch_logits`` (num_branches, M, C), ``labels`` (M,)."""
-
-    branch_logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-    def prefix_accuracy(self, branches: tuple[int, ...] | None = None) -> tuple[float, ...]:
-        """Accuracy of the first 1, 2, … of ``branches`` (all, when not given) on the test set."""
-        chosen = self.branch_logits if branches is None else self.branch_logits[list(branches)]
-        correct = chosen.cumsum(axis=0).argmax(axis=2) == self.labels  # (k, M)
-        return tuple(round(float(accuracy), 6) for accuracy in correct.mean(axis=1))
+__all__ = ["Checkpoint", "check_target", "load_checkpoint", "save_checkpoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,62 +118,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     training = read_json(folder / "training.json", TrainingRecord)
     model = ParaFormer(config.model)
     _load_weights(model, folder / "model.safetensors")
-    shape = config.model
-    samples = _read_npz(
-        folder / "samples.npz",
-        images=("u1", (None, shape.image_size, shape.image_size, shape.in_channels)),
-        labels=("iu", (None,)),
-    )
-    evaluation = _read_npz(
-        folder / "evaluation.npz",
-        branch_logits=("f", (shape.num_branches, None, shape.num_classes)),
-        labels=("iu", (None,)),
-    )
-    for name, labels, count in (
-        ("samples.npz", samples["labels"], len(samples["images"])),
-        ("evaluation.npz", evaluation["labels"], evaluation["branch_logits"].shape[1]),
-    ):
-        if len(labels) != count or not count or labels.min() < 0 or labels.max() >= shape.num_classes:
-            raise InputError(
-                f"{folder / name}: labels must be {count} class indexes below {shape.num_classes}, at least one; "
-                "copy the checkpoint folder again"
-            )
     return Checkpoint(
         config=config,
         model=model.eval(),
         training=training,
-        samples=LabelledImages(samples["images"], samples["labels"].astype(np.int64)),
-        evaluation=Evaluation(evaluation["branch_logits"].astype(np.float32), evaluation["labels"].astype(np.int64)),
+        samples=read_samples(folder, config.model),
+        evaluation=read_evaluation(folder, config.model),
     )
-
-
-def _read_npz(path: Path, **wanted: tuple[str, tuple[int | None, ...]]) -> dict[str, NDArray[Any]]:
-    """Arrays by name, each of one of the given kinds (``f``, ``iu``, or ``u1`` for uint8) and of a shape
-    whose ``None`` may be anything."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in wanted if name not in archive]
-            if missing:
-                raise InputError(f"{path} has no array {missing[0]}; copy the checkpoint folder again")
-            arrays = {name: archive[name] for name in wanted}
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
-    # Many kinds: RuntimeError for a zip method that python has not, TypeError for a lone .npy, …
-    except (ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}); copy the checkpoint folder again") from error
-    for name, (kinds, shape) in wanted.items():
-        array = arrays[name]
-        right_kind = array.dtype == np.uint8 if kinds == "u1" else array.dtype.kind in kinds
-        fits = array.ndim == len(shape) and all(
-            size in (None, found) for size, found in zip(shape, array.shape, strict=True)
-        )
-        if not (right_kind and fits):
-            text = ", ".join("any" if size is None else str(size) for size in shape)
-            raise InputError(
-                f"{path}: {name} is {array.shape} {array.dtype}, config.json asks for ({text}) "
-                f"{'uint8' if kinds == 'u1' else 'floats' if kinds == 'f' else 'integers'}; they do not belong together"
-            )
-    return arrays
 
 
 def _load_weights(model: ParaFormer, path: Path) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from paraedge.data.images import LabelledImages
-from paraedge.model.checkpoint import Evaluation
 from paraedge.model.paraformer import ParaFormer
 from paraedge.training.batches import normalise
+from paraedge_runtime.evaluation import Evaluation
 
 __all__ = ["evaluate_model"]
 
