@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="paraedge-test-cache-")
     os.environ["PARAEDGE_CACHE"] = _CACHE.name
 os.environ.pop("PARAEDGE_DATA", None)
+# A shell's job in the background ignores Ctrl-C, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENGINE_NAMES = ("executorch", "litert", "onnxruntime")
 

@@ -38,9 +38,9 @@ def pi_bundle(bundles):
     return bundles["litert"].path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium."""
+    """Headless Chromium. No longer than a file of tests: until it ends, asyncio takes this thread for a running loop."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -29,7 +29,7 @@ def install(home, *arguments, path=""):
 @pytest.mark.environment
 def test_installed_twice_it_runs_without_torch(pi_bundle, tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "-C", "wheel.cmake=false", "-w", tmp_path, ROOT], check=True)
+    subprocess.run([*build, "--config-settings", "wheel.cmake=false", "-w", tmp_path, ROOT], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     home = tmp_path / "a home"
     for _ in range(2):
