@@ -40,7 +40,7 @@ def pi_bundle(bundles):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium. No longer than a file of tests: until it ends, asyncio takes this thread for a running loop."""
+    """Headless Chromium, for one file of tests: until it ends, asyncio takes this thread for a running loop."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
