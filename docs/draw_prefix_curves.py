@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-COLOURS = ("#1f6f8b", "#c44536", "#7a7a7a")
+COLOURS = ("#1f6f8b", "#c44536", "#7a7a7a", "#8a5a9e", "#b8860b")
 
 
 def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
@@ -31,7 +31,7 @@ def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
             color=colour,
             alpha=0.2,
         )
-        if len(seeds) > 1:
+        if len(seeds) > 1 and len(branches) > 1:
             alone = zip(*(run["branch_accuracy"] for run in seeds), strict=True)
             axes.scatter(
                 [stem + cost for cost in branches],

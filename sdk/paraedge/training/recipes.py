@@ -142,6 +142,13 @@ RECIPES: dict[str, Recipe] = {
         {"num_branches": 1, "branch_width": 304},
         {},
     ),
+    # Eight of them, each with a seed of its own, are an ensemble that costs as many.
+    "cifar10-small": _variant(
+        _CIFAR10,
+        "CIFAR-10; one small branch, for ensembles to compare with",
+        {"num_branches": 1, "branch_width": 72, "stem_width": 32, "stem_residual_blocks": 0},
+        {},
+    ),
 }
 
 
