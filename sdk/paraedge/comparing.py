@@ -16,7 +16,7 @@ from paraedge_runtime.errors import EngineError, InputError
 from paraedge_runtime.session import Session
 from paraedge_runtime.similarity import top1_agreement
 
-__all__ = ["ComparedBundle", "compare_bundles"]
+__all__ = ["ComparedBundle", "compare_bundles", "display_names"]
 
 
 @dataclass(frozen=True)
