@@ -41,6 +41,7 @@ def workplace(tmp_path, checkpoint, bundles, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.timeout(1200)  # a page is many commands, on a machine that may be busy; each has a limit of its own
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_python_run(page, workplace, checkpoint):
     from support.conv_branches import ConvBranches
