@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from paraedge.cli.bench import bench
+from paraedge.cli.export import export
 from paraedge.cli.train import train
 from paraedge_demo.main import demo
 
@@ -84,6 +85,8 @@ def test_make_targets_and_extras_exist(page):
                 train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
             elif match := re.fullmatch(r"paraedge bench (.*)", command):
                 bench.make_context("bench", shlex.split(match[1]))
+            elif match := re.fullmatch(r"paraedge export (.*)", command):
+                export.make_context("export", shlex.split(match[1]))
             elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):
                 demo.make_context("paraedge-demo", shlex.split(match[1]))  # it runs until Ctrl-C
             elif match := re.fullmatch(r"(?:\.venv/bin/python |sh paraedge/)([\w/.]+\.(?:py|sh)).*", command):

@@ -444,7 +444,7 @@ def test_impossible_settings_are_refused_by_name(make, changes):
 @pytest.mark.parametrize("warmup", [0.0, 0.001, 0.5, 1.0, 4.0])
 def test_learning_rate_never_exceeds_its_peak_and_reaches_it(make, warmup):
     config = make.training(epochs=4, warmup_epochs=warmup, learning_rate=1e-3)
-    rates = [loop._learning_rate(config, epoch) for epoch in np.linspace(0, 4, 401)]
+    rates = [loop.learning_rate(config, epoch) for epoch in np.linspace(0, 4, 401)]
     assert max(rates) == pytest.approx(1e-3, rel=0.01)
     assert max(rates) <= 1e-3
     assert min(rates) >= 0

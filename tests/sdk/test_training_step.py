@@ -60,6 +60,27 @@ def test_branch_weight_mixes_the_loss_of_the_prefixes_with_that_of_the_branches_
     assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0], rel=1e-5)
 
 
+def test_a_teachers_answer_is_its_share_of_the_targets(make, batch):
+    images, targets = batch
+    plain = _step(make)
+    teacher = copy.deepcopy(plain.model).eval()
+    pictures = normalise(images, teacher.config)
+    with torch.no_grad():
+        answer = (teacher(pictures) / 2.0).softmax(dim=1)
+    expected = _step(make)
+    expected(images, torch.lerp(targets, answer, 0.25), 0.0)
+    model = _step(make).model
+    config = make.training(teacher_weight=0.25, teacher_temperature=2.0)
+    step = TrainingStep(model, config, torch.device("cpu"), teacher=teacher)
+    step.start_epoch(0)
+    step(images, targets, 1e-2)
+    assert step.loss == pytest.approx(expected.loss, rel=1e-5)
+    untaught = _step(make)
+    untaught(images, targets, 0.0)
+    assert abs(step.loss - untaught.loss) > 1e-4
+    torch.testing.assert_close(_parameters(teacher), _parameters(plain.model))  # the teacher learns nothing
+
+
 def test_moving_average_follows_weights_and_running_statistics(make, batch):
     step = _step(make, ema_decay=0.75)
     expected = {name: tensor.clone() for name, tensor in step.model.state_dict().items() if tensor.is_floating_point()}

@@ -18,6 +18,8 @@ from paraedge.cli.training import check_log, print_trained, training_progress
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option("--init", help="Start from the weights of a packaged model or checkpoint folder, and its shape.")
+@click.option("--teacher", help="Packaged model or checkpoint folder whose answers the network learns as well.")
+@click.option("--teacher-weight", default=0.0, help="Their share of the targets. [default: the recipe's; 0.5]")
 @click.option("--name", help="Name of the model. [default: name of the data set]")
 @click.option("--license", "license_text", help="Licence of the weights. [default: that of the data set]")
 @click.option("--embed-dim", default=64, show_default=True, help="Token width D.")
@@ -58,6 +60,8 @@ def train(
     data_dir: Path | None,
     out: Path,
     init: str | None,
+    teacher: str | None,
+    teacher_weight: float,
     name: str | None,
     license_text: str | None,
     embed_dim: int,
@@ -95,6 +99,7 @@ def train(
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
       paraedge train --dataset folder --data-dir pictures --out my-model --epochs 30
       paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
+      paraedge train --recipe cifar10-taught --teacher wider --data-dir data --out my-model
       torchrun --nproc-per-node 2 --no-python -- paraedge train --recipe cifar10 --data-dir data --out my-model
     """
     import msgspec
@@ -119,6 +124,7 @@ def train(
         "label_smoothing": label_smoothing,
         "crop_padding": crop_padding,
         "seed": seed,
+        "teacher_weight": teacher_weight,
     }
     if recipe is not None:
         from paraedge.training.recipes import load_recipe
@@ -131,6 +137,8 @@ def train(
         settings["warmup_epochs"] = min(settings["warmup_epochs"], settings["epochs"] / 10)
     else:
         settings["warmup_epochs"] = min(1.0, epochs / 10)
+    if teacher is not None and settings["teacher_weight"] == 0.0:
+        settings["teacher_weight"] = 0.5
     if flip is not None:
         settings["horizontal_flip"] = flip
     elif recipe is None:
@@ -151,6 +159,7 @@ def train(
     from paraedge.training.parallel import processes
 
     start: Checkpoint | None = load_checkpoint(resolve_checkpoint(init)) if init is not None else None
+    wise = load_checkpoint(resolve_checkpoint(teacher)) if teacher is not None else None
     mean, std = data.channel_statistics()
     try:
         checkpoint_config = CheckpointConfig(
@@ -181,6 +190,7 @@ def train(
             config,
             out,
             init=start,
+            teacher=wise,
             device=own_device,
             parallel=parallel,
             compile_parts=compile_parts,

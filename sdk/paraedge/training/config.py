@@ -40,6 +40,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         distillation_weight: share of the loss of every prefix but the last that is taken against the
             answer of all branches rather than against the labels.
         distillation_temperature: softens both sides of that comparison.
+        teacher_weight: share of the targets that is the answer of another, trained network (all its branches) to
+            the same augmented images; the rest are the labels.
+        teacher_temperature: the teacher's logits are divided by it.
         subset_probability: share of images for which the branches after the first add up in random
             order, so that every subset with the first branch is trained.
         seed: of weights, order and augmentation.
@@ -66,6 +69,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     branch_weight: float = 0.0
     distillation_weight: float = 0.0
     distillation_temperature: float = 1.0
+    teacher_weight: float = 0.0
+    teacher_temperature: float = 1.0
     subset_probability: float = 0.0
     seed: int = 0
 
@@ -91,6 +96,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "distillation_weight": 0 <= self.distillation_weight <= 1,
             "distillation_temperature": math.isfinite(self.distillation_temperature)
             and self.distillation_temperature > 0,
+            "teacher_weight": 0 <= self.teacher_weight <= 1,
+            "teacher_temperature": math.isfinite(self.teacher_temperature) and self.teacher_temperature > 0,
             "subset_probability": 0 <= self.subset_probability <= 1,
             "seed": 0 <= self.seed < 2**32,
         }

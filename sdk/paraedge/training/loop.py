@@ -32,7 +32,7 @@ from paraedge.training.step import TrainingStep
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import InputError
 
-__all__ = ["NUM_SAMPLES", "TrainingProgress", "train"]
+__all__ = ["NUM_SAMPLES", "TrainingProgress", "learning_rate", "train"]
 
 # Real test images kept with every checkpoint for calibration, parity and golden outputs.
 NUM_SAMPLES = 256
@@ -60,6 +60,7 @@ def train(
     *,
     init: Checkpoint | None = None,
     base: Checkpoint | None = None,
+    teacher: Checkpoint | None = None,
     device: str | None = None,
     dtype: torch.dtype = torch.float16,
     parallel: Literal["data", "branches"] = "data",
@@ -83,6 +84,7 @@ def train(
         init: start from these weights rather than from random ones.
         base: a network that this one extends: its parts stay as they are, and only the branches after
             them learn. See :func:`paraedge.training.extend`.
+        teacher: a trained network of the same classes, whose answers are ``config.teacher_weight`` of the targets.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
         parallel: what several processes share out, the images of every batch or the branches.
@@ -108,6 +110,24 @@ def train(
         )
     if len(data.class_names) != shape.num_classes:
         raise InputError(f"{data.name} has {len(data.class_names)} classes, the model has {shape.num_classes} outputs")
+    if (teacher is None) != (config.teacher_weight == 0.0):
+        raise InputError(
+            f"teacher_weight is {config.teacher_weight} and there is {'no' if teacher is None else 'a'} teacher; "
+            "give both (--teacher) or neither"
+        )
+    if teacher is not None and (
+        teacher.config.labels,
+        teacher.config.model.image_size,
+        teacher.config.model.in_channels,
+    ) != (
+        checkpoint_config.labels,
+        shape.image_size,
+        shape.in_channels,
+    ):
+        raise InputError(
+            f"the teacher {teacher.config.name} knows other classes or images than {data.name}; "
+            "give one trained on the same data"
+        )
     try:
         prefix_weights(shape.num_branches, config.prefix_weights)
     except ValueError as error:
@@ -133,7 +153,14 @@ def train(
         except ValueError as error:
             raise InputError(str(error)) from error
         num_frozen = base.config.model.num_branches
-    step = TrainingStep(model, config, torch_device, num_frozen=num_frozen, parallel=how)
+    step = TrainingStep(
+        model,
+        config,
+        torch_device,
+        num_frozen=num_frozen,
+        teacher=None if teacher is None else teacher.model,
+        parallel=how,
+    )
     started_from = init or base
     previous = started_from.training if started_from is not None else None
     first = step.parallel.rank == 0
@@ -141,7 +168,13 @@ def train(
     # Path: "out/" is "out"
     resume = _ResumeFile(
         Path(f"{Path(out)}.resume" + (str(step.parallel.rank) if own_state and not first else "")),
-        [checkpoint_config, config, previous, *([step.parallel.world_size] if own_state else [])],
+        [
+            checkpoint_config,
+            config,
+            previous,
+            *([teacher.training] if teacher else []),
+            *([step.parallel.world_size] if own_state else []),
+        ],
     )
     state = resume.load(step)
     if step.parallel.first_says(state.epochs_done) != state.epochs_done:
@@ -166,7 +199,7 @@ def train(
         started = time.monotonic()
         step.start_epoch(epoch)
         for number in range(steps_per_epoch):
-            rate = _learning_rate(config, epoch + number / steps_per_epoch)
+            rate = learning_rate(config, epoch + number / steps_per_epoch)
             step(*next(batches), rate)
             if number % _REPORT_STEPS and number + 1 < steps_per_epoch:
                 continue
@@ -269,7 +302,8 @@ class _ResumeFile:
             raise InputError(f"{self.path} is damaged ({type(error).__name__}); delete it to start again") from error
 
 
-def _learning_rate(config: TrainingConfig, epoch: float) -> float:
+def learning_rate(config: TrainingConfig, epoch: float) -> float:
+    """Of a step that begins after so many epochs, which may be a fraction: linear warm-up, then a cosine to 0."""
     if epoch < config.warmup_epochs:
         return config.learning_rate * min(max(epoch, 1e-2) / config.warmup_epochs, 1.0)
     done = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)

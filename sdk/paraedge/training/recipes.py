@@ -129,6 +129,15 @@ RECIPES: dict[str, Recipe] = {
         {**_ONE_STEM, "embed_dim": 192, "num_heads": 3, "stem_width": 128},
         {**_PLAIN_SUM, "epochs": 150, "rand_augment_magnitude": 9},
     ),
+    "cifar10-double": _variant(
+        _CIFAR10,
+        "CIFAR-10; everything twice as wide, to teach cifar10-taught",
+        {"embed_dim": 256, "num_heads": 8, "stem_width": 96, "branch_width": (96, 160, 256, 416)},
+        {"epochs": 60},
+    ),
+    "cifar10-taught": _variant(
+        _CIFAR10, "CIFAR-10; half of the targets are a teacher's answers (--teacher)", {}, {"teacher_weight": 0.5}
+    ),
     # One branch is an ordinary network. Both cost about as many multiply-adds as the four branches.
     "cifar10-vit": _variant(
         _CIFAR10,

@@ -31,6 +31,7 @@ class TrainingStep:
     as a CUDA graph and replayed. Batches of another size than the first are run without it.
 
     With ``num_frozen`` the stem, the first so many branches and their classifier stay exactly as they are.
+    ``teacher`` answers the same images, and its answers become a share of the targets.
     ``parallel`` says what this process does of the step; several processes go without the graph.
     """
 
@@ -41,11 +42,13 @@ class TrainingStep:
         device: torch.device,
         *,
         num_frozen: int = 0,
+        teacher: ParaFormer | None = None,
         parallel: type[OneProcess] = OneProcess,
     ) -> None:
         self.model = model.to(device)
         self.config = config
         self._num_frozen = num_frozen
+        self._teacher = None if teacher is None else teacher.to(device).eval().requires_grad_(False)
         self._frozen = [model.stem, *model.branches[:num_frozen]] if num_frozen else []
         for part in self._frozen:
             part.requires_grad_(False)
@@ -109,6 +112,7 @@ class TrainingStep:
         # Without its cache of casts, which would outlive the recording of a graph.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_cuda, cache_enabled=False):
             branch_logits = self.parallel.branch_logits(normalise(images, self.model.config))
+            labels, targets = targets, self._taught(images, targets)
         branch_logits = branch_logits.float()  # (N, B, C)
         if self.config.subset_probability:
             branch_logits = shuffle_branches(branch_logits, self.config.subset_probability, self._generator)
@@ -127,7 +131,16 @@ class TrainingStep:
             self._move_average(_float_tensors(self.average), _float_tensors(self.model), None)
         with torch.no_grad():
             self._loss += loss
-            self._correct += (prefix_logits.argmax(dim=2) == targets.argmax(dim=1)).sum(dim=1)
+            self._correct += (prefix_logits.argmax(dim=2) == labels.argmax(dim=1)).sum(dim=1)
+
+    def _taught(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The targets (B, C) with the teacher's share: its answer to these images (B, H, W, channels)."""
+        if self._teacher is None:
+            return targets
+        with torch.no_grad():
+            logits = self._teacher(normalise(images, self._teacher.config)).float()
+            answer = (logits / self.config.teacher_temperature).softmax(dim=1)
+            return torch.lerp(targets, answer, self.config.teacher_weight)
 
     def _compute_on_gpu(self, images: Tensor, targets: Tensor) -> None:
         device = self._loss.device

@@ -1,0 +1,371 @@
+"""Networks to compare a ParaFormer with, trained in the same harness: exits on a ViT, MSDNet, the paper's own recipe.
+
+    .venv/bin/python benchmarks/baselines.py macs
+    .venv/bin/python benchmarks/baselines.py train vit-exits --data-dir data --out vit-exits
+
+Every network answers at several costs. ``train`` prints the accuracy of every answer and keeps the record as JSON;
+called again after a run that was cut off, it goes on from the last epoch.
+
+Letters in shape comments: B images, T tokens, D width, N answers, C classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from msgspec.structs import replace
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from paraedge.data import load_dataset
+from paraedge.model.config import ParaFormerConfig
+from paraedge.model.paraformer import Block, ParaFormer, Tokens
+from paraedge.training import RECIPES, TrainingConfig
+from paraedge.training.batches import TrainingBatches, normalise, training_batches
+from paraedge.training.evaluate import evaluate_model
+from paraedge.training.loop import learning_rate
+from paraedge.training.step import TrainingStep
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+NUM_CLASSES = 10
+
+
+def shape(num_answers: int, **network: object) -> ParaFormerConfig:
+    """The network shape of the recipe ``cifar10`` but for what is given; ``num_branches`` counts the answers."""
+    fields = {name: getattr(RECIPES["cifar10"].network, name) for name in RECIPES["cifar10"].network.__struct_fields__}
+    fields.update(network, num_branches=num_answers)
+    return ParaFormerConfig(image_size=32, in_channels=3, num_classes=NUM_CLASSES, mean=MEAN, std=STD, **fields)
+
+
+class Baseline(nn.Module):
+    """A network with several answers, with the names that the harness knows from a ParaFormer."""
+
+    config: ParaFormerConfig
+
+    def answers(self, images: Tensor) -> Iterator[Tensor]:
+        """(B, 3, 32, 32) -> (B, C), one after the other."""
+        raise NotImplementedError
+
+    def branch_logits(self, images: Tensor) -> Tensor:
+        """(B, 3, 32, 32) -> (N, B, C): answers, each whole; other than those of branches they do not add up."""
+        return torch.stack(list(self.answers(images)))
+
+
+class ExitViT(Baseline):
+    """A ViT behind the convolutions of ``cifar10`` that answers after some of its blocks, each exit trained alike."""
+
+    def __init__(self, width: int, exits: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config = shape(len(exits), branch_width=width)
+        thin = ParaFormer(replace(self.config, num_branches=1, branch_depth=1))
+        tokens = thin.branches[0].tokens
+        assert isinstance(tokens, Tokens)
+        self.stem = nn.Sequential(thin.stem, tokens)
+        self.blocks = nn.ModuleList(Block(self.config) for _ in range(exits[-1]))
+        self.after = exits
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(self.config.embed_dim), nn.Linear(self.config.embed_dim, NUM_CLASSES))
+            for _ in exits
+        )
+
+    def answers(self, images: Tensor) -> Iterator[Tensor]:
+        """(B, 3, 32, 32) -> (B, C), one after the other."""
+        x = self.stem(images)
+        heads = iter(self.heads)
+        for done, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if done in self.after:
+                yield next(heads)(x[:, 0])
+
+
+class ScaleLayer(nn.Module):
+    """One layer of MSDNet: at every scale new channels from that scale and the finer one, behind those there were."""
+
+    def __init__(self, widths: list[int], growths: list[int], finer: int | None) -> None:
+        super().__init__()
+        self.own = nn.ModuleList()
+        self.down = nn.ModuleList()
+        inputs = [finer, *widths] if finer is not None else [None, *widths]
+        for (above, width), growth in zip(itertools.pairwise(inputs), growths, strict=True):
+            self.own.append(_bottleneck(width, growth if above is None else growth // 2, 1))
+            self.down.append(_bottleneck(above, growth - growth // 2, 2) if above is not None else nn.Identity())
+
+    def forward(self, maps: list[Tensor], finer: Tensor | None) -> list[Tensor]:
+        """One map (B, width, H, W) per scale, and a finer one that is not carried on -> the same, wider."""
+        found = []
+        for above, x, own, down in zip([finer, *maps[:-1]], maps, self.own, self.down, strict=True):
+            new = [own(x)] if above is None else [own(x), down(above)]
+            found.append(torch.cat([x, *new], dim=1))
+        return found
+
+
+def _conv(width_in: int, width: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(width_in, width, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
+
+
+def _bottleneck(width_in: int, width: int, stride: int) -> nn.Sequential:
+    inner = min(width_in, 4 * width)
+    return nn.Sequential(_conv(width_in, inner, 1, 1), _conv(inner, width, 3, stride))
+
+
+class MSDNet(Baseline):
+    """A multi-scale dense network (arXiv 1703.09844), three scales; the finest is given up after each third."""
+
+    def __init__(self, growth: int, layers: int, exits: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config = shape(len(exits), branch_width=128)  # of it only the answers count here
+        widths = [growth * 3, growth * 6, growth * 12]
+        self.first = nn.ModuleList(
+            _conv(width_in, width, 3, 1 if scale == 0 else 2)
+            for scale, (width_in, width) in enumerate(itertools.pairwise([3, *widths]))
+        )
+        self.layers = nn.ModuleList()
+        self.narrow = nn.ModuleDict()
+        self.heads = nn.ModuleList()
+        self.after = exits
+        dropped = 0
+        finer: int | None = None
+        for number in range(layers):
+            finer = None
+            if number in (layers // 3, 2 * layers // 3):
+                dropped += 1
+                finer, widths = widths[0], widths[1:]  # read once more by the layer that does without
+            growths = [growth * 2**scale for scale in range(dropped, 3)]
+            self.layers.append(ScaleLayer(widths, growths, finer))
+            widths = [width + new for width, new in zip(widths, growths, strict=True)]
+            if number + 1 in (layers // 3, 2 * layers // 3):
+                narrow = [width // 2 for width in widths]
+                self.narrow[str(number)] = nn.ModuleList(
+                    _conv(width, less, 1, 1) for width, less in zip(widths, narrow, strict=True)
+                )
+                widths = narrow
+            if number + 1 in exits:
+                self.heads.append(
+                    nn.Sequential(
+                        _conv(widths[-1], 128, 3, 2),
+                        _conv(128, 128, 3, 2),
+                        nn.AdaptiveAvgPool2d(1),
+                        nn.Flatten(),
+                        nn.Linear(128, NUM_CLASSES),
+                    )
+                )
+
+    def answers(self, images: Tensor) -> Iterator[Tensor]:
+        """(B, 3, 32, 32) -> (B, C), one after the other."""
+        maps: list[Tensor] = []
+        x = images
+        for first in self.first:
+            x = first(x)
+            maps.append(x)
+        heads = iter(self.heads)
+        for number, layer in enumerate(self.layers):
+            finer = None
+            if len(layer.own) < len(maps):
+                finer, maps = maps[0], maps[1:]
+            maps = layer(maps, finer)
+            if str(number) in self.narrow:
+                maps = [narrow(x) for narrow, x in zip(self.narrow[str(number)], maps, strict=True)]
+            if number + 1 in self.after:
+                yield next(heads)(maps[-1])
+
+
+class PaperBlock(nn.Module):
+    """A block as the paper's authors published it: the skip connections carry the normalised tokens."""
+
+    def __init__(self, config: ParaFormerConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.num_heads = config.num_heads
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.proj = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(0.1))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, config.mlp_dim), nn.GELU(), nn.Dropout(0.1), nn.Linear(config.mlp_dim, dim), nn.Dropout(0.1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = self.norm1(x)
+        batch, tokens, dim = x.shape
+        query, key, value = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, tokens, dim)
+        x = self.norm2(x + self.proj(mixed))
+        return x + self.mlp(x)  # type: ignore[no-any-return]
+
+
+class PaperParaFormer(Baseline):
+    """The paper's network (arXiv 2510.15425 and its authors' code): token sequences are added, one head for all.
+
+    Theirs resizes to 224 pixels and cuts patches of 16; here it is 32 pixels and patches of 4, 65 tokens.
+    """
+
+    def __init__(self, num_branches: int = 8, depth: int = 2) -> None:
+        super().__init__()
+        self.config = shape(
+            num_branches,
+            embed_dim=192,
+            num_heads=3,
+            mlp_ratio=4.0,
+            branch_width=None,
+            branch_residual_blocks=0,
+            branch_depth=depth,
+        )
+        dim = self.config.embed_dim
+        self.patches = nn.Conv2d(3, dim, 4, 4)
+        self.cls = nn.Parameter(torch.randn(1, 1, dim))
+        self.positions = nn.Parameter(torch.randn(1, self.config.num_tokens, dim))
+        self.dropout = nn.Dropout(0.1)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(PaperBlock(self.config) for _ in range(depth))) for _ in range(num_branches)
+        )
+        self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, NUM_CLASSES))
+
+    def answers(self, images: Tensor) -> Iterator[Tensor]:
+        """(B, 3, 32, 32) -> (B, C), one after the other."""
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = self.dropout(torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1) + self.positions)
+        total = torch.zeros_like(x)
+        for branch in self.branches:
+            total = total + branch(x)
+            yield self.head(total[:, 0])
+
+
+class PaperStep(TrainingStep):
+    """The paper's rule: an Adam step for every prefix of branches on every batch, and one more for all of them.
+
+    The authors' script makes the last one in a second pass over the data.
+    """
+
+    def _compute(self, images: Tensor, targets: Tensor) -> None:
+        pictures = normalise(images, self.model.config)
+        num_prefixes = self.model.config.num_branches
+        for prefix in [*range(1, num_prefixes + 1), num_prefixes]:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_cuda, cache_enabled=False):
+                *_, logits = itertools.islice(self.model.answers(pictures), prefix)
+            loss = F.cross_entropy(logits.float(), targets)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+            nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
+            self.optimizer.step()
+        with torch.no_grad():
+            self._loss += loss
+            self._correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
+
+
+_EXITS = replace(RECIPES["cifar10"].training, branch_weight=1.0)  # the mean cross-entropy of all answers
+_PAPER = TrainingConfig(
+    epochs=300,
+    batch_size=500,
+    learning_rate=1e-4,
+    weight_decay=0.0,
+    warmup_epochs=0.0,
+    crop_padding=4,
+    rand_augment_magnitude=14,
+)
+BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
+    "vit-exits": (lambda: ExitViT(128, (1, 5, 13)), _EXITS),
+    "vit-exits-thin": (lambda: ExitViT(48, (1, 3, 7, 15)), _EXITS),
+    "msdnet": (lambda: MSDNet(8, 18, (3, 6, 9, 12, 15, 18)), _EXITS),
+    "paper": (PaperParaFormer, _PAPER),
+}
+
+
+def million_macs(model: Baseline) -> list[float]:
+    """Multiply-adds up to each answer, in millions."""
+    found = []
+    for count in range(1, model.config.num_branches + 1):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            list(itertools.islice(model.eval().answers(torch.zeros(1, 3, 32, 32)), count))
+        found.append(round(counter.get_total_flops() / 2e6, 1))
+    return found
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one baseline, from the last saved epoch if there is one, and write down every answer's accuracy."""
+    make, config = BASELINES[options.name]
+    epochs = options.epochs or config.epochs
+    config = replace(config, seed=options.seed, epochs=epochs, warmup_epochs=min(config.warmup_epochs, epochs / 10))
+    torch.manual_seed(config.seed)
+    model = make()
+    data = load_dataset("cifar10", options.data_dir)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    step = (PaperStep if options.name == "paper" else TrainingStep)(model, config, device)  # type: ignore[arg-type]
+    state_file = options.out.with_suffix(".resume")
+    first_epoch = 0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        step.model.load_state_dict(state["model"])
+        step.optimizer.load_state_dict(state["optimizer"])
+        if step.average is not None:
+            step.average.load_state_dict(state["average"])
+        first_epoch = state["epochs"]
+    if options.compile:
+        for part in model.modules():
+            if isinstance(part, Block | PaperBlock):
+                part.compile(dynamic=False)
+    images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
+    split = TrainingBatches(images[: options.images], labels[: options.images], NUM_CLASSES, config)
+    batches = training_batches(split, first_epoch, num_workers=options.workers, pin_memory=device.type == "cuda")
+    started = saved = time.monotonic()
+    for epoch in range(first_epoch, config.epochs):
+        step.start_epoch(epoch)
+        for number in range(split.steps_per_epoch):
+            done = epoch + number / split.steps_per_epoch
+            constant = options.name == "paper"
+            step(*next(batches), config.learning_rate if constant else learning_rate(config, done))
+        print(
+            f"{time.monotonic() - started:.0f} s: epoch {epoch + 1} of {config.epochs}, loss {step.loss:.3f}",
+            flush=True,
+        )
+        is_last_now = time.monotonic() - started > options.seconds
+        if is_last_now or time.monotonic() - saved > 60:
+            average = None if step.average is None else step.average.state_dict()
+            kept = {"model": step.model.state_dict(), "optimizer": step.optimizer.state_dict(), "average": average}
+            torch.save({**kept, "epochs": epoch + 1}, state_file)
+            saved = time.monotonic()
+        if is_last_now:
+            break
+    answers = evaluate_model(step.trained, data.test).branch_logits  # (N, images, C)
+    accuracy = (answers.argmax(axis=2) == data.test.labels).mean(axis=1)
+    macs = million_macs(step.trained.cpu())  # type: ignore[arg-type]
+    rows = [{"million_macs": cost, "accuracy": float(right)} for cost, right in zip(macs, accuracy, strict=True)]
+    record = {"name": options.name, "seed": config.seed, "epochs": epoch + 1, "of": config.epochs, "answers": rows}
+    options.out.with_suffix(".json").write_text(json.dumps(record) + "\n")
+    print(json.dumps(record))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("macs", help="Multiply-adds of every answer of every network.")
+    command.set_defaults(
+        run=lambda options: [print(name, million_macs(make())) for name, (make, _) in BASELINES.items()]
+    )
+    command = commands.add_parser("train", help="Train one and test every answer.")
+    command.set_defaults(run=train)
+    command.add_argument("name", choices=BASELINES)
+    command.add_argument("--data-dir", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True, help="Name of the record, without suffix.")
+    command.add_argument("--epochs", type=int, help="Other than the recipe's.")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--workers", type=int, default=0, help="Processes that make batches.")
+    command.add_argument("--images", type=int, help="Only the first so many, to try it.")
+    command.add_argument(
+        "--seconds", type=float, default=float("inf"), help="Stop after an epoch; called again, it goes on."
+    )
+    command.add_argument("--compile", action="store_true", help="torch.compile the layers; pays on a GPU.")
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
