@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import TimeoutError, sync_playwright
 
 OUT = Path(__file__).parent / "images" / "raspberry-pi-demo.png"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -22,24 +23,30 @@ MOMENT = """() => {
 
 
 def main(bundle: str) -> None:
-    """Start the demo, lower the budget step by step, wait for the moment."""
+    """Start the demo, lower the budget step by step until the moment comes."""
     command = [sys.executable, "-m", "paraedge_demo", "--bundle", bundle, "--port", "0", "--budget-ms", "8"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo, sync_playwright() as playwright:
-        url = demo.stdout.readline().split()[1]
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page = browser.new_page(viewport={"width": 1120, "height": 860})
-        page.goto(url)
-        for place in (90, 70, 55, 45, 38):  # from 8 ms down
-            page.wait_for_timeout(3500)
-            page.locator("#budget").fill(str(place))
-        page.wait_for_timeout(3000)
-        page.wait_for_function(MOMENT, timeout=120_000, polling=20)
-        page.evaluate("document.activeElement.blur(); document.getElementById('freeze').click()")
-        page.wait_for_timeout(300)
-        page.evaluate("document.getElementById('freeze').setAttribute('aria-pressed', false)")
-        page.screenshot(path=OUT, full_page=True)
-        browser.close()
-        demo.terminate()
+        try:
+            url = demo.stdout.readline().split()[1]
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+            page = browser.new_page(viewport={"width": 1120, "height": 860})
+            page.goto(url)
+            page.wait_for_timeout(4000)
+            for place in (70, 60, 50, 45, 40, 35, 30, 25, 20):  # from 5 ms down
+                page.locator("#budget").fill(str(place))
+                page.wait_for_timeout(1500)
+                with contextlib.suppress(TimeoutError):
+                    page.wait_for_function(MOMENT, timeout=8_000, polling=20)
+                    break
+            else:
+                sys.exit("the moment did not come; is the machine busy?")
+            page.evaluate("document.activeElement.blur(); document.getElementById('freeze').click()")
+            page.wait_for_timeout(300)
+            page.evaluate("document.getElementById('freeze').setAttribute('aria-pressed', false)")
+            page.screenshot(path=OUT, full_page=True)
+            browser.close()
+        finally:
+            demo.terminate()
 
 
 if __name__ == "__main__":

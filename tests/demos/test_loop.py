@@ -263,6 +263,28 @@ def test_files_that_are_no_recordings(tmp_path, content, message):
         replay_app(tmp_path / "a.jsonl", ends=True)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"branches": []},
+        {"branches": [{"index": 0, "outcome": "lost", "thread": 0, "start_ms": 0, "end_ms": 1, "reason": ""}]},
+        {"budget_ms": 0},
+        {"latency_ms": "soon"},
+        {"label": None},
+    ],
+)
+def test_a_frame_that_cannot_be_ends_a_replay(pi_bundle, tmp_path, changes):
+    path = tmp_path / "out.jsonl"
+    with live_app(LiveOptions(pi_bundle, frames=2, record=path, **FAST)) as app:
+        assert app.stop.wait(60)
+    header, first, second = path.read_bytes().splitlines()
+    wrong = msgspec.json.encode({**msgspec.json.decode(second), **changes})
+    path.write_bytes(b"\n".join([header, first, wrong, b""]))
+    with pytest.raises(InputError, match="line 3: not a line of a recording"), replay_app(path, ends=True) as played:
+        assert played.stop.wait(60)
+    assert played.board.last.number == 1
+
+
 def test_measures_are_bounded(pi_bundle):
     with live_app(LiveOptions(pi_bundle, frames=1, **FAST)) as app:
         assert app.stop.wait(60)

@@ -109,6 +109,21 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page, scheme):
         assert page.locator(name).bounding_box()["width"] > 30, name
 
 
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_notes_of_branches_keep_clear_of_the_deadline(page, width):
+    page.set_viewport_size({"width": width, "height": 740})
+    page.get_by_label("static", exact=True).check(force=True)
+    page.locator("#count").fill("3")
+    notes = page.locator("#branches span:not([hidden])")
+    expect(notes).to_have_count(5)
+    page.locator("#freeze").click()
+    line = page.locator("#deadline").bounding_box()
+    for note in notes.all():
+        box = note.bounding_box()
+        assert box["x"] + box["width"] <= line["x"] or line["x"] + line["width"] <= box["x"]
+        assert note.evaluate("note => note.scrollWidth <= note.clientWidth"), note.inner_text()  # nothing is cut off
+
+
 def test_the_page_comes_back_when_the_server_does(page, demo, pi_bundle, start):
     demo.stop()
     expect(page.locator("#status")).to_have_text("reconnecting")

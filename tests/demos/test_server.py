@@ -163,6 +163,13 @@ def test_too_many_clients_are_turned_away(demo):
     until(lambda: is_let_in(demo), "nobody is let in again")
 
 
+def test_a_token_that_was_chosen_is_needed_on_this_machine_too(pi_bundle, start):
+    demo = start("--bundle", pi_bundle, "--port", 0, "--token", "a-token_of.my~own")
+    assert demo.url.endswith("/?token=a-token_of.my~own")
+    assert get(demo.port)[0] == 403
+    assert get(demo.port, "/?token=a-token_of.my~own")[0] == 303
+
+
 @pytest.mark.parametrize("given", [None, "wrong", "é", ""])
 def test_with_a_host_a_token_is_needed(pi_bundle, start, given):
     demo = start("--bundle", pi_bundle, "--port", 0, "--host", "127.0.0.1")

@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,15 +27,23 @@ def test_fifty_frames_into_a_pipe(pi_bundle, tmp_path):
     assert again.stdout == "- the recording has ended\n" + done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_terminal_shows_picture_and_branches_until_a_signal(pi_bundle, number):
+@pytest.mark.parametrize(
+    ("number", "columns", "lines", "has_picture"),
+    [
+        (signal.SIGINT, 120, 50, True),
+        (signal.SIGTERM, 80, 24, True),
+        (signal.SIGTERM, 60, 24, False),
+        (signal.SIGTERM, 80, 16, False),
+    ],
+)
+def test_a_terminal_shows_picture_and_branches_until_a_signal(pi_bundle, number, columns, lines, has_picture):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "paraedge_demo", "--bundle", pi_bundle, "--headless"],
         stdin=follower,
         stdout=follower,
         stderr=follower,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"},
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)},
     )
     os.close(follower)
     seen = b""
@@ -47,12 +56,14 @@ def test_a_terminal_shows_picture_and_branches_until_a_signal(pi_bundle, number)
             return True
         return False
 
-    until(lambda: read() or ("▀" in seen.decode(errors="ignore") and b"branch 7" in seen), "nothing is shown")
+    # The last line of the screen that is there before the end: all of it fits.
+    until(lambda: read() or (b"branch 7" in seen and b"latency p50" in seen), "nothing is shown")
     process.send_signal(number)
     until(read, "it does not end")
     os.close(leader)
     assert process.wait(PATIENCE_S) == 0
     text = seen.decode(errors="replace")
+    assert ("▀" in text) == has_picture
     assert "█" in text
     assert "│" in text
     assert "Traceback" not in text
@@ -71,11 +82,20 @@ def test_a_terminal_shows_picture_and_branches_until_a_signal(pi_bundle, number)
         (["--bundle", "BUNDLE", "--policy", "best"], "anytime, all, static"),
         (["--bundle", "BUNDLE", "--host", "127.0.0.1", "--token", "short"], "at least 16"),
         (["--bundle", "BUNDLE", "--host", "203.0.113.1"], "cannot listen"),
+        (["--bundle", "BUNDLE", "--host", "127.0.0.1", "--token", "16 letters & more"], "letters, digits or any of"),
+        (["--bundle", "BUNDLE", "--host", "no-such-host.invalid"], "choose another with --host"),
+        (["--bundle", "BUNDLE", "--port", "TAKEN"], "Address already in use; choose another with --port"),
+        (["--bundle", "BUNDLE", "--headless", "--fps", "nan"], "fps is nan"),
+        (["--bundle", "BUNDLE", "--headless", "--record", "nowhere/out.jsonl"], "choose another place with --record"),
+        (["--bundle", "BUNDLE", "--headless", "--record", "BUNDLE"], "choose another name with --record"),
         (["--replay", "nowhere.jsonl"], "cannot be read"),
+        (["--replay", "nowhere.jsonl", "--bundle", "BUNDLE"], "leave --bundle and --record out"),
     ],
 )
 def test_mistakes_are_said_in_one_line(pi_bundle, arguments, message):
-    done = run(*[pi_bundle if argument == "BUNDLE" else argument for argument in arguments])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        places = {"BUNDLE": pi_bundle, "TAKEN": taken.getsockname()[1]}
+        done = run(*[places.get(argument, argument) for argument in arguments])
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert done.stderr.startswith("Error: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from paraedge_demo.records import Recorder, Replay, read_header
 from paraedge_demo.sources import SourceOptions, open_source
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.chatter import captured_chatter
+from paraedge_runtime.errors import InputError
 from paraedge_runtime.placement import available_cores
 from paraedge_runtime.session import Session
 
@@ -116,13 +118,16 @@ def live_app(options: LiveOptions) -> App:
         EngineError: its engine is missing, or refuses it.
         InputError: an option cannot be.
     """
+    if not (math.isfinite(options.fps) and options.fps > 0):
+        raise InputError(f"fps is {options.fps}; give a number of pictures per second, such as 15")
     bundle = Bundle.open(options.bundle)
     count = len(bundle.manifest.branches)
     cores = available_cores()
     threads = min(count, cores) if options.threads is None else options.threads
     first_ms = BUDGET_RANGE_MS[1] if options.budget_ms is None else options.budget_ms
     settings = Settings(first_ms, threads, options.policy, options.count, options.load)
-    controls = Controls(settings, max_threads=max(cores, threads), max_count=count)
+    max_threads = max(cores, threads)
+    controls = Controls(settings, max_threads=max_threads, max_count=count)
     stop = threading.Event()
     tell: list[str] = []
     source_options = SourceOptions(bundle, tell.append, options.folder, options.camera)
@@ -131,14 +136,14 @@ def live_app(options: LiveOptions) -> App:
         session = open_session(bundle, settings.threads)
     if options.budget_ms is None:
         controls.change({"budget_ms": _easy_budget_ms(session)})
-    board = Board(_header(session, options.source, cores))
+    board = Board(_header(session, options.source, max_threads))
     app = App(board, controls, stop)
     if options.record is not None:
         app.at_end(Recorder(options.record, board).close)
     feed = Feed(source, SourceOptions(bundle, board.say, options.folder, options.camera), options.fps, stop)
 
     def use(session: Session) -> None:
-        board.header = _header(session, options.source, cores)
+        board.header = _header(session, options.source, max_threads)
         controls.fit(len(session.branches))
         feed.use(session.bundle)
 
@@ -172,7 +177,7 @@ def _easy_budget_ms(session: Session) -> float:
     return min(max(round(2 * middle_ms), SMALLEST_DEFAULT_MS), BUDGET_RANGE_MS[1])
 
 
-def _header(session: Session, source: str, cores: int) -> Header:
+def _header(session: Session, source: str, max_threads: int) -> Header:
     manifest = session.bundle.manifest
     return Header(
         format=FORMAT,
@@ -181,5 +186,5 @@ def _header(session: Session, source: str, cores: int) -> Header:
         branches=session.branches,
         labels=manifest.labels,
         source=source,
-        max_threads=cores if session.engine.parallel else 1,
+        max_threads=max_threads if session.engine.parallel else 1,
     )

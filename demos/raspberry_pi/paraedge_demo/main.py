@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import signal
 import socket
@@ -28,7 +29,7 @@ REFRESH_S = 0.2
 # 5 ms is a quarter of the default budget.
 SWITCH_INTERVAL_S = 0.0005
 LOCAL = "127.0.0.1"
-SHORTEST_TOKEN = 16
+TOKEN = re.compile(r"[A-Za-z0-9_.~-]{16,}")  # fits an address and a cookie as it is
 _MISTAKES = (BundleError, EngineUnavailable, InputError)
 
 
@@ -56,7 +57,9 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.option("--replay", type=click.Path(path_type=Path), help="Show such a recording instead of running anything.")
 @click.option("--host", help="Address to serve the page on, with a token. [default: 127.0.0.1, without]")
 @click.option("--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="0: any that is free.")
-@click.option("--token", envvar="PARAEDGE_DEMO_TOKEN", help="For --host. [default: a new one at every start]")
+@click.option(
+    "--token", envvar="PARAEDGE_DEMO_TOKEN", help="To be known by whoever connects. [default: a new one with --host]"
+)
 def demo(
     bundle: Path | None,
     source: str,
@@ -90,10 +93,12 @@ def demo(
     if not headless:
         from paraedge_demo.server import listen
 
-        if token is not None and len(token) < SHORTEST_TOKEN:
-            raise InputError(f"a token needs at least {SHORTEST_TOKEN} characters; leave it out to get one")
+        if token is not None and not TOKEN.fullmatch(token):
+            raise InputError("a token needs at least 16 letters, digits or any of _.~-; leave it out to get one")
         listening = listen(host or LOCAL, port)
     if replay is not None:
+        if bundle is not None or record is not None:
+            raise InputError("--replay shows a recording and runs nothing; leave --bundle and --record out")
         app = replay_app(replay, ends=headless, frames=frames or 0)
     elif bundle is not None:
         app = live_app(
@@ -110,7 +115,7 @@ def demo(
         if listening is None:
             _show_in_terminal(app)
         else:
-            _show_on_page(app, listening, host, None if host is None else token or secrets.token_urlsafe(16))
+            _show_on_page(app, listening, host, token or (secrets.token_urlsafe(16) if host else None))
 
 
 def _show_in_terminal(app: App) -> None:
@@ -133,7 +138,7 @@ def _show_on_page(app: App, listening: socket.socket, host: str | None, token: s
     server = threading.Thread(target=page.run, name="demo-page", daemon=True)
     server.start()
     port = listening.getsockname()[1]
-    name = LOCAL if host is None else socket.gethostname() if host in ("0.0.0.0", "::") else host
+    name = LOCAL if not host else socket.gethostname() if host in ("0.0.0.0", "::") else host
     click.echo(f"open http://{f'[{name}]' if ':' in name else name}:{port}/{f'?token={token}' if token else ''}")
     try:
         while not app.stop.wait(REFRESH_S) and server.is_alive():
@@ -162,4 +167,6 @@ def main() -> NoReturn:
         _fail(str(error), 2 if isinstance(error, _MISTAKES) else 1)
     except ModuleNotFoundError as error:
         _fail(f"the demo needs {error.name}, which is not installed; pip install 'paraedge[demo,litert]'", 2)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error}", 1)
     sys.exit(0)

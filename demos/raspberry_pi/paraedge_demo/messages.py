@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import msgspec
+from msgspec import Meta
 
 from paraedge_runtime.prediction import BranchRun, BranchState, Prediction
 
-__all__ = ["FORMAT", "BranchBar", "FrameRecord", "Header", "branch_bars"]
+__all__ = ["FORMAT", "BranchBar", "FrameRecord", "Header", "Outcome", "branch_bars"]
 
 FORMAT = "paraedge-demo/1"
+Outcome = Literal["used", "late", "dropped", "failed"]
 
 # What a person has to tell apart; of the rest the reason is told.
-OUTCOMES = {
+OUTCOMES: dict[BranchState, Outcome] = {
     BranchState.USED: "used",
     BranchState.FAILED: "failed",
     BranchState.NOT_FINITE: "failed",
@@ -56,7 +60,7 @@ class BranchBar(msgspec.Struct, frozen=True):
     """
 
     index: int
-    outcome: str
+    outcome: Outcome
     thread: int
     start_ms: float
     end_ms: float
@@ -95,8 +99,8 @@ class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
     stem_ms: float
     overhead_ms: float
     deadline_met: bool
-    branches: tuple[BranchBar, ...]
-    budget_ms: float
+    branches: Annotated[tuple[BranchBar, ...], Meta(min_length=1)]
+    budget_ms: Annotated[float, Meta(gt=0)]
     threads: int
     policy: str
     count: int

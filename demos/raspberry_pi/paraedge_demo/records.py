@@ -33,7 +33,9 @@ class Recorder:
         except FileExistsError:
             raise InputError(f"{path} exists; choose another name with --record") from None
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+            raise InputError(
+                f"{path} cannot be written: {error.strerror}; choose another place with --record"
+            ) from error
         self._board = board
         self._lines: Queue[FrameRecord | Header | None] = Queue(WAITING_LINES)
         self._header = board.header

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import io
 import secrets
 import socket
@@ -56,9 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise InputError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --port"
-        ) from error
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        why = (error.strerror or str(error)).partition(" (while")[0]  # which says the address again
+        option = "--port" if of_port else "--host: 0.0.0.0 is every address of this machine"
+        raise InputError(f"cannot listen on {host}, port {port}: {why}; choose another with {option}") from error
 
 
 class PageServer:

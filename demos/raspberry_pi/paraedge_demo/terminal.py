@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -20,7 +19,12 @@ __all__ = ["BAR_STYLES", "TerminalView"]
 
 BAR_STYLES = {"used": "green", "late": "red", "dropped": "bright_black", "failed": "magenta"}
 PICTURE_WIDTH = 28
-BAR_WIDTH = 40
+PICTURE_HEIGHT = 14  # lines
+BAR_WIDTHS = (16, 40)  # as the terminal has room; where there is none for the narrowest, the picture is left out
+FRAME = 4  # columns around everything
+TEXTS = 18  # columns around a bar: which branch, and what became of it
+GAP = 3
+LINES = 8  # around the picture: the frame, the answer, the figures, messages
 LINE_EVERY_S = 5.0
 
 
@@ -42,7 +46,7 @@ class TerminalView:
             self._live.update(self._screen(), refresh=True)
         elif time.monotonic() >= self._next_line_s:
             self._next_line_s += LINE_EVERY_S
-            self._console.print(_summary_text(self._board.look()))
+            self._console.print(_summary_text(self._board.look()), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was, with the figures in it."""
@@ -52,18 +56,22 @@ class TerminalView:
             self._live = None
         view = self._board.look()
         for message in view.messages:
-            self._console.print(f"- {message}", markup=False)
-        self._console.print(_summary_text(view))
+            self._console.print(f"- {message}", markup=False, soft_wrap=True)
+        self._console.print(_summary_text(view), soft_wrap=True)
 
     def _screen(self) -> RenderableType:
         view, header = self._board.look(), self._board.header
         if view.record is None:
             last = view.messages[-1] if view.messages else "waiting for the first picture"
             return Text(last, style="yellow")
-        body: list[RenderableType] = [_branch_table(view.record)]
-        if view.preview is not None:
-            body.insert(0, _picture_text(view.preview))
-        lines: list[RenderableType] = [Columns(body, padding=(0, 3)), _answer_text(view.record), _summary_text(view)]
+        room = self._console.width - FRAME - TEXTS
+        beside = room - PICTURE_WIDTH - GAP
+        body = Table.grid(padding=(0, GAP))
+        if view.preview is None or beside < BAR_WIDTHS[0] or self._console.height < PICTURE_HEIGHT + LINES:
+            body.add_row(_branch_table(view.record, max(1, min(room, BAR_WIDTHS[1]))))
+        else:
+            body.add_row(_picture_text(view.preview), _branch_table(view.record, min(beside, BAR_WIDTHS[1])))
+        lines: list[RenderableType] = [body, _answer_text(view.record), _summary_text(view)]
         lines += [Text(f"- {message}", style="yellow") for message in view.messages[-2:]]
         return Panel(Group(*lines), title=f"{header.bundle}, {header.engine}", title_align="left", expand=False)
 
@@ -91,24 +99,24 @@ def _summary_text(view: View) -> Text:
     )
 
 
-def _branch_table(record: FrameRecord) -> Table:
+def _branch_table(record: FrameRecord, width: int) -> Table:
     table = Table.grid(padding=(0, 1))
     wait_ms = record.latency_ms - record.inference_ms  # bars count from the request, the budget from the frame
     span_ms = 1.15 * max(record.budget_ms, wait_ms + max(bar.end_ms for bar in record.branches))
-    deadline = int(BAR_WIDTH * record.budget_ms / span_ms)
+    deadline = int(width * record.budget_ms / span_ms)
     for bar in record.branches:
-        table.add_row(f"branch {bar.index}", _bar_text(bar, wait_ms, span_ms, deadline), bar.outcome)
+        table.add_row(f"branch {bar.index}", _bar_text(bar, wait_ms, span_ms, deadline, width), bar.outcome)
     return table
 
 
-def _bar_text(bar: BranchBar, wait_ms: float, span_ms: float, deadline: int) -> Text:
+def _bar_text(bar: BranchBar, wait_ms: float, span_ms: float, deadline: int, width: int) -> Text:
     first = last = 0
     if bar.thread >= 0:
         end_ms = bar.end_ms or span_ms  # nobody knows: it was still running
-        first = int(BAR_WIDTH * (wait_ms + bar.start_ms) / span_ms)
-        last = min(max(first + 1, round(BAR_WIDTH * (wait_ms + end_ms) / span_ms)), BAR_WIDTH)
+        first = int(width * (wait_ms + bar.start_ms) / span_ms)
+        last = min(max(first + 1, round(width * (wait_ms + end_ms) / span_ms)), width)
     text = Text()
-    for place in range(BAR_WIDTH):
+    for place in range(width):
         filled = first <= place < last
         character = "│" if place == deadline else "█" if filled else "·" if bar.thread < 0 else " "
         text.append(character, style="bold yellow" if place == deadline else BAR_STYLES[bar.outcome])

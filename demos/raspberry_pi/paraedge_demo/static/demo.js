@@ -4,6 +4,7 @@
 const KEPT = 300; // frames in the plots
 const MISS_WINDOW = 50; // frames that a share of misses is of
 const LONGEST_WAIT_MS = 4000; // between two attempts to connect
+const NOTES = [["it would", "would be late"], ["the policy asks", "not asked for"]]; // of reasons, in short
 const $ = (id) => document.getElementById(id);
 const history = []; // {latency_ms, budget_ms, deadline_met, used}
 let socket = null;
@@ -39,7 +40,7 @@ function send(changes) {
 }
 
 function status(state, text) {
-  $("status").dataset.state = state;
+  document.body.dataset.state = $("status").dataset.state = state;
   if ($("status").textContent !== text) $("status").textContent = text;
 }
 
@@ -147,7 +148,10 @@ function showRace(frame) {
     `${used} of ${frame.branches.length} branches in ${frame.latency_ms.toFixed(1)} ms` +
     (frame.deadline_met ? "" : ", too late");
   $("verdict").dataset.late = !frame.deadline_met;
-  $("deadline").dataset.early = place(frame.budget_ms) < 30; // its text goes where there is room
+  const early = place(frame.budget_ms) < 45; // texts go where there is room
+  $("deadline").dataset.early = early;
+  $("track").style.setProperty("--notes-from", early ? `${place(frame.budget_ms)}%` : "0%");
+  $("track").style.setProperty("--notes-to", early ? "100%" : `${place(frame.budget_ms)}%`);
   $("deadline").style.left = `${place(frame.budget_ms)}%`;
   $("deadline-text").textContent = `deadline ${ms(frame.budget_ms)}`;
 
@@ -163,7 +167,7 @@ function showRace(frame) {
     const ran = bar.thread >= 0;
     const from = place(waited + bar.start_ms);
     const to = bar.end_ms ? place(waited + bar.end_ms) : 100; // still running: nobody knows when it ended
-    const note = ran ? "" : bar.reason.startsWith("it would") ? "dropped: would not end in time" : bar.reason;
+    const note = ran ? "" : NOTES.find(([begin]) => bar.reason.startsWith(begin))?.[1] ?? bar.reason;
     fill(rows.children[number + 1], `branch ${bar.index}`, bar.outcome, ran ? from : 0, ran ? to : 0, note);
     rows.children[number + 1].title = bar.reason;
   });
@@ -228,7 +232,8 @@ function draw() {
     return [];
   });
   const shares = history.map((_, number) => {
-    const recent = history.slice(Math.max(0, number - MISS_WINDOW + 1), number + 1);
+    if (number < MISS_WINDOW - 1) return null; // one miss of the first frame would be 100 %
+    const recent = history.slice(number - MISS_WINDOW + 1, number + 1);
     return (100 * recent.filter((point) => !point.deadline_met).length) / recent.length;
   });
   plot($("misses-plot"), Math.max(5, 1.15 * Math.max(...shares)), colour, (line) => {
@@ -264,9 +269,11 @@ function plot(canvas, top, colour, content) {
     context.lineWidth = 1.75;
     context.lineJoin = "round";
     context.beginPath();
+    const first = values.findIndex((value) => value !== null);
     values.forEach((value, number) => {
+      if (value === null) return;
       const at = y(Math.min(value, top));
-      if (number === 0) context.moveTo(x(number), at);
+      if (number === first) context.moveTo(x(number), at);
       else {
         if (steps) context.lineTo(x(number), y(Math.min(values[number - 1], top)));
         context.lineTo(x(number), at);
