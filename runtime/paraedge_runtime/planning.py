@@ -143,8 +143,13 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
     """
     manifest = bundle.manifest
     if manifest.accuracy is None:
-        raise InputError(f"{bundle.path} does not know its accuracy; export it again, with a prefix of branches")
+        how = "a prefix of branches" if manifest.recipe == "fp32" else "--data-dir, which measures it"
+        raise InputError(f"{bundle.path} does not know its accuracy; export it again, with {how}")
     if evaluation is not None and not belong_together(bundle, evaluation):
+        if manifest.recipe != "fp32":
+            raise InputError(
+                f"{bundle.path} is {manifest.recipe}, the logits of a checkpoint are those in float32; name no model"
+            )
         raise InputError(
             f"{bundle.path} was not exported from this model: their accuracies differ; name its own checkpoint"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,7 @@ def _open_camera() -> Callable[[int], Generator[NDArray[np.uint8], None, None]]:
     try:
         import picamera2  # noqa: F401
     except ImportError:
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # its warnings would be written across the terminal view
         try:
             import cv2  # noqa: F401
         except ImportError:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--target", help="Kind of device: android, ios, linux or raspberry-pi. Needed without --plan.")
 @click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. all. [default: all]")
-@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Take branches, engine and target from it.")
+@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, recipe.")
 @click.option("--model", default="fashion-mnist", show_default=True, help="A packaged model or a checkpoint folder.")
 @click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
-@click.option("--quantize", default="fp32", show_default=True, help="A recipe (docs/targets.md lists them), or auto.")
+@click.option("--quantize", help="A recipe (docs/targets.md lists them), or auto. [default: fp32]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="The model's data set: measure the exported parts.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
 @click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
@@ -41,7 +41,7 @@ def export(
     plan_path: Path | None,
     model: str,
     engine: str | None,
-    quantize: str,
+    quantize: str | None,
     data_dir: Path | None,
     out: Path | None,
     fused: bool,
@@ -76,21 +76,24 @@ def export(
 
     config = read_json(resolve_checkpoint(model) / "config.json", CheckpointConfig)
     if plan_path is not None:
-        if target is not None or engine is not None or branches is not None:
-            raise click.UsageError("--plan says target, engine and branches; leave --target, --engine, --branches out")
+        if any(given is not None for given in (target, engine, branches, quantize)):
+            raise click.UsageError(
+                "--plan says target, engine, branches and recipe; leave --target, --engine, --branches, --quantize out"
+            )
         plan = read_plan(plan_path)
         if plan.bundle_name != config.name:
             raise click.UsageError(f"{plan_path} is for {plan.bundle_name}, not {config.name}; name it with --model")
-        target, engine, branches = plan.target, plan.engine, plan.branches
+        target, engine, branches, quantize = plan.target, plan.engine, plan.branches, plan.recipe
+    recipe_name = quantize or "fp32"
     if target is None:
         raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
     default_engine = target_for(target).engine
     if engine is not None:
         engine_info(engine)
-    if quantize != "auto":
-        recipe_for(quantize, engine or default_engine)
-    if fused and quantize != "fp32":
-        raise InputError(f"a fused model is float32 only; leave out --fused or --quantize {quantize}")
+    if recipe_name != "auto":
+        recipe_for(recipe_name, engine or default_engine)
+    if fused and recipe_name != "fp32":
+        raise InputError(f"a fused model is float32 only; leave out --fused or --quantize {recipe_name}")
     choose_branches(branches, tuple(range(config.model.num_branches)))
 
     with progress_bar("{task.fields[note]}") as bar:
@@ -101,7 +104,7 @@ def export(
         from paraedge_converters.pipeline import ConversionProgress
 
         test_set = None
-        if data_dir is not None or quantize == "auto":
+        if data_dir is not None or recipe_name == "auto":
             shape = config.model
             data = load_dataset(config.dataset, data_dir, FolderOptions(shape.image_size, shape.in_channels))
             test_set = data.test
@@ -121,7 +124,7 @@ def export(
             )
 
         bar.update(task, description="lowering stem")
-        if quantize == "auto":
+        if recipe_name == "auto":
             assert test_set is not None
             bundle, trials = export_smallest(
                 model,
@@ -140,13 +143,13 @@ def export(
                 target=target,
                 branches=branches,
                 engine=engine,
-                quantize=quantize,
+                quantize=recipe_name,
                 test_set=test_set,
                 out=out,
                 fused=fused,
                 allow_undelegated=allow_undelegated,
                 max_accuracy_drop=max_accuracy_drop,
-                on_progress=lambda progress: show(quantize, progress),
+                on_progress=lambda progress: show(recipe_name, progress),
             )
     if as_json:
         document = bundle_document(bundle)

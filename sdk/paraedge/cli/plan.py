@@ -96,14 +96,19 @@ def plan(
         console().print("\n[yellow]measured while the device was slowed down or busy: profile it again[/yellow]")
     if any(evaluations):
         console().print("\nAccuracy is on the half of the test images that did not choose the branches.")
-    prefixes_only = [str(bundle.path) for bundle, kept in zip(opened, evaluations, strict=True) if kept is None]
-    if prefixes_only:
-        note = f"\nOf {', '.join(prefixes_only)} the first branches only; --model CHECKPOINT considers others."
-        console().print(note, markup=False)
+    for bundle, kept in zip(opened, evaluations, strict=True):
+        if kept is None:
+            console().print(f"\nOf {bundle.path} the first branches only{_why(bundle)}.", markup=False)
     if out is not None:
         source = model or chosen.bundle_name
         named = "" if source == DEFAULT_MODEL else f" --model {source}"
         console().print(f"\nNext: paraedge export --plan {out}{named}", markup=False)
+
+
+def _why(bundle: Bundle) -> str:
+    if bundle.manifest.recipe != "fp32":  # the logits that are kept are those in float32
+        return f": {bundle.manifest.recipe} was measured on all test images, branch by branch it is not known"
+    return "; --model CHECKPOINT considers others"
 
 
 def _packaged(device: Device) -> list[Path]:
