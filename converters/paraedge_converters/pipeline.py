@@ -20,7 +20,7 @@ from paraedge_converters.protocol import BranchModel
 from paraedge_converters.recipes import FLOAT_STEM, part_recipe, recipe_for
 from paraedge_converters.split import Part, SubsetModel, check_contract, count_macs, quantizable, split_model
 from paraedge_converters.targets import target_for
-from paraedge_runtime.bundle import Bundle, GoldenData, file_entry, golden_entry, write_bundle
+from paraedge_runtime.bundle import Bundle, GoldenData, check_place, file_entry, golden_entry, write_bundle
 from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.engines import LoadedPart, engine_info, open_engine
 from paraedge_runtime.errors import InputError, ParityError, UnsupportedModel
@@ -123,11 +123,13 @@ def convert(
         UnsupportedModel: the network does not keep the contract.
         ConversionError: the backend failed or left operators it should not have.
         ParityError: the result does not compute what torch computes. Nothing is written.
+        BundleError: ``out`` exists and is no bundle folder.
     """
     default_engine = target_for(target).engine
     engine_name = engine or default_engine
     suffix = engine_info(engine_name).suffix
     gate = recipe_for(recipe, engine_name)
+    check_place(out)
     if fused and recipe != "fp32":
         raise InputError(f"a fused model is float32 only; leave out --fused or the recipe {recipe!r}")
     check_contract(model)

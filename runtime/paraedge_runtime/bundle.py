@@ -31,7 +31,7 @@ from paraedge_runtime.manifest import (
 )
 from paraedge_runtime.storage import Storage, open_storage, write_zip
 
-__all__ = ["Bundle", "GoldenData", "file_entry", "golden_entry", "write_bundle"]
+__all__ = ["Bundle", "GoldenData", "check_place", "file_entry", "golden_entry", "write_bundle"]
 
 _IMAGES, _OUTPUTS = "golden/images.npy", "golden/branch_outputs.npy"
 
@@ -231,6 +231,17 @@ def golden_entry(files: Mapping[str, bytes], labels: tuple[int, ...]) -> Golden:
     return Golden(images=images, branch_outputs=outputs, labels=labels)
 
 
+def check_place(target: str | os.PathLike[str]) -> None:
+    """Ask before the long work that makes a bundle whether it may stand there.
+
+    Raises:
+        BundleError: something stands there that is no bundle folder.
+    """
+    path = Path(target)
+    if path.is_symlink() or (path.exists() and not _is_bundle_folder(path)):
+        raise BundleError(f"{path} exists and is not a bundle folder; choose another name with --out")
+
+
 def write_bundle(manifest: Manifest, files: Mapping[str, bytes], target: str | os.PathLike[str]) -> Bundle:
     """Write a bundle folder, whole or not at all, and open it with the strict reader.
 
@@ -243,21 +254,24 @@ def write_bundle(manifest: Manifest, files: Mapping[str, bytes], target: str | o
 
     Raises:
         BundleError: ``target`` exists and is no bundle folder, or the reader refuses the result.
+        InputError: it cannot be written there; what stood there stays.
     """
     path = Path(target)
-    if path.is_symlink() or (path.exists() and not _is_bundle_folder(path)):
-        raise BundleError(f"{path} exists and is not a bundle folder; choose another name with --out")
+    check_place(path)
     listed = {entry.file for entry in manifest.files().values()}
     if set(files) != listed:
         raise BundleError(f"the manifest lists {sorted(listed)}, the files given are {sorted(files)}")
     decode_manifest(encode_manifest(manifest))  # no path in it leaves the folder
-    with new_folder(path) as building:
-        for name, data in files.items():
-            file = building / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-        (building / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
-        Bundle.open(building)
+    try:
+        with new_folder(path) as building:
+            for name, data in files.items():
+                file = building / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+            (building / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
+            Bundle.open(building)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
     return Bundle.open(path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from paraedge_runtime.atomic import new_file
-from paraedge_runtime.errors import IntegrityError
+from paraedge_runtime.errors import InputError, IntegrityError
 from paraedge_runtime.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES
 
 __all__ = ["FolderStorage", "Storage", "ZipStorage", "looks_like_bundle", "open_storage", "write_zip"]
@@ -153,9 +153,16 @@ def _check_size(path: Path, name: str, actual: int, expected: int | None) -> Non
 
 
 def write_zip(files: dict[str, bytes], target: Path) -> None:
-    """One uncompressed zip of ``files``, the manifest first; same files, same bytes."""
-    with new_file(target) as building, zipfile.ZipFile(building, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files, key=lambda name: (name != MANIFEST_NAME, name)):
-            entry = zipfile.ZipInfo(name, _ZIP_TIME)
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, files[name])
+    """One uncompressed zip of ``files``, the manifest first; same files, same bytes.
+
+    Raises:
+        InputError: it cannot be written; what stood there stays.
+    """
+    try:
+        with new_file(target) as building, zipfile.ZipFile(building, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted(files, key=lambda name: (name != MANIFEST_NAME, name)):
+                entry = zipfile.ZipInfo(name, _ZIP_TIME)
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, files[name])
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}; choose another place") from error

@@ -15,6 +15,7 @@ def plot_comparison(compared: Mapping[str, ComparedBundle], path: Path, *, title
     """Write a PNG; along a line the points are the first 1, 2, … branches."""
     with png_figure(path, 11.0, 4.6 + 0.22 * len(compared)) as figure:
         from matplotlib import colormaps
+        from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
         by_bytes, by_ms = figure.subplots(1, 2, sharey=True)
         colours = colormaps["tab10"]
@@ -28,6 +29,12 @@ def plot_comparison(compared: Mapping[str, ComparedBundle], path: Path, *, title
         by_bytes.set_ylabel("accuracy, %")
         for axes in (by_bytes, by_ms):
             axes.set_xscale("log")
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(
+                LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(6, steps=(1, 2, 5, 10))
+            )
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.3, which="both")
         figure.legend(loc="outside lower center", ncols=2)
         figure.suptitle(title)

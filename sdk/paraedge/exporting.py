@@ -19,7 +19,7 @@ from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_
 from paraedge_converters.pipeline import ConversionProgress, EvaluationSet, ModelDescription, convert
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
 from paraedge_converters.targets import target_for
-from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.bundle import Bundle, check_place
 from paraedge_runtime.errors import ParityError
 from paraedge_runtime.manifest import Accuracy
 from paraedge_runtime.session import choose_branches
@@ -153,6 +153,8 @@ def export_smallest(
     config = checkpoint.config
     engine = engine or target_for(target).engine
     chosen = choose_branches(branches, tuple(range(config.model.num_branches)))
+    if out is not None:
+        check_place(out)
     reference = np.array(evaluate_model(checkpoint.model, test_set).prefix_accuracy(chosen))
     plain = [name for name, recipe in RECIPES.items() if engine not in recipe.refused]
 

@@ -35,20 +35,24 @@ def png_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of so many inches that is written to ``path`` when the block ends.
 
     Raises:
-        InputError: as ``check_plot``.
+        InputError: as ``check_plot``, or it cannot be written.
     """
     check_plot(path)
     from matplotlib.figure import Figure  # not pyplot: no global state, no screen
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     yield figure
-    with new_file(path) as building:
-        figure.savefig(building, format="png")
+    try:
+        with new_file(path) as building:
+            figure.savefig(building, format="png")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
 
 
 def plot_prefix_accuracy(accuracy: Sequence[float], path: Path, *, title: str) -> None:
     """Write a PNG of accuracy (fractions) after 1, 2, … branches."""
     with png_figure(path, 6.4, 4.0) as figure:
+        from matplotlib.patheffects import withStroke
         from matplotlib.ticker import MaxNLocator
 
         axes = figure.add_subplot()
@@ -56,7 +60,14 @@ def plot_prefix_accuracy(accuracy: Sequence[float], path: Path, *, title: str) -
         percents = [100 * value for value in accuracy]
         axes.plot(counts, percents, marker="o", color="#1f6f8b")
         for count, percent in zip(counts, percents, strict=True):
-            axes.annotate(f"{percent:.2f}", (count, percent), textcoords="offset points", xytext=(0, 8), ha="center")
+            axes.annotate(
+                f"{percent:.2f}",
+                (count, percent),
+                textcoords="offset points",
+                xytext=(0, 8),
+                ha="center",
+                path_effects=[withStroke(linewidth=4, foreground="white")],  # readable where the curve crosses it
+            )
         axes.set_xlabel("branches used")
         axes.set_ylabel("accuracy, %")
         axes.set_title(title)

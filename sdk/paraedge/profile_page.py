@@ -30,7 +30,11 @@ svg { max-width: 100%; height: auto }
 
 
 def write_page(device: Device, path: Path) -> None:
-    """Write every measurement of ``device`` as tables and plots; nothing in the page is loaded from elsewhere."""
+    """Write every measurement of ``device`` as tables and plots; nothing in the page is loaded from elsewhere.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     body = [f"<h1>{html.escape(device.name)}</h1>", _hardware(device)]
     for measurement in device.measurements:
         body += _section(measurement)
@@ -41,8 +45,11 @@ def write_page(device: Device, path: Path) -> None:
 {chr(10).join(body)}
 </body></html>
 """
-    with new_file(path) as building:
-        building.write_text(page, encoding="utf-8")
+    try:
+        with new_file(path) as building:
+            building.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
 
 
 def _hardware(device: Device) -> str:

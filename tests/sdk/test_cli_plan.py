@@ -15,7 +15,7 @@ from paraedge.exporting import export
 from paraedge_runtime import Bundle
 from paraedge_runtime.device import read_device, write_device
 from paraedge_runtime.evaluation import Evaluation
-from paraedge_runtime.manifest import encode_manifest
+from paraedge_runtime.manifest import Accuracy, encode_manifest
 from paraedge_runtime.planning import read_plan
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
@@ -138,6 +138,33 @@ def test_whose_logits_they_are_is_not_guessed(unequal, cifar10):
     assert re.search(r"→ +0,1,2 +litert", text)
 
 
+def test_the_recipe_that_was_planned_is_exported(folder):
+    arguments = ["plan", "--device", "device.json", "--budget-ms", "9", "small.paraedge"]
+    export(target="linux", engine="litert", branches=2, quantize="int8-dynamic", out=folder / "small.paraedge")
+    device = read_device(folder / "device.json")
+
+    def measure(changes):
+        manifest = Bundle.open(folder / "small.paraedge").manifest
+        (folder / "small.paraedge" / "manifest.json").write_bytes(encode_manifest(replace(manifest, **changes)))
+        small = Bundle.open(folder / "small.paraedge")
+        parts = {name: latency(1.0) for name in ("stem", "branch_00", "branch_01")}
+        one = replace(device.measurements[0], bundle_sha256=small.sha256, parts=parts, request=latency(3.0))
+        write_device(replace(device, measurements=(one,)), folder / "device.json")
+
+    measure({})  # exported without --data-dir
+    line = run(*arguments, cwd=folder, code=2)
+    assert "small.paraedge does not know its accuracy; export it again, with --data-dir" in line
+
+    measure({"accuracy": Accuracy(dataset="test", num_samples=10_000, prefix_accuracy=(0.9226, 0.9256))})
+    text = run(*arguments, "--out", "plan.json", cwd=folder)
+    assert "the first branches only: int8-dynamic was measured" in text
+    line = run(*arguments, "--model", "fashion-mnist", cwd=folder, code=2)
+    assert "small.paraedge is int8-dynamic" in line
+    run("export", "--plan", "plan.json", "--out", "planned.paraedge", cwd=folder)
+    planned = Bundle.open(folder / "planned.paraedge").manifest
+    assert (planned.branch_indexes, planned.recipe) == ((0, 1), "int8-dynamic")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [
@@ -174,8 +201,9 @@ def test_a_bundle_that_was_not_measured(folder, bundles):
     ("arguments", "problem"),
     [
         ([], "Missing option '--target'; 'paraedge targets' lists them"),
-        (["--plan", "plan.json", "--target", "linux"], "leave --target, --engine, --branches out"),
-        (["--plan", "plan.json", "--branches", "2"], "leave --target, --engine, --branches out"),
+        (["--plan", "plan.json", "--target", "linux"], "leave --target, --engine, --branches, --quantize out"),
+        (["--plan", "plan.json", "--branches", "2"], "leave --target, --engine, --branches, --quantize out"),
+        (["--plan", "plan.json", "--quantize", "fp16"], "leave --target, --engine, --branches, --quantize out"),
         (["--plan", "none.json"], "none.json does not exist; make it with 'paraedge plan --out"),
         (["--plan", "device.json"], "device.json: Invalid enum value 'paraedge-device/1'"),
         (["--plan", "plan.json", "--model", "cifar10"], "plan.json is for fashion-mnist, not cifar10"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, recipe.")
 @click.option("--model", default="fashion-mnist", show_default=True, help="A packaged model or a checkpoint folder.")
 @click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
-@click.option("--quantize", help="A recipe (docs/targets.md lists them), or auto. [default: fp32]")
+@click.option("--quantize", help="A recipe (docs/targets.md), small or auto. [default: fp32]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="The model's data set: measure the exported parts.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
 @click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
@@ -54,13 +54,14 @@ def export(
     Every part is compared with torch on real images before the bundle is written. Lowered parts are
     kept in a cache, so another choice of branches of the same model takes seconds.
 
-    --quantize auto takes the smallest recipe that costs no prefix more than --max-accuracy-drop on the
-    test set; it needs --data-dir or $PARAEDGE_DATA.
+    --quantize small is the target's recipe in 'paraedge targets', which kept the accuracy of the packaged
+    models. --quantize auto takes the smallest recipe that costs no prefix more than --max-accuracy-drop on
+    the test set; it needs --data-dir or $PARAEDGE_DATA.
 
     \b
     Example:
       paraedge export --target android --branches 2
-      paraedge export --target android --quantize int8-dynamic
+      paraedge export --target android --quantize small
       paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
       paraedge export --plan plan.json
     """
@@ -88,6 +89,8 @@ def export(
     if target is None:
         raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
     default_engine = target_for(target).engine
+    if recipe_name == "small":
+        recipe_name = target_for(target).recipe
     if engine is not None:
         engine_info(engine)
     if recipe_name != "auto":

@@ -64,11 +64,14 @@ def print_bundle(bundle: Bundle) -> None:
     if accuracy is not None:
         console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}", markup=False)
     else:
-        console().print("accuracy unknown: nobody has measured these parts together", markup=False)
-    console().print(_early_stop_text(manifest.early_stop), markup=False)
+        how = "" if manifest.recipe == "fp32" else "; export with --data-dir, which measures it"
+        console().print(f"accuracy unknown: nobody has measured these parts together{how}", markup=False)
+    console().print(_early_stop_text(manifest.early_stop, manifest.recipe), markup=False)
 
 
-def _early_stop_text(early_stop: EarlyStop | None) -> str:
+def _early_stop_text(early_stop: EarlyStop | None, recipe: str) -> str:
+    if early_stop is None and recipe != "fp32":
+        return f"early stop: not calibrated for {recipe}; export with --data-dir, which measures it"
     if early_stop is None:
         return "early stop: not calibrated for this choice of branches"
     if len(early_stop.prefixes) == 1:
