@@ -255,8 +255,8 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
     """Write a ``device.json``, whole or not at all.
 
     Raises:
-        DeviceError: the reader would refuse what was measured, or the file cannot be written; what stood
-            there stays.
+        DeviceError: the reader would refuse what was measured; what stood there stays.
+        ProfileError: the file cannot be written; what stood there stays.
     """
     raw = encode_device(device)
     try:
@@ -267,7 +267,7 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
         with new_file(Path(path)) as building:
             building.write_bytes(raw)
     except OSError as error:
-        raise DeviceError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise ProfileError(f"{path} cannot be written: {error.strerror}; choose another place") from error
 
 
 def merge(device: Device, measurements: Iterable[Measurement]) -> Device:

@@ -156,7 +156,8 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
     measured = [one for one in device.measurements if one.bundle_sha256 == bundle.sha256]
     if not measured:
         raise ProfileError(
-            f"{bundle.path} was not measured on {device.name}; run 'paraedge profile' with it and this device file"
+            f"{bundle.path} was not measured on {device.name}; run 'paraedge profile' with it and this device file, "
+            "or name a bundle that was"
         )
     unknown = sorted({one.engine for one in measured} - set(ENGINES))
     if unknown:

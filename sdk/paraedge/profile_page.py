@@ -25,6 +25,7 @@ table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child { text-align: left }
 svg { max-width: 100%; height: auto }
+.wide { overflow-x: auto }
 .warning { color: #a33 }
 """
 
@@ -39,7 +40,7 @@ def write_page(device: Device, path: Path) -> None:
     for measurement in device.measurements:
         body += _section(measurement)
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(device.name)}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(device.name)}</title>
 <style>{_STYLE}</style></head>
 <body>
 {chr(10).join(body)}
@@ -80,8 +81,13 @@ def _section(one: Measurement) -> list[str]:
         for name, latency in latencies.items()
     ]  # fmt: skip
     load = "unknown" if one.other_load is None else f"{100 * one.other_load:.1f} %"
+    memory = "unknown" if one.memory_bytes is None else f"{one.memory_bytes / 1e6:.1f} MB"
+    warmth = [
+        "unknown" if degrees is None else f"{degrees:.0f} °C"
+        for degrees in (one.temperature_start_c, one.temperature_end_c)
+    ]
     facts = (
-        f"{one.measured_at}; load {one.load_ms:.0f} ms; clock p99.9 {one.timer_jitter_us.p999:.0f} µs, wake-up p99 "
+        f"{one.measured_at}; load {one.load_ms:.0f} ms; memory {memory}; temperature {' to '.join(warmth)}; clock p99.9 {one.timer_jitter_us.p999:.0f} µs, wake-up p99 "
         f"{one.wakeup_us.p99:.0f} µs late; processor time of other programs {load}"
     )
     return [
@@ -99,7 +105,8 @@ def _table(rows: list[list[str]], header: list[str] | None) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     lines = [row(header, "th")] if header else []
-    return "<table>\n" + "\n".join(lines + [row(cells, "td") for cells in rows]) + "\n</table>"
+    lines += [row(cells, "td") for cells in rows]
+    return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def _latency_plot(one: Measurement) -> Figure:
@@ -132,7 +139,7 @@ def _contention_plot(one: Measurement) -> Figure:
     axes.set_xlabel("workers busy")
     axes.set_ylabel("time of a branch, × alone")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max(one.contention))
     axes.grid(alpha=0.3)
     return figure
 

@@ -119,7 +119,7 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
         (["BUNDLE", "--name", "a b"], 2, "--name: Expected `str` matching regex"),
-        (["/proc/nothing/device.json", "BUNDLE"], 1, "/proc/nothing/device.json cannot be written"),
+        (["/proc/nothing/device.json", "BUNDLE"], 2, "/proc/nothing/device.json cannot be written"),
     ],
 )
 def test_mistakes_are_refused(bundle, tmp_path, arguments, code, problem):
