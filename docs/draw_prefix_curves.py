@@ -23,7 +23,9 @@ def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
         costs = [stem + cost for cost in accumulate(branches)]
         means = [sum(values) / len(seeds) for values in zip(*prefixes, strict=True)]
         note = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
-        axes.plot(costs, means, marker="o", markersize=4, color=colour, label=f"{model}{note}")
+        single = len(costs) == 1  # a point of its own stays on top of the lines
+        style = {"marker": "D", "markersize": 6, "zorder": 3} if single else {"marker": "o", "markersize": 4}
+        axes.plot(costs, means, color=colour, label=f"{model}{note}", **style)
         axes.fill_between(
             costs,
             [min(values) for values in zip(*prefixes, strict=True)],
