@@ -353,9 +353,7 @@ class ThreadedRunner:
         until_s = math.inf
         told = 0  # branches in the answer that was handed out last
         with self._lock:
-            if request.hurried and options.on_answer is None and not request.unfinished:
-                self._controller.did_not_wait()
-                return
+            waits = request.unfinished > 0
             if request.hurried:
                 until_s = self._return_time_s(request)
             while request.unfinished:
@@ -382,7 +380,11 @@ class ThreadedRunner:
                         self._news.wait()
                     break
                 self._news.wait(None if left_s == math.inf else left_s)
-            if request.hurried and options.on_answer is None and request.used:
+            if not request.hurried or options.on_answer is not None or options.branches == 1:
+                return
+            if not waits:
+                self._controller.did_not_wait()
+            elif request.unfinished == 0 or request.cut_short:
                 due_s = until_s if request.unfinished else min(request.last_end_s, until_s)
                 self._controller.returned((time.monotonic() - due_s) * 1e3)
 

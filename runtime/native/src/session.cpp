@@ -400,11 +400,11 @@ class ThreadedSession final : public Session {
       close(request);
       throw;
     }
-    if (hurried(request) && !options.on_answer) {
+    if (hurried(request) && !options.on_answer && request.count > 1) {
       const auto due = all_ended() ? std::min(request.last_end, until) : until;
       if (!waits) {
         controller_.did_not_wait();
-      } else if (used_ > 0) {
+      } else if (all_ended() || request.cut_short) {
         controller_.returned(milliseconds(Clock::now() - due));
       }
     }
