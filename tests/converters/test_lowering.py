@@ -107,7 +107,8 @@ def test_paraformer_parts_keep_the_promise_twice_the_same_and_run(engine_name, r
         got = np.concatenate([loaded.run(sample.numpy()) for sample in x[:, None]])
         if recipe == "fp32":
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
-        assert compare(wanted, got).snr_db > RECIPES[recipe].min_snr_db
+        snr_db = compare(wanted, got).snr_db
+        assert snr_db is None or snr_db > RECIPES[recipe].min_snr_db  # None: the same bits, on some processors
         loaded.close()
 
 
