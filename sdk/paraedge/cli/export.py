@@ -68,7 +68,7 @@ def export(
     from paraedge.model.records import CheckpointConfig, read_json
     from paraedge.packaged import resolve_checkpoint
     from paraedge_converters.recipes import recipe_for
-    from paraedge_converters.targets import target_for
+    from paraedge_converters.targets import backend_for
     from paraedge_runtime.engines import engine_info
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.planning import read_plan
@@ -84,11 +84,10 @@ def export(
         target, engine, branches = plan.target, plan.engine, plan.branches
     if target is None:
         raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
-    default_engine = target_for(target).engine
-    if engine is not None:
-        engine_info(engine)
+    engine_name, converter = backend_for(target, engine)
+    engine_info(engine_name)
     if quantize != "auto":
-        recipe_for(quantize, engine or default_engine)
+        recipe_for(quantize, converter)
     if fused and quantize != "fp32":
         raise InputError(f"a fused model is float32 only; leave out --fused or --quantize {quantize}")
     choose_branches(branches, tuple(range(config.model.num_branches)))
