@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from paraedge.model import ParaFormerConfig, load_checkpoint
 from paraedge.model.paraformer import Block, Branch
 from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
-from paraedge_converters.lowering import CONVERTERS, converter_for
+from paraedge_converters.lowering import converter_for
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import quantizable, split_model
 from paraedge_runtime.chatter import captured_chatter
-from paraedge_runtime.engines import LoadedPart, open_engine
+from paraedge_runtime.engines import ENGINES, LoadedPart, open_engine
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.manifest import PartEntry
 
@@ -118,10 +118,10 @@ def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["recipes", "folded"])
-    parser.add_argument("--engine", action="append", choices=list(CONVERTERS), help="[all]")
+    parser.add_argument("--engine", action="append", choices=list(ENGINES), help="[all]")
     parser.add_argument("--rounds", type=int, default=300)
     arguments = parser.parse_args()
-    for engine in arguments.engine or CONVERTERS:
+    for engine in arguments.engine or ENGINES:
         (recipes if arguments.what == "recipes" else folded)(engine, arguments.rounds)
 
 

@@ -22,9 +22,9 @@ from paraedge.data import load_dataset
 from paraedge.exporting import export
 from paraedge.model import load_checkpoint
 from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
-from paraedge_converters.lowering import CONVERTERS
 from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Session
+from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.errors import ParityError
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     everything = [
         f"{model}:{engine}:{recipe}"
         for model in PACKAGED_MODELS
-        for engine in CONVERTERS
+        for engine in ENGINES
         for recipe in RECIPES
         if engine not in RECIPES[recipe].refused
     ]

@@ -51,7 +51,6 @@ class PartCache:
         allow_undelegated: bool,
     ) -> str:
         """Content hash of a part lowered for ``engine``."""
-        source = inspect.getsourcefile(sys.modules[str(getattr(converter, "__name__", ""))])
         digest = hashlib.sha256()
         settings = {
             "engine": engine,
@@ -60,7 +59,7 @@ class PartCache:
             "allow_undelegated": allow_undelegated,
             "tools": tool_versions(converter),
             "input": list(part.example.shape),
-            "converter": hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "",
+            "converter": _source(converter),
         }
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for text in _structure(part.module):
@@ -114,6 +113,16 @@ def fingerprint(state: dict[str, Tensor]) -> str:
         array = tensor.detach().cpu().contiguous().numpy()
         digest.update(f"{name}|{array.dtype}|{array.shape}|".encode())
         digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _source(converter: Converter) -> str:
+    """Hash of a converter's source, and of another converter's that it imports as a module to build on."""
+    own = sys.modules[str(getattr(converter, "__name__", ""))]
+    others = [value for value in vars(own).values() if inspect.ismodule(value)]
+    digest = hashlib.sha256()
+    for module in [own, *(other for other in others if other.__name__.startswith("paraedge_converters."))]:
+        digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
 
 

@@ -32,7 +32,7 @@ class CachedPart(LoweredPart):
 
 
 class Converter(Protocol):
-    """What each of ``executorch.py``, ``litert.py`` and ``onnx.py`` offers at module level.
+    """What each of ``executorch.py``, ``litert.py``, ``onnx.py`` and ``tflite_micro.py`` offers at module level.
 
     The module imports its backend inside ``lower``: those imports take seconds, and an export whose
     parts are all in the cache needs none of them.
@@ -68,23 +68,24 @@ class Converter(Protocol):
         """
 
 
-# Engine -> module of the converter that writes for it, imported when it is chosen.
+# Name -> module of a converter, imported when it is chosen. An engine's own has its name; a target may name another.
 CONVERTERS = {
     "executorch": "paraedge_converters.executorch",
     "litert": "paraedge_converters.litert",
     "onnxruntime": "paraedge_converters.onnx",
+    "tflite-micro": "paraedge_converters.tflite_micro",
 }
 
 
-def converter_for(engine: str) -> Converter:
-    """The converter that writes for an engine.
+def converter_for(name: str) -> Converter:
+    """Look a converter up.
 
     Raises:
-        InputError: unknown engine; the message lists the valid ones.
+        InputError: unknown name; the message lists the valid ones.
     """
-    if engine not in CONVERTERS:
-        raise InputError(f"unknown engine {engine!r}; choose one of {', '.join(sorted(CONVERTERS))}")
-    return cast(Converter, importlib.import_module(CONVERTERS[engine]))
+    if name not in CONVERTERS:
+        raise InputError(f"unknown converter {name!r}; choose one of {', '.join(sorted(CONVERTERS))}")
+    return cast(Converter, importlib.import_module(CONVERTERS[name]))
 
 
 @contextlib.contextmanager

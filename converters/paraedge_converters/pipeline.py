@@ -19,7 +19,7 @@ from paraedge_converters.parity import check_parity, torch_reference
 from paraedge_converters.protocol import BranchModel
 from paraedge_converters.recipes import FLOAT_STEM, part_recipe, recipe_for
 from paraedge_converters.split import Part, SubsetModel, check_contract, count_macs, quantizable, split_model
-from paraedge_converters.targets import target_for
+from paraedge_converters.targets import backend_for
 from paraedge_runtime.bundle import Bundle, GoldenData, check_place, file_entry, golden_entry, write_bundle
 from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.engines import LoadedPart, engine_info, open_engine
@@ -125,10 +125,9 @@ def convert(
         ParityError: the result does not compute what torch computes. Nothing is written.
         BundleError: ``out`` exists and is no bundle folder.
     """
-    default_engine = target_for(target).engine
-    engine_name = engine or default_engine
+    engine_name, converter_name = backend_for(target, engine)
     suffix = engine_info(engine_name).suffix
-    gate = recipe_for(recipe, engine_name)
+    gate = recipe_for(recipe, converter_name)
     check_place(out)
     if fused and recipe != "fp32":
         raise InputError(f"a fused model is float32 only; leave out --fused or the recipe {recipe!r}")
@@ -136,7 +135,7 @@ def convert(
     total_branches = len(model.branches)
     chosen = choose_branches(branches, tuple(range(total_branches)))
     _check_description(model, description, len(chosen))
-    converter = converter_for(engine_name)
+    converter = converter_for(converter_name)
     with captured_chatter():
         runner = open_engine(engine_name)
     cache = cache or PartCache()

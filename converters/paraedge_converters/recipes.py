@@ -22,7 +22,7 @@ class Recipe:
         description: one line for people.
         min_snr_db: what every part and every prefix must reach against torch in float32.
         min_top1_agreement: share of real images on which every prefix must keep torch's label.
-        refused: engine -> why it has no such thing.
+        refused: converter -> why it has no such thing. An engine's own has its name.
     """
 
     description: str
@@ -32,17 +32,27 @@ class Recipe:
 
 
 _NO_WEIGHT_ONLY = "XNNPACK has no weight-only kernels; int8-dynamic stores the same 8-bit weights"
+_NO_HALF = "TensorFlow Lite Micro has no kernel that reads 16-bit floats"
+_NO_HYBRID = "TensorFlow Lite Micro has no kernels of 8-bit weights and float inputs"
+_NO_SCALES = "TensorFlow Lite Micro uses the first channel's scale for all where it turns weights into floats"
+_NO_INT4 = "TensorFlow Lite Micro has no kernel that turns 4-bit weights into floats"
 
 # The labels are the gate. The floors of SNR only tell a wrong part from a coarse one: they hold for a
 # branch that learned to say little too, whose rounding is large beside what it says.
 RECIPES: dict[str, Recipe] = {
     # What is left is the order of additions and the engines' own exp, erf and rsqrt.
     "fp32": Recipe("as trained", min_snr_db=100.0, min_top1_agreement=1.0),
-    "fp16": Recipe("weights in half precision, 16 bits", min_snr_db=40.0, min_top1_agreement=0.99),
+    "fp16": Recipe(
+        "weights in half precision, 16 bits",
+        min_snr_db=40.0,
+        min_top1_agreement=0.99,
+        refused={"tflite-micro": _NO_HALF},
+    ),
     "int8-dynamic": Recipe(
         "8-bit weights; inputs of matrix products rounded to 8 bits as they come",
         min_snr_db=10.0,
         min_top1_agreement=0.99,
+        refused={"tflite-micro": _NO_HYBRID},
     ),
     "int8-static": Recipe(
         "8-bit weights and 8-bit inputs, their ranges measured on real images; logits stay float",
@@ -53,13 +63,13 @@ RECIPES: dict[str, Recipe] = {
         "8-bit weights, computed with in float",
         min_snr_db=20.0,
         min_top1_agreement=0.99,
-        refused={"executorch": _NO_WEIGHT_ONLY},
+        refused={"executorch": _NO_WEIGHT_ONLY, "tflite-micro": _NO_SCALES},
     ),
     "int4-weight": Recipe(
         "4-bit weights, computed with in float",
         min_snr_db=3.0,
         min_top1_agreement=0.95,
-        refused={"executorch": _NO_WEIGHT_ONLY},
+        refused={"executorch": _NO_WEIGHT_ONLY, "tflite-micro": _NO_INT4},
     ),
 }
 
@@ -69,11 +79,11 @@ RECIPES: dict[str, Recipe] = {
 TFLITE_RUNTIME_RECIPES = ("fp32", "fp16", "int8-weight")
 
 
-def recipe_for(name: str, engine: str) -> Recipe:
+def recipe_for(name: str, converter: str) -> Recipe:
     """Look a recipe up; ``NAME+fp32-stem`` is ``NAME`` with a stem that stays as trained.
 
     Raises:
-        InputError: unknown name, or the engine has no such thing; the message lists what it has.
+        InputError: unknown name, or the converter has no such thing; the message lists what it has.
     """
     plain = name.removesuffix(FLOAT_STEM)
     if plain not in RECIPES or name == f"fp32{FLOAT_STEM}":
@@ -81,9 +91,9 @@ def recipe_for(name: str, engine: str) -> Recipe:
             f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}, "
             f"or one of them with {FLOAT_STEM} to leave the stem as trained"
         )
-    if engine in RECIPES[plain].refused:
-        possible = ", ".join(other for other, recipe in RECIPES.items() if engine not in recipe.refused)
-        raise InputError(f"{engine} has no {plain}: {RECIPES[plain].refused[engine]}; choose one of {possible}")
+    if converter in RECIPES[plain].refused:
+        possible = ", ".join(other for other, recipe in RECIPES.items() if converter not in recipe.refused)
+        raise InputError(f"{converter} has no {plain}: {RECIPES[plain].refused[converter]}; choose one of {possible}")
     return RECIPES[plain]
 
 

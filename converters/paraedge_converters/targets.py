@@ -1,4 +1,4 @@
-"""The targets that ``--target`` names: which engine a kind of device gets."""
+"""The targets that ``--target`` names: which engine and converter a kind of device gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from paraedge_runtime.errors import InputError
 
-__all__ = ["TARGETS", "Target", "target_for"]
+__all__ = ["TARGETS", "Target", "backend_for"]
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,15 @@ class Target:
             is ``fp32`` unless ``--quantize`` names it.
         description: one line for people.
         tested: how far this was really run, said honestly.
+        converter: what makes the parts, a key of ``lowering.CONVERTERS``; ``None`` for the engine's own. A target
+            that names one has no other engine.
     """
 
     engine: str
     recipe: str
     description: str
     tested: str
+    converter: str | None = None
 
 
 TARGETS: dict[str, Target] = {
@@ -46,23 +49,31 @@ TARGETS: dict[str, Target] = {
     "linux": Target(
         "onnxruntime", "int8-dynamic", "Linux on x86-64 or 64-bit ARM", "run on x86-64 and on emulated 64-bit Arm"
     ),
+    "microcontroller": Target(
+        "litert",
+        "int8-static",
+        "microcontrollers, TensorFlow Lite Micro",
+        "parts run in TensorFlow Lite Micro on x86-64; no board",
+        converter="tflite-micro",
+    ),
 }
 
-# Kinds of device that people ask for -> what stands in the way.
-_REFUSED = {
-    "microcontroller": "TensorFlow Lite Micro has no GELU operator, and every branch of a ParaFormer has two; "
-    "a board that runs Linux can take raspberry-pi",
-}
 
+def backend_for(target: str, engine: str | None) -> tuple[str, str]:
+    """The engine that runs the parts for a target, and the converter that makes them.
 
-def target_for(name: str) -> Target:
-    """Look a target up.
+    Args:
+        target: a key of ``TARGETS``.
+        engine: another engine than the target's own.
 
     Raises:
-        InputError: unknown name, the message lists the valid ones; or a kind of device that cannot be served.
+        InputError: unknown target, the message lists the valid ones; or its converter writes for another engine.
     """
-    if name in _REFUSED:
-        raise InputError(f"no bundle can be made for {name!r}: {_REFUSED[name]}")
-    if name not in TARGETS:
-        raise InputError(f"unknown target {name!r}; choose one of {', '.join(sorted(TARGETS))}")
-    return TARGETS[name]
+    if target not in TARGETS:
+        raise InputError(f"unknown target {target!r}; choose one of {', '.join(sorted(TARGETS))}")
+    chosen = TARGETS[target]
+    if chosen.converter is None:
+        return engine or chosen.engine, engine or chosen.engine
+    if engine not in (None, chosen.engine):
+        raise InputError(f"parts for {target} are made for {chosen.engine}; leave the engine {engine!r} out")
+    return chosen.engine, chosen.converter

@@ -18,6 +18,9 @@ _FAST, _SLOW = 0.3, 0.03  # gains of the two filters
 _LARGEST_STEP = 1.0  # one outlier moves a filter no further than a factor of e would
 _MISS_RATE, _TAIL_STEP = 0.1, 0.05  # adaptive conformal inference (Gibbs & Candès 2021): rate aimed at, step
 _FIRST_TAIL, _LARGEST_TAIL = 0.25, 3.0
+# The same for how late a caller returns. Without waits it falls as well, so waiting is tried again.
+_LATE_RATE, _LATE_STEP = 0.01, 0.5
+_LEAST_LATE, _LARGEST_LATE = math.log(0.02), math.log(1000.0)
 
 
 class Controller:
@@ -44,6 +47,7 @@ class Controller:
         self._seen = [REQUESTS_TO_LEARN if part_ms else 0] * (len(macs) + 1)
         self._fast = self._slow = 0.0
         self._tail = _FIRST_TAIL
+        self._late = _LEAST_LATE  # logarithm of the 0.99 quantile, ms
 
     @property
     def requests_to_learn(self) -> int:
@@ -90,6 +94,25 @@ class Controller:
         if part > 0 and residual > slowdown + self._tail:
             self._tail = min(self._tail + _TAIL_STEP * (1 - _MISS_RATE), _LARGEST_TAIL)
         self._follow(residual)
+
+    def returned(self, late_ms: float) -> None:
+        """A caller that had waited returned so late: after what it waited for had ended, or its time had come."""
+        exceeded = math.log(max(late_ms, 1e-6)) > self._late
+        step = _LATE_STEP * ((1 - _LATE_RATE) if exceeded else -_LATE_RATE)
+        self._late = min(max(self._late + step, _LEAST_LATE), _LARGEST_LATE)
+
+    def did_not_wait(self) -> None:
+        """A request ended without a wait."""
+        self._late = max(self._late - _LATE_STEP * _LATE_RATE, _LEAST_LATE)
+
+    def margin_ms(self, least_ms: float) -> float:
+        """How late a caller that waits will return, in all but one request of a hundred; at least ``least_ms``."""
+        return max(least_ms, math.exp(self._late))
+
+    @property
+    def mandatory_ms(self) -> float:
+        """What an answer takes at least, probably (0.9): stem and first branch; NaN when nothing is known yet."""
+        return self.predicted_ms(0, 1) + self.predicted_ms(1, 1)
 
     def _log(self, part: int, busy: int, ms: float) -> float:
         return math.log(max(ms, 1e-6)) - self._contention_of(1 if part == 0 else busy)

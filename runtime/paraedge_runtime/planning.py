@@ -106,8 +106,8 @@ def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple
 
 
 def _list_scheduled_ms(work_ms: Sequence[float], contention: Sequence[float]) -> float:
-    """Workers take the next branch when they are free; ``contention`` has one factor per busy worker."""
-    waiting = list(work_ms)
+    """Workers take the largest branch left when they are free; ``contention`` has one factor per busy worker."""
+    waiting = sorted(work_ms, reverse=True)
     running: list[float] = []  # what is left of each, as if it were alone
     now_ms = 0.0
     while waiting or running:

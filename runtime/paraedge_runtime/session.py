@@ -22,7 +22,6 @@ from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
 from paraedge_runtime.engines.base import RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
 from paraedge_runtime.hardware import read_hardware
-from paraedge_runtime.inputs import check_input
 from paraedge_runtime.manifest import BranchEntry, StopRule
 from paraedge_runtime.placement import available_cores
 from paraedge_runtime.prediction import Answer, Prediction
@@ -62,7 +61,6 @@ class Session:
         self.bundle = bundle
         self.engine = engine
         self.threads = threads
-        self._input = bundle.manifest.input
         self._labels = bundle.manifest.labels
         self._description = engine.description
         self._stop_rules = stop_rules
@@ -146,6 +144,7 @@ class Session:
         branches: int | None = None,
         budget_ms: float | None = None,
         deadline_s: float | None = None,
+        waiting_s: Sequence[float] = (),
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Prediction:
@@ -163,6 +162,8 @@ class Session:
             branches: run only the first so many of the loaded ones.
             budget_ms: answer within so many milliseconds from now.
             deadline_s: the same as a point in time, of ``time.monotonic()``.
+            waiting_s: deadlines of the requests that wait for this one, the next one's first. No branch but
+                the first is waited for so long that one of them would probably have no answer in time.
             policy: a key of ``POLICIES``.
             early_stop: answer with the first prefix whose confidence reaches the threshold that was
                 calibrated at export.
@@ -171,9 +172,14 @@ class Session:
             InputError: ``image`` does not fit the bundle, or an option the session.
             EngineError: the stem failed, every branch failed, or the session is closed.
         """
-        if branches is None and budget_ms is None and deadline_s is None and policy == "anytime" and not early_stop:
+        if (
+            branches is budget_ms is deadline_s is None
+            and policy == "anytime"
+            and not early_stop
+            and len(waiting_s) == 0
+        ):
             return self._run(image, self._everything)
-        return self._run(image, self._options(branches, budget_ms, deadline_s, policy, early_stop))
+        return self._run(image, self._options(branches, budget_ms, deadline_s, waiting_s, policy, early_stop))
 
     async def arun(
         self,
@@ -182,11 +188,12 @@ class Session:
         branches: int | None = None,
         budget_ms: float | None = None,
         deadline_s: float | None = None,
+        waiting_s: Sequence[float] = (),
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Prediction:
         """``run`` for asyncio: the loop goes on meanwhile. The budget counts from the call."""
-        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
+        options = self._options(branches, budget_ms, deadline_s, waiting_s, policy, early_stop)
         return await asyncio.to_thread(self._run, image, options)
 
     def stream(
@@ -205,7 +212,7 @@ class Session:
         no further branch is started. The request runs in a thread of its own, from the first
         ``next``; the budget counts from the call.
         """
-        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
+        options = self._options(branches, budget_ms, deadline_s, (), policy, early_stop)
         return self._stream(image, options)
 
     def _stream(self, image: Image, options: RunOptions) -> Iterator[Prediction]:
@@ -241,6 +248,7 @@ class Session:
         branches: int | None,
         budget_ms: float | None,
         deadline_s: float | None,
+        waiting_s: Sequence[float],
         policy: str,
         early_stop: bool,
     ) -> RunOptions:
@@ -254,6 +262,9 @@ class Session:
             deadline_s = math.inf
         elif not _is_number(deadline_s) or math.isnan(deadline_s):
             raise InputError(f"deadline_s is {deadline_s!r}; a point in time of time.monotonic() is needed")
+        for other_s in waiting_s:
+            if not _is_number(other_s) or math.isnan(other_s):
+                raise InputError(f"waiting_s has {other_s!r}; points in time of time.monotonic() are needed")
         if policy not in POLICIES:
             raise InputError(f"unknown policy {policy!r}; choose one of {', '.join(POLICIES)}")
         if early_stop and not self._stop_rules:
@@ -262,19 +273,38 @@ class Session:
                 "'paraedge inspect' shows them"
             )
         count = len(self._branches) if branches is None else len(choose_branches(branches, self._branches))
-        return RunOptions(count, deadline_s, policy == "all", early_stop)
+        return RunOptions(count, deadline_s, self._leave_s(waiting_s), policy == "all", early_stop)
+
+    def _leave_s(self, waiting_s: Sequence[float]) -> float:
+        """When to leave, so that those that wait can have their first answers in time, one after another.
+
+        Those that would be late in any case do not count.
+        """
+        runner = self._runner
+        if len(waiting_s) == 0 or runner is None or math.isnan(mandatory_ms := runner.mandatory_ms):
+            return math.inf
+        leave_s = math.inf
+        answers = 1  # this one's, and of those that wait
+        now_s = time.monotonic()
+        for other_s in waiting_s:
+            if now_s + (answers + 1) * mandatory_ms / 1e3 <= other_s:
+                leave_s = min(leave_s, other_s - answers * mandatory_ms / 1e3)
+                answers += 1
+        return leave_s
 
     def _run(self, image: Image, options: RunOptions) -> Prediction:
-        x = check_input(image, self._input)
         deadline_s = options.deadline_s
         with self._lock:
-            if self._runner is None:
+            runner = self._runner
+            if runner is None:
                 raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
-            if deadline_s != math.inf:
-                options = options._replace(deadline_s=deadline_s - self._margin.seconds)
-            answer = self._runner.run(x, options)
+            if deadline_s == math.inf:
+                return Prediction(runner.run(image, options), self._labels, self._description, True)
+            margin_s = self._margin.seconds
+            options = options._replace(deadline_s=deadline_s - margin_s, leave_s=options.leave_s - margin_s)
+            answer = runner.run(image, options)
             now_s = time.monotonic()
-            if answer.cut_short:
+            if answer.cut_short and options.deadline_s <= options.leave_s:
                 self._margin.returned(deadline_s, now_s)
         return Prediction(answer, self._labels, self._description, now_s <= deadline_s)
 

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from paraedge_runtime.controller import Controller
 from paraedge_runtime.engines.base import LoadedPart, Picture, RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError
-from paraedge_runtime.inputs import normalise
+from paraedge_runtime.inputs import check_input, normalise
 from paraedge_runtime.manifest import BranchEntry, PartEntry
 from paraedge_runtime.placement import WorkerCores
 from paraedge_runtime.pool import WorkerPool
@@ -30,7 +30,7 @@ from paraedge_runtime.prediction import BranchRun, BranchState
 __all__ = ["ThreadedEngine", "ThreadedRunner"]
 
 _STAND_IN = 0  # number of the worker that takes the caller's place
-_RETURN_MARGIN_S = 5e-5  # as the native core's; what Python needs beyond it, the session knows
+_RETURN_MARGIN_MS = 0.05  # at least, as the native core's; what Python needs beyond it, the session knows
 
 
 class ThreadedEngine(ABC):
@@ -77,6 +77,9 @@ class _Request:
 
     def __init__(self, options: RunOptions, tokens: NDArray[np.float32]) -> None:
         self.options = options
+        self.leave_s = min(options.deadline_s, options.leave_s)
+        # Branches are started in order of index: not all of them may run, or somebody watches.
+        self.in_order = self.hurried or options.early_stop or options.on_answer is not None
         self.tokens = tokens
         self.tasks = [_Task() for _ in range(options.branches)]
         self.open = True  # results count
@@ -85,6 +88,11 @@ class _Request:
         self.cut_short = False  # the deadline ended the wait
         self.judged = 0  # branches of the prefix whose sum this is
         self.prefix_sum: NDArray[np.float32] | None = None  # (C,)
+        self.last_end_s = -math.inf  # of a branch
+
+    @property
+    def hurried(self) -> bool:
+        return self.leave_s != math.inf
 
 
 class _Answer:
@@ -145,6 +153,8 @@ class ThreadedRunner:
         self._threads = options.threads
         self._stop_rules = options.stop_rules
         self._controller = Controller([entry.macs for entry in entries], options.part_ms, options.contention)
+        # Started in this order, branches of unequal size end at about the same time.
+        self._by_cost = sorted(range(len(entries)), key=lambda place: -entries[place].macs)
         self._lock = threading.Lock()  # of everything below, and of the request in progress
         self._news = threading.Condition(self._lock)
         self._wants_every_end = False
@@ -156,8 +166,15 @@ class ThreadedRunner:
         self._cores = WorkerCores(self._threads)
         self._worker_ids = self._pool.native_ids()
 
-    def run(self, x: NDArray[np.float32] | NDArray[np.uint8], options: RunOptions) -> _Answer:
+    @property
+    def mandatory_ms(self) -> float:
+        """Stem and first branch; see ``Runner.mandatory_ms``."""
+        with self._lock:
+            return self._controller.mandatory_ms
+
+    def run(self, image: NDArray[np.float32] | NDArray[np.uint8], options: RunOptions) -> _Answer:
         """Run the stem, then branches in parallel; see ``Runner.run``."""
+        x = check_input(image, self._input)
         started_s = time.monotonic()
         picture = x.dtype == np.uint8
         tokens = self._stem.run(
@@ -172,19 +189,20 @@ class ThreadedRunner:
                 self._controller.observe(0, 1, stem_ms)
                 self._wants_every_end = options.on_answer is not None
                 self._current = request
-                # Always the caller's own: it has to be waited for in any case, and so no late worker
-                # ever has it when the next request wants it.
-                self._claim(request, 0, thread=0)
+                # In a request that may leave branches out the first is the caller's: it has to be waited for
+                # in any case, and so no late worker ever has it when the next request wants it.
+                first = 0 if request.in_order else next(self._waiting(request))
+                self._claim(request, first, thread=0)
             helpers = min(options.branches, self._threads) - 1
             if helpers > 0:
                 self._cores.move_away(self._worker_ids)
                 for number in range(1, helpers + 1):
                     self._pool.wake(number)
-            self._run_part(request, 0)
+            self._run_part(request, first)
             # Inside another branch the caller could neither return at the deadline nor hand out an answer.
-            if options.deadline_s == math.inf and options.on_answer is None:
+            if not request.hurried and options.on_answer is None:
                 self._drain(0)
-            elif options.branches > 1:
+            elif self._has_more(request):
                 self._pool.wake(_STAND_IN)
             self._wait(request, started_s, stem_ms)
         except BaseException:  # Ctrl-C in this thread: nothing of this request may run into the next one
@@ -208,41 +226,56 @@ class ThreadedRunner:
         task.thread = thread
         task.start_s = time.monotonic()
 
+    def _waiting(self, request: _Request) -> Iterator[int]:
+        """Branches in order that have not begun and that no late worker has."""
+        for place in range(len(request.tasks)) if request.in_order else self._by_cost:
+            if place < len(request.tasks) and not self._busy[place]:
+                task = request.tasks[place]
+                if not task.ended and task.thread < 0:
+                    yield place
+
     def _take(self, thread: int) -> tuple[_Request, int] | None:
         """The next branch that may run now. Called at every completion: every decision is made anew."""
         with self._lock:
             request = self._current
-            if request is None or not request.open:
+            if request is None or not request.open or (place := self._admitted(request)) is None:
                 return None
-            held = False  # a branch that waits for the worker that is late in it
-            for place, task in enumerate(request.tasks):
-                if task.ended or task.thread >= 0:
-                    continue
-                if self._busy[place]:
-                    held = True
-                elif self._admits(request, place):
-                    self._claim(request, place, thread)
-                    return request, place
-            if request.running == 0 and not held:  # nothing will end any more that could change it
-                for task in request.tasks:
-                    if not task.ended:
-                        task.ended, task.state = True, BranchState.WOULD_NOT_FIT
-                        self._end_one(request)
-            return None
+            self._claim(request, place, thread)
+            return request, place
+
+    def _has_more(self, request: _Request) -> bool:
+        """Whether a worker that is woken now would find something to do."""
+        with self._lock:
+            return request.open and self._admitted(request) is not None
+
+    def _admitted(self, request: _Request) -> int | None:
+        for place in self._waiting(request):
+            if self._admits(request, place):
+                return place
+        if request.running == 0:
+            if any(self._busy[place] for place, task in enumerate(request.tasks) if not task.ended):
+                return None  # one waits for the worker that is late in it
+            for task in request.tasks:  # nothing will end any more that could change it
+                if not task.ended:
+                    task.ended, task.state = True, BranchState.WOULD_NOT_FIT
+                    self._end_one(request)
+        return None
 
     def _admits(self, request: _Request, place: int) -> bool:
-        options = request.options
-        if options.deadline_s == math.inf:
+        if not request.hurried:
             return True
         if request.used == request.running == 0:  # the first branch failed: there is no answer yet
             return True
-        left_ms = (options.deadline_s - _RETURN_MARGIN_S - time.monotonic()) * 1e3
-        if options.admit_all:
+        left_ms = (self._return_time_s(request) - time.monotonic()) * 1e3
+        if request.options.admit_all:
             return left_ms > 0
         task = request.tasks[place]
         task.predicted_ms = self._controller.predicted_ms(place + 1, sum(self._busy) + 1)
         task.left_ms = left_ms
         return task.predicted_ms <= left_ms  # not so when nothing is known
+
+    def _return_time_s(self, request: _Request) -> float:
+        return request.leave_s - self._controller.margin_ms(_RETURN_MARGIN_MS) / 1e3
 
     def _drain(self, thread: int) -> None:
         while (taken := self._take(thread)) is not None:
@@ -285,6 +318,7 @@ class ThreadedRunner:
         if state != BranchState.FAILED:
             self._controller.observe(place + 1, task.busy, (end_s - task.start_s) * 1e3)
         task.ended, task.end_s, task.state, task.output, task.problem = True, end_s, state, output, problem
+        request.last_end_s = end_s
         request.used += state == BranchState.USED
         if request.options.early_stop and self._enough(request):
             request.open = False
@@ -314,11 +348,14 @@ class ThreadedRunner:
             self._news.notify()
 
     def _wait(self, request: _Request, started_s: float, stem_ms: float) -> None:
-        """Until every branch has ended, or it is enough; at the deadline, until there is an answer at all."""
+        """Until every branch has ended, or it is enough; when it is time to return, until there is an answer at all."""
         options = request.options
-        timeout_s = None
+        until_s = math.inf
         told = 0  # branches in the answer that was handed out last
         with self._lock:
+            waits = request.unfinished > 0
+            if request.hurried:
+                until_s = self._return_time_s(request)
             while request.unfinished:
                 if options.on_answer is not None and request.used > told:
                     told = request.used
@@ -335,15 +372,21 @@ class ThreadedRunner:
                                 task.state = BranchState.NOT_NEEDED
                         return
                     continue
-                if options.deadline_s != math.inf:
-                    timeout_s = options.deadline_s - _RETURN_MARGIN_S - time.monotonic()
-                    if timeout_s <= 0:
-                        request.cut_short = request.used > 0
-                        self._wants_every_end = True
-                        while request.unfinished and not request.used:
-                            self._news.wait()
-                        return
-                self._news.wait(timeout_s)
+                left_s = until_s - time.monotonic()
+                if left_s <= 0:
+                    request.cut_short = request.used > 0
+                    self._wants_every_end = True
+                    while request.unfinished and not request.used:
+                        self._news.wait()
+                    break
+                self._news.wait(None if left_s == math.inf else left_s)
+            if not request.hurried or options.on_answer is not None or options.branches == 1:
+                return
+            if not waits:
+                self._controller.did_not_wait()
+            elif request.unfinished == 0 or request.cut_short:
+                due_s = until_s if request.unfinished else min(request.last_end_s, until_s)
+                self._controller.returned((time.monotonic() - due_s) * 1e3)
 
     def _close(self, request: _Request) -> None:
         now_s = time.monotonic()

@@ -18,7 +18,7 @@ from paraedge.training.evaluate import evaluate_model
 from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
 from paraedge_converters.pipeline import ConversionProgress, EvaluationSet, ModelDescription, convert
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
-from paraedge_converters.targets import target_for
+from paraedge_converters.targets import backend_for
 from paraedge_runtime.bundle import Bundle, check_place
 from paraedge_runtime.errors import ParityError
 from paraedge_runtime.manifest import Accuracy
@@ -151,12 +151,12 @@ def export_smallest(
     """
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve_checkpoint(Path(model)))
     config = checkpoint.config
-    engine = engine or target_for(target).engine
+    _, converter = backend_for(target, engine)
     chosen = choose_branches(branches, tuple(range(config.model.num_branches)))
     if out is not None:
         check_place(out)
     reference = np.array(evaluate_model(checkpoint.model, test_set).prefix_accuracy(chosen))
-    plain = [name for name, recipe in RECIPES.items() if engine not in recipe.refused]
+    plain = [name for name, recipe in RECIPES.items() if converter not in recipe.refused]
 
     def run(recipe: str, folder: Path, images: LabelledImages | None) -> Bundle:
         return export(

@@ -40,7 +40,8 @@ def write_page(device: Device, path: Path) -> None:
     for measurement in device.measurements:
         body += _section(measurement)
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(device.name)}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(device.name)}</title>
 <style>{_STYLE}</style></head>
 <body>
 {chr(10).join(body)}
@@ -87,7 +88,8 @@ def _section(one: Measurement) -> list[str]:
         for degrees in (one.temperature_start_c, one.temperature_end_c)
     ]
     facts = (
-        f"{one.measured_at}; load {one.load_ms:.0f} ms; memory {memory}; temperature {' to '.join(warmth)}; clock p99.9 {one.timer_jitter_us.p999:.0f} µs, wake-up p99 "
+        f"{one.measured_at}; load {one.load_ms:.0f} ms; memory {memory}; temperature {' to '.join(warmth)}; "
+        f"clock p99.9 {one.timer_jitter_us.p999:.0f} µs, wake-up p99 "
         f"{one.wakeup_us.p99:.0f} µs late; processor time of other programs {load}"
     )
     return [

@@ -66,6 +66,14 @@ def test_whatever_decides_the_bytes_changes_the_key(tmp_path, change):
     assert _key(cache, **change) != _key(cache)
 
 
+def test_a_converter_that_builds_on_another_has_its_source_in_the_key(tmp_path, monkeypatch):
+    cache = PartCache(tmp_path)
+    before = _key(cache, engine="tflite-micro")
+    (tmp_path / "litert.py").write_text("# another version")
+    monkeypatch.setattr(converter_for("litert"), "__file__", str(tmp_path / "litert.py"))
+    assert _key(cache, engine="tflite-micro") != before
+
+
 def test_tool_versions_are_in_the_key(tmp_path, monkeypatch):
     cache = PartCache(tmp_path)
     before = _key(cache)

@@ -11,6 +11,7 @@ from paraedge.model import ParaFormer, ParaFormerConfig
 from paraedge_converters.lowering import CONVERTERS, converter_for
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import quantizable, split_model
+from paraedge_converters.targets import TARGETS
 from paraedge_runtime.engines import ENGINES, open_engine
 from paraedge_runtime.errors import ConversionError, InputError
 from paraedge_runtime.manifest import PartEntry
@@ -40,7 +41,9 @@ ALLOWED_OPERATORS = {
         "Slice", "Softmax", "Transpose",
     },
 }  # fmt: skip
-
+# The same in other operators than GELU, and for another engine than its name.
+ALLOWED_OPERATORS["tflite-micro"] = ALLOWED_OPERATORS["litert"] - {"GELU"} | {"LOGISTIC", "MINIMUM"}
+ENGINE_OF = {target.converter: target.engine for target in TARGETS.values() if target.converter}
 
 # Recipes add these. An operator outside the lists is a change of the graph that somebody should see.
 _INTEGERS = {"DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QuantizeLinear"}
@@ -52,6 +55,7 @@ ADDED_OPERATORS = {
         "int8-weight": {"DEQUANTIZE"},
         "int4-weight": {"DEQUANTIZE"},
     },
+    "tflite-micro": {"int8-static": {"DEQUANTIZE", "QUANTIZE"}},
     "onnxruntime": {
         "fp16": {"Cast"},
         "int8-dynamic": {"Cast", *_INTEGERS},
@@ -68,22 +72,22 @@ def lower(converter, module, example, recipe="fp32", calibration=None, allow_und
 
 
 def test_every_engine_has_a_converter():
-    assert set(CONVERTERS) == set(ENGINES)
+    assert set(ENGINES) <= set(CONVERTERS)
 
 
-def test_an_unknown_engine_is_refused_with_the_names():
-    with pytest.raises(InputError, match="unknown engine 'tensorrt'; choose one of executorch, litert, onnxruntime"):
+def test_an_unknown_converter_is_refused_with_the_names():
+    with pytest.raises(InputError, match="unknown converter 'tensorrt'; choose one of executorch, litert, onnxruntime"):
         converter_for("tensorrt")
 
 
 @pytest.mark.parametrize(
-    ("engine_name", "recipe"),
-    [(engine, recipe) for recipe in RECIPES for engine in CONVERTERS if engine not in RECIPES[recipe].refused],
+    ("converter_name", "recipe"),
+    [(name, recipe) for recipe in RECIPES for name in CONVERTERS if name not in RECIPES[recipe].refused],
 )
-def test_paraformer_parts_keep_the_promise_twice_the_same_and_run(engine_name, recipe):
+def test_paraformer_parts_keep_the_promise_twice_the_same_and_run(converter_name, recipe):
     torch.manual_seed(0)
-    converter, engine = converter_for(engine_name), open_engine(engine_name)
-    allowed = ALLOWED_OPERATORS[engine_name] | ADDED_OPERATORS[engine_name].get(recipe, set())
+    converter, engine = converter_for(converter_name), open_engine(ENGINE_OF.get(converter_name, converter_name))
+    allowed = ALLOWED_OPERATORS[converter_name] | ADDED_OPERATORS[converter_name].get(recipe, set())
     for part in split_model(ParaFormer(CONFIG), (0,)):
         x = torch.randn(16, *part.example.shape[1:])
         module = part.module if recipe == "fp32" else quantizable(part.module)
@@ -107,13 +111,14 @@ def test_paraformer_parts_keep_the_promise_twice_the_same_and_run(engine_name, r
         got = np.concatenate([loaded.run(sample.numpy()) for sample in x[:, None]])
         if recipe == "fp32":
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
-        assert compare(wanted, got).snr_db > RECIPES[recipe].min_snr_db
+        snr_db = compare(wanted, got).snr_db
+        assert snr_db is None or snr_db > RECIPES[recipe].min_snr_db  # None: the same bits, on some processors
         loaded.close()
 
 
-def test_each_engine_has_a_recipe_or_a_reason():
-    for engine, module in CONVERTERS.items():
-        refused = {name for name, recipe in RECIPES.items() if engine in recipe.refused}
+def test_each_converter_has_a_recipe_or_a_reason():
+    for converter, module in CONVERTERS.items():
+        refused = {name for name, recipe in RECIPES.items() if converter in recipe.refused}
         assert refused | set(importlib.import_module(module).RECIPES) == set(RECIPES)
         assert not refused & set(importlib.import_module(module).RECIPES)
 

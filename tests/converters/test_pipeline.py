@@ -9,11 +9,11 @@ from support.conv_branches import ConvBranches
 
 from paraedge_converters import TARGETS, calibrate_early_stop
 from paraedge_converters.cache import PartCache
-from paraedge_converters.lowering import CONVERTERS, converter_for
+from paraedge_converters.lowering import converter_for
 from paraedge_converters.pipeline import EvaluationSet, ModelDescription, convert
 from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
-from paraedge_runtime.engines import engine_info
+from paraedge_runtime.engines import ENGINES, engine_info
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.verification import verify_bundle
 
@@ -129,7 +129,7 @@ def test_a_description_that_does_not_fit_is_refused(description, changes, messag
 
 @pytest.mark.parametrize(
     ("engine_name", "recipe"),
-    [(engine, recipe) for recipe in RECIPES for engine in CONVERTERS if engine not in RECIPES[recipe].refused]
+    [(engine, recipe) for recipe in RECIPES for engine in ENGINES if engine not in RECIPES[recipe].refused]
     + [("litert", "int8-static+fp32-stem")],
 )
 def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
@@ -193,11 +193,12 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"target": "toaster"}, "unknown target 'toaster'; choose one of android, ios, linux, raspberry-pi"),
+        ({"target": "toaster"}, "unknown target 'toaster'; choose one of android, ios, linux, microcontroller, r"),
         (
-            {"target": "microcontroller"},
-            "no bundle can be made for 'microcontroller': TensorFlow Lite Micro has no GELU",
+            {"target": "microcontroller", "engine": "onnxruntime"},
+            "parts for microcontroller are made for litert; leave the engine 'onnxruntime' out",
         ),
+        ({"target": "microcontroller", "recipe": "fp16"}, "tflite-micro has no fp16: .*; choose one of fp32, int8-st"),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
         ({"target": "linux", "recipe": "int7"}, "unknown recipe 'int7'; choose one of fp32, fp16, int8-dynamic"),
         ({"target": "android", "recipe": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
@@ -209,7 +210,8 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
     ],
     ids=[
         "target",
-        "microcontroller",
+        "engine of target",
+        "recipe of target",
         "engine",
         "recipe",
         "recipe of engine",
@@ -232,4 +234,5 @@ def test_something_else_than_a_branch_model_is_refused(description, tmp_path):
 
 def test_every_target_names_an_engine_that_has_a_converter():
     for target in TARGETS.values():
-        converter_for(target.engine)
+        assert target.engine in ENGINES
+        converter_for(target.converter or target.engine)

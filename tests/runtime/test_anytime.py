@@ -159,6 +159,49 @@ def test_what_will_not_fit_is_not_started(tmp_path, fake_engine):
         assert len(PARTS[2].threads) == runs
 
 
+@pytest.mark.parametrize(
+    ("after_s", "used"),
+    [
+        pytest.param((), (0, 1, 2, 3), id="nobody waits"),
+        pytest.param((590.0,), (0, 1, 2, 3), id="it can wait"),
+        pytest.param((10.0, 590.0), (0, 2, 3), id="the next cannot"),
+        pytest.param((590.0, 10.0), (0, 2, 3), id="the one after the next cannot"),
+        pytest.param((-1.0, 1e-9, 590.0), (0, 1, 2, 3), id="some are lost in any case"),
+    ],
+)
+def test_requests_that_wait_have_their_first_answer_before_this_one_has_all_branches(bundle, after_s, used):
+    with Session.open(bundle, threads=2, device=_device(bundle)) as session:
+        now_s = time.monotonic()
+        waiting_s = [now_s + other_s for other_s in after_s]
+        prediction = session.run(picture(), deadline_s=now_s + 600, waiting_s=waiting_s)
+        assert prediction.branches_used == used
+        assert prediction.deadline_met
+        alone = session.run(picture(), waiting_s=waiting_s)  # without a deadline of its own
+        assert alone.branches_used == used
+
+
+# The order without a deadline ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        pytest.param({}, ["branch_02", "branch_00", "branch_03", "branch_01"], id="largest first"),
+        pytest.param({"branches": 2}, ["branch_00", "branch_01"], id="of those asked for"),
+        pytest.param({"budget_ms": 20_000, "policy": "all"}, ["branch_00", "branch_01", "branch_02", "branch_03"]),
+        pytest.param({"early_stop": True}, ["branch_00", "branch_01", "branch_02", "branch_03"]),
+    ],
+)
+def test_branches_of_unequal_size_begin_with_the_largest_unless_some_may_be_left_out(
+    tmp_path, fake_engine, options, order
+):
+    behaviours = [{"add": 0.01, "macs": macs} for macs in (300, 100, 900, 300)]
+    with Session.open(fake_bundle(tmp_path / "u.paraedge", behaviours), threads=1) as session:
+        prediction = session.run(picture(), **options)
+    assert [run.part for run in prediction.timeline[1:]] == order
+    assert prediction.branches_used == tuple(range(len(order)))
+
+
 # A profile of the device -----------------------------------------------------------------------
 
 

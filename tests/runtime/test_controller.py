@@ -21,7 +21,12 @@ def histories(draw):
     known = st.lists(times_ms, min_size=branches + 1, max_size=branches + 1)
     part_ms = draw(st.one_of(st.just([]), known))
     contention = draw(st.lists(st.floats(0.5, 3), max_size=3))
-    step = st.tuples(st.booleans(), st.integers(0, branches), st.integers(1, 4), times_ms)
+    step = st.tuples(
+        st.sampled_from(["observe", "outlasted", "returned", "did_not_wait"]),
+        st.integers(0, branches),
+        st.integers(1, 4),
+        times_ms,
+    )
     return macs, part_ms, contention, draw(st.lists(step, max_size=120))
 
 
@@ -31,10 +36,13 @@ def test_python_and_the_native_core_predict_the_same(history):
     macs, part_ms, contention, steps = history
     python = Controller(macs, part_ms, contention)
     native = load_native().Controller.make([float(value) for value in macs], part_ms, contention)
-    for ended, part, busy, ms in steps:
+    for what, part, busy, ms in steps:
+        told = {"returned": (ms,), "did_not_wait": ()}.get(what, (part, busy, ms))
         for controller in (python, native):
-            (controller.observe if ended else controller.outlasted)(part, busy, ms)
+            getattr(controller, what)(*told)
         assert python.requests_to_learn == native.requests_to_learn
+        assert python.margin_ms(0.05) == pytest.approx(native.margin_ms(0.05), rel=1e-9)
+        assert python.mandatory_ms == pytest.approx(native.mandatory_ms, rel=1e-9, nan_ok=True)
         for branch in range(1, len(macs) + 1):
             for others in (1, 2, 5):
                 expected = native.predicted_ms(branch, others)
@@ -93,6 +101,30 @@ def test_a_lower_bound_raises_the_prediction_or_says_nothing():
     assert controller.predicted_ms(1, 1) == before
     controller.outlasted(1, 1, 4.0)
     assert controller.predicted_ms(1, 1) > before
+
+
+def test_one_return_of_a_hundred_is_later_than_the_margin_whatever_the_spread():
+    for spread in (0.1, 1.0, 2.0):
+        controller = Controller([1])
+        rng = np.random.default_rng(1)
+        later = 0
+        for number in range(20_000):
+            late_ms = 0.2 * math.exp(spread * rng.normal())
+            later += number >= 2000 and late_ms > controller.margin_ms(0.0)
+            controller.returned(late_ms)
+        assert later / 18_000 == pytest.approx(0.01, abs=0.002)
+
+
+def test_the_margin_is_never_below_what_is_asked_for_and_falls_when_nobody_waits():
+    controller = Controller([1])
+    assert controller.margin_ms(0.05) == 0.05
+    for _ in range(50):
+        controller.returned(8.0)
+    high = controller.margin_ms(0.05)
+    assert 8.0 <= high < 16.0
+    for _ in range(1200):
+        controller.did_not_wait()
+    assert controller.margin_ms(0.05) == pytest.approx(0.05)
 
 
 def test_a_part_only_ever_seen_unfinished_is_not_taken_for_quick():

@@ -121,7 +121,7 @@ def test_other_python_threads_run_meanwhile(bundle, inputs):
 def test_pictures_are_read_by_the_core_as_python_reads_them(native_session, bundle, sequential):
     """The core normalises by itself; ``sequential`` was normalised by numpy."""
     for image, rows in zip(bundle.golden().images, sequential, strict=True):
-        np.testing.assert_array_equal(native_session.run_picture(image).branch_outputs, rows)
+        np.testing.assert_array_equal(native_session.run(image).branch_outputs, rows)
 
 
 def test_late_branches_never_reach_another_request(bundle, inputs, sequential):
@@ -141,19 +141,58 @@ def test_late_branches_never_reach_another_request(bundle, inputs, sequential):
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    "form",
     [
-        ({"x": np.zeros((1, 1, 28, 27), np.float32)}, InputError, "has 756 values, this bundle reads 784"),
-        ({"x": np.full((1, 1, 28, 28), np.nan, np.float32)}, InputError, "not finite"),
-        ({"branches": 9}, InputError, "9 branches were asked for; there are 8"),
-        ({"early_stop": True}, InputError, "early_stop needs a rule for each of the 8 branches, there are 0"),
-        ({"x": np.zeros((1, 1, 28, 28))}, TypeError, "incompatible function arguments"),
-        ({"x": "picture"}, TypeError, "incompatible function arguments"),
+        lambda image: image,
+        lambda image: image[:, :, 0],
+        np.asfortranarray,
+        lambda image: np.repeat(image, 2, axis=1)[:, ::2],
+        lambda image: np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape),  # read-only
+        lambda image: image.view(np.recarray),
+    ],
+    ids=["as it is", "two dimensions", "Fortran order", "with gaps", "read-only", "subclass"],
+)
+def test_every_form_of_a_picture_gives_the_same_bits(bundle, sequential, form):
+    with Session.open(bundle, threads=2) as session:
+        for image, rows in zip(bundle.golden().images, sequential, strict=True):
+            np.testing.assert_array_equal(session.run(form(image)).branch_outputs, rows)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (
+            np.zeros((1, 1, 28, 27), np.float32),
+            r"float32 of shape \(1, 1, 28, 27\); this bundle reads \(1, 1, 28, 28\)",
+        ),
+        (np.zeros((28, 28), np.float32), r"float32 of shape \(28, 28\); this bundle reads"),
+        (np.full((1, 1, 28, 28), np.nan, np.float32), "has 784 values that are not finite"),
+        (np.zeros((1, 1, 28, 28)), "dtype float64"),
+        (np.zeros((28, 28, 1), np.int8), "dtype int8"),
+        (np.zeros((28, 27, 1), np.uint8), "resize it first"),
+        (b"picture", "must be a numpy array, got bytes"),
+        (memoryview(bytes(784)).cast("B", (28, 28)), "must be a numpy array, got memoryview"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_wrong_input_is_refused_and_the_session_goes_on(bundle, inputs, sequential, image, message):
+    with Session.open(bundle, threads=2) as session:
+        for options in ({}, {"budget_ms": 1000}):
+            with pytest.raises(InputError, match=message):
+                session.run(image, **options)
+        np.testing.assert_array_equal(session.run(inputs[0]).branch_outputs, sequential[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"branches": 9}, "9 branches were asked for; there are 8"),
+        ({"early_stop": True}, "early_stop needs a rule for each of the 8 branches, there are 0"),
     ],
 )
-def test_wrong_input_is_refused_and_the_session_goes_on(native_session, inputs, sequential, changes, error, message):
-    with pytest.raises(error, match=message):
-        native_session.run(**{"x": inputs[0], **changes})
+def test_wrong_options_are_refused_by_the_core(native_session, inputs, sequential, options, message):
+    with pytest.raises(InputError, match=message):
+        native_session.run(inputs[0], **options)
     np.testing.assert_array_equal(native_session.run(inputs[0]).branch_outputs, sequential[0])
 
 

@@ -47,7 +47,8 @@ def measured(branches, contention, request_ms, stem_ms=1.0):
         pytest.param([2.0, 2.0], (1.0,), 6.0, [0], 3.5, id="what is beyond is shared by the branches"),
         pytest.param([2.0, 2.0], (1.0,), 4.0, [0, 1], 5.0, id="never less than its parts"),
         pytest.param([2.0, 3.0, 4.0], (1.0,), 10.0, [2], 5.0, id="another than the first"),
-        pytest.param([2.0, 3.0, 4.0], (1.0, 1.0), 7.0, [0, 2], 5.0, id="the first and the last, side by side"),
+        pytest.param([2.0, 3.0, 4.0], (1.0, 1.0), 6.0, [0, 2], 5.0, id="the first and the last, side by side"),
+        pytest.param([1.0, 1.0, 2.0], (1.0, 1.0), 3.0, [0, 1, 2], 3.0, id="the largest first"),
         pytest.param([2.0, 3.0, 4.0], (1.0,), 13.0, [0, 2], 9.0, id="its share of what is beyond"),
     ],
 )

@@ -242,7 +242,7 @@ def test_verify_fails_with_1_when_the_answers_are_wrong(bundle, tmp_path):
 
 def test_targets_and_doctor():
     text = succeed("targets")
-    for target in ("android", "ios", "raspberry-pi", "linux"):
+    for target in ("android", "ios", "raspberry-pi", "linux", "microcontroller"):
         assert target in text
     assert json.loads(succeed("targets", "--json"))["android"]["engine"] == "executorch"
     assert "(native core)" in " ".join(succeed("doctor").split())
@@ -361,7 +361,7 @@ def test_a_model_is_extended_by_a_new_class_and_only_the_new_parts_travel(tmp_pa
 MISTAKES = [
     (["explode"], "no command 'explode'; choose one of train, extend"),
     (["export"], "Missing option '--target'"),
-    (["export", "--target", "toaster"], "unknown target 'toaster'; choose one of android, ios, linux, raspberry-pi"),
+    (["export", "--target", "toaster"], "unknown target 'toaster'; choose one of android, ios, linux, micro"),
     (["export", "--target", "linux", "--engine", "tvm"], "unknown engine 'tvm'; choose one of executorch, litert"),
     (["export", "--target", "linux", "--branches", "two"], "'two' is not a choice of branches"),
     (["export", "--target", "linux", "--branches", "9"], "9 branches were asked for; there are 8"),

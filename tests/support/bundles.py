@@ -43,7 +43,7 @@ def fake_bundle(
     )
     golden_files = golden.files()
 
-    def part(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, Any]:
+    def part(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...], macs: int = 100) -> dict[str, Any]:
         entry = file_entry(f"{name}.fake", files[f"{name}.fake"])
         return {
             "file": entry.file,
@@ -52,7 +52,7 @@ def fake_bundle(
             "input_shape": inputs,
             "output_shape": outputs,
             "parameters": 10,
-            "macs": 100,
+            "macs": macs,
             "operators": {"FAKE": 1},
         }
 
@@ -66,7 +66,8 @@ def fake_bundle(
         "input": InputSpec(name="image", shape=INPUT_SHAPE, dtype="float32", layout="NCHW", mean=(0.5,), std=(0.25,)),
         "stem": PartEntry(**part("stem", INPUT_SHAPE, TOKENS_SHAPE)),
         "branches": tuple(
-            BranchEntry(index=place, **part(name, TOKENS_SHAPE, (1, NUM_LABELS))) for place, name in enumerate(names)
+            BranchEntry(index=place, **part(name, TOKENS_SHAPE, (1, NUM_LABELS), behaviours[place].get("macs", 100)))
+            for place, name in enumerate(names)
         ),
         "total_branches": 8,
         "fused": None,

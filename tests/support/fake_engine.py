@@ -6,6 +6,7 @@ A part's program is JSON:
     {"nan": true}           answers NaN
     {"event": "name"}       sets GATES[name].entered, then waits for GATES[name].release
     {"sleep_s": 0.1}        takes at least so long
+    {"macs": 500}           the manifest says so (fake_bundle)
 """
 
 import json

@@ -6,7 +6,12 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <limits>
 #include <optional>
+#include <span>
 
 #include "controller.h"
 #include "paraedge/runtime.h"
@@ -21,7 +26,6 @@ namespace {
 
 using namespace paraedge;
 using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using Picture = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
 
 // Raises the Python exception of an error's kind; the tree of errors is in paraedge_runtime.errors.
 [[noreturn]] void raise(const Error& error) {
@@ -89,7 +93,8 @@ class NativePart {
 // What a session found, turned into Python's objects as far as somebody asks for them.
 class Answer {
  public:
-  explicit Answer(Prediction prediction) : p(std::move(prediction)) {}
+  explicit Answer(Prediction prediction, Clock::duration call = {})
+      : p(std::move(prediction)), call_us(std::chrono::duration<double, std::micro>(call).count()) {}
 
   nb::object output() const { return array(p.output, {p.output.size()}); }
 
@@ -115,6 +120,34 @@ class Answer {
   }
 
   Prediction p;
+  double call_us;  // of Session::run: what Python takes beyond it is measured in benchmarks/python_threads.py
+};
+
+// A numpy array's memory, as long as this lives; of anything else, and of an array with gaps, nothing. By the
+// buffer protocol itself: what Python does is cold after a request, so every microsecond of it counts.
+class View {
+ public:
+  View(nb::handle object, nb::handle array_type) {
+    held_ = PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(array_type.ptr())) &&
+            PyObject_GetBuffer(object.ptr(), &buffer_, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) == 0;
+    if (!held_) PyErr_Clear();
+  }
+  ~View() {
+    if (held_) PyBuffer_Release(&buffer_);
+  }
+  View(const View&) = delete;
+  View& operator=(const View&) = delete;
+
+  bool is(char type, std::initializer_list<Py_ssize_t> shape) const {
+    return held_ && buffer_.format[0] == type && buffer_.format[1] == 0 &&
+           std::equal(shape.begin(), shape.end(), buffer_.shape, buffer_.shape + buffer_.ndim);
+  }
+  const void* data() const { return buffer_.buf; }
+  size_t size() const { return static_cast<size_t>(buffer_.len); }
+
+ private:
+  Py_buffer buffer_{};
+  bool held_;
 };
 
 // A stem and its branches with their threads. The caller sees to it that one thread at a time calls `run`.
@@ -133,6 +166,9 @@ class NativeSession {
     Program stem = std::move(programs.front());
     programs.erase(programs.begin());
     manifest_.input_shape = stem.part.input_shape;
+    channels_ = manifest_.input_shape.at(1);
+    height_ = manifest_.input_shape.at(2);
+    width_ = manifest_.input_shape.at(3);
     manifest_.scale = scale;
     manifest_.shift = shift;
     SessionOptions options{.threads = threads, .spin_us = spin_us};
@@ -143,34 +179,14 @@ class NativeSession {
     session_ = std::move(*session);
   }
 
-  // deadline_s: of CLOCK_MONOTONIC, as time.monotonic() gives it; infinity for none.
-  Answer run(const Input& x, int branches, double deadline_s, bool all, bool early_stop, nb::object on_answer) {
-    return run({x.data(), x.size()}, branches, deadline_s, all, early_stop, on_answer);
-  }
-
-  Answer run_picture(const Picture& x, int branches, double deadline_s, bool all, bool early_stop,
-                     nb::object on_answer) {
-    auto input = normalise({x.data(), x.size()}, manifest_);
-    if (!input) raise(input.error());
-    return run(*input, branches, deadline_s, all, early_stop, on_answer);
-  }
-
-  void close() {
-    {
-      nb::gil_scoped_release free;
-      session_.reset();
-    }
-    alive_ = nb::list();
-  }
-
- private:
-  Answer run(std::span<const float> input, int branches, double deadline_s, bool all, bool early_stop,
-             const nb::object& on_answer) {
+  // None if `image` is not exactly what the bundle reads: a picture, (H, W, C) uint8 ((H, W) will do for one channel),
+  // or (1, C, H, W) finite float32; a C-contiguous numpy array. Times are of CLOCK_MONOTONIC, as
+  // time.monotonic() gives them; infinity for none.
+  nb::object run(nb::handle image, int branches, double deadline_s, double leave_s, bool all, bool early_stop,
+                 const nb::object& on_answer) {
     RunOptions options{.branches = branches, .policy = all ? Policy::all : Policy::anytime, .early_stop = early_stop};
-    if (deadline_s < std::numeric_limits<double>::infinity()) {
-      options.deadline = Clock::time_point(
-          std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(deadline_s)));
-    }
+    options.deadline = time_point(deadline_s);
+    options.leave = time_point(leave_s);
     std::exception_ptr raised;  // an exception must not cross the session
     if (!on_answer.is_none()) {
       options.on_answer = [&](const Prediction& so_far) {
@@ -183,18 +199,53 @@ class NativeSession {
         }
       };
     }
+    const View view(image, array_type_);
+    std::vector<float> normalised;
+    std::span<const float> input;
+    if (view.is('B', {height_, width_, channels_}) || (channels_ == 1 && view.is('B', {height_, width_}))) {
+      auto made = normalise({static_cast<const uint8_t*>(view.data()), view.size()}, manifest_);
+      if (!made) raise(made.error());
+      normalised = std::move(*made);
+      input = normalised;
+    } else if (view.is('f', {1, channels_, height_, width_})) {
+      input = {static_cast<const float*>(view.data()), view.size() / sizeof(float)};
+      if (!std::all_of(input.begin(), input.end(), [](float value) { return std::isfinite(value); })) return nb::none();
+    } else {
+      return nb::none();
+    }
     std::optional<Result<Prediction>> answer;
+    Clock::duration call_time;
     {
       nb::gil_scoped_release free;
+      const Clock::time_point begin = Clock::now();
       answer.emplace(session_->run(input, options));
+      call_time = Clock::now() - begin;
     }
     if (raised) std::rethrow_exception(raised);
     if (!*answer) raise(answer->error());
-    return Answer(std::move(**answer));
+    return nb::cast(Answer(std::move(**answer), call_time));
+  }
+
+  double mandatory_ms() const { return session_->mandatory_ms(); }
+
+  void close() {
+    {
+      nb::gil_scoped_release free;
+      session_.reset();
+    }
+    alive_ = nb::list();
+  }
+
+ private:
+  static Clock::time_point time_point(double monotonic_s) {
+    if (!(monotonic_s < std::numeric_limits<double>::infinity())) return Clock::time_point::max();
+    return Clock::time_point(std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(monotonic_s)));
   }
 
   nb::list alive_;  // the bytes that the parts read their programs from
   Manifest manifest_;  // what normalise needs of it
+  Py_ssize_t channels_ = 0, height_ = 0, width_ = 0;
+  nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
   std::unique_ptr<Session> session_;
 };
 
@@ -220,7 +271,7 @@ NB_MODULE(_native, m) {
       .def(nb::init<const std::string&, const std::string&, nb::bytes, const Shape&, const Shape&>(), "name"_a,
            "file"_a, "program"_a, "input_shape"_a, "output_shape"_a)
       .def("run", &NativePart::run, "x"_a.noconvert());
-  const auto no_deadline = std::numeric_limits<double>::infinity();
+  const auto never = std::numeric_limits<double>::infinity();
   nb::class_<Answer>(m, "Answer")
       .def_prop_ro("output", &Answer::output)
       .def_prop_ro("branch_outputs", &Answer::branch_outputs)
@@ -230,23 +281,26 @@ NB_MODULE(_native, m) {
       .def_prop_ro("stem_ms", [](const Answer& a) { return a.p.stem_ms; })
       .def_prop_ro("elapsed_ms", [](const Answer& a) { return a.p.elapsed_ms; })
       .def_prop_ro("cut_short", [](const Answer& a) { return a.p.cut_short; })
-      .def_prop_ro("requests_to_learn", [](const Answer& a) { return a.p.requests_to_learn; });
+      .def_prop_ro("requests_to_learn", [](const Answer& a) { return a.p.requests_to_learn; })
+      .def_ro("call_us", &Answer::call_us);
   nb::class_<NativeSession>(m, "Session")
       .def(nb::init<const std::vector<NativeSession::Entry>&, const std::vector<float>&, const std::vector<float>&,
                     int, int, const std::vector<double>&, const std::vector<double>&,
                     const std::vector<std::pair<double, double>>&>(),
            "parts"_a, "scale"_a, "shift"_a, "threads"_a, "spin_us"_a = 50, "part_ms"_a = std::vector<double>(),
            "contention"_a = std::vector<double>(), "early_stop"_a = std::vector<std::pair<double, double>>())
-      .def("run", nb::overload_cast<const Input&, int, double, bool, bool, nb::object>(&NativeSession::run),
-           "x"_a.noconvert(), "branches"_a = 0, "deadline_s"_a = no_deadline, "all"_a = false, "early_stop"_a = false,
-           "on_answer"_a = nb::none())
-      .def("run_picture", &NativeSession::run_picture, "x"_a.noconvert(), "branches"_a = 0,
-           "deadline_s"_a = no_deadline, "all"_a = false, "early_stop"_a = false, "on_answer"_a = nb::none())
+      .def("run", &NativeSession::run, "image"_a, "branches"_a = 0, "deadline_s"_a = never, "leave_s"_a = never,
+           "all"_a = false, "early_stop"_a = false, "on_answer"_a = nb::none())
+      .def_prop_ro("mandatory_ms", &NativeSession::mandatory_ms)
       .def("close", &NativeSession::close);
   nb::class_<Controller>(m, "Controller")
       .def_static("make", &make_controller, "macs"_a, "part_ms"_a, "contention"_a)
       .def("predicted_ms", &Controller::predicted_ms, "part"_a, "busy"_a)
       .def("observe", &Controller::observe, "part"_a, "busy"_a, "ms"_a)
       .def("outlasted", &Controller::outlasted, "part"_a, "busy"_a, "ms"_a)
+      .def("returned", &Controller::returned, "late_ms"_a)
+      .def("did_not_wait", &Controller::did_not_wait)
+      .def("margin_ms", &Controller::margin_ms, "least_ms"_a)
+      .def_prop_ro("mandatory_ms", &Controller::mandatory_ms)
       .def_prop_ro("requests_to_learn", &Controller::requests_to_learn);
 }

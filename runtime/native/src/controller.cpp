@@ -15,6 +15,9 @@ constexpr double kFast = 0.3, kSlow = 0.03;  // gains of the two filters
 constexpr double kLargestStep = 1.0;  // one outlier moves a filter no further than a factor of e would
 constexpr double kMissRate = 0.1, kTailStep = 0.05;  // adaptive conformal inference: rate aimed at, step
 constexpr double kFirstTail = 0.25, kLargestTail = 3.0;
+// The same for how late a caller returns. Without waits it falls as well, so waiting is tried again.
+constexpr double kLateRate = 0.01, kLateStep = 0.5;
+const double kLeastLate = std::log(0.02), kLargestLate = std::log(1000.0);
 
 }  // namespace
 
@@ -22,7 +25,8 @@ Controller::Controller(std::vector<double> macs, const Latency& latency)
     : macs_(std::move(macs)),
       base_(macs_.size() + 1, std::numeric_limits<double>::quiet_NaN()),
       seen_(macs_.size() + 1, 0),
-      tail_(kFirstTail) {
+      tail_(kFirstTail),
+      late_(kLeastLate) {
   const auto refuse = [](const std::string& problem) { throw Refusal(ErrorCode::input, problem); };
   if (!latency.part_ms.empty() && latency.part_ms.size() != base_.size()) {
     refuse("latency has " + std::to_string(latency.part_ms.size()) + " parts, a stem and " +
@@ -89,6 +93,17 @@ void Controller::outlasted(size_t part, int busy, double ms) {
   }
   follow(residual);
 }
+
+void Controller::returned(double late_ms) {
+  const bool exceeded = std::log(std::max(late_ms, 1e-6)) > late_;
+  late_ = std::clamp(late_ + kLateStep * (exceeded ? 1 - kLateRate : -kLateRate), kLeastLate, kLargestLate);
+}
+
+void Controller::did_not_wait() { late_ = std::max(late_ - kLateStep * kLateRate, kLeastLate); }
+
+double Controller::margin_ms(double least_ms) const { return std::max(least_ms, std::exp(late_)); }
+
+double Controller::mandatory_ms() const { return predicted_ms(0, 1) + predicted_ms(1, 1); }
 
 int Controller::requests_to_learn() const { return kRequestsToLearn - seen_[0]; }
 

@@ -25,7 +25,15 @@ class Controller {
   void observe(size_t part, int busy, double ms);
   // A part has not ended after so long; how long it will take is not known.
   void outlasted(size_t part, int busy, double ms);
+  // A caller that had waited returned so late: after what it waited for had ended, or its time to return had come.
+  void returned(double late_ms);
+  // A request ended without a wait.
+  void did_not_wait();
 
+  // How late a caller that waits will return, in all but one request of a hundred; at least `least_ms`.
+  double margin_ms(double least_ms) const;
+  // What an answer takes at least, probably (0.9): the stem and the first branch. NaN: nothing is known yet.
+  double mandatory_ms() const;
   int requests_to_learn() const;
 
  private:
@@ -39,6 +47,7 @@ class Controller {
   std::vector<int> seen_;  // how often a part was observed, up to kRequestsToLearn
   double fast_ = 0, slow_ = 0;  // how much slower everything is now: two filters
   double tail_;  // 0.9 quantile of what is left
+  double late_;  // 0.99 quantile of how late a caller that waits returns
 };
 
 }  // namespace paraedge

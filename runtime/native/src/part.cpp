@@ -8,6 +8,7 @@
 #include <executorch/extension/threadpool/threadpool_guard.h>
 #include <executorch/runtime/backend/backend_options_map.h>
 #include <executorch/runtime/backend/options.h>
+#include <executorch/runtime/platform/platform.h>
 #include <executorch/runtime/platform/runtime.h>
 
 #include <algorithm>
@@ -33,6 +34,18 @@ namespace {
 namespace et = executorch::extension;
 namespace rt = executorch::runtime;
 using et::threadpool::NoThreadPoolGuard;
+
+// Warnings and what is worse go to stderr; what ExecuTorch tells of itself is nobody's business.
+void log(et_timestamp_t, et_pal_log_level_t level, const char* file, const char*, size_t line, const char* message,
+         size_t) {
+  if (level == kDebug || level == kInfo) return;
+  std::fprintf(stderr, "executorch %c %s:%zu] %s\n", static_cast<char>(level), file, line, message);
+}
+
+void start_runtime() {
+  [[maybe_unused]] static const bool registered = rt::register_pal(rt::PalImpl::create(log, __FILE__));
+  rt::runtime_init();
+}
 
 std::string describe(rt::Error error) {
   char code[16];
@@ -73,7 +86,7 @@ struct LoadedPart::Impl {
 
 LoadedPart::LoadedPart(const Program& program, const std::string& name, Threading threading)
     : impl_(std::make_unique<Impl>()), name_(name) {
-  rt::runtime_init();
+  start_runtime();
   const std::string& file = program.part.file;
   if (!program.bytes.empty() && reinterpret_cast<uintptr_t>(program.bytes.data()) % 16 != 0) {
     throw Refusal(ErrorCode::input, file + ": its bytes are not aligned to 16");
@@ -122,13 +135,13 @@ std::string LoadedPart::run(const float* input, std::span<float> output) {
 }
 
 int pool_threads() {
-  rt::runtime_init();
+  start_runtime();
   const auto* pool = et::threadpool::get_threadpool();
   return pool == nullptr ? 1 : static_cast<int>(pool->get_thread_count());
 }
 
 void resize_pool(int threads) {
-  rt::runtime_init();
+  start_runtime();
   if (auto* pool = et::threadpool::get_threadpool()) pool->_unsafe_reset_threadpool(static_cast<uint32_t>(threads));
 }
 

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <optional>
 
 #include "controller.h"
@@ -22,6 +23,7 @@
 namespace paraedge {
 namespace {
 
+using std::chrono::duration;
 using std::chrono::microseconds;
 
 bool all_finite(std::span<const float> values) {
@@ -30,7 +32,7 @@ bool all_finite(std::span<const float> values) {
 
 // On two x86 cores ExecuTorch's pool made a stem of 4.8 million multiply-adds a third slower, one of 56
 // million almost twice as fast.
-constexpr int64_t kMacsWorthSplitting = 20'000'000;
+constexpr int64_t kMacsWorthSplitting = 10'000'000;
 
 double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
@@ -55,8 +57,11 @@ struct Request {
   int users = 0;      // workers inside one of its parts
   bool open = false;  // results count
   Clock::time_point started, stem_end, deadline;
+  Clock::time_point leave;  // no later than the deadline: others wait
+  Clock::time_point last_end;  // of a branch
   Policy policy;
   bool early_stop, cut_short;
+  bool in_order;  // branches are started in order of index: not all of them may run, or somebody watches
   size_t count;  // branches asked for
   std::vector<float> tokens, outputs;  // outputs: (k, C)
   std::vector<Task> tasks;
@@ -68,6 +73,15 @@ struct Claim {  // a part that a thread has taken and now has to run
   Request* request;
   size_t place;
 };
+
+// Places by cost, the largest first: started in this order, branches of unequal size end at about the same time.
+std::vector<size_t> largest_first(const std::vector<Program>& branches) {
+  std::vector<size_t> places(branches.size());
+  std::iota(places.begin(), places.end(), size_t{0});
+  std::stable_sort(places.begin(), places.end(),
+                   [&](size_t a, size_t b) { return branches[a].part.macs > branches[b].part.macs; });
+  return places;
+}
 
 std::vector<double> macs_of(const std::vector<Program>& branches) {
   std::vector<double> macs;
@@ -82,17 +96,18 @@ class ThreadedSession final : public Session {
       : owner_(std::move(owner)),
         threads_(count_threads(options.threads, branches.size())),
         spin_(options.spin_us),
-        margin_(options.return_margin_us),
+        margin_ms_(options.return_margin_us / 1e3),
         cores_(options.placement, threads_, allowed_cores()),
-        stem_threading_(threading == Threading::pool || may_split_stem(threads_, stem.part) ? Threading::pool : Threading::one),
+        stem_threading_(may_split(threads_, stem.part) ? Threading::pool : threading),
         stem_(stem, "stem", stem_threading_),
         input_size_(elements(stem.part.input_shape)),
         num_outputs_(elements(branches[0].part.output_shape)),
-        threading_(threading),
+        threading_(branches.size() == 1 && may_split(threads_, branches[0].part) ? Threading::pool : threading),
+        by_cost_(largest_first(branches)),
         stop_rules_(options.early_stop),
         controller_(macs_of(branches), options.latency) {
     for (const Program& branch : branches) {
-      parts_.push_back(std::make_unique<LoadedPart>(branch, branch_name(branch.part.index), threading));
+      parts_.push_back(std::make_unique<LoadedPart>(branch, branch_name(branch.part.index), threading_));
       indexes_.push_back(branch.part.index);
     }
     busy_.resize(parts_.size());
@@ -117,6 +132,11 @@ class ThreadedSession final : public Session {
   int threads() const override { return threads_; }
   int branches() const override { return static_cast<int>(parts_.size()); }
 
+  double mandatory_ms() const override {
+    std::lock_guard lock(mutex_);
+    return controller_.mandatory_ms();
+  }
+
   Result<Prediction> run(std::span<const float> input, const RunOptions& options) override {
     return guarded<Prediction>([&] {
       std::lock_guard call(call_mutex_);
@@ -130,10 +150,11 @@ class ThreadedSession final : public Session {
     return std::max(1, std::min(static_cast<int>(branches), static_cast<int>(allowed_cores().size())));
   }
 
-  // The stem runs while the workers have nothing to do, so ExecuTorch's pool may help with it: as long as
-  // that does not make it more threads than were asked for, and the stem is large enough to pay for waking them.
-  static bool may_split_stem(int threads, const Part& stem) {
-    return threads > 1 && pool_threads() <= threads && stem.macs >= kMacsWorthSplitting;
+  // The stem, and a branch that is the only one, run while the workers have nothing to do, so ExecuTorch's pool
+  // may help: as long as that does not make it more threads than were asked for, and the part is large enough to
+  // pay for waking them.
+  static bool may_split(int threads, const Part& part) {
+    return threads > 1 && pool_threads() <= threads && part.macs >= kMacsWorthSplitting;
   }
 
   template <class Run>
@@ -148,6 +169,8 @@ class ThreadedSession final : public Session {
     Request& request = free_slot();
     request.started = Clock::now();
     request.deadline = options.deadline;
+    request.leave = std::min(options.deadline, options.leave);
+    request.in_order = hurried(request) || options.early_stop || options.on_answer;
     request.policy = options.policy;
     request.early_stop = options.early_stop;
     request.count = count;
@@ -158,8 +181,6 @@ class ThreadedSession final : public Session {
                     "the stem's output is not finite; 'paraedge verify' checks the bundle on this device");
     }
     request.stem_end = Clock::now();
-    // The first branch is the caller's own, always: it has to be waited for in any case, and so no late
-    // worker ever has it when the next request wants it.
     const Claim first = publish(request);
     const int helpers = static_cast<int>(std::min(count, static_cast<size_t>(threads_))) - 1;
     if (helpers > 0) {
@@ -168,10 +189,9 @@ class ThreadedSession final : public Session {
     }
     run_part(first);
     // Inside another branch the caller could neither return at the deadline nor hand out an answer.
-    const bool waits = options.deadline != Clock::time_point::max() || options.on_answer;
-    if (!waits) {
+    if (!hurried(request) && !options.on_answer) {
       drain(0);
-    } else if (count > 1) {
+    } else if (has_more(request)) {
       pool_->wake(0);
     }
     wait(request, options);
@@ -202,7 +222,11 @@ class ThreadedSession final : public Session {
     return *std::find_if(slots_.begin(), slots_.end(), [](const Request& slot) { return slot.users == 0; });
   }
 
-  // Opens the branches to the workers, all but the first, which is the caller's.
+  static bool hurried(const Request& request) { return request.leave != Clock::time_point::max(); }
+
+  // Opens the branches to the workers, all but the one that the caller takes. In a request that may leave
+  // branches out that is the first: it has to be waited for in any case, and so no late worker ever has it
+  // when the next request wants it.
   Claim publish(Request& request) {
     constexpr float never = std::numeric_limits<float>::quiet_NaN();
     for (size_t place = 0; place < parts_.size(); ++place) {
@@ -212,13 +236,27 @@ class ThreadedSession final : public Session {
     }
     request.judged = 0;
     request.cut_short = false;
+    request.last_end = request.stem_end;
     std::lock_guard lock(mutex_);
     controller_.observe(0, 1, milliseconds(request.stem_end - request.started));
     request.open = true;
     unfinished_ = request.count;
     used_ = running_ = 0;
     current_ = &request;
-    return claim(request, 0, 0);
+    return claim(request, request.in_order ? 0 : *waiting(request), 0);
+  }
+
+  // The next branch in order that has not begun, no late worker has, and `wanted` agrees to.
+  template <class Wanted>
+  std::optional<size_t> waiting(const Request& request, Wanted&& wanted) const {  // with mutex_ held
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const size_t place = request.in_order ? i : by_cost_[i];
+      if (request.tasks[place].step == Step::waiting && !busy_[place] && wanted(place)) return place;
+    }
+    return std::nullopt;
+  }
+  std::optional<size_t> waiting(const Request& request) const {
+    return waiting(request, [](size_t) { return true; });
   }
 
   Claim claim(Request& request, size_t place, int thread) {  // with mutex_ held
@@ -238,33 +276,42 @@ class ThreadedSession final : public Session {
   std::optional<Claim> take(int thread) {
     std::lock_guard lock(mutex_);
     if (current_ == nullptr || !current_->open) return std::nullopt;
-    Request& request = *current_;
+    const auto place = admitted(*current_);
+    return place ? std::optional(claim(*current_, *place, thread)) : std::nullopt;
+  }
+
+  // Whether a worker that is woken now would find something to do.
+  bool has_more(Request& request) {
+    std::lock_guard lock(mutex_);
+    return request.open && admitted(request);
+  }
+
+  std::optional<size_t> admitted(Request& request) {  // with mutex_ held
     const Clock::time_point now = Clock::now();
-    bool held = false;  // a branch that waits for the worker that is late in it
-    for (size_t place = 1; place < request.count; ++place) {
-      if (request.tasks[place].step != Step::waiting) continue;
-      if (busy_[place]) {
-        held = true;
-      } else if (admits(request, place, now)) {
-        return claim(request, place, thread);
-      }
+    const auto place = waiting(request, [&](size_t candidate) { return admits(request, candidate, now); });
+    if (place || running_ > 0) return place;
+    for (size_t candidate = 0; candidate < request.count; ++candidate) {  // held by the worker that is late in it
+      if (request.tasks[candidate].step == Step::waiting && busy_[candidate]) return std::nullopt;
     }
-    if (running_ == 0 && !held) {  // nothing will end any more that could change it
-      drop_waiting(request, BranchState::would_not_fit);
-    }
+    drop_waiting(request, BranchState::would_not_fit);  // nothing will end any more that could change it
     return std::nullopt;
   }
 
   bool admits(Request& request, size_t place, Clock::time_point now) {  // with mutex_ held
-    if (request.deadline == Clock::time_point::max()) return true;
+    if (!hurried(request)) return true;
     if (used_ == 0 && running_ == 0) return true;  // the first branch failed: there is no answer yet
-    const double left_ms = milliseconds(request.deadline - margin_ - now);
+    const double left_ms = milliseconds(return_time(request) - now);
     if (request.policy == Policy::all) return left_ms > 0;
     const auto busy = static_cast<int>(std::count(busy_.begin(), busy_.end(), true)) + 1;
     const double predicted_ms = controller_.predicted_ms(place + 1, busy);
     request.tasks[place].run.predicted_ms = static_cast<float>(predicted_ms);
     request.tasks[place].run.left_ms = static_cast<float>(left_ms);
     return predicted_ms <= left_ms;  // not so when nothing is known
+  }
+
+  Clock::time_point return_time(const Request& request) const {  // with mutex_ held
+    const duration<double, std::milli> margin(controller_.margin_ms(margin_ms_));
+    return request.leave - std::chrono::duration_cast<Clock::duration>(margin);
   }
 
   void drop_waiting(Request& request, BranchState state) {  // with mutex_ held
@@ -298,6 +345,7 @@ class ThreadedSession final : public Session {
     task.run.problem = std::move(problem);
     used_ += task.run.state == BranchState::used;
     --running_;
+    request.last_end = end;
     if (request.early_stop && enough(request)) request.open = false;
     end_one();
   }
@@ -332,22 +380,33 @@ class ThreadedSession final : public Session {
     while (const auto claim = take(thread)) run_part(*claim);
   }
 
-  // Until every branch has ended, or it is enough; at the deadline, until there is an answer at all. Then
-  // closes the request.
+  // Until every branch has ended, or it is enough; when it is time to return, until there is an answer at
+  // all. Then closes the request.
   void wait(Request& request, const RunOptions& options) {
     auto all_ended = [this] { return unfinished_.load() == 0; };
-    const bool hurried = request.deadline != Clock::time_point::max();
-    const Clock::time_point until = hurried ? request.deadline - margin_ : Clock::time_point::max();
-    if (!options.on_answer && Clock::now() < until) {
-      spin_until([&] { return all_ended() || Clock::now() >= until; }, spin_);
-    }
+    const bool waits = hurried(request) && !all_ended();
+    Clock::time_point until = Clock::time_point::max();
     std::unique_lock lock(mutex_);
+    if (waits) until = return_time(request);
+    if (!options.on_answer) {
+      lock.unlock();
+      spin_until([&] { return all_ended() || Clock::now() >= until; }, spin_);
+      lock.lock();
+    }
     try {
       wait_locked(request, options, until, lock);
     } catch (...) {  // from on_answer
       if (!lock.owns_lock()) lock.lock();
       close(request);
       throw;
+    }
+    if (hurried(request) && !options.on_answer && request.count > 1) {
+      const auto due = all_ended() ? std::min(request.last_end, until) : until;
+      if (!waits) {
+        controller_.did_not_wait();
+      } else if (all_ended() || request.cut_short) {
+        controller_.returned(milliseconds(Clock::now() - due));
+      }
     }
     close(request);
   }
@@ -444,7 +503,8 @@ class ThreadedSession final : public Session {
 
   const std::shared_ptr<const void> owner_;
   const int threads_;
-  const microseconds spin_, margin_;
+  const microseconds spin_;
+  const double margin_ms_;
   WorkerCores cores_;
   const Threading stem_threading_;
   LoadedPart stem_;
@@ -452,10 +512,11 @@ class ThreadedSession final : public Session {
   std::vector<int> indexes_;
   const size_t input_size_, num_outputs_;
   const Threading threading_;
+  const std::vector<size_t> by_cost_;
   const std::vector<StopRule> stop_rules_;
 
   std::mutex call_mutex_;  // one request at a time
-  std::mutex mutex_;       // everything below
+  mutable std::mutex mutex_;  // everything below
   std::condition_variable ended_;
   std::vector<Request> slots_;
   std::vector<char> busy_;  // per branch: a thread is inside

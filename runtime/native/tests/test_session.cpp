@@ -133,6 +133,53 @@ TEST_CASE("what the latency table says will not fit is not started, unless every
   }
 }
 
+TEST_CASE("others that wait are left time: no branch that ends after it is started, and the deadline counts") {
+  const auto session = open_session({.threads = 2, .latency = with_a_slow_last_branch()});
+  CHECK(session->mandatory_ms() > 0);
+  const auto now = Clock::now();
+  for (const bool wait : {false, true}) {
+    RunOptions options{.deadline = now + std::chrono::minutes(10)};
+    if (wait) options.leave = now + std::chrono::seconds(30);
+    auto p = session->run(expected().inputs[0], options);
+    REQUIRE(p);
+    CHECK(p->deadline_met);
+    CHECK(p->branches.back().state == (wait ? BranchState::would_not_fit : BranchState::used));
+    CHECK(expected().agrees(0, *p));
+  }
+  auto gone = session->run(expected().inputs[0], {.deadline = now + std::chrono::minutes(10), .leave = now});
+  REQUIRE(gone);
+  CHECK(gone->branches[0].state == BranchState::used);
+  CHECK(gone->deadline_met);
+}
+
+TEST_CASE("without a deadline branches of unequal size begin with the largest, whoever asks for a part of them") {
+  const auto bundle = open_bundle();
+  const Manifest& manifest = bundle->manifest();
+  std::vector<Program> branches;
+  for (const Part& part : manifest.branches) branches.push_back({part, bundle->program(part)});
+  std::reverse(branches.begin(), branches.end());  // equal programs: only the numbers differ
+  for (size_t place = 0; place < branches.size(); ++place) {
+    branches[place].part.macs = 1000 + static_cast<int64_t>(place % 3);
+  }
+  auto session = Session::open({manifest.stem, bundle->program(manifest.stem)}, branches, bundle, {.threads = 1});
+  REQUIRE(session);
+  for (const int count : {0, 4}) {
+    auto p = (*session)->run(expected().inputs[0], {.branches = count});
+    REQUIRE(p);
+    for (size_t a = 0; a < p->branches.size(); ++a) {
+      for (size_t b = 0; b < p->branches.size(); ++b) {
+        if (branches[a].part.macs > branches[b].part.macs) CHECK(p->branches[a].start_ms < p->branches[b].start_ms);
+      }
+    }
+    auto hurried = (*session)->run(expected().inputs[0], {.branches = count, .deadline = Clock::now() + std::chrono::minutes(1), .policy = Policy::all});
+    REQUIRE(hurried);
+    CHECK(hurried->output == p->output);
+    for (size_t a = 1; a < hurried->branches.size(); ++a) {
+      CHECK(hurried->branches[a - 1].start_ms < hurried->branches[a].start_ms);
+    }
+  }
+}
+
 TEST_CASE("with nothing known a deadline leaves the first branch, and twenty requests later it is known") {
   const auto session = open_session({.threads = 2});
   for (int request = 0; request < 20; ++request) {
@@ -314,6 +361,7 @@ TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late res
       RunOptions options;
       options.branches = random() % 4 ? 0 : 1 + static_cast<int>(random() % expected().branches);
       if (random() % 8) options.deadline = Clock::now() + expected().request * (random() % 200) / 100;
+      if (random() % 8 == 0) options.leave = Clock::now() + expected().request * (random() % 200) / 100;
       if (random() % 2) options.policy = Policy::all;
       options.early_stop = random() % 4 == 0;
       if (random() % 8 == 0) options.on_answer = [&](const Prediction&) { return random() % 4 > 0; };

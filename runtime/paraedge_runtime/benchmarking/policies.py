@@ -6,7 +6,7 @@ Every policy answers at the deadline with what is there, by the same engine: the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,8 +42,14 @@ class Known:
 class Policy(Protocol):
     """Answers requests, one after another."""
 
-    def __call__(self, image: Picture, deadline_s: float) -> Prediction:
-        """An answer by ``deadline_s``, on the clock of ``time.monotonic()``."""
+    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
+        """An answer by ``deadline_s``, on the clock of ``time.monotonic()``.
+
+        Args:
+            image: what to answer.
+            deadline_s: until when.
+            waiting_s: deadlines of the requests that wait behind this one, the next one's first.
+        """
 
 
 class _Static:
@@ -51,7 +57,7 @@ class _Static:
         self._session = session
         self._count = count
 
-    def __call__(self, image: Picture, deadline_s: float) -> Prediction:
+    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
         return self._session.run(image, deadline_s=deadline_s, branches=self._count, policy="all")
 
 
@@ -63,7 +69,7 @@ class _AlertAny:
         self._known = known
         self._belief = SlowdownFilter()
 
-    def __call__(self, image: Picture, deadline_s: float) -> Prediction:
+    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
         known = self._known
         left_s = deadline_s - time.monotonic() - known.return_s
         count = choose_stages(self._belief, known.stage_s, known.accuracy, left_s)
@@ -79,8 +85,8 @@ class _Ours:
         self._session = session
         self._early_stop = early_stop
 
-    def __call__(self, image: Picture, deadline_s: float) -> Prediction:
-        return self._session.run(image, deadline_s=deadline_s, early_stop=self._early_stop)
+    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
+        return self._session.run(image, deadline_s=deadline_s, waiting_s=waiting_s, early_stop=self._early_stop)
 
 
 def policy_names(num_branches: int) -> tuple[str, ...]:
@@ -112,7 +118,7 @@ def make_policy(name: str, known: Known, shared: Session, open_session: Callable
     Args:
         name: one of ``policy_names``.
         known: what it may know.
-        shared: for policies that keep nothing in the session.
+        shared: for policies that do not decide by what the session has learned.
         open_session: a session for one policy alone: a controller would learn from the requests of others.
     """
     if name in (OURS, EARLY_STOP):

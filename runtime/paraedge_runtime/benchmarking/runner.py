@@ -204,7 +204,7 @@ class Bench:
         """
         with contextlib.ExitStack() as sessions:
             answer = self._policy(policy, sessions)
-            answer(self._pictures.images[0], time.monotonic() + FAR_S)
+            answer(self._pictures.images[0], time.monotonic() + FAR_S, ())
 
     def run_cell(
         self,
@@ -238,7 +238,7 @@ class Bench:
             answering = {name: self._policy(name, sessions) for name in policies}
             for image in itertools.islice(itertools.cycle(blocks[0].images), FAMILIAR):
                 for policy in answering.values():
-                    policy(image, time.monotonic() + deadline_s)
+                    policy(image, time.monotonic() + deadline_s, ())
             with open_interference(cell.interference, cell.interference_settings) as align:
                 for block in blocks:
                     for turn in rng.permutation(len(turns)):

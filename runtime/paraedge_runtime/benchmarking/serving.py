@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import gc
 import time
@@ -79,26 +80,28 @@ def serve_block(policy: Policy, block: Block, align: Align, served: Served) -> N
     is skipped. CPU time is that of the whole process, less what waiting for arrivals took.
     """
     for image in block.images[:WARM]:
-        policy(image, time.monotonic() + block.deadline_s)
+        policy(image, time.monotonic() + block.deadline_s, ())
     start_s = block.begin(align)
     latency_s = np.full(len(block.images), np.nan)
     branches, right = np.zeros_like(block.labels), np.zeros(len(block.labels), dtype=np.bool_)
     with _no_garbage_collection():
         used_s, waited_s = time.process_time(), 0.0
-        for number, (image, label, offset_s) in enumerate(
-            zip(block.images, block.labels.tolist(), block.offsets_s.tolist(), strict=True)
-        ):
+        deadlines_s = (start_s + block.offsets_s + block.deadline_s).tolist()
+        for number, (image, label) in enumerate(zip(block.images, block.labels.tolist(), strict=True)):
+            waiting_s: list[float] = []
             if block.closed:
-                arrival_s = time.monotonic()
+                until_s = time.monotonic() + block.deadline_s
             else:
-                arrival_s = start_s + offset_s
-                waited_s += _wait_until(arrival_s)
-            until_s = arrival_s + block.deadline_s
-            if time.monotonic() >= until_s:
-                continue
-            prediction = policy(image, until_s)
+                until_s = deadlines_s[number]
+                waited_s += _wait_until(until_s - block.deadline_s)
+                now_s = time.monotonic()
+                if now_s >= until_s:
+                    continue
+                arrived = bisect.bisect_right(deadlines_s, now_s + block.deadline_s)
+                waiting_s = deadlines_s[number + 1 : arrived]
+            prediction = policy(image, until_s, waiting_s)
             answer = prediction.label_index  # before the clock is read: it is what the caller waits for
-            latency_s[number] = time.monotonic() - arrival_s
+            latency_s[number] = time.monotonic() - until_s + block.deadline_s
             branches[number] = len(prediction.branches_used)
             right[number] = answer == label
         time.sleep(block.settle_s)  # what is late belongs to this block

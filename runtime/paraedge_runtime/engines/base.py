@@ -66,6 +66,7 @@ class RunOptions(NamedTuple):
     Attributes:
         branches: run the first so many.
         deadline_s: of ``time.monotonic()``; return then with the best sum there is.
+        leave_s: the same, no later than that: other requests wait.
         admit_all: start branches that will probably not end in time, too.
         early_stop: answer with the first prefix whose confidence is enough; needs stop rules.
         on_answer: called in the caller's thread whenever the answer has grown; ``False``: that is enough.
@@ -73,6 +74,7 @@ class RunOptions(NamedTuple):
 
     branches: int
     deadline_s: float = math.inf
+    leave_s: float = math.inf
     admit_all: bool = False
     early_stop: bool = False
     on_answer: Callable[[Answer], bool] | None = None
@@ -81,17 +83,22 @@ class RunOptions(NamedTuple):
 class Runner(Protocol):
     """A stem and its branches, loaded, with the threads that run them. Used by one thread at a time."""
 
-    def run(self, x: Array | Picture, options: RunOptions) -> Answer:
+    @property
+    def mandatory_ms(self) -> float:
+        """What an answer takes at least, probably (0.9): stem and first branch. NaN while nothing is known."""
+
+    def run(self, image: Array | Picture, options: RunOptions) -> Answer:
         """Run the stem and the branches, and add up what the branches answer.
 
         The first branch always runs; with a deadline, the others as they fit. The sum is made in
         branch order, whatever order they end in. A branch that fails is dropped.
 
         Args:
-            x: C-contiguous; (1, C, H, W) float32 as the stem reads it, or a picture, (H, W, C) uint8.
+            image: what ``check_input`` lets through.
             options: what to run, and until when.
 
         Raises:
+            InputError: ``image`` does not fit the bundle.
             EngineError: the stem failed, or every branch.
         """
 

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.engines.base import RunnerOptions, RunOptions, mapped_errors
+from paraedge_runtime.engines.base import Array, Picture, RunnerOptions, RunOptions, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
-from paraedge_runtime.inputs import scale_and_shift
-from paraedge_runtime.manifest import BranchEntry, PartEntry
+from paraedge_runtime.inputs import check_input, scale_and_shift
+from paraedge_runtime.manifest import BranchEntry, InputSpec, PartEntry
 from paraedge_runtime.prediction import Answer
 
 __all__ = ["ExecuTorchNative", "load_native"]
@@ -111,7 +111,8 @@ class ExecuTorchNative:
                     part_ms=options.part_ms,
                     contention=options.contention,
                     early_stop=rules,
-                )
+                ),
+                options.input,
             )
 
 
@@ -128,14 +129,21 @@ class _NativePart:
 
 
 class _NativeRunner:
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, spec: InputSpec) -> None:
         self._session = session
-        self._run, self._run_picture = session.run, session.run_picture
+        self._run = session.run
+        self._input = spec
 
-    def run(self, x: NDArray[np.float32] | NDArray[np.uint8], options: RunOptions) -> Answer:
-        run = self._run_picture if x.dtype == np.uint8 else self._run
-        answer: Answer = run(x, *options)
+    def run(self, image: Array | Picture, options: RunOptions) -> Answer:
+        answer: Answer | None = self._run(image, *options)
+        if answer is None:  # the core takes what it reads and nothing else
+            answer = self._run(check_input(image, self._input), *options)
+            assert answer is not None
         return answer
+
+    @property
+    def mandatory_ms(self) -> float:
+        return float(self._session.mandatory_ms)
 
     def close(self) -> None:
         self._session.close()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--target", help="Kind of device: android, ios, linux or raspberry-pi. Needed without --plan.")
+@click.option("--target", help="Kind of device; 'paraedge targets' lists them. Needed without --plan.")
 @click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. all. [default: all]")
 @click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, recipe.")
 @click.option("--model", default="fashion-mnist", show_default=True, help="A packaged model or a checkpoint folder.")
@@ -69,7 +69,7 @@ def export(
     from paraedge.model.records import CheckpointConfig, read_json
     from paraedge.packaged import resolve_checkpoint
     from paraedge_converters.recipes import recipe_for
-    from paraedge_converters.targets import target_for
+    from paraedge_converters.targets import TARGETS, backend_for
     from paraedge_runtime.engines import engine_info
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.planning import read_plan
@@ -88,13 +88,12 @@ def export(
     recipe_name = quantize or "fp32"
     if target is None:
         raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
-    default_engine = target_for(target).engine
+    engine_name, converter = backend_for(target, engine)
+    engine_info(engine_name)
     if recipe_name == "small":
-        recipe_name = target_for(target).recipe
-    if engine is not None:
-        engine_info(engine)
+        recipe_name = TARGETS[target].recipe
     if recipe_name != "auto":
-        recipe_for(recipe_name, engine or default_engine)
+        recipe_for(recipe_name, converter)
     if fused and recipe_name != "fp32":
         raise InputError(f"a fused model is float32 only; leave out --fused or --quantize {recipe_name}")
     choose_branches(branches, tuple(range(config.model.num_branches)))

@@ -95,7 +95,7 @@ struct SessionOptions {
   int branches = 0;   // load the first so many; 0: all
   int spin_us = 50;   // an idle worker spins so long before it sleeps; 0: it sleeps at once
   Placement placement = Placement::avoid_caller;
-  int return_margin_us = 50;  // begin to return so long before a deadline: a sleeping thread wakes late
+  int return_margin_us = 50;  // begin to return at least so long before a deadline: a sleeping thread wakes late
   Latency latency;
   std::vector<StopRule> early_stop;  // per loaded branch; empty: the bundle's, if all its branches are loaded
 };
@@ -109,6 +109,9 @@ struct RunOptions {
   int branches = 0;  // run the first so many of the loaded ones; 0: all
   // Return at this time with the best sum there is. The first branch always runs.
   Clock::time_point deadline = Clock::time_point::max();
+  // Return at this time with the best sum there is, if there is one: other requests wait. `deadline_met` is
+  // about the deadline all the same.
+  Clock::time_point leave = Clock::time_point::max();
   Policy policy = Policy::anytime;
   bool early_stop = false;  // answer with the first prefix whose confidence is enough
   // Called by the calling thread whenever the answer has grown, with the answer so far; false: that is enough.
@@ -161,6 +164,8 @@ class Session {
   virtual ~Session() = default;
   virtual int threads() const = 0;
   virtual int branches() const = 0;
+  // What an answer takes at least, probably (0.9): the stem and the first branch. NaN while nothing is known.
+  virtual double mandatory_ms() const = 0;
   // `input` is what the stem reads, (1, C, H, W), normalised.
   virtual Result<Prediction> run(std::span<const float> input, const RunOptions& = {}) = 0;
 };
