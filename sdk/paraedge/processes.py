@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 
@@ -10,6 +11,7 @@ from paraedge_runtime.profiling import Progress
 
 __all__ = ["last_line", "run_process"]
 
+_PROGRESS = re.compile(r"progress (\d+\.?\d*) (\d+\.?\d*) (.*)")
 _PACKAGES = {"ssh": "openssh-client", "adb": "adb"}
 
 
@@ -37,9 +39,9 @@ def run_process(
         assert process.stderr is not None
         for raw in process.stderr:
             line = raw.decode(errors="replace").rstrip("\r\n")
-            word, *rest = line.split(" ", 3)
-            if word == "progress" and len(rest) == 3 and on_progress is not None:
-                on_progress(float(rest[0]), float(rest[1]), rest[2])
+            step = _PROGRESS.fullmatch(line)
+            if step is not None and on_progress is not None:
+                on_progress(float(step[1]), float(step[2]), step[3])
             else:
                 said.append(line)
 
