@@ -115,6 +115,10 @@ MISTAKES = [
     (["--data-dir", "nowhere"], "the data folder nowhere does not exist"),
     (["--dataset", "digits"], "digits has the classes"),
     (["--device", "nowhere.json"], "nowhere.json"),
+    (
+        ["--out", "/proc/x.jsonl"],
+        "/proc/x.jsonl cannot be used: No such file or directory; choose another --out",
+    ),
 ]
 
 

@@ -164,9 +164,15 @@ class RecordFile:
         """Begin a file, or go on with one.
 
         Raises:
-            InputError: it holds something else, is damaged before its last line, or was measured with
-                another bundle, engine, number of threads or images.
+            InputError: it cannot be read and written, holds something else, is damaged before its last line, or
+                was measured with another bundle, engine, number of threads or images.
         """
+        try:
+            self._begin(path, header)
+        except OSError as error:
+            raise InputError(f"{path} cannot be used: {error.strerror}; choose another --out") from error
+
+    def _begin(self, path: Path, header: Header) -> None:
         self._path = path
         self.records: list[Record] = []
         self.note: str | None = None

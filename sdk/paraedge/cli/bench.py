@@ -109,6 +109,7 @@ def bench(
     from paraedge_runtime.benchmarking.records import RecordFile
     from paraedge_runtime.benchmarking.runner import Bench, LabelledPictures
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.device import read_device
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.placement import available_cores
@@ -139,15 +140,16 @@ def bench(
 
     with progress_bar() as bar:
         task = bar.add_task("running every image once", total=len(images))
-        made = Bench(
-            opened,
-            pictures,
-            engine=engine,
-            threads=threads,
-            device=known,
-            block=block,
-            on_progress=lambda done: bar.advance(task, done),
-        )
+        with captured_chatter():  # engines introduce themselves
+            made = Bench(
+                opened,
+                pictures,
+                engine=engine,
+                threads=threads,
+                device=known,
+                block=block,
+                on_progress=lambda done: bar.advance(task, done),
+            )
     with made as measured:
         notes = []
         if EARLY_STOP in chosen:
