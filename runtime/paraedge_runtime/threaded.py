@@ -194,7 +194,7 @@ class ThreadedRunner:
                 first = 0 if request.in_order else next(self._waiting(request))
                 self._claim(request, first, thread=0)
             helpers = min(options.branches, self._threads) - 1
-            if helpers > 0:
+            if helpers > 0 and self._has_more(request):
                 self._cores.move_away(self._worker_ids)
                 for number in range(1, helpers + 1):
                     self._pool.wake(number)

@@ -106,6 +106,7 @@ class ThreadedSession final : public Session {
         by_cost_(largest_first(branches)),
         stop_rules_(options.early_stop),
         controller_(macs_of(branches), options.latency) {
+    if (stem_threading_ != threading_) stem_alone_.emplace(stem, "stem", threading_);
     for (const Program& branch : branches) {
       parts_.push_back(std::make_unique<LoadedPart>(branch, branch_name(branch.part.index), threading_));
       indexes_.push_back(branch.part.index);
@@ -157,6 +158,18 @@ class ThreadedSession final : public Session {
     return threads > 1 && pool_threads() <= threads && part.macs >= kMacsWorthSplitting;
   }
 
+  // A branch that is late from the request before has a core: the pool would wait for its thread there.
+  std::string run_stem(std::span<const float> input, Request& request) {
+    const bool alone = stem_alone_ && any_late();
+    return with_threading(alone ? Threading::one : stem_threading_,
+                          [&] { return (alone ? *stem_alone_ : stem_).run(input.data(), request.tokens); });
+  }
+
+  bool any_late() {
+    std::lock_guard lock(mutex_);
+    return std::find(busy_.begin(), busy_.end(), true) != busy_.end();
+  }
+
   template <class Run>
   static std::string with_threading(Threading threading, Run&& run) {
     if (threading == Threading::pool) return run();
@@ -174,7 +187,7 @@ class ThreadedSession final : public Session {
     request.policy = options.policy;
     request.early_stop = options.early_stop;
     request.count = count;
-    const std::string problem = with_threading(stem_threading_, [&] { return stem_.run(input.data(), request.tokens); });
+    const std::string problem = run_stem(input, request);
     if (!problem.empty()) throw Refusal(ErrorCode::engine, "executorch failed while running stem: " + problem);
     if (!all_finite(request.tokens)) {
       throw Refusal(ErrorCode::engine,
@@ -183,7 +196,7 @@ class ThreadedSession final : public Session {
     request.stem_end = Clock::now();
     const Claim first = publish(request);
     const int helpers = static_cast<int>(std::min(count, static_cast<size_t>(threads_))) - 1;
-    if (helpers > 0) {
+    if (helpers > 0 && has_more(request)) {
       cores_.move_away_from(current_core(), workers_);
       for (int worker = 1; worker <= helpers; ++worker) pool_->wake(worker);
     }
@@ -508,6 +521,7 @@ class ThreadedSession final : public Session {
   WorkerCores cores_;
   const Threading stem_threading_;
   LoadedPart stem_;
+  std::optional<LoadedPart> stem_alone_;  // the same on one thread, if `stem_` is on the pool's and branches are not
   std::vector<std::unique_ptr<LoadedPart>> parts_;
   std::vector<int> indexes_;
   const size_t input_size_, num_outputs_;
