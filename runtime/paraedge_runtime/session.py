@@ -276,21 +276,15 @@ class Session:
         return RunOptions(count, deadline_s, self._leave_s(waiting_s), policy == "all", early_stop)
 
     def _leave_s(self, waiting_s: Sequence[float]) -> float:
-        """When to leave, so that those that wait can have their first answers in time, one after another.
-
-        Those that would be late in any case do not count.
-        """
+        """When to leave, so that those that wait can have their first answers in time, one after another."""
         runner = self._runner
         if len(waiting_s) == 0 or runner is None or math.isnan(mandatory_ms := runner.mandatory_ms):
             return math.inf
-        leave_s = math.inf
-        answers = 1  # this one's, and of those that wait
         now_s = time.monotonic()
-        for other_s in waiting_s:
-            if now_s + (answers + 1) * mandatory_ms / 1e3 <= other_s:
-                leave_s = min(leave_s, other_s - answers * mandatory_ms / 1e3)
-                answers += 1
-        return leave_s
+        not_lost = [other_s for other_s in waiting_s if other_s > now_s]
+        return min(
+            (other_s - place * mandatory_ms / 1e3 for place, other_s in enumerate(not_lost, start=1)), default=math.inf
+        )
 
     def _run(self, image: Image, options: RunOptions) -> Prediction:
         deadline_s = options.deadline_s

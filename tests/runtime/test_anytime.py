@@ -166,7 +166,7 @@ def test_what_will_not_fit_is_not_started(tmp_path, fake_engine):
         pytest.param((590.0,), (0, 1, 2, 3), id="it can wait"),
         pytest.param((10.0, 590.0), (0, 2, 3), id="the next cannot"),
         pytest.param((590.0, 10.0), (0, 2, 3), id="the one after the next cannot"),
-        pytest.param((-1.0, 1e-9, 590.0), (0, 1, 2, 3), id="some are lost in any case"),
+        pytest.param((-1.0, 1e-9, 590.0), (0, 1, 2, 3), id="some are lost already"),
     ],
 )
 def test_requests_that_wait_have_their_first_answer_before_this_one_has_all_branches(bundle, after_s, used):
@@ -178,6 +178,15 @@ def test_requests_that_wait_have_their_first_answer_before_this_one_has_all_bran
         assert prediction.deadline_met
         alone = session.run(picture(), waiting_s=waiting_s)  # without a deadline of its own
         assert alone.branches_used == used
+
+
+def test_with_hardly_any_hope_for_the_next_one_only_the_first_branch_is_waited_for(bundle):
+    with Session.open(bundle, threads=2, device=_device(bundle, slow="branch_00")) as session:
+        now_s = time.monotonic()
+        prediction = session.run(picture(), deadline_s=now_s + 600, waiting_s=[now_s + 20])
+        assert prediction.branches_used == (0,)
+        assert prediction.deadline_met
+        assert session.run(picture(), deadline_s=now_s + 600).branches_used == (0, 1, 2, 3)
 
 
 # The order without a deadline ------------------------------------------------------------------
@@ -205,9 +214,9 @@ def test_branches_of_unequal_size_begin_with_the_largest_unless_some_may_be_left
 # A profile of the device -----------------------------------------------------------------------
 
 
-def _device(bundle, threads=2, hardware=None, **changes):
+def _device(bundle, threads=2, hardware=None, slow="branch_01", **changes):
     """A profile of this machine, in which branch 1 takes a minute."""
-    latencies = {name: latency(60_000.0 if name == "branch_01" else 0.1) for name in bundle.manifest.parts()}
+    latencies = {name: latency(60_000.0 if name == slow else 0.1) for name in bundle.manifest.parts()}
     measurement = replace(
         MEASUREMENT,
         bundle_sha256=bundle.sha256,
