@@ -179,7 +179,8 @@ class Session:
             and len(waiting_s) == 0
         ):
             return self._run(image, self._everything)
-        return self._run(image, self._options(branches, budget_ms, deadline_s, waiting_s, policy, early_stop))
+        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
+        return self._run(image, options, _points_in_time(waiting_s))
 
     async def arun(
         self,
@@ -193,8 +194,8 @@ class Session:
         early_stop: bool = False,
     ) -> Prediction:
         """``run`` for asyncio: the loop goes on meanwhile. The budget counts from the call."""
-        options = self._options(branches, budget_ms, deadline_s, waiting_s, policy, early_stop)
-        return await asyncio.to_thread(self._run, image, options)
+        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
+        return await asyncio.to_thread(self._run, image, options, _points_in_time(waiting_s))
 
     def stream(
         self,
@@ -212,7 +213,7 @@ class Session:
         no further branch is started. The request runs in a thread of its own, from the first
         ``next``; the budget counts from the call.
         """
-        options = self._options(branches, budget_ms, deadline_s, (), policy, early_stop)
+        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
         return self._stream(image, options)
 
     def _stream(self, image: Image, options: RunOptions) -> Iterator[Prediction]:
@@ -248,7 +249,6 @@ class Session:
         branches: int | None,
         budget_ms: float | None,
         deadline_s: float | None,
-        waiting_s: Sequence[float],
         policy: str,
         early_stop: bool,
     ) -> RunOptions:
@@ -262,9 +262,6 @@ class Session:
             deadline_s = math.inf
         elif not _is_number(deadline_s) or math.isnan(deadline_s):
             raise InputError(f"deadline_s is {deadline_s!r}; a point in time of time.monotonic() is needed")
-        for other_s in waiting_s:
-            if not _is_number(other_s) or math.isnan(other_s):
-                raise InputError(f"waiting_s has {other_s!r}; points in time of time.monotonic() are needed")
         if policy not in POLICIES:
             raise InputError(f"unknown policy {policy!r}; choose one of {', '.join(POLICIES)}")
         if early_stop and not self._stop_rules:
@@ -273,29 +270,19 @@ class Session:
                 "'paraedge inspect' shows them"
             )
         count = len(self._branches) if branches is None else len(choose_branches(branches, self._branches))
-        return RunOptions(count, deadline_s, self._leave_s(waiting_s), policy == "all", early_stop)
+        return RunOptions(count, deadline_s, admit_all=policy == "all", early_stop=early_stop)
 
-    def _leave_s(self, waiting_s: Sequence[float]) -> float:
-        """When to leave, so that those that wait can have their first answers in time, one after another."""
-        runner = self._runner
-        if len(waiting_s) == 0 or runner is None or math.isnan(mandatory_ms := runner.mandatory_ms):
-            return math.inf
-        now_s = time.monotonic()
-        not_lost = [other_s for other_s in waiting_s if other_s > now_s]
-        return min(
-            (other_s - place * mandatory_ms / 1e3 for place, other_s in enumerate(not_lost, start=1)), default=math.inf
-        )
-
-    def _run(self, image: Image, options: RunOptions) -> Prediction:
+    def _run(self, image: Image, options: RunOptions, waiting_s: Sequence[float] = ()) -> Prediction:
         deadline_s = options.deadline_s
         with self._lock:
             runner = self._runner
             if runner is None:
                 raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
-            if deadline_s == math.inf:
+            if deadline_s == math.inf and not waiting_s:
                 return Prediction(runner.run(image, options), self._labels, self._description, True)
             margin_s = self._margin.seconds
-            options = options._replace(deadline_s=deadline_s - margin_s, leave_s=options.leave_s - margin_s)
+            leave_s = _leave_s(waiting_s, runner.mandatory_ms) if waiting_s else math.inf
+            options = options._replace(deadline_s=deadline_s - margin_s, leave_s=leave_s - margin_s)
             answer = runner.run(image, options)
             now_s = time.monotonic()
             if answer.cut_short and options.deadline_s <= options.leave_s:
@@ -365,6 +352,24 @@ def _known_latency(
         check_machine(known, read_hardware().fingerprint)
         measurement = find_measurement(known, bundle.sha256, engine, threads)
     return tuple(measurement.parts[part].p50_ms for part in parts), measurement.contention
+
+
+def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
+    for other_s in waiting_s:
+        if not _is_number(other_s) or math.isnan(other_s):
+            raise InputError(f"waiting_s has {other_s!r}; points in time of time.monotonic() are needed")
+    return tuple(waiting_s)
+
+
+def _leave_s(waiting_s: Sequence[float], mandatory_ms: float) -> float:
+    """When to leave, so that those that wait can have their first answers in time, one after another."""
+    if math.isnan(mandatory_ms):
+        return math.inf
+    now_s = time.monotonic()
+    not_lost = [other_s for other_s in waiting_s if other_s > now_s]
+    return min(
+        (other_s - place * mandatory_ms / 1e3 for place, other_s in enumerate(not_lost, start=1)), default=math.inf
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -189,6 +189,22 @@ def test_with_hardly_any_hope_for_the_next_one_only_the_first_branch_is_waited_f
         assert session.run(picture(), deadline_s=now_s + 600).branches_used == (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("other_s", [math.nan, None, "soon", True])
+def test_a_request_that_waits_has_a_point_in_time(bundle, other_s):
+    with Session.open(bundle, threads=2) as session:
+        for options in ({}, {"budget_ms": 1000}):
+            with pytest.raises(InputError, match=r"waiting_s has .*; points in time"):
+                session.run(picture(), waiting_s=[other_s], **options)
+        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+
+
+def test_a_closed_session_says_so_to_requests_that_wait_too(bundle):
+    session = Session.open(bundle, threads=2)
+    session.close()
+    with pytest.raises(EngineError, match="is closed; open a new one"):
+        session.run(picture(), waiting_s=[time.monotonic() + 60])
+
+
 # The order without a deadline ------------------------------------------------------------------
 
 
