@@ -207,11 +207,11 @@ class PaperParaFormer(Baseline):
     Theirs resizes to 224 pixels and cuts patches of 16; here it is 32 pixels and patches of 4, 65 tokens.
     """
 
-    def __init__(self, num_branches: int = 8, depth: int = 2) -> None:
+    def __init__(self, embed_dim: int = 192, num_branches: int = 8, depth: int = 2) -> None:
         super().__init__()
         self.config = shape(
             num_branches,
-            embed_dim=192,
+            embed_dim=embed_dim,
             num_heads=3,
             mlp_ratio=4.0,
             branch_width=None,
@@ -276,6 +276,7 @@ BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
     "vit-exits-thin": (lambda: ExitViT(48, (1, 3, 7, 15)), _EXITS),
     "msdnet": (lambda: MSDNet(8, 18, (3, 6, 9, 12, 15, 18)), _EXITS),
     "paper": (PaperParaFormer, _PAPER),
+    "paper-equal": (lambda: PaperParaFormer(embed_dim=126), _PAPER),  # as many multiply-adds as cifar10
 }
 
 
@@ -298,7 +299,7 @@ def train(options: argparse.Namespace) -> None:
     model = make()
     data = load_dataset("cifar10", options.data_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    step = (PaperStep if options.name == "paper" else TrainingStep)(model, config, device)  # type: ignore[arg-type]
+    step = (PaperStep if options.name.startswith("paper") else TrainingStep)(model, config, device)  # type: ignore[arg-type]
     state_file = options.out.with_suffix(".resume")
     first_epoch = 0
     if state_file.exists():
@@ -320,14 +321,14 @@ def train(options: argparse.Namespace) -> None:
         step.start_epoch(epoch)
         for number in range(split.steps_per_epoch):
             done = epoch + number / split.steps_per_epoch
-            constant = options.name == "paper"
+            constant = options.name.startswith("paper")
             step(*next(batches), config.learning_rate if constant else learning_rate(config, done))
         print(
             f"{time.monotonic() - started:.0f} s: epoch {epoch + 1} of {config.epochs}, loss {step.loss:.3f}",
             flush=True,
         )
         is_last_now = time.monotonic() - started > options.seconds
-        if is_last_now or time.monotonic() - saved > 60:
+        if is_last_now or epoch + 1 == config.epochs or time.monotonic() - saved > 60:
             average = None if step.average is None else step.average.state_dict()
             kept = {"model": step.model.state_dict(), "optimizer": step.optimizer.state_dict(), "average": average}
             torch.save({**kept, "epochs": epoch + 1}, state_file)

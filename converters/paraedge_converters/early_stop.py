@@ -40,7 +40,9 @@ DEFAULT_MAX_ACCURACY_DROP = 0.005
 _RISK_CONFIDENCE = 0.95
 # From careful to bold, in steps of a thousandth: the order is part of the method, the step is not.
 _THRESHOLDS = tuple(step / 1000 for step in range(999, 0, -1))
-_MAX_SHARPNESS = 20.0  # 1 / temperature; the search ends there where no fitting image is wrong
+# 1 / temperature. The search ends at the upper end where no fitting image is wrong; means of many branches, each
+# trained to answer alone, need temperatures that grow with their number.
+_MIN_SHARPNESS, _MAX_SHARPNESS = 0.001, 20.0
 
 Logits = NDArray[np.float64]
 
@@ -149,7 +151,7 @@ def _fit_temperature(logits: Logits, labels: NDArray[np.integer]) -> float:
     if not len(logits):
         return 1.0
     gap = logits - logits[np.arange(len(labels)), labels][:, None]  # (n, C)
-    low, high = 1 / _MAX_SHARPNESS, _MAX_SHARPNESS
+    low, high = _MIN_SHARPNESS, _MAX_SHARPNESS
     for _ in range(60):  # the likelihood is convex in 1 / temperature: halve where its slope changes sign
         middle = math.sqrt(low * high)
         weights = np.exp(middle * (gap - gap.max(axis=1, keepdims=True)))

@@ -127,6 +127,10 @@ def test_a_description_that_does_not_fit_is_refused(description, changes, messag
         convert(ConvBranches(), dataclasses.replace(description, **changes), tmp_path / "x", target="linux")
 
 
+# Where convolutions keep their weights in float32 (docs/targets.md).
+_FLOAT_CONVOLUTIONS = {("executorch", "fp16"), ("onnxruntime", "int8-weight"), ("onnxruntime", "int4-weight")}
+
+
 @pytest.mark.parametrize(
     ("engine_name", "recipe"),
     [(engine, recipe) for recipe in RECIPES for engine in ENGINES if engine not in RECIPES[recipe].refused]
@@ -147,7 +151,11 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
     gate = RECIPES[recipe.removesuffix("+fp32-stem")]
     assert manifest.parity.min_top1_agreement == gate.min_top1_agreement
     assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in manifest.parity.prefixes)
-    share = {"fp32": 1.01, "fp16": 0.7, "int8-weight": 0.6}.get(recipe, 0.5)
+    share = {"fp32": 1.01, "fp16": 0.6}.get(recipe, 0.5)
+    if (engine_name, recipe) in _FLOAT_CONVOLUTIONS:
+        branch = checkpoint.model.branches[0]
+        convolutions = sum(tensor.numel() for tensor in branch.parameters() if tensor.ndim == 4)
+        share += (1 - share) * convolutions / sum(tensor.numel() for tensor in branch.parameters())
     assert manifest.branches[0].size_bytes < share * whole.branches[0].size_bytes
     if recipe.endswith("+fp32-stem"):
         assert manifest.parity.parts["stem"].snr_db > 100

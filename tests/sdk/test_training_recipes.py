@@ -6,7 +6,7 @@ import pytest
 from paraedge.data import DATASETS
 from paraedge.model import ParaFormer, ParaFormerConfig
 from paraedge.model.records import CheckpointConfig, TrainingRecord, read_json
-from paraedge.packaged import resolve_checkpoint
+from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
 from paraedge.training import RECIPES, Recipe, TrainingConfig, load_recipe, prefix_weights
 from paraedge_converters.split import count_macs, split_model
 from paraedge_runtime.errors import InputError
@@ -91,18 +91,19 @@ def _macs(recipe):
 
 
 @pytest.mark.parametrize(
-    ("name", "members"), [("cifar10-vit", 1), ("cifar10-wide", 1), ("cifar10-equal", 1), ("cifar10-small", 8)]
+    ("name", "members"), [("cifar10-vit", 1), ("cifar10-wide", 1), ("cifar10-two-blocks", 1), ("cifar10-small", 8)]
 )
-def test_networks_to_compare_with_cost_what_the_branches_cost(name, members):
-    assert members * _macs(RECIPES[name]) == pytest.approx(_macs(RECIPES["cifar10"]), rel=0.03)
+def test_networks_to_compare_with_cost_no_less_than_the_branches(name, members):
+    """About a seventh more: they are as costly as the network of two blocks, which came first."""
+    assert members * _macs(RECIPES[name]) == pytest.approx(1.14 * _macs(RECIPES["cifar10"]), rel=0.03)
 
 
-@pytest.mark.parametrize(("model", "recipe"), [("cifar10", "cifar10")])
-def test_packaged_model_was_trained_by_the_recipe_of_its_record(model, recipe):
-    folder = resolve_checkpoint(model)
+@pytest.mark.parametrize("name", PACKAGED_MODELS)
+def test_packaged_model_was_trained_by_the_recipe_of_its_name(name):
+    folder = resolve_checkpoint(name)
     record = read_json(folder / "training.json", TrainingRecord)
-    assert f"--recipe {recipe} " in record.command
-    assert msgspec.convert(record.settings, TrainingConfig) == RECIPES[recipe].training
+    assert f"--recipe {name} " in record.command
+    assert msgspec.convert(record.settings, TrainingConfig) == RECIPES[name].training
     network = read_json(folder / "config.json", CheckpointConfig).model
-    assert msgspec.to_builtins(RECIPES[recipe].network).items() <= msgspec.to_builtins(network).items()
-    assert isinstance(RECIPES[recipe], Recipe)
+    assert msgspec.to_builtins(RECIPES[name].network).items() <= msgspec.to_builtins(network).items()
+    assert isinstance(RECIPES[name], Recipe)
