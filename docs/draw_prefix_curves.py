@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-COLOURS = ("#1f6f8b", "#c44536", "#7a7a7a", "#8a5a9e", "#b8860b")
+COLOURS = ("#1f6f8b", "#7fb2c4", "#3a8f5c", "#c44536", "#8a5a9e", "#b8860b", "#7a7a7a")
 
 
 def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
     """One panel: a line per model, the mean of its seeds, with their spread; crosses for branches alone."""
     models = list(dict.fromkeys(str(run["model"]) for run in runs))
-    for model, colour in zip(models, COLOURS, strict=False):
+    for model, colour in zip(models, COLOURS[: len(models)], strict=True):
         seeds = [run for run in runs if run["model"] == model]
         stem, branches = seeds[0]["stem_macs_m"], seeds[0]["branch_macs_m"]
         prefixes = [[100 * value for value in run["prefix_accuracy"]] for run in seeds]
@@ -33,7 +33,7 @@ def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
             color=colour,
             alpha=0.2,
         )
-        if len(seeds) > 1 and len(branches) > 1:
+        if model == models[0]:
             alone = zip(*(run["branch_accuracy"] for run in seeds), strict=True)
             axes.scatter(
                 [stem + cost for cost in branches],

@@ -167,6 +167,7 @@ def test_moving_average_and_every_random_choice_survive_an_interruption(few_digi
         cutmix_alpha=1.0,
         earlier_gradient=0.5,
         subset_probability=0.5,
+        stochastic_depth=0.5,
         distillation_weight=0.5,
         prefix_temperature_power=0.5,
     )
@@ -427,6 +428,8 @@ def test_folder_that_is_no_checkpoint_is_left_alone(few_digits, make, tmp_path):
         {"distillation_temperature": 0.0},
         {"distillation_temperature": math.nan},
         {"subset_probability": math.nan},
+        {"stochastic_depth": 1.0},
+        {"stochastic_depth": -0.1},
         {"seed": -1},
         {"prefix_weights": ()},
         {"prefix_weights": (1.0, 0.0)},

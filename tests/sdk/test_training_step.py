@@ -131,7 +131,7 @@ def test_means_start_again_with_every_epoch(make, batch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("changes", [{}, {"subset_probability": 0.5}], ids=["plain", "random-subsets"])
+@pytest.mark.parametrize("changes", [{}, {"subset_probability": 0.5}, {"stochastic_depth": 0.5}])
 def test_graph_computes_what_the_kernels_one_by_one_compute(make, batch, monkeypatch, changes):
     results = []
     for before in (3, 10**9):

@@ -45,6 +45,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         teacher_temperature: the teacher's logits are divided by it.
         subset_probability: share of images for which the branches after the first add up in random
             order, so that every subset with the first branch is trained.
+        stochastic_depth: share of images for which attention or MLP of a branch's last block is skipped;
+            proportionally less in the blocks before it.
         seed: of weights, order and augmentation.
     """
 
@@ -72,6 +74,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     teacher_weight: float = 0.0
     teacher_temperature: float = 1.0
     subset_probability: float = 0.0
+    stochastic_depth: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,6 +102,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "teacher_weight": 0 <= self.teacher_weight <= 1,
             "teacher_temperature": math.isfinite(self.teacher_temperature) and self.teacher_temperature > 0,
             "subset_probability": 0 <= self.subset_probability <= 1,
+            "stochastic_depth": 0 <= self.stochastic_depth < 1,
             "seed": 0 <= self.seed < 2**32,
         }
         for name, fine in checks.items():

@@ -137,6 +137,12 @@ RECIPES: dict[str, Recipe] = {
         {"branch_depth": 2, "branch_width": (48, 80, 128, 208)},
         {},
     ),
+    "cifar10-wider": _variant(
+        _CIFAR10,
+        "CIFAR-10; wider convolutions, each branch larger than the one before",
+        {"branch_width": (88, 112, 152, 224)},
+        {},
+    ),
     "cifar10-equal": _variant(_CIFAR10, "CIFAR-10; branches of one size", {"branch_width": 128}, {}),
     "cifar10-boosting": _variant(
         _CIFAR10, "CIFAR-10; a prefix's loss teaches its last branch only", {}, {"earlier_gradient": 0.0}

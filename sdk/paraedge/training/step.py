@@ -16,6 +16,7 @@ from paraedge.training.batches import normalise
 from paraedge.training.config import TrainingConfig
 from paraedge.training.loss import branch_loss, prefix_sums, prefix_weights, progressive_loss, shuffle_branches
 from paraedge.training.parallel import OneProcess
+from paraedge.training.stochastic_depth import add_stochastic_depth
 
 __all__ = ["TrainingStep"]
 
@@ -62,6 +63,9 @@ class TrainingStep:
         self._move_average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         self._weights = prefix_weights(model.config.num_branches, config.prefix_weights).to(device)
         self._generator = torch.Generator(device)
+        self._depth_generator = torch.Generator(device)  # its own: how much is drawn differs where branches are shared
+        if config.stochastic_depth:
+            add_stochastic_depth(model, config.stochastic_depth, self._depth_generator)
         self._loss = torch.zeros((), device=device)
         self._correct = torch.zeros(model.config.num_branches, device=device, dtype=torch.int64)
         self._count = self._steps = 0
@@ -80,6 +84,7 @@ class TrainingStep:
             part.eval()  # BatchNorm's running statistics too
         share, shares = self.parallel.image_share
         self._generator.manual_seed((self.config.seed * 1_000_003 + epoch) * shares + share)
+        self._depth_generator.manual_seed((self.config.seed * 1_000_003 + epoch) * 1_009 + self.parallel.rank)
         self._loss.zero_()
         self._correct.zero_()
         self._count = self._steps = 0
@@ -166,6 +171,7 @@ class TrainingStep:
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
             self._graph.register_generator_state(self._generator)
+            self._graph.register_generator_state(self._depth_generator)
             # thread_local: the thread that pins batches may go on allocating.
             with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._compute(*self._graph_inputs)
