@@ -276,7 +276,7 @@ BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
     "vit-exits-thin": (lambda: ExitViT(48, (1, 3, 7, 15)), _EXITS),
     "msdnet": (lambda: MSDNet(8, 18, (3, 6, 9, 12, 15, 18)), _EXITS),
     "paper": (PaperParaFormer, _PAPER),
-    "paper-equal": (lambda: PaperParaFormer(embed_dim=126), _PAPER),  # as many multiply-adds as cifar10
+    "paper-equal": (lambda: PaperParaFormer(embed_dim=126), _PAPER),  # as many multiply-adds as cifar10-two-blocks
 }
 
 
@@ -293,13 +293,14 @@ def million_macs(model: Baseline) -> list[float]:
 def train(options: argparse.Namespace) -> None:
     """Train one baseline, from the last saved epoch if there is one, and write down every answer's accuracy."""
     make, config = BASELINES[options.name]
+    by_paper = config is _PAPER
     epochs = options.epochs or config.epochs
     config = replace(config, seed=options.seed, epochs=epochs, warmup_epochs=min(config.warmup_epochs, epochs / 10))
     torch.manual_seed(config.seed)
     model = make()
     data = load_dataset("cifar10", options.data_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    step = (PaperStep if options.name.startswith("paper") else TrainingStep)(model, config, device)  # type: ignore[arg-type]
+    step = (PaperStep if by_paper else TrainingStep)(model, config, device)  # type: ignore[arg-type]
     state_file = options.out.with_suffix(".resume")
     first_epoch = 0
     if state_file.exists():
@@ -321,8 +322,7 @@ def train(options: argparse.Namespace) -> None:
         step.start_epoch(epoch)
         for number in range(split.steps_per_epoch):
             done = epoch + number / split.steps_per_epoch
-            constant = options.name.startswith("paper")
-            step(*next(batches), config.learning_rate if constant else learning_rate(config, done))
+            step(*next(batches), config.learning_rate if by_paper else learning_rate(config, done))
         print(
             f"{time.monotonic() - started:.0f} s: epoch {epoch + 1} of {config.epochs}, loss {step.loss:.3f}",
             flush=True,

@@ -149,8 +149,6 @@ def measure(options: argparse.Namespace, device: torch.device) -> None:
     size = (options.batch, shape.image_size, shape.image_size, shape.in_channels)
     images = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     targets = F.one_hot(torch.arange(options.batch) % shape.num_classes, shape.num_classes).float()
-    if device.type == "cuda":
-        images, targets = images.pin_memory(), targets.pin_memory()
     steps: dict[str, Step] = {}
     found: dict[str, list[float]] = {variant: [] for variant in (*ALONE, *SHARED)}
     for number in range(options.rounds + 1):  # the first only warms up, and records the graphs
@@ -162,11 +160,12 @@ def measure(options: argparse.Namespace, device: torch.device) -> None:
                 own, labels = images[part], targets[part]
                 if device.type == "cuda":
                     own, labels = own.contiguous().pin_memory(), labels.contiguous().pin_memory()
-                rate = images_per_second(steps[variant], own, labels, options.steps if number else 5)
+                own_rate = images_per_second(steps[variant], own, labels, options.steps if number else 5)
+                rate = own_rate * options.batch / len(own)
                 if number:
-                    rates.append(rate * options.batch / len(own))
+                    rates.append(rate)
                 if rank == 0:
-                    print(f"{variant:28s} {rate * options.batch / len(own):8.0f}", file=sys.stderr, flush=True)
+                    print(f"{variant:28s} {rate:8.0f}", file=sys.stderr, flush=True)
             dist.barrier(group=asleep)
     if rank == 0:
         hardware = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -186,8 +185,11 @@ def main() -> None:
     options = parser.parse_args()
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         parser.error("start it with torchrun --nproc-per-node and at least 2 processes")
+    if not (options.cpu or torch.cuda.is_available()):
+        parser.error("torch has no GPU here; --cpu tries it without")
     with processes("cpu" if options.cpu else None) as name:
-        measure(options, torch.device(name or "cuda"))
+        assert name is not None  # there are several processes
+        measure(options, torch.device(name))
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ _CIFAR10 = Recipe(
         num_heads=4,
         mlp_ratio=3.0,
         num_branches=4,
-        # One block: convolutions are the better use of multiply-adds here. The first two are alike, so that two
-        # cores give the answer of both in the time of one.
+        # One block: convolutions are the better use of multiply-adds here. The first two are alike: two cores
+        # share them evenly.
         branch_depth=1,
         stem_stride=4,
         stem_width=48,
