@@ -23,7 +23,7 @@ from pathlib import Path
 
 from paraedge_demo.app import LiveOptions, live_app
 from paraedge_demo.server import PageServer, listen
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 
 READ_EVERY_S = 0.5
 READINGS = 10

@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 
 ROOT = Path(__file__).parents[1]
 PARAEDGE = str(Path(sys.executable).parent / "paraedge")

@@ -26,7 +26,7 @@ import sys
 import numpy as np
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.engines import open_engine
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 
 def anonymous_kb():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))

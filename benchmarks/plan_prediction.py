@@ -20,7 +20,7 @@ from rich.table import Table
 
 from paraedge_runtime import Bundle
 from paraedge_runtime.device import PartLatency
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 from paraedge_runtime.planning import predict_request_ms
 from paraedge_runtime.profiling import profile_bundle
 

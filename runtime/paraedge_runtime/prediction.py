@@ -1,4 +1,4 @@
-"""What a session answers: the output, which branches made it and why, and when each part ran."""
+"""A prediction: the output, which branches made it and why, and when each part ran."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answer", "BranchRun", "BranchState", "DroppedBranch", "PartRun", "Prediction"]
+from paraedge_runtime.errors import InputError
+
+__all__ = [
+    "BranchRun",
+    "BranchState",
+    "DroppedBranch",
+    "PartRun",
+    "Prediction",
+    "RawPrediction",
+    "softmax_confidence",
+]
 
 
 class BranchState(IntEnum):
-    """What became of a branch; the numbers are those of ``paraedge/runtime.h``."""
+    """What became of a branch; the numbers are those of ``paraedge.h``."""
 
     USED = 0
     FAILED = 1
@@ -31,11 +41,11 @@ class BranchRun:
     """One branch in one request. Times are milliseconds since the request began.
 
     Attributes:
-        index: place in the model it was taken from.
+        index: its position in the model it was taken from.
         state: a ``BranchState``.
         thread: 0 is the caller's; -1 when it never started.
         start_ms: when it started.
-        end_ms: when it ended; 0 when it had not.
+        end_ms: when it finished; 0 when it had not.
         predicted_ms: when it was last decided on: the time it would probably (0.9) not exceed. NaN:
             nothing was known of it, or nothing had to be decided.
         left_ms: what was left of the budget then; NaN when nothing had to be decided.
@@ -65,41 +75,63 @@ class BranchRun:
         if self.state == BranchState.WOULD_NOT_FIT:
             if math.isnan(self.predicted_ms):
                 return "nothing was known yet of how long it takes on this device"
-            return f"it would probably not have ended before the deadline: {predicted}"
+            return f"predicted to miss the deadline: {predicted}"
         if self.state == BranchState.LATE:
-            return "it had not ended at the deadline" if self.thread >= 0 else "no thread was free before the deadline"
-        return "the answer was good enough without it"
+            return "it had not finished at the deadline" if self.thread >= 0 else "no thread was free before the deadline"
+        return "the prediction was good enough without it"
 
 
-class Answer(Protocol):
-    """What a runner found; see ``Prediction``."""
+class RawPrediction(Protocol):
+    """What a session of the core found; see ``Prediction``."""
 
     @property
     def output(self) -> NDArray[np.float32]: ...  # noqa: D102
     @property
     def branch_outputs(self) -> NDArray[np.float32]: ...  # noqa: D102
     @property
-    def branches(self) -> Sequence[tuple[Any, ...]]: ...  # noqa: D102  # the fields of BranchRun
+    def branches(self) -> Sequence[Any]: ...  # noqa: D102  # with the attributes of BranchRun
     @property
     def label_index(self) -> int: ...  # noqa: D102
     @property
     def confidence(self) -> float: ...  # noqa: D102
     @property
+    def is_calibrated(self) -> bool: ...  # noqa: D102
+    @property
     def stem_ms(self) -> float: ...  # noqa: D102
     @property
     def elapsed_ms(self) -> float: ...  # noqa: D102
     @property
-    def cut_short(self) -> bool: ...  # noqa: D102  # the deadline ended the wait
+    def deadline_met(self) -> bool: ...  # noqa: D102
     @property
     def requests_to_learn(self) -> int: ...  # noqa: D102
 
 
+def softmax_confidence(logits: NDArray[np.float32], temperature: float) -> float:
+    """The softmax of ``logits / temperature`` at its largest; logits are (C,)."""
+    exponentials = np.exp((logits - logits.max()).astype(np.float64) / temperature)
+    return float(1.0 / exponentials.sum())
+
+
 @dataclass(frozen=True)
 class DroppedBranch:
-    """A branch that does not count in the answer, and why."""
+    """A branch that does not count in the prediction, and why."""
 
     index: int
     reason: str
+
+
+def branch_run(raw: Any) -> BranchRun:
+    """A ``BranchRun`` from an object with its attributes."""
+    return BranchRun(
+        index=raw.index,
+        state=raw.state,
+        thread=raw.thread,
+        start_ms=raw.start_ms,
+        end_ms=raw.end_ms,
+        predicted_ms=raw.predicted_ms,
+        left_ms=raw.left_ms,
+        problem=raw.problem,
+    )
 
 
 class PartRun(NamedTuple):
@@ -112,68 +144,86 @@ class PartRun(NamedTuple):
 
 
 class Prediction:
-    """One answer. Nothing of it is computed before somebody reads it, and nothing can be changed.
+    """The result of one request. Nothing of it is computed before somebody reads it, and nothing can be changed.
+
+    A bundle whose output is a vector has no labels: ``label``, ``label_index`` and ``confidence`` raise
+    ``InputError``; read ``output``.
 
     Attributes:
-        output: (C,) float32 logits, the sum of the branches used, added in branch order.
+        output: (C,) float32, the sum of the branches used, added in branch order: logits, or the vector.
         label_index: index of the largest logit.
         label: its name.
-        confidence: softmax probability of that label; not calibrated.
+        confidence: softmax probability of that label, see ``is_calibrated``.
+        is_calibrated: whether a temperature was fitted at export for just the branches used. Otherwise the
+            softmax of the plain logits is usually too sure.
         branches: every branch that was asked for, in order.
         branches_used: indexes of the branches in the sum.
         branches_dropped: the others that were asked for, each with its reason.
         branch_outputs: (len(branches_used), C) float32, what each used branch contributed.
-        elapsed_ms: from checked input to answer.
-        deadline_met: whether the answer was there in time; true without a budget.
-        timeline: when each part ran that ended, by start.
+        elapsed_ms: from checked input to prediction.
+        deadline_met: whether the prediction was there in time; true without a budget.
+        timeline: when each finished part ran, by start.
         requests_to_learn: requests until the speed of this device is known; 0 when it is.
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
-    def __init__(self, answer: Answer, labels: Sequence[str], engine: str, deadline_met: bool) -> None:
+    def __init__(self, raw: RawPrediction, labels: Sequence[str], engine: str) -> None:
         fields = self.__dict__  # past __setattr__
-        fields["_answer"] = answer
+        fields["_raw"] = raw
         fields["_labels"] = labels
         fields["engine"] = engine
-        fields["deadline_met"] = deadline_met
 
-    _answer: Answer
+    _raw: RawPrediction
     _labels: Sequence[str]
     engine: str
-    deadline_met: bool
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a prediction cannot be changed, nor its {name!r}")
 
     def __repr__(self) -> str:
-        return (
-            f"Prediction(label={self.label!r}, confidence={self.confidence:.3f}, "
-            f"branches_used={self.branches_used}, elapsed_ms={self.elapsed_ms:.3f})"
+        what = (
+            f"label={self.label!r}, confidence={self.confidence:.3f}"
+            if self._labels
+            else f"output={self.output.shape[0]} numbers"
         )
+        return f"Prediction({what}, branches_used={self.branches_used}, elapsed_ms={self.elapsed_ms:.3f})"
 
     @cached_property
     def output(self) -> NDArray[np.float32]:  # noqa: D102
-        return self._answer.output
+        return self._raw.output
 
     @cached_property
     def branch_outputs(self) -> NDArray[np.float32]:  # noqa: D102
-        return self._answer.branch_outputs
+        return self._raw.branch_outputs
 
     @cached_property
     def branches(self) -> tuple[BranchRun, ...]:  # noqa: D102
-        return tuple([BranchRun(*fields) for fields in self._answer.branches])
+        return tuple([branch_run(run) for run in self._raw.branches])
 
     @property
     def label_index(self) -> int:  # noqa: D102
-        return self._answer.label_index
+        return self._labelled().label_index
 
     @property
     def label(self) -> str:  # noqa: D102
-        return self._labels[self._answer.label_index]
+        return self._labels[self._labelled().label_index]
 
     @property
     def confidence(self) -> float:  # noqa: D102
-        return self._answer.confidence
+        return self._labelled().confidence
+
+    @property
+    def is_calibrated(self) -> bool:  # noqa: D102
+        return self._raw.is_calibrated
+
+    @property
+    def deadline_met(self) -> bool:  # noqa: D102
+        return self._raw.deadline_met
+
+    def _labelled(self) -> RawPrediction:
+        if not self._labels:
+            raise InputError(f"this bundle's output is a vector of {self.output.size} numbers; read 'output'")
+        return self._raw
 
     @property
     def branches_used(self) -> tuple[int, ...]:  # noqa: D102
@@ -186,38 +236,38 @@ class Prediction:
 
     @property
     def elapsed_ms(self) -> float:  # noqa: D102
-        return self._answer.elapsed_ms
+        return self._raw.elapsed_ms
 
     @property
     def requests_to_learn(self) -> int:  # noqa: D102
-        return self._answer.requests_to_learn
+        return self._raw.requests_to_learn
 
     @cached_property
     def timeline(self) -> tuple[PartRun, ...]:  # noqa: D102
-        ended = [
+        finished = [
             PartRun(f"branch_{run.index:02d}", run.thread, run.start_ms, run.end_ms)
             for run in self.branches
             if run.end_ms > 0
         ]
-        return (PartRun("stem", 0, 0.0, self._answer.stem_ms), *sorted(ended, key=lambda run: run.start_ms))
+        return (PartRun("stem", 0, 0.0, self._raw.stem_ms), *sorted(finished, key=lambda run: run.start_ms))
 
     @property
     def prefix_outputs(self) -> NDArray[np.float32]:
-        """(len(branches_used), C): the answer after the first, the first two, … used branches."""
+        """(len(branches_used), C): the sum after the first, the first two, … used branches."""
         return self.branch_outputs.cumsum(axis=0, dtype=np.float32)
 
     def explain(self) -> str:
         """Why each branch ran or was dropped, a line each."""
-        lines = []
+        lines = [f"engine: {self.engine}"] if "one after another" in self.engine else []
         if self.requests_to_learn:
             lines.append(
                 f"this device's speed is still being learned, for {self.requests_to_learn} more request(s); "
                 "'paraedge profile' measures it beforehand"
             )
-        for place, run in enumerate(self.branches):
+        for position, run in enumerate(self.branches):
             if run.state == BranchState.USED:
                 when = f"ran from {run.start_ms:.2f} to {run.end_ms:.2f} ms on thread {run.thread}"
-                why = "the first branch always runs" if place == 0 else run.reason
+                why = "the first branch always runs" if position == 0 else run.reason
                 lines.append(f"branch {run.index} {when}: {why}")
             else:
                 lines.append(f"branch {run.index} does not count: {run.reason}")

@@ -12,22 +12,24 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
-from paraedge_runtime.device import Device, check_machine, find_measurement, foreign_measurement, read_device
-from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
-from paraedge_runtime.engines.base import RunnerOptions, RunOptions
+from paraedge_runtime.core import core_problem, load_core
+from paraedge_runtime.cores import available_cores
+from paraedge_runtime.engines import Engine, engine_info, open_engine
+from paraedge_runtime.engines.base import SessionOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
-from paraedge_runtime.hardware import read_hardware
-from paraedge_runtime.manifest import BranchEntry, StopRule
-from paraedge_runtime.placement import available_cores
-from paraedge_runtime.prediction import Answer, Prediction
-from paraedge_runtime.return_margin import ReturnMargin
+from paraedge_runtime.inputs import check_input
+from paraedge_runtime.latency import Latency
+from paraedge_runtime.manifest import BranchEntry, PartEntry
+from paraedge_runtime.prediction import Prediction, RawPrediction
+from paraedge_runtime.sequential import SequentialSession
 
-__all__ = ["POLICIES", "Session", "choose_branches"]
+__all__ = ["POLICIES", "Session", "choose_branches", "choose_threads"]
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -38,6 +40,21 @@ POLICIES = {
 }
 
 
+class _Request(NamedTuple):
+    """The arguments of the core's ``run``."""
+
+    first_branches: int = 0
+    branches: Sequence[int] | None = None
+    deadline_s: float = math.inf
+    leave_s: float = math.inf
+    all: bool = False
+    early_stop: bool = False
+    on_prediction: Any = None
+
+
+_EVERYTHING = _Request()  # made once: what Python does is cold after a request
+
+
 class Session:
     """Runs one bundle. A ``Bundle`` may be shared by many sessions.
 
@@ -45,30 +62,20 @@ class Session:
     another; they gain nothing from each other. ``close`` waits for a call in progress.
 
         with Session.open("model.paraedge", threads=4) as session:
-            prediction = session.run(picture)                  # all branches
-            prediction = session.run(picture, budget_ms=12)    # the best answer there is after 12 ms
+            prediction = session.run(image)                  # all branches
+            prediction = session.run(image, budget_ms=12)    # the best prediction there is after 12 ms
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        engine: Engine,
-        runner: Runner,
-        branches: tuple[int, ...],
-        threads: int,
-        stop_rules: tuple[StopRule, ...],
-    ) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, core: Any, branches: tuple[int, ...], description: str) -> None:
         self.bundle = bundle
         self.engine = engine
-        self.threads = threads
+        self.threads: int = core.threads
         self._labels = bundle.manifest.labels
-        self._description = engine.description
-        self._stop_rules = stop_rules
-        self._margin = ReturnMargin()
-        self._everything = RunOptions(len(branches))  # made once: what Python does is cold after a request
-        self._runner: Runner | None = runner
+        self._description = description
+        self._core = core
         self._branches = branches
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     @classmethod
     def open(
@@ -78,28 +85,25 @@ class Session:
         engine: str | None = None,
         threads: int | None = None,
         branches: int | Sequence[int] | None = None,
-        device: Device | str | os.PathLike[str] | None = None,
-        allow_foreign_profile: bool = False,
+        latency: Latency | None = None,
     ) -> Session:
         """Load a bundle into its engine.
 
         Args:
             bundle: an open bundle, or the path of one.
             engine: the bundle's own when ``None``; another one must be able to run its files.
-            threads: threads that run branches, the caller's included; one per branch up to the
-                number of cores when ``None``.
+            threads: threads that run branches, the caller's included, at most one per branch; one per
+                branch up to the number of cores when ``None``.
             branches: load the first so many, or those with these indexes; all when ``None``.
-            device: what ``paraedge profile`` measured here, or the path of it: budgets are kept from the
-                first request on. ``None``: the speed of this device is learned in twenty requests.
-            allow_foreign_profile: take the profile of another device, or its nearest measurement of
-                another bundle, to begin with.
+            latency: of these parts on this device (``paraedge_measure.known_latency`` reads it from a
+                profile): budgets are kept from the first request on. It is learned in twenty requests
+                when ``None``.
 
         Raises:
             BundleError: the bundle cannot be trusted.
-            ProfileError: ``device`` cannot be read, or is not of this device and bundle.
             EngineUnavailable: the engine is not installed, or older than the bundle needs.
             EngineError: the engine refuses a part.
-            InputError: ``engine``, ``threads`` or ``branches`` cannot be.
+            InputError: ``engine``, ``threads``, ``branches`` or ``latency`` is invalid.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
@@ -111,26 +115,28 @@ class Session:
                 f"export it again with --engine {name}"
             )
         chosen = choose_branches(branches, manifest.branch_indexes)
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise InputError(f"threads is {threads!r}; a whole number of at least 1 is needed")
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
-        if not loaded_engine.parallel:
-            threads = 1  # more would only wait for each other
-        elif threads is None:
-            threads = min(len(chosen), available_cores())
-
-        part_ms, contention = _known_latency(device, opened, name, threads, chosen, allow_foreign_profile)
-        programs = (  # read when the engine asks for the next one, so that few are in memory at a time
+        known = latency or Latency(())
+        calibrated = None if manifest.early_stop is None else manifest.early_stop.prefixes
+        is_prefix = chosen == manifest.branch_indexes[: len(chosen)]
+        options = SessionOptions(
+            threads=choose_threads(threads, loaded_engine, len(chosen)),
+            part_ms=tuple(known.part_ms),
+            contention=tuple(known.contention),
+            # Thresholds promise something against all branches together, temperatures fit a prefix.
+            stop_rules=calibrated if calibrated and chosen == manifest.branch_indexes else (),
+            temperatures=tuple(rule.temperature for rule in calibrated[: len(chosen)])
+            if calibrated and is_prefix
+            else (),
+        )
+        parts = [
             (part_name, opened.read(entry), entry)
             for part_name, entry in manifest.parts().items()
             if not isinstance(entry, BranchEntry) or entry.index in chosen
-        )
-        calibrated = manifest.early_stop if chosen == manifest.branch_indexes else None  # for all of them together
-        stop_rules = () if calibrated is None else calibrated.prefixes
-        options = RunnerOptions(threads, manifest.input, part_ms, contention, stop_rules)
-        runner = loaded_engine.open_runner(programs, options)
-        return cls(opened, loaded_engine, runner, chosen, threads, stop_rules)
+        ]
+        core, description = _open_core(loaded_engine, parts, opened, options)
+        return cls(opened, loaded_engine, core, chosen, description)
 
     @property
     def branches(self) -> tuple[int, ...]:
@@ -141,36 +147,37 @@ class Session:
         self,
         image: Image,
         *,
-        branches: int | None = None,
+        branches: int | Sequence[int] | None = None,
         budget_ms: float | None = None,
         deadline_s: float | None = None,
         waiting_s: Sequence[float] = (),
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Prediction:
-        """Run the stem, then branches in parallel, and add up their logits.
+        """Run the stem, then branches in parallel, and add up their outputs.
 
-        Under a budget the first branch always runs, others as they will probably end in time, and the
-        answer is returned at the deadline with what has ended by then; ``deadline_met`` is false when
-        that was nothing. A branch that fails, or answers with something that is not finite, is
-        dropped; ``Prediction.explain`` tells why of each. The sum is made in branch order, so the
-        number of threads never changes a bit of it.
+        Under a budget the first branch always runs, others as they will probably finish in time, and the
+        prediction is returned at the deadline with what has finished by then; ``deadline_met`` is false when
+        that was nothing. A failing branch does not fail the request: a branch that fails, or whose output is
+        not finite, is dropped; ``Prediction.explain`` tells why of each. The sum is made in branch order, so
+        the number of threads never changes a bit of it.
 
         Args:
-            image: a uint8 picture (H, W, C), or (H, W) for one channel; or float32 (1, C, H, W),
+            image: a uint8 image (H, W, C), or (H, W) for one channel; or float32 (1, C, H, W),
                 normalised already.
-            branches: run only the first so many of the loaded ones.
-            budget_ms: answer within so many milliseconds from now.
+            branches: run only the first so many of the loaded ones, or those with these indexes.
+            budget_ms: return within so many milliseconds from now.
             deadline_s: the same as a point in time, of ``time.monotonic()``.
             waiting_s: deadlines of the requests that wait for this one, the next one's first. No branch but
-                the first is waited for so long that one of them would probably have no answer in time.
+                the first is waited for so long that one of them would probably have no prediction in time.
             policy: a key of ``POLICIES``.
-            early_stop: answer with the first prefix whose confidence reaches the threshold that was
+            early_stop: return the first prefix whose confidence reaches the threshold that was
                 calibrated at export.
 
         Raises:
             InputError: ``image`` does not fit the bundle, or an option the session.
-            EngineError: the stem failed, every branch failed, or the session is closed.
+            EngineError: the stem failed, every branch failed, the session is closed, or it was opened
+                before a fork of this process.
         """
         if (
             branches is budget_ms is deadline_s is None
@@ -178,15 +185,15 @@ class Session:
             and not early_stop
             and len(waiting_s) == 0
         ):
-            return self._run(image, self._everything)
-        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
-        return self._run(image, options, _points_in_time(waiting_s))
+            return self._run(image, _EVERYTHING)
+        request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
+        return self._run(image, request, _points_in_time(waiting_s))
 
     async def arun(
         self,
         image: Image,
         *,
-        branches: int | None = None,
+        branches: int | Sequence[int] | None = None,
         budget_ms: float | None = None,
         deadline_s: float | None = None,
         waiting_s: Sequence[float] = (),
@@ -194,107 +201,111 @@ class Session:
         early_stop: bool = False,
     ) -> Prediction:
         """``run`` for asyncio: the loop goes on meanwhile. The budget counts from the call."""
-        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
-        return await asyncio.to_thread(self._run, image, options, _points_in_time(waiting_s))
+        request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
+        return await asyncio.to_thread(self._run, image, request, _points_in_time(waiting_s))
 
     def stream(
         self,
         image: Image,
         *,
-        branches: int | None = None,
+        branches: int | Sequence[int] | None = None,
         budget_ms: float | None = None,
         deadline_s: float | None = None,
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Iterator[Prediction]:
-        """Every answer on the way: after the first branch, then whenever more have ended.
+        """Every improvement on the way: after the first branch, then whenever more have finished.
 
         The last one is what ``run`` would have returned. Whoever stops reading stops the request:
         no further branch is started. The request runs in a thread of its own, from the first
         ``next``; the budget counts from the call.
         """
-        options = self._options(branches, budget_ms, deadline_s, policy, early_stop)
-        return self._stream(image, options)
+        return self._stream(image, self._request(branches, budget_ms, deadline_s, policy, early_stop))
 
-    def _stream(self, image: Image, options: RunOptions) -> Iterator[Prediction]:
-        answers: SimpleQueue[Prediction | BaseException] = SimpleQueue()
+    def _stream(self, image: Image, request: _Request) -> Iterator[Prediction]:
+        predictions: SimpleQueue[Prediction | BaseException] = SimpleQueue()
         wanted = True
 
-        def tell(answer: Answer) -> bool:
-            in_time = time.monotonic() <= options.deadline_s
-            answers.put(Prediction(answer, self._labels, self._description, in_time))
+        def tell(raw: RawPrediction) -> bool:
+            predictions.put(Prediction(raw, self._labels, self._description))
             return wanted
 
         def work() -> None:
             try:
-                answers.put(self._run(image, options._replace(on_answer=tell)))
-            except BaseException as error:  # raised where the answers are read
-                answers.put(error)
+                predictions.put(self._run(image, request._replace(on_prediction=tell)))
+            except BaseException as error:  # raised where the predictions are read
+                predictions.put(error)
             done.set()
 
         done = threading.Event()
         threading.Thread(target=work, name="paraedge-stream", daemon=True).start()
         try:
-            while not (done.is_set() and answers.empty()):
-                answer = answers.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
+            while not (done.is_set() and predictions.empty()):
+                prediction = predictions.get()
+                if isinstance(prediction, BaseException):
+                    raise prediction
+                yield prediction
         finally:
             wanted = False
             done.wait()
 
-    def _options(
+    def _request(
         self,
-        branches: int | None,
+        branches: int | Sequence[int] | None,
         budget_ms: float | None,
         deadline_s: float | None,
         policy: str,
         early_stop: bool,
-    ) -> RunOptions:
+    ) -> _Request:
         if budget_ms is not None:
             if deadline_s is not None:
                 raise InputError(f"budget_ms {budget_ms!r} and deadline_s {deadline_s!r} are both given; pass one")
             if not _is_number(budget_ms) or not 0 < budget_ms < math.inf:
                 raise InputError(f"budget_ms is {budget_ms!r}; a number of milliseconds above 0 is needed")
-            deadline_s = time.monotonic() + budget_ms / 1e3
+            deadline_s = time.monotonic() + float(budget_ms) / 1e3
         elif deadline_s is None:
             deadline_s = math.inf
         elif not _is_number(deadline_s) or math.isnan(deadline_s):
             raise InputError(f"deadline_s is {deadline_s!r}; a point in time of time.monotonic() is needed")
         if policy not in POLICIES:
             raise InputError(f"unknown policy {policy!r}; choose one of {', '.join(POLICIES)}")
-        if early_stop and not self._stop_rules:
+        if early_stop and not self._has_stop_rules():
             raise InputError(
                 "early_stop needs thresholds calibrated at export for just these branches, and there are none; "
                 "'paraedge inspect' shows them"
             )
-        count = len(self._branches) if branches is None else len(choose_branches(branches, self._branches))
-        return RunOptions(count, deadline_s, admit_all=policy == "all", early_stop=early_stop)
+        chosen = None if branches is None else choose_branches(branches, self._branches)
+        return _Request(branches=chosen, deadline_s=float(deadline_s), all=policy == "all", early_stop=bool(early_stop))
 
-    def _run(self, image: Image, options: RunOptions, waiting_s: Sequence[float] = ()) -> Prediction:
-        deadline_s = options.deadline_s
+    def _has_stop_rules(self) -> bool:
+        manifest = self.bundle.manifest
+        return manifest.early_stop is not None and self._branches == manifest.branch_indexes
+
+    def _run(self, image: Image, request: _Request, waiting_s: Sequence[float] = ()) -> Prediction:
+        if self._pid != os.getpid():  # before the lock, which another thread of the parent may have held
+            raise EngineError(
+                f"the session on {self.bundle.path} was opened before a fork, and its threads are in the parent "
+                "process; open a session in the child process"
+            )
         with self._lock:
-            runner = self._runner
-            if runner is None:
+            core = self._core
+            if core is None:
                 raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
-            if deadline_s == math.inf and not waiting_s:
-                return Prediction(runner.run(image, options), self._labels, self._description, True)
-            margin_s = self._margin.seconds
-            leave_s = _leave_s(waiting_s, runner.mandatory_ms) if waiting_s else math.inf
-            options = options._replace(deadline_s=deadline_s - margin_s, leave_s=leave_s - margin_s)
-            answer = runner.run(image, options)
-            now_s = time.monotonic()
-            if answer.cut_short and options.deadline_s <= options.leave_s:
-                self._margin.returned(deadline_s, now_s)
-        return Prediction(answer, self._labels, self._description, now_s <= deadline_s)
+            if waiting_s:
+                request = request._replace(leave_s=_leave_s(waiting_s, core.mandatory_ms))
+            raw = core.run(image, *request)
+            if raw is None:  # the core takes what it reads and nothing else
+                raw = core.run(check_input(image, self.bundle.manifest.input), *request)
+        return Prediction(raw, self._labels, self._description)
 
     def close(self) -> None:
         """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing."""
+        if self._pid != os.getpid():
+            return  # the threads are the parent's
         with self._lock:
-            if self._runner is not None:
-                self._runner.close()
-            self._runner = None
+            if self._core is not None:
+                self._core.close()
+            self._core = None
 
     def __enter__(self) -> Session:
         return self
@@ -333,25 +344,31 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     return chosen
 
 
-def _known_latency(
-    device: Device | str | os.PathLike[str] | None,
-    bundle: Bundle,
-    engine: str,
-    threads: int,
-    branches: tuple[int, ...],
-    allow_foreign: bool,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Medians of the stem and the chosen branches, and contention, as measured on ``device``."""
-    if device is None:
-        return (), ()
-    known = device if isinstance(device, Device) else read_device(device)
-    parts = ["stem", *(f"branch_{index:02d}" for index in branches)]
-    if allow_foreign:
-        measurement = foreign_measurement(known, bundle.sha256, engine, threads, parts)
-    else:
-        check_machine(known, read_hardware().fingerprint)
-        measurement = find_measurement(known, bundle.sha256, engine, threads)
-    return tuple(measurement.parts[part].p50_ms for part in parts), measurement.contention
+def choose_threads(threads: int | None, engine: Engine, branches: int) -> int:
+    """Threads that run so many branches: at most one per branch; up to the number of cores for ``None``.
+
+    Raises:
+        InputError: ``threads`` is no whole number of at least 1.
+    """
+    try:
+        wanted = available_cores() if threads is None else operator.index(threads)
+    except TypeError:
+        wanted = 0
+    if wanted < 1 or isinstance(threads, bool):
+        raise InputError(f"threads is {threads!r}; a whole number of at least 1 is needed")
+    return min(branches, wanted) if engine.parallel and not core_problem() else 1
+
+
+def _open_core(
+    engine: Engine, parts: list[tuple[str, bytes, PartEntry]], bundle: Bundle, options: SessionOptions
+) -> tuple[Any, str]:
+    """A session of the native core, or the sequential one; and which it is, for people."""
+    spec = bundle.manifest.input
+    if problem := core_problem():
+        return SequentialSession(engine, parts, spec, options), f"{engine.description}; one after another: {problem}"
+    core = load_core()
+    sources = [core.PartSource(name, program, entry) for name, program, entry in parts]
+    return core.Session(engine.native or engine, sources, spec, options), engine.description
 
 
 def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from paraedge_runtime.device import TimerJitter, WakeUp
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.errors import DeviceError
 from paraedge_runtime.hardware import ROOT
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 from paraedge_runtime.prediction import PartRun, Prediction
 from paraedge_runtime.session import Session
 

@@ -25,7 +25,7 @@ from paraedge_runtime import (
     IntegrityError,
     Session,
 )
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 from paraedge_runtime.session import choose_branches
 
 PATIENCE_S = 30  # for events that come at once unless something is broken

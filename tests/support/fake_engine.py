@@ -18,7 +18,6 @@ import numpy as np
 
 from paraedge_runtime.engines import ENGINES, EngineInfo
 from paraedge_runtime.engines.base import mapped_errors
-from paraedge_runtime.threaded import ThreadedEngine
 
 
 @dataclass
@@ -33,12 +32,13 @@ RUNNING: dict["FakePart", int] = {}  # part -> how many threads are inside it, t
 _counting = threading.Lock()
 
 
-class FakeEngine(ThreadedEngine):
+class FakeEngine:
     name = "fake"
     distribution = "fake"
     version = "1.0"
     description = "fake 1.0"
     parallel = True
+    native = None
 
     def load(self, name, program, entry):
         with mapped_errors("fake", f"loading {entry.file}"):

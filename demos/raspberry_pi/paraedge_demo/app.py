@@ -21,7 +21,7 @@ from paraedge_demo.sources import SourceOptions, open_source
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 from paraedge_runtime.session import Session
 
 __all__ = ["App", "LiveOptions", "live_app", "replay_app"]

@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 
 from paraedge_runtime.benchmarking.interference import Align, InterferenceSettings, open_interference
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 
 __all__ = ["Load"]
 

@@ -2,11 +2,15 @@
 find_package(Python 3.11 COMPONENTS Interpreter Development.Module REQUIRED)
 find_package(nanobind CONFIG REQUIRED)
 
-nanobind_add_module(_native STABLE_ABI NB_STATIC python/native.cpp)
-target_include_directories(_native PRIVATE src)
+nanobind_add_module(_native STABLE_ABI NB_STATIC python/native.cpp python/gil.cpp python/python_engine.cpp)
+target_include_directories(_native PRIVATE core)
 target_link_libraries(_native PRIVATE paraedge_core)
-# paraedge_runtime and executorch are neighbours in site-packages; where they are not,
-# engines/native.py loads the libraries by their paths first.
-set_target_properties(_native PROPERTIES
-  BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../executorch/lib" INSTALL_RPATH_USE_LINK_PATH OFF)
 install(TARGETS _native LIBRARY DESTINATION paraedge_runtime)
+
+if(TARGET paraedge_executorch)
+  # paraedge_runtime and executorch are neighbours in site-packages; where they are not,
+  # engines/executorch.py loads the libraries by their paths first.
+  set_target_properties(paraedge_executorch PROPERTIES
+    BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../executorch/lib" INSTALL_RPATH_USE_LINK_PATH OFF)
+  install(TARGETS paraedge_executorch LIBRARY DESTINATION paraedge_runtime)
+endif()

@@ -1,9 +1,10 @@
-// paraedge_runtime._native: the core for Python. Arrays go in without a copy, the GIL is free while parts run.
+// paraedge_runtime._native: the core for Python; _native.pyi is its description. Arrays go in without a copy, the GIL is
+// free while parts run.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -11,29 +12,51 @@
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <set>
 #include <span>
 
 #include "controller.h"
-#include "paraedge/runtime.h"
-#include "part.h"
+#include "engine.h"
+#include "gil.h"
+#include "python_engine.h"
 #include "refusal.h"
+#include "request.h"
+#include "runtime.h"
 #include "shape.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
+namespace paraedge::python {
 namespace {
 
-using namespace paraedge;
-using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+
+// From the look at the clock that decides about the deadline to the caller's next line.
+constexpr std::chrono::microseconds kHandOver(20);
+// How long the end of the process waits for branches that still run.
+constexpr std::chrono::seconds kPatience(2);
 
 // Raises the Python exception of an error's kind; the tree of errors is in paraedge_runtime.errors.
 [[noreturn]] void raise(const Error& error) {
-  const char* names[] = {"ManifestError", "IntegrityError", "EngineError", "InputError"};
-  const nb::object kind =
-      nb::module_::import_("paraedge_runtime.errors").attr(names[static_cast<size_t>(error.code)]);
+  const auto name = [&] {
+    switch (error.code) {
+      case ErrorCode::manifest: return "ManifestError";
+      case ErrorCode::integrity: return "IntegrityError";
+      case ErrorCode::unavailable: return "EngineUnavailable";
+      case ErrorCode::input: return "InputError";
+      default: return "EngineError";
+    }
+  }();
+  const nb::object kind = nb::module_::import_("paraedge_runtime.errors").attr(name);
   PyErr_SetString(kind.ptr(), error.message.c_str());
-  throw nb::python_error();
+  nb::raise_python_error();
+}
+
+template <class T>
+T value_of(Result<T> result) {
+  if (!result) raise(result.error());
+  return std::move(*result);
 }
 
 // A numpy array that owns these values.
@@ -43,84 +66,78 @@ nb::object array(std::vector<float> values, const std::vector<size_t>& shape) {
   return nb::ndarray<nb::numpy, float>(kept->data(), shape.size(), shape.data(), owner).cast();
 }
 
-Program program_of(const std::string& file, int index, nb::bytes bytes, const Shape& input, const Shape& output,
-                   int64_t macs) {
-  Program program;
-  program.part = {.file = file, .index = index, .input_shape = input, .output_shape = output, .macs = macs};
-  program.bytes = {static_cast<const std::byte*>(bytes.data()), bytes.size()};
-  return program;
+// A part of a bundle: its name, its program, and its entry in the manifest.
+struct PartSource {
+  std::string name;
+  nb::bytes bytes;
+  nb::object entry;
+
+  Program program() const {
+    Program program;
+    program.part.file = nb::cast<std::string>(entry.attr("file"));
+    program.part.index = nb::hasattr(entry, "index") ? nb::cast<int>(entry.attr("index")) : -1;
+    program.part.input_shape = nb::cast<Shape>(entry.attr("input_shape"));
+    program.part.output_shape = nb::cast<Shape>(entry.attr("output_shape"));
+    program.part.macs = nb::cast<int64_t>(entry.attr("macs"));
+    program.bytes = {static_cast<const std::byte*>(bytes.data()), bytes.size()};
+    return program;
+  }
+};
+
+pe_engine native_engine(const std::string& name) {
+  const auto engine = find_engine(name);
+  if (!engine) raise({ErrorCode::unavailable, "the native engine '" + name + "' is not loaded; there are: " + engine_names()});
+  return *engine;
 }
 
-// One part by itself: what the parity gate runs.
+// One part of a native engine by itself: what the parity gate runs.
 class NativePart {
  public:
-  NativePart(const std::string& name, const std::string& file, nb::bytes bytes, const Shape& input,
-             const Shape& output)
-      : bytes_(bytes),
-        output_shape_(output.begin(), output.end()),
-        input_size_(elements(input)),
-        output_size_(elements(output)) {
-    auto loaded = guarded<std::unique_ptr<LoadedPart>>([&] {
-      return std::make_unique<LoadedPart>(program_of(file, -1, bytes, input, output, 0), name, Threading::one);
-    });
-    if (!loaded) raise(loaded.error());
-    part_ = std::move(*loaded);
+  NativePart(const std::string& engine, PartSource source) : source_(std::move(source)) {
+    const Program program = source_.program();
+    input_size_ = elements(program.part.input_shape);
+    output_shape_.assign(program.part.output_shape.begin(), program.part.output_shape.end());
+    part_ = value_of(guarded<std::unique_ptr<LoadedPart>>(
+        [&] { return std::make_unique<LoadedPart>(native_engine(engine), program, source_.name, 1); }));
   }
 
-  nb::object run(const Input& x) {
+  nb::object run(const FloatArray& x) {
+    if (!part_) raise({ErrorCode::engine, source_.name + " is closed"});
     if (x.size() != input_size_) raise({ErrorCode::input, "the input has " + std::to_string(x.size()) + " values"});
-    std::vector<float> output(output_size_);
-    std::string problem;
+    size_t size = 1;
+    for (const size_t n : output_shape_) size *= n;
+    std::vector<float> output(size);
+    RunResult result;
     {
-      nb::gil_scoped_release free;
-      const OneThread one_thread;
-      problem = part_->run(x.data(), output);
+      const GilRelease free;
+      result = part_->run(x.data(), output.data());
     }
-    if (!problem.empty()) {
-      raise({ErrorCode::engine, "executorch failed while running " + part_->name() + ": " + problem +
-                                    "; 'paraedge verify' checks the bundle"});
-    }
+    if (result.code != PE_OK) raise({ErrorCode::engine, result.problem + "; 'paraedge verify' checks the bundle"});
     return array(std::move(output), output_shape_);
   }
 
+  void close() { part_.reset(); }
+
  private:
-  nb::bytes bytes_;  // the part reads its program from here
+  PartSource source_;  // the part reads its program from here
+  size_t input_size_ = 0;
   std::vector<size_t> output_shape_;
-  size_t input_size_, output_size_;
   std::unique_ptr<LoadedPart> part_;
 };
 
-// What a session found, turned into Python's objects as far as somebody asks for them.
-class Answer {
+// A prediction, turned into Python's objects as far as somebody asks for them.
+class Found {
  public:
-  explicit Answer(Prediction prediction, Clock::duration call = {})
+  explicit Found(Prediction prediction, Clock::duration call = {})
       : p(std::move(prediction)), call_us(std::chrono::duration<double, std::micro>(call).count()) {}
 
   nb::object output() const { return array(p.output, {p.output.size()}); }
-
-  nb::object branch_outputs() const {  // rows of the used branches
-    const size_t columns = p.output.size();
-    std::vector<float> rows;
-    for (size_t place = 0; place < p.branches.size(); ++place) {
-      if (p.branches[place].state != BranchState::used) continue;
-      const auto row = p.branch_outputs.begin() + static_cast<ptrdiff_t>(place * columns);
-      rows.insert(rows.end(), row, row + static_cast<ptrdiff_t>(columns));
-    }
-    const size_t count = rows.size() / columns;
-    return array(std::move(rows), {count, columns});
-  }
-
-  nb::list branches() const {  // the fields of BranchRun in paraedge_runtime/prediction.py
-    nb::list runs;
-    for (const BranchRun& run : p.branches) {
-      runs.append(nb::make_tuple(run.index, static_cast<int>(run.state), run.thread, run.start_ms, run.end_ms,
-                                 run.predicted_ms, run.left_ms, run.problem));
-    }
-    return runs;
+  nb::object branch_outputs() const {
+    return array(p.branch_outputs, {p.branch_outputs.size() / p.output.size(), p.output.size()});
   }
 
   Prediction p;
-  double call_us;  // of Session::run: what Python takes beyond it is measured in benchmarks/python_threads.py
+  double call_us;  // of the core: what Python takes beyond it is measured in benchmarks/python_threads.py
 };
 
 // A numpy array's memory, as long as this lives; of anything else, and of an array with gaps, nothing. By the
@@ -138,159 +155,266 @@ class View {
   View(const View&) = delete;
   View& operator=(const View&) = delete;
 
-  bool is(char type, std::initializer_list<Py_ssize_t> shape) const {
+  bool is(char type, std::span<const Py_ssize_t> shape) const {
     return held_ && buffer_.format[0] == type && buffer_.format[1] == 0 &&
            std::equal(shape.begin(), shape.end(), buffer_.shape, buffer_.shape + buffer_.ndim);
   }
-  const void* data() const { return buffer_.buf; }
-  size_t size() const { return static_cast<size_t>(buffer_.len); }
+  template <class T>
+  std::span<const T> values() const {
+    return {static_cast<const T*>(buffer_.buf), static_cast<size_t>(buffer_.len) / sizeof(T)};
+  }
 
  private:
   Py_buffer buffer_{};
   bool held_;
 };
 
+Clock::time_point time_point(double monotonic_s) {
+  // Beyond 200 years a time_point overflows: for ever, or long ago.
+  constexpr double kFar = 200.0 * 365 * 24 * 3600;
+  if (!(monotonic_s < kFar)) return Clock::time_point::max();
+  return Clock::time_point(
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::max(monotonic_s, -kFar))));
+}
+
 // A stem and its branches with their threads. The caller sees to it that one thread at a time calls `run`.
+class NativeSession;
+std::set<NativeSession*>& open_sessions() {  // with the GIL
+  static auto* sessions = new std::set<NativeSession*>();
+  return *sessions;
+}
+
 class NativeSession {
  public:
-  using Entry = std::tuple<std::string, int, nb::bytes, Shape, Shape, int64_t>;
-
-  NativeSession(const std::vector<Entry>& parts, const std::vector<float>& scale, const std::vector<float>& shift,
-                int threads, int spin_us, const std::vector<double>& part_ms, const std::vector<double>& contention,
-                const std::vector<std::pair<double, double>>& early_stop) {
-    std::vector<Program> programs;
-    for (const auto& [file, index, bytes, input, output, macs] : parts) {
-      alive_.append(bytes);
-      programs.push_back(program_of(file, index, bytes, input, output, macs));
+  NativeSession(const nb::object& engine, std::vector<PartSource> parts, const nb::object& input_spec,
+                const nb::object& options)
+      : sources_(std::move(parts)) {
+    read_input(input_spec);
+    pe_engine chosen{};
+    if (nb::isinstance<nb::str>(engine)) {
+      chosen = native_engine(nb::cast<std::string>(engine));
+    } else {
+      python_.emplace(engine, !nb::cast<bool>(engine.attr("parallel")));
+      for (const PartSource& source : sources_) python_->add(source.name, source.bytes, source.entry);
+      chosen = python_->c();
     }
+    std::vector<Program> programs;
+    for (const PartSource& source : sources_) programs.push_back(source.program());
     Program stem = std::move(programs.front());
     programs.erase(programs.begin());
-    manifest_.input_shape = stem.part.input_shape;
-    channels_ = manifest_.input_shape.at(1);
-    height_ = manifest_.input_shape.at(2);
-    width_ = manifest_.input_shape.at(3);
-    manifest_.scale = scale;
-    manifest_.shift = shift;
-    SessionOptions options{.threads = threads, .spin_us = spin_us};
-    options.latency = {part_ms, contention};
-    for (const auto& [temperature, threshold] : early_stop) options.early_stop.push_back({temperature, threshold});
-    auto session = Session::open(std::move(stem), std::move(programs), nullptr, options);
-    if (!session) raise(session.error());
-    session_ = std::move(*session);
+    SessionOptions session_options = read_options(options);
+    std::optional<Result<std::unique_ptr<Session>>> opened;
+    {
+      const GilRelease free;
+      opened.emplace(Session::open(chosen, std::move(stem), std::move(programs), nullptr, session_options));
+    }
+    rethrow();
+    session_ = value_of(std::move(*opened));
+    open_sessions().insert(this);
   }
 
-  // None if `image` is not exactly what the bundle reads: a picture, (H, W, C) uint8 ((H, W) will do for one channel),
-  // or (1, C, H, W) finite float32; a C-contiguous numpy array. Times are of CLOCK_MONOTONIC, as
-  // time.monotonic() gives them; infinity for none.
-  nb::object run(nb::handle image, int branches, double deadline_s, double leave_s, bool all, bool early_stop,
-                 const nb::object& on_answer) {
-    RunOptions options{.branches = branches, .policy = all ? Policy::all : Policy::anytime, .early_stop = early_stop};
-    options.deadline = time_point(deadline_s);
-    options.leave = time_point(leave_s);
+  ~NativeSession() { close(); }
+  NativeSession(const NativeSession&) = delete;
+
+  // None if `data` is not exactly what the bundle reads, C-contiguous and finite: see Session.run in session.py. Times
+  // are of time.monotonic(); infinity for none.
+  nb::object run(nb::handle data, int first_branches, const std::optional<std::vector<int>>& branches, double deadline_s,
+                 double leave_s, bool all, bool early_stop, const nb::object& on_prediction) {
+    if (!session_) raise({ErrorCode::engine, "the session is closed; open a new one"});
+    RunOptions options{.first_branches = first_branches,
+                       .deadline = time_point(deadline_s),
+                       .leave = time_point(leave_s),
+                       .policy = all ? Policy::all : Policy::anytime,
+                       .early_stop = early_stop};
+    if (branches) options.branches = *branches;
     std::exception_ptr raised;  // an exception must not cross the session
-    if (!on_answer.is_none()) {
-      options.on_answer = [&](const Prediction& so_far) {
-        nb::gil_scoped_acquire held;
-        try {
-          return nb::cast<bool>(on_answer(Answer(so_far)));
-        } catch (...) {
-          raised = std::current_exception();
-          return false;
-        }
-      };
+    if (!on_prediction.is_none()) {
+      options.on_prediction = [&](const Prediction& so_far) { return tell(on_prediction, so_far, raised); };
     }
-    const View view(image, array_type_);
+    options.cancelled = [&] { return has_signal(raised); };
+    const View view(data, array_type_);
     std::vector<float> normalised;
-    std::span<const float> input;
-    if (view.is('B', {height_, width_, channels_}) || (channels_ == 1 && view.is('B', {height_, width_}))) {
-      auto made = normalise({static_cast<const uint8_t*>(view.data()), view.size()}, manifest_);
-      if (!made) raise(made.error());
-      normalised = std::move(*made);
-      input = normalised;
-    } else if (view.is('f', {1, channels_, height_, width_})) {
-      input = {static_cast<const float*>(view.data()), view.size() / sizeof(float)};
-      if (!std::all_of(input.begin(), input.end(), [](float value) { return std::isfinite(value); })) return nb::none();
-    } else {
-      return nb::none();
-    }
-    std::optional<Result<Prediction>> answer;
+    const auto input = read(view, normalised);
+    if (!input) return nb::none();
+    std::optional<Result<Prediction>> result;
     Clock::duration call_time;
     {
-      nb::gil_scoped_release free;
+      const GilRelease free;
       const Clock::time_point begin = Clock::now();
-      answer.emplace(session_->run(input, options));
+      result.emplace(session_->run(*input, options));
       call_time = Clock::now() - begin;
     }
     if (raised) std::rethrow_exception(raised);
-    if (!*answer) raise(answer->error());
-    return nb::cast(Answer(std::move(**answer), call_time));
+    rethrow();
+    if (!*result) raise(result->error());
+    session_->hand_over(**result, kHandOver);
+    return nb::cast(Found(std::move(**result), call_time));
   }
 
-  double mandatory_ms() const { return session_->mandatory_ms(); }
+  int threads() const { return session_ ? session_->threads() : 0; }
+  double mandatory_ms() const { return session_ ? session_->mandatory_ms() : std::numeric_limits<double>::quiet_NaN(); }
 
   void close() {
-    {
-      nb::gil_scoped_release free;
-      session_.reset();
+    open_sessions().erase(this);
+    std::unique_ptr<Session> closing = std::move(session_);
+    if (!closing) return;
+    const GilRelease free;
+    closing.reset();
+  }
+
+  // At exit: close, unless a branch does not end. Then its threads and memory are left alone.
+  void end() {
+    std::unique_ptr<Session> closing = std::move(session_);
+    if (!closing) return;
+    const GilRelease free;
+    if (closing->settle(kPatience)) {
+      closing.reset();
+    } else {
+      closing->abandon();
     }
-    alive_ = nb::list();
   }
 
  private:
-  static Clock::time_point time_point(double monotonic_s) {
-    if (!(monotonic_s < std::numeric_limits<double>::infinity())) return Clock::time_point::max();
-    return Clock::time_point(std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(monotonic_s)));
+  void rethrow() {
+    if (!python_) return;
+    if (const std::exception_ptr raised = python_->take_raised()) std::rethrow_exception(raised);
   }
 
-  nb::list alive_;  // the bytes that the parts read their programs from
-  Manifest manifest_;  // what normalise needs of it
-  Py_ssize_t channels_ = 0, height_ = 0, width_ = 0;
+  void read_input(const nb::object& spec) {
+    manifest_.input_shape = nb::cast<Shape>(spec.attr("shape"));
+    const nb::object scale_and_shift = nb::module_::import_("paraedge_runtime.inputs").attr("scale_and_shift")(spec);
+    manifest_.scale = nb::cast<std::vector<float>>(scale_and_shift[0].attr("tolist")());
+    manifest_.shift = nb::cast<std::vector<float>>(scale_and_shift[1].attr("tolist")());
+    tensor_shape_.assign(manifest_.input_shape.begin(), manifest_.input_shape.end());
+    const Py_ssize_t c = tensor_shape_.at(1), h = tensor_shape_.at(2), w = tensor_shape_.at(3);
+    image_shape_ = {h, w, c};
+    if (c == 1) grey_shape_ = {h, w};
+  }
+
+  static SessionOptions read_options(const nb::object& given) {
+    SessionOptions options;
+    options.threads = nb::cast<int>(given.attr("threads"));
+    options.latency = {nb::cast<std::vector<double>>(given.attr("part_ms")),
+                       nb::cast<std::vector<double>>(given.attr("contention"))};
+    options.temperatures = nb::cast<std::vector<double>>(given.attr("temperatures"));
+    options.has_labels = nb::cast<bool>(given.attr("has_labels"));
+    for (const nb::handle rule : given.attr("stop_rules")) {
+      const nb::object threshold = rule.attr("threshold");
+      options.stop_rules.push_back({nb::cast<double>(rule.attr("temperature")),
+                                    threshold.is_none() ? StopRule().threshold : nb::cast<double>(threshold)});
+    }
+    return options;
+  }
+
+  std::optional<std::span<const float>> read(const View& view, std::vector<float>& normalised) const {
+    if (view.is('B', image_shape_) || (!grey_shape_.empty() && view.is('B', grey_shape_))) {
+      normalised = value_of(normalise(view.values<uint8_t>(), manifest_));
+      return normalised;
+    }
+    if (!view.is('f', tensor_shape_)) return std::nullopt;
+    const auto values = view.values<float>();
+    return all_finite(values) ? std::optional(values) : std::nullopt;
+  }
+
+  static bool tell(const nb::object& on_prediction, const Prediction& so_far, std::exception_ptr& raised) {
+    const GilAcquire held;
+    if (!held) return false;
+    try {
+      return nb::cast<bool>(on_prediction(Found(so_far)));
+    } catch (const std::exception&) {
+      raised = std::current_exception();
+      return false;
+    }
+  }
+
+  // Ctrl-C while the main thread waits for a branch.
+  static bool has_signal(std::exception_ptr& raised) {
+    const GilAcquire held;
+    if (!held) return false;
+    if (PyErr_CheckSignals() == 0) return false;
+    try {
+      nb::raise_python_error();
+    } catch (const nb::python_error&) {
+      raised = std::current_exception();
+    }
+    return true;
+  }
+
+  std::vector<PartSource> sources_;  // the parts read their programs from here
+  Manifest manifest_;                // what normalise needs of it
+  std::vector<Py_ssize_t> image_shape_, grey_shape_, tensor_shape_;
   nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
+  std::optional<PythonEngine> python_;  // outlives the session
   std::unique_ptr<Session> session_;
 };
 
-// Controller, for the test that compares it with Python's.
-Controller make_controller(const std::vector<double>& macs, const std::vector<double>& part_ms,
-                           const std::vector<double>& contention) {
-  auto made = guarded<Controller>([&] { return Controller(macs, {part_ms, contention}); });
-  if (!made) raise(made.error());
-  return *made;
+void end_all_sessions() {
+  for (NativeSession* session : std::set<NativeSession*>(open_sessions())) session->end();
+  open_sessions().clear();
+  shut_doors();
 }
 
-void check_bundle(const std::string& folder) {
-  const auto bundle = Bundle::open(folder);
-  if (!bundle) raise(bundle.error());
+template <void (*Load)(const std::string&)>
+void load(const std::string& library) {
+  if (auto loaded = guarded<bool>([&] { return Load(library), true; }); !loaded) raise(loaded.error());
 }
+
+// For the tests of the latency model and the benchmark's oracles.
+Controller make_controller(const std::vector<double>& macs, const std::vector<double>& part_ms,
+                           const std::vector<double>& contention) {
+  return value_of(guarded<Controller>([&] { return Controller(macs, {part_ms, contention}); }));
+}
+
+void check_bundle(const std::string& path) { value_of(Bundle::open(path)); }
 
 }  // namespace
 
 NB_MODULE(_native, m) {
-  m.attr("executorch_version") = PARAEDGE_EXECUTORCH_VERSION;
-  m.def("check_bundle", &check_bundle, "folder"_a);
-  nb::class_<NativePart>(m, "Part")
-      .def(nb::init<const std::string&, const std::string&, nb::bytes, const Shape&, const Shape&>(), "name"_a,
-           "file"_a, "program"_a, "input_shape"_a, "output_shape"_a)
-      .def("run", &NativePart::run, "x"_a.noconvert());
+  nb::set_leak_warnings(false);  // a session that is still open when the interpreter ends
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&end_all_sessions));
   const auto never = std::numeric_limits<double>::infinity();
-  nb::class_<Answer>(m, "Answer")
-      .def_prop_ro("output", &Answer::output)
-      .def_prop_ro("branch_outputs", &Answer::branch_outputs)
-      .def_prop_ro("branches", &Answer::branches)
-      .def_prop_ro("label_index", [](const Answer& a) { return a.p.label_index; })
-      .def_prop_ro("confidence", [](const Answer& a) { return a.p.confidence; })
-      .def_prop_ro("stem_ms", [](const Answer& a) { return a.p.stem_ms; })
-      .def_prop_ro("elapsed_ms", [](const Answer& a) { return a.p.elapsed_ms; })
-      .def_prop_ro("cut_short", [](const Answer& a) { return a.p.cut_short; })
-      .def_prop_ro("requests_to_learn", [](const Answer& a) { return a.p.requests_to_learn; })
-      .def_ro("call_us", &Answer::call_us);
+  m.attr("api_version") = PE_API_VERSION;
+  m.def("check_bundle", &check_bundle, "path"_a);
+  m.def("load_engine", &load<load_engine>, "library"_a);
+  m.def("load_onnxruntime", &load<load_onnxruntime>, "library"_a);
+  nb::class_<PartSource>(m, "PartSource")
+      .def("__init__",
+           [](PartSource* made, std::string name, nb::bytes program, nb::object entry) {
+             new (made) PartSource{std::move(name), std::move(program), std::move(entry)};
+           },
+           "name"_a, "program"_a, "entry"_a);
+  nb::class_<NativePart>(m, "Part")
+      .def(nb::init<const std::string&, PartSource>(), "engine"_a, "source"_a)
+      .def("run", &NativePart::run, "x"_a.noconvert())
+      .def("close", &NativePart::close);
+  nb::class_<BranchRun>(m, "BranchRun")
+      .def_ro("index", &BranchRun::index)
+      .def_prop_ro("state", [](const BranchRun& run) { return static_cast<int>(run.state); })
+      .def_ro("thread", &BranchRun::thread)
+      .def_ro("start_ms", &BranchRun::start_ms)
+      .def_ro("end_ms", &BranchRun::end_ms)
+      .def_ro("predicted_ms", &BranchRun::predicted_ms)
+      .def_ro("left_ms", &BranchRun::left_ms)
+      .def_ro("problem", &BranchRun::problem);
+  nb::class_<Found>(m, "Prediction")
+      .def_prop_ro("output", &Found::output)
+      .def_prop_ro("branch_outputs", &Found::branch_outputs)
+      .def_prop_ro("branches", [](const Found& found) { return found.p.branches; })
+      .def_prop_ro("label_index", [](const Found& found) { return found.p.label_index; })
+      .def_prop_ro("confidence", [](const Found& found) { return found.p.confidence; })
+      .def_prop_ro("is_calibrated", [](const Found& found) { return found.p.is_calibrated; })
+      .def_prop_ro("stem_ms", [](const Found& found) { return found.p.stem_ms; })
+      .def_prop_ro("elapsed_ms", [](const Found& found) { return found.p.elapsed_ms; })
+      .def_prop_ro("deadline_met", [](const Found& found) { return found.p.deadline_met; })
+      .def_prop_ro("requests_to_learn", [](const Found& found) { return found.p.requests_to_learn; })
+      .def_ro("call_us", &Found::call_us);
   nb::class_<NativeSession>(m, "Session")
-      .def(nb::init<const std::vector<NativeSession::Entry>&, const std::vector<float>&, const std::vector<float>&,
-                    int, int, const std::vector<double>&, const std::vector<double>&,
-                    const std::vector<std::pair<double, double>>&>(),
-           "parts"_a, "scale"_a, "shift"_a, "threads"_a, "spin_us"_a = 50, "part_ms"_a = std::vector<double>(),
-           "contention"_a = std::vector<double>(), "early_stop"_a = std::vector<std::pair<double, double>>())
-      .def("run", &NativeSession::run, "image"_a, "branches"_a = 0, "deadline_s"_a = never, "leave_s"_a = never,
-           "all"_a = false, "early_stop"_a = false, "on_answer"_a = nb::none())
+      .def(nb::init<const nb::object&, std::vector<PartSource>, const nb::object&, const nb::object&>(), "engine"_a,
+           "parts"_a, "input_spec"_a, "options"_a)
+      .def("run", &NativeSession::run, "data"_a, "first_branches"_a = 0, "branches"_a = nb::none(),
+           "deadline_s"_a = never, "leave_s"_a = never, "all"_a = false, "early_stop"_a = false,
+           "on_prediction"_a = nb::none())
+      .def_prop_ro("threads", &NativeSession::threads)
       .def_prop_ro("mandatory_ms", &NativeSession::mandatory_ms)
       .def("close", &NativeSession::close);
   nb::class_<Controller>(m, "Controller")
@@ -298,9 +422,12 @@ NB_MODULE(_native, m) {
       .def("predicted_ms", &Controller::predicted_ms, "part"_a, "busy"_a)
       .def("observe", &Controller::observe, "part"_a, "busy"_a, "ms"_a)
       .def("outlasted", &Controller::outlasted, "part"_a, "busy"_a, "ms"_a)
+      .def("dropped", &Controller::dropped, "part"_a)
       .def("returned", &Controller::returned, "late_ms"_a)
       .def("did_not_wait", &Controller::did_not_wait)
       .def("margin_ms", &Controller::margin_ms, "least_ms"_a)
       .def_prop_ro("mandatory_ms", &Controller::mandatory_ms)
       .def_prop_ro("requests_to_learn", &Controller::requests_to_learn);
 }
+
+}  // namespace paraedge::python

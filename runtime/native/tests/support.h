@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 
 namespace paraedge::tests {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <thread>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 #include "placement.h"
 #include "pool.h"
 #include "session.h"

@@ -6,7 +6,7 @@
 #include <sstream>
 #include <thread>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 #include "placement.h"
 #include "tool.h"
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 #include "shape.h"
 
 namespace paraedge {

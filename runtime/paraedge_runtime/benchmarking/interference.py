@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from paraedge_runtime.errors import DeviceError, InputError
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 
 __all__ = ["INTERFERENCES", "Align", "InterferenceSettings", "open_interference"]
 

@@ -39,7 +39,7 @@ from paraedge_runtime.benchmarking.serving import (
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.device import Device, encode_device
 from paraedge_runtime.errors import EngineError, InputError
-from paraedge_runtime.placement import available_cores
+from paraedge_runtime.cores import available_cores
 from paraedge_runtime.session import Session
 
 __all__ = ["ORACLES", "Bench", "LabelledPictures"]

@@ -6,10 +6,10 @@ import importlib
 import warnings
 from dataclasses import dataclass
 
-from paraedge_runtime.engines.base import Engine, LoadedPart, Runner
+from paraedge_runtime.engines.base import Engine, LoadedPart
 from paraedge_runtime.errors import InputError
 
-__all__ = ["ENGINES", "Engine", "EngineInfo", "LoadedPart", "Runner", "engine_info", "open_engine"]
+__all__ = ["ENGINES", "Engine", "EngineInfo", "LoadedPart", "engine_info", "open_engine"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ ENGINES: dict[str, EngineInfo] = {
         "paraedge_runtime.engines.litert:LiteRTEngine", ".tflite", ("ai-edge-litert", "tflite-runtime"), "litert"
     ),
     "onnxruntime": EngineInfo(
-        "paraedge_runtime.engines.onnxruntime:OnnxRuntimeEngine", ".onnx", ("onnxruntime",), "onnxruntime"
+        "paraedge_runtime.engines.onnxruntime:open_onnxruntime", ".onnx", ("onnxruntime",), "onnxruntime"
     ),
 }
 

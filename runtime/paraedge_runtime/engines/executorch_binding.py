@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from paraedge_runtime.engines.base import check_shapes, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
-from paraedge_runtime.threaded import ThreadedEngine
 
 __all__ = ["ExecuTorchBinding"]
 
 _FLOAT32 = 6  # ScalarType::Float of executorch's runtime/core/portable_type/scalar_type.h
 
 
-class ExecuTorchBinding(ThreadedEngine):
+class ExecuTorchBinding:
     """Runs ``.pte`` parts on the CPU with XNNPACK."""
 
     name = "executorch"
     distribution = "executorch"
     parallel = False
+    native = None
 
     def __init__(self) -> None:
         try:

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.engines.base import check_shapes, mapped_errors
+from paraedge_runtime.engines.base import check_shapes, mapped_error, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
-from paraedge_runtime.threaded import ThreadedEngine
 
 __all__ = ["LiteRTEngine"]
 
 _PACKAGES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
 
 
-class LiteRTEngine(ThreadedEngine):
+class LiteRTEngine:
     """Runs ``.tflite`` parts on the CPU with XNNPACK."""
 
     name = "litert"
     parallel = True
+    native = None  # ai-edge-litert exports no C API that it promises to keep
 
     def __init__(self) -> None:
         for package, distribution in _PACKAGES:
@@ -71,11 +71,13 @@ class _LiteRTPart:
         self._output_index = output_index
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        with mapped_errors("litert", f"running {self._name}"):
+        try:  # no context manager: with the GIL held, two branches wait for each other
             self._interpreter.set_tensor(self._input_index, x)
             self._interpreter.invoke()
             result: NDArray[np.float32] = self._interpreter.get_tensor(self._output_index)  # a copy
-            return result
+        except Exception as error:
+            raise mapped_error("litert", f"running {self._name}", error) from error
+        return result
 
     def close(self) -> None:
         self._interpreter = None

@@ -1,43 +1,89 @@
-"""The ONNX Runtime engine: one session per part, one thread each, no spinning pools.
+"""The ONNX Runtime engine: called by the native core through its C API, or its Python package without the core.
 
-``InferenceSession.run`` releases the GIL. An idle pool that spins slows everything beside it,
-which is why intra-op threads are one and spinning is off.
+One session per part, one thread each. An idle pool that spins slows everything beside it, which is why
+intra-op threads are one and spinning is off.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.engines.base import check_shapes, mapped_errors
+from paraedge_runtime.core import core_problem, load_core
+from paraedge_runtime.engines.base import Engine, check_shapes, mapped_errors
+from paraedge_runtime.engines.native_part import NativePart
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
-from paraedge_runtime.threaded import ThreadedEngine
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "OnnxRuntimeNative", "open_onnxruntime"]
 
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
+_MISSING = "the engine 'onnxruntime' is not installed ({}); pip install 'paraedge[onnxruntime]'"
 
 
-class OnnxRuntimeEngine(ThreadedEngine):
-    """Runs ``.onnx`` parts on the CPU."""
+def open_onnxruntime() -> Engine:
+    """The native engine, or the Python package where there is no core.
+
+    Raises:
+        EngineUnavailable: the package is not installed or cannot be loaded.
+    """
+    return OnnxRuntimeEngine() if core_problem() else OnnxRuntimeNative()
+
+
+class OnnxRuntimeNative:
+    """Runs ``.onnx`` parts on the CPU, each branch on a thread of its own; late ones are stopped."""
 
     name = "onnxruntime"
     distribution = "onnxruntime"
     parallel = True
+    native = "onnxruntime"
+
+    def __init__(self) -> None:
+        load_core().load_onnxruntime(str(_library()))
+        self.version = importlib.metadata.version("onnxruntime")
+        self.description = f"onnxruntime {self.version} (native core)"
+
+    def load(self, name: str, program: bytes, entry: PartEntry) -> NativePart:
+        """Load a part with one thread of its own."""
+        return NativePart("onnxruntime", name, program, entry)
+
+
+def _library() -> Path:
+    """The file that exports ``OrtGetApiBase``: a library of its own, or the binding in older packages."""
+    try:
+        found = importlib.util.find_spec("onnxruntime")
+    except (ImportError, ValueError) as error:
+        raise EngineUnavailable(_MISSING.format(error)) from error
+    if found is None:
+        raise EngineUnavailable(_MISSING.format("no such package"))
+    for folder in found.submodule_search_locations or ():
+        for pattern in ("libonnxruntime.so*", "libonnxruntime*.dylib", "onnxruntime_pybind11_state*.so"):
+            if files := sorted(Path(folder, "capi").glob(pattern)):
+                return files[0]
+    raise EngineUnavailable(_MISSING.format("the package holds no library"))
+
+
+class OnnxRuntimeEngine:
+    """Runs ``.onnx`` parts on the CPU through the Python package."""
+
+    name = "onnxruntime"
+    distribution = "onnxruntime"
+    parallel = True
+    native = None
 
     def __init__(self) -> None:
         try:
             self._ort: Any = importlib.import_module("onnxruntime")
         except ImportError as error:
-            raise EngineUnavailable(
-                f"the engine 'onnxruntime' is not installed ({error}); pip install 'paraedge[onnxruntime]'"
-            ) from error
+            raise EngineUnavailable(_MISSING.format(error)) from error
         self.version = str(self._ort.__version__)
-        self.description = f"onnxruntime {self.version}"
+        self.description = f"onnxruntime {self.version} (Python package)"
 
     def load(self, name: str, program: bytes, entry: PartEntry) -> _OnnxRuntimePart:
         """Load a part with one thread of its own."""

@@ -112,7 +112,7 @@ def bench(
     from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.device import read_device
     from paraedge_runtime.errors import InputError
-    from paraedge_runtime.placement import available_cores
+    from paraedge_runtime.cores import available_cores
 
     cells = grid(
         deadlines=deadlines,

@@ -1,21 +1,35 @@
 // The worker's loop. A call that comes while it works is seen when it is done: none is lost.
 #include "pool.h"
 
+#include <string>
+#include <system_error>
+
+#include "refusal.h"
+
 namespace paraedge {
 
-Pool::Pool(int count, std::chrono::microseconds spin, std::function<void(int)> work)
-    : spin_(spin), work_(std::move(work)) {
+Pool::Pool(int count, std::chrono::microseconds spin, const pe_engine& engine, std::function<void(int)> work)
+    : spin_(spin), engine_(engine), work_(std::move(work)) {
   for (int number = 0; number < count; ++number) {
     workers_.push_back(std::make_unique<Worker>());
     Worker& worker = *workers_.back();
-    worker.thread = std::thread([this, &worker, number] { serve(worker, number); });
+    try {
+      worker.thread = std::thread([this, &worker, number] { serve(worker, number); });
+    } catch (const std::system_error& error) {
+      workers_.pop_back();
+      stop();
+      throw Refusal(ErrorCode::engine, "only " + std::to_string(number) + " of " + std::to_string(count) +
+                                           " threads can be started here: " + error.what() + "; ask for fewer threads");
+    }
 #if defined(__linux__)
     pthread_setname_np(worker.thread.native_handle(), ("paraedge-" + std::to_string(number)).c_str());
 #endif
   }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   stopping_ = true;
   for (auto& worker : workers_) call(*worker);
   for (auto& worker : workers_) worker->thread.join();
@@ -34,6 +48,12 @@ void Pool::call(Worker& worker) {
 }
 
 void Pool::serve(Worker& worker, int number) {
+  void* begun = engine_.thread_begin ? engine_.thread_begin(engine_.context) : nullptr;
+  wait_for_work(worker, number);
+  if (engine_.thread_end) engine_.thread_end(engine_.context, begun);
+}
+
+void Pool::wait_for_work(Worker& worker, int number) {
   uint32_t seen = 0;
   auto called = [&] { return worker.calls.load() != seen; };
   while (true) {

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 
 namespace paraedge {
 

@@ -17,6 +17,9 @@ constexpr double kMissRate = 0.1, kTailStep = 0.05;  // adaptive conformal infer
 constexpr double kFirstTail = 0.25, kLargestTail = 3.0;
 // The same for how late a caller returns. Without waits it falls as well, so waiting is tried again.
 constexpr double kLateRate = 0.01, kLateStep = 0.5;
+// A branch that is dropped again and again is predicted to be so much faster each time, until it is tried once more:
+// soon when its estimate is a lower bound only, after some hundred requests when it was learned.
+constexpr double kDoubtCensored = 0.05, kDoubtKnown = 0.001;
 const double kLeastLate = std::log(0.02), kLargestLate = std::log(1000.0);
 
 }  // namespace
@@ -25,6 +28,7 @@ Controller::Controller(std::vector<double> macs, const Latency& latency)
     : macs_(std::move(macs)),
       base_(macs_.size() + 1, std::numeric_limits<double>::quiet_NaN()),
       seen_(macs_.size() + 1, 0),
+      doubt_(macs_.size() + 1, 0.0),
       tail_(kFirstTail),
       late_(kLeastLate) {
   const auto refuse = [](const std::string& problem) { throw Refusal(ErrorCode::input, problem); };
@@ -58,11 +62,12 @@ double Controller::base(size_t part) const {
 }
 
 double Controller::predicted_ms(size_t part, int busy) const {
-  return std::exp(base(part) + contention(busy) + std::max(fast_, slow_) + tail_);
+  return std::exp(base(part) + contention(busy) + std::max(fast_, slow_) + tail_ - doubt_[part]);
 }
 
 void Controller::observe(size_t part, int busy, double ms) {
   const double log_ms = std::log(std::max(ms, 1e-6)) - contention(part == 0 ? 1 : busy);
+  doubt_[part] = 0;
   int& seen = seen_[part];
   if (seen < kRequestsToLearn) {  // the mean of what was seen; what slows the device down is in it
     base_[part] = seen == 0 ? log_ms : base_[part] + (log_ms - base_[part]) / (seen + 1);
@@ -79,7 +84,10 @@ void Controller::observe(size_t part, int busy, double ms) {
 
 void Controller::outlasted(size_t part, int busy, double ms) {
   const double log_ms = std::log(std::max(ms, 1e-6)) - contention(part == 0 ? 1 : busy);
+  const double doubt = doubt_[part];
+  doubt_[part] = 0;
   if (seen_[part] < kRequestsToLearn) {
+    if (seen_[part] > 0) base_[part] -= doubt;  // a bound of long ago counts for no more than what was tried now
     if (log_ms > base(part)) {
       base_[part] = log_ms;
       seen_[part] = std::max(seen_[part], 1);
@@ -92,6 +100,10 @@ void Controller::outlasted(size_t part, int busy, double ms) {
     tail_ = std::min(tail_ + kTailStep * (1 - kMissRate), kLargestTail);
   }
   follow(residual);
+}
+
+void Controller::dropped(size_t part) {
+  doubt_[part] += seen_[part] < kRequestsToLearn ? kDoubtCensored : kDoubtKnown;
 }
 
 void Controller::returned(double late_ms) {

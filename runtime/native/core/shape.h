@@ -5,7 +5,7 @@
 #include <numeric>
 #include <string>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 
 namespace paraedge {
 

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 
 namespace paraedge {
 

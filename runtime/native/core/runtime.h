@@ -1,10 +1,6 @@
-// paraedge on the device: open a bundle, run its branches in parallel, have an answer by a deadline.
+// The core's own types: bundle, session, request, prediction. Applications use paraedge.h or paraedge.hpp.
 //
-//   auto bundle = paraedge::Bundle::open("model.paraedge");
-//   auto session = paraedge::Session::open(*bundle, {.threads = 4});
-//   auto prediction = (*session)->run(pixels, {.deadline = paraedge::Clock::now() + 12ms});
-//
-// Nothing here throws: what can fail returns a Result, which holds a value or an Error.
+// What can fail returns a Result, which holds a value or an Error; nothing throws across these functions.
 #pragma once
 
 #include <chrono>
@@ -18,9 +14,18 @@
 #include <variant>
 #include <vector>
 
+#include "paraedge/paraedge.h"
+
 namespace paraedge {
 
-enum class ErrorCode { manifest, integrity, engine, input };
+enum class ErrorCode {  // the numbers of paraedge.h
+  manifest = PE_ERROR_MANIFEST,
+  integrity = PE_ERROR_INTEGRITY,
+  engine = PE_ERROR_ENGINE,
+  unavailable = PE_ERROR_UNAVAILABLE,
+  input = PE_ERROR_INPUT,
+  cancelled = PE_ERROR_CANCELLED,
+};
 
 struct Error {
   ErrorCode code;
@@ -91,61 +96,78 @@ struct Latency {
 };
 
 struct SessionOptions {
-  int threads = 0;    // that run branches, the caller's included; 0: one per branch, up to the cores allowed
-  int branches = 0;   // load the first so many; 0: all
-  int spin_us = 50;   // an idle worker spins so long before it sleeps; 0: it sleeps at once
+  int threads = 0;         // that run branches, the caller's included; 0: one per branch, up to the cores allowed
+  int first_branches = 0;  // load the first so many; 0: all
+  int spin_us = 50;        // an idle worker spins so long before it sleeps; 0: it sleeps at once
   Placement placement = Placement::avoid_caller;
   int return_margin_us = 50;  // begin to return at least so long before a deadline: a sleeping thread wakes late
   Latency latency;
-  std::vector<StopRule> early_stop;  // per loaded branch; empty: the bundle's, if all its branches are loaded
+  std::vector<StopRule> stop_rules;   // of each prefix of the loaded branches; empty: no early stop
+  std::vector<double> temperatures;   // of the first prefixes of the loaded branches; empty: not calibrated
+  bool has_labels = true;             // else the output is a vector: no label, no confidence
+  bool split_branches = false;        // let the engine's own pool work on each branch: for comparisons
 };
 
 enum class Policy : uint8_t {
-  anytime,  // start what will probably end before the deadline; see docs/anytime.md
-  all,      // start everything, and return at the deadline with what has ended
+  anytime,  // start what will probably finish before the deadline; see docs/anytime.md
+  all,      // start everything, and return at the deadline with what has finished
 };
 
+struct Prediction;
+
 struct RunOptions {
-  int branches = 0;  // run the first so many of the loaded ones; 0: all
+  int first_branches = 0;         // run the first so many of the loaded ones; 0: all
+  std::span<const int> branches;  // or those with these indexes, ascending; empty: see first_branches
   // Return at this time with the best sum there is. The first branch always runs.
   Clock::time_point deadline = Clock::time_point::max();
   // Return at this time with the best sum there is, if there is one: other requests wait. `deadline_met` is
   // about the deadline all the same.
   Clock::time_point leave = Clock::time_point::max();
   Policy policy = Policy::anytime;
-  bool early_stop = false;  // answer with the first prefix whose confidence is enough
-  // Called by the calling thread whenever the answer has grown, with the answer so far; false: that is enough.
-  std::function<bool(const struct Prediction&)> on_answer;
+  bool early_stop = false;  // return the first prefix whose confidence is enough
+  // Called by the calling thread whenever the prediction has improved, with the sum so far; false: that is enough.
+  std::function<bool(const Prediction&)> on_prediction;
+  // Polled by the calling thread while it waits; true: the request ends with ErrorCode::cancelled.
+  std::function<bool()> cancelled;
 };
 
 enum class BranchState : uint8_t {
-  used,           // in the sum
-  failed,         // the engine refused
-  not_finite,     // its output holds NaN or infinity
-  would_not_fit,  // not started: it would probably have ended after the deadline
-  late,           // started or waiting at the deadline; what it computes is thrown away
-  not_needed,     // the answer was good enough without it
+  used = PE_BRANCH_USED,                    // in the sum
+  failed = PE_BRANCH_FAILED,                // the engine refused
+  not_finite = PE_BRANCH_NOT_FINITE,        // its output holds NaN or infinity
+  would_not_fit = PE_BRANCH_WOULD_NOT_FIT,  // not started: predicted to miss the deadline
+  late = PE_BRANCH_LATE,                    // started or waiting at the deadline; what it computes is thrown away
+  not_needed = PE_BRANCH_NOT_NEEDED,        // the prediction was good enough without it
 };
 
 struct BranchRun {
   int index;
   BranchState state;
   int thread;  // 0: the caller's; -1: never started
-  float start_ms, end_ms;  // since the request began; end_ms is 0 when it had not ended
+  float start_ms, end_ms;  // since the request began; end_ms is 0 when it had not finished
   float predicted_ms, left_ms;  // when it was last decided on: its 0.9 quantile, the time left; NaN: never
   std::string problem;     // why it failed
 };
 
+enum class Wait : uint8_t {  // what a request with a deadline tells about how late its caller returns
+  none,     // nothing
+  skipped,  // everything had finished already
+  waited,   // compare the time of the return with `due`
+};
+
 struct Prediction {
-  std::vector<float> output;          // (C,) logits: the sum of the used branches, added in order of index
-  std::vector<float> branch_outputs;  // (k, C); rows of branches not used are zero
-  std::vector<BranchRun> branches;    // k, in order of index
+  std::vector<float> output;          // (C,): the sum of the used branches, added in order of index
+  std::vector<float> branch_outputs;  // (number of used branches, C), in order of index
+  std::vector<BranchRun> branches;    // that were asked for, in order of index
   float stem_ms, elapsed_ms;
-  int label_index;
-  float confidence;  // softmax probability of that label; not calibrated
+  int label_index;   // of the largest output
+  float confidence;  // softmax probability of that label; NaN for a vector
+  bool is_calibrated;  // the confidence: a temperature was fitted for just these branches at export
   bool deadline_met;
-  bool cut_short;         // the deadline ended the wait
   int requests_to_learn;  // until the latencies of this device are known; 0: they are
+  Clock::time_point deadline;
+  Wait wait;
+  Clock::time_point due;  // when what the caller waited for was there
 };
 
 struct Program {  // a part's program in memory that the caller keeps, aligned to 16 bytes
@@ -153,21 +175,29 @@ struct Program {  // a part's program in memory that the caller keeps, aligned t
   std::span<const std::byte> bytes;
 };
 
-// A bundle loaded into ExecuTorch, and the threads that run it. Calls from several threads happen one
-// after another. The destructor waits for a branch that is still running.
+// A bundle loaded into an engine, and the threads that run it. Calls from several threads happen one after
+// another. The destructor waits for a branch that is still running.
 class Session {
  public:
+  // With the engine that is registered under the manifest's name for it.
   static Result<std::unique_ptr<Session>> open(std::shared_ptr<const Bundle> bundle, const SessionOptions& = {});
-  // The same from programs that are in memory already; `owner` keeps their bytes alive.
-  static Result<std::unique_ptr<Session>> open(Program stem, std::vector<Program> branches,
+  // From programs that are in memory already; `owner` keeps their bytes and the engine alive.
+  static Result<std::unique_ptr<Session>> open(const pe_engine& engine, Program stem, std::vector<Program> branches,
                                                std::shared_ptr<const void> owner, const SessionOptions& = {});
   virtual ~Session() = default;
   virtual int threads() const = 0;
   virtual int branches() const = 0;
-  // What an answer takes at least, probably (0.9): the stem and the first branch. NaN while nothing is known.
+  // What a prediction takes at least, probably (0.9): the stem and the first branch. NaN while nothing is known.
   virtual double mandatory_ms() const = 0;
-  // `input` is what the stem reads, (1, C, H, W), normalised.
+  // `input` is what the stem reads, normalised.
   virtual Result<Prediction> run(std::span<const float> input, const RunOptions& = {}) = 0;
+  // Whoever hands a prediction of `run` to the application calls this last: it says whether the deadline was met, and
+  // the session learns how long before a deadline it has to return. `later` is what handing over still takes.
+  virtual void hand_over(Prediction& prediction, Clock::duration later = {}) = 0;
+  // For the end of a process: no further branch is started, late ones are cancelled. Says whether every thread has left
+  // its branch in time; if so the session may be destroyed, else only abandoned: its threads and memory are left alone.
+  virtual bool settle(Clock::duration patience) = 0;
+  virtual void abandon() = 0;
 };
 
 // A uint8 picture (H, W, C) as the stem reads it, (1, C, H, W).

@@ -5,7 +5,7 @@
 #include <thread>
 #include <vector>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 
 namespace paraedge {
 

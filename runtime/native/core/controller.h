@@ -1,12 +1,11 @@
 // Predicts how long a part will take, and learns from how long it took. Knows no engine, no thread, no clock.
 //
-// docs/anytime.md explains it; runtime/paraedge_runtime/controller.py is the same in Python, and a test
-// demands the same numbers of both.
+// docs/anytime.md explains it.
 #pragma once
 
 #include <vector>
 
-#include "paraedge/runtime.h"
+#include "runtime.h"
 
 namespace paraedge {
 
@@ -25,6 +24,8 @@ class Controller {
   void observe(size_t part, int busy, double ms);
   // A part has not ended after so long; how long it will take is not known.
   void outlasted(size_t part, int busy, double ms);
+  // A branch was not started, since it would probably not have finished in time.
+  void dropped(size_t part);
   // A caller that had waited returned so late: after what it waited for had ended, or its time to return had come.
   void returned(double late_ms);
   // A request ended without a wait.
@@ -45,6 +46,7 @@ class Controller {
   std::vector<double> contention_;  // logarithms, as are all times below
   std::vector<double> base_;  // a part by itself on a device that nothing slows down
   std::vector<int> seen_;  // how often a part was observed, up to kRequestsToLearn
+  std::vector<double> doubt_;  // grows while a branch is dropped: what is predicted of it may be wrong by now
   double fast_ = 0, slow_ = 0;  // how much slower everything is now: two filters
   double tail_;  // 0.9 quantile of what is left
   double late_;  // 0.99 quantile of how late a caller that waits returns

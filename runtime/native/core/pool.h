@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "paraedge/paraedge.h"
+
 namespace paraedge {
 
 // Spins until `done()` or for `longest`; returns the last answer of `done`.
@@ -19,8 +21,9 @@ bool spin_until(Done&& done, std::chrono::microseconds longest);
 
 class Pool {
  public:
-  // Each woken worker calls `work` with its number, 0 … count - 1, then waits again.
-  Pool(int count, std::chrono::microseconds spin, std::function<void(int)> work);
+  // Each woken worker calls `work` with its number, 0 … count - 1, then waits again. The engine is told when a
+  // worker begins and ends. Throws Refusal (engine): not so many threads can be started.
+  Pool(int count, std::chrono::microseconds spin, const pe_engine& engine, std::function<void(int)> work);
   ~Pool();  // waits for work in progress
 
   void wake(int worker);
@@ -35,9 +38,12 @@ class Pool {
     std::thread thread;
   };
   void serve(Worker& worker, int number);
+  void wait_for_work(Worker& worker, int number);
+  void stop();
   static void call(Worker& worker);
 
-  std::chrono::microseconds spin_;
+  const std::chrono::microseconds spin_;
+  const pe_engine engine_;
   std::function<void(int)> work_;
   std::atomic<bool> stopping_{false};
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -1,0 +1,101 @@
+"""A session without the native core: branches one after another in the caller's thread, the deadline checked between them.
+
+For a machine without a wheel of paraedge and without a C++ compiler. Nothing is predicted, no branch is interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge_runtime.engines.base import Engine, LoadedPart, SessionOptions
+from paraedge_runtime.errors import EngineError, InputError
+from paraedge_runtime.inputs import check_input, normalise
+from paraedge_runtime.manifest import InputSpec, PartEntry
+from paraedge_runtime.prediction import BranchRun, BranchState, RawPrediction, softmax_confidence
+
+__all__ = ["SequentialSession"]
+
+
+class SequentialSession:
+    """Has the methods of ``_native.Session``."""
+
+    threads = 1
+    mandatory_ms = math.nan
+
+    def __init__(
+        self, engine: Engine, parts: Sequence[tuple[str, bytes, PartEntry]], spec: InputSpec, options: SessionOptions
+    ) -> None:
+        self._spec, self._options, self._parts = spec, options, dict[int, LoadedPart]()
+        try:
+            for name, program, entry in parts:
+                self._parts[getattr(entry, "index", -1)] = engine.load(name, program, entry)  # -1: the stem
+        except BaseException:
+            self.close()
+            raise
+        self._indexes = [index for index in self._parts if index >= 0]
+
+    def run(
+        self,
+        data: NDArray[Any],
+        first_branches: int = 0,
+        branches: Sequence[int] | None = None,
+        deadline_s: float = math.inf,
+        leave_s: float = math.inf,
+        early_stop: bool = False,
+        **ignored: object,  # what only matters beside other threads
+    ) -> RawPrediction:
+        """Run the stem, then branches until the deadline; see ``Session.run``."""
+        started_s = time.monotonic()
+        x = check_input(data, self._spec)
+        tokens = self._parts[-1].run(normalise(x[None], self._spec) if x.dtype == np.uint8 else x)
+        if not np.isfinite(tokens).all():
+            raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
+        stem_ms = (time.monotonic() - started_s) * 1e3
+        wanted = list(branches or self._indexes[: first_branches or None])
+        if early_stop and wanted != self._indexes[: len(wanted)]:
+            raise InputError("early_stop is calibrated for the first branches; leave out 'branches', or give a count")
+        runs, rows, is_enough = list[BranchRun](), list[NDArray[np.float32]](), False
+        for index in wanted:
+            if is_enough or (rows and time.monotonic() >= min(deadline_s, leave_s)):
+                state = BranchState.NOT_NEEDED if is_enough else BranchState.LATE
+                runs.append(BranchRun(index, state, -1, 0.0, 0.0, math.nan, math.nan, ""))
+                continue
+            start_ms, state, problem = (time.monotonic() - started_s) * 1e3, BranchState.FAILED, ""
+            try:
+                row = self._parts[index].run(tokens)[0]
+                state = BranchState.USED if np.isfinite(row).all() else BranchState.NOT_FINITE
+                rows += [row] * (state == BranchState.USED)
+            except Exception as error:  # a failing branch does not fail the request
+                problem = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+            end_ms = (time.monotonic() - started_s) * 1e3
+            runs.append(BranchRun(index, state, 0, start_ms, end_ms, math.nan, math.nan, problem))
+            if early_stop and len(rows) == len(runs) < len(wanted):
+                rule = self._options.stop_rules[len(rows) - 1]
+                is_enough = softmax_confidence(np.sum(rows, axis=0), rule.temperature) >= (rule.threshold or math.inf)
+        used = [run.index for run in runs if run.state == BranchState.USED]
+        output = np.cumsum(rows, axis=0, dtype=np.float32)[-1] if rows else np.full(1, np.nan, np.float32)
+        if not np.isfinite(output).all():
+            causes = "; ".join(f"branch_{run.index:02d}: {run.reason}" for run in runs if run.problem or not rows)
+            problem = "the sum of the branches is not finite" if rows else f"every branch failed: {causes}"
+            raise EngineError(f"{problem}; 'paraedge verify' checks the bundle on this device")
+        temperatures = self._options.temperatures if used == self._indexes[: len(used)] else ()
+        is_calibrated = len(rows) <= len(temperatures)
+        confidence = softmax_confidence(output, temperatures[len(rows) - 1] if is_calibrated else 1.0)
+        now_s = time.monotonic()
+        return SimpleNamespace(
+            output=output, branch_outputs=np.stack(rows), branches=runs, label_index=int(output.argmax()),
+            confidence=confidence, is_calibrated=is_calibrated, stem_ms=stem_ms, requests_to_learn=0,
+            elapsed_ms=(now_s - started_s) * 1e3, deadline_met=now_s <= deadline_s,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Free the programs."""
+        while self._parts:
+            self._parts.popitem()[1].close()
