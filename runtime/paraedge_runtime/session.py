@@ -17,17 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
-from paraedge_runtime.device import Device, check_machine, find_measurement, foreign_measurement, read_device
 from paraedge_runtime.engines import Engine, Runner, engine_info, open_engine
 from paraedge_runtime.engines.base import RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
-from paraedge_runtime.hardware import read_hardware
+from paraedge_runtime.latency import Latency
 from paraedge_runtime.manifest import BranchEntry, StopRule
 from paraedge_runtime.placement import available_cores
 from paraedge_runtime.prediction import Answer, Prediction
 from paraedge_runtime.return_margin import ReturnMargin
 
-__all__ = ["POLICIES", "Session", "choose_branches"]
+__all__ = ["POLICIES", "Session", "choose_branches", "choose_threads"]
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -78,8 +77,7 @@ class Session:
         engine: str | None = None,
         threads: int | None = None,
         branches: int | Sequence[int] | None = None,
-        device: Device | str | os.PathLike[str] | None = None,
-        allow_foreign_profile: bool = False,
+        latency: Latency | None = None,
     ) -> Session:
         """Load a bundle into its engine.
 
@@ -89,17 +87,15 @@ class Session:
             threads: threads that run branches, the caller's included; one per branch up to the
                 number of cores when ``None``.
             branches: load the first so many, or those with these indexes; all when ``None``.
-            device: what ``paraedge profile`` measured here, or the path of it: budgets are kept from the
-                first request on. ``None``: the speed of this device is learned in twenty requests.
-            allow_foreign_profile: take the profile of another device, or its nearest measurement of
-                another bundle, to begin with.
+            latency: of these parts on this device (``paraedge_measure.known_latency`` reads it from a
+                profile): budgets are kept from the first request on. It is learned in twenty requests
+                when ``None``.
 
         Raises:
             BundleError: the bundle cannot be trusted.
-            ProfileError: ``device`` cannot be read, or is not of this device and bundle.
             EngineUnavailable: the engine is not installed, or older than the bundle needs.
             EngineError: the engine refuses a part.
-            InputError: ``engine``, ``threads`` or ``branches`` cannot be.
+            InputError: ``engine``, ``threads``, ``branches`` or ``latency`` cannot be.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
@@ -111,16 +107,10 @@ class Session:
                 f"export it again with --engine {name}"
             )
         chosen = choose_branches(branches, manifest.branch_indexes)
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise InputError(f"threads is {threads!r}; a whole number of at least 1 is needed")
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
-        if not loaded_engine.parallel:
-            threads = 1  # more would only wait for each other
-        elif threads is None:
-            threads = min(len(chosen), available_cores())
-
-        part_ms, contention = _known_latency(device, opened, name, threads, chosen, allow_foreign_profile)
+        threads = choose_threads(threads, loaded_engine, len(chosen))
+        known = Latency(()) if latency is None else latency
         programs = (  # read when the engine asks for the next one, so that few are in memory at a time
             (part_name, opened.read(entry), entry)
             for part_name, entry in manifest.parts().items()
@@ -128,7 +118,7 @@ class Session:
         )
         calibrated = manifest.early_stop if chosen == manifest.branch_indexes else None  # for all of them together
         stop_rules = () if calibrated is None else calibrated.prefixes
-        options = RunnerOptions(threads, manifest.input, part_ms, contention, stop_rules)
+        options = RunnerOptions(threads, manifest.input, known.part_ms, known.contention, stop_rules)
         runner = loaded_engine.open_runner(programs, options)
         return cls(opened, loaded_engine, runner, chosen, threads, stop_rules)
 
@@ -333,25 +323,17 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     return chosen
 
 
-def _known_latency(
-    device: Device | str | os.PathLike[str] | None,
-    bundle: Bundle,
-    engine: str,
-    threads: int,
-    branches: tuple[int, ...],
-    allow_foreign: bool,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Medians of the stem and the chosen branches, and contention, as measured on ``device``."""
-    if device is None:
-        return (), ()
-    known = device if isinstance(device, Device) else read_device(device)
-    parts = ["stem", *(f"branch_{index:02d}" for index in branches)]
-    if allow_foreign:
-        measurement = foreign_measurement(known, bundle.sha256, engine, threads, parts)
-    else:
-        check_machine(known, read_hardware().fingerprint)
-        measurement = find_measurement(known, bundle.sha256, engine, threads)
-    return tuple(measurement.parts[part].p50_ms for part in parts), measurement.contention
+def choose_threads(threads: int | None, engine: Engine, branches: int) -> int:
+    """Threads that run so many branches; one per branch up to the number of cores for ``None``.
+
+    Raises:
+        InputError: ``threads`` is no whole number of at least 1.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads is {threads!r}; a whole number of at least 1 is needed")
+    if not engine.parallel:
+        return 1  # more would only wait for each other
+    return min(branches, available_cores()) if threads is None else threads
 
 
 def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:

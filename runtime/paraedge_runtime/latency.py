@@ -1,0 +1,20 @@
+"""What a session may know beforehand: how long its parts take on this device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Latency"]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Measured latency of the parts of one session; ``paraedge_measure.known_latency`` reads it from a profile.
+
+    Attributes:
+        part_ms: median of each loaded part by itself, the stem's first, then the branches in order.
+        contention: factor of a branch's time while 1, 2, … branches run; empty when it is not known.
+    """
+
+    part_ms: tuple[float, ...]
+    contention: tuple[float, ...] = ()
