@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/decision_time.py
 
-In Python, and in C++ called from Python, so that the figure for C++ holds the call as well. Eight branches.
+In C++ called from Python, so that the figure holds the call as well. Eight branches.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from paraedge_runtime.controller import Controller
-from paraedge_runtime.engines.executorch_native import load_native
+from paraedge_runtime.core import load_core
 
 BRANCHES, DECISIONS, BLOCK = 8, 20_000, 100
 
@@ -29,17 +28,15 @@ def decide(controller: Any, number: int) -> bool:
 
 def main() -> None:
     known = ([1000.0] * BRANCHES, [1.0] * (BRANCHES + 1), [1.0, 1.1])
-    table = Table(box=None)
-    for name in ("controller", "median, µs", "p99, µs"):
-        table.add_column(name)
-    for name, controller in (("Python", Controller(*known)), ("C++", load_native().Controller.make(*known))):
-        times_us = []
-        for first in range(0, DECISIONS, BLOCK):
-            begin = time.perf_counter()
-            for number in range(first, first + BLOCK):
-                decide(controller, number)
-            times_us.append((time.perf_counter() - begin) / BLOCK * 1e6)
-        table.add_row(name, f"{statistics.median(times_us):.2f}", f"{statistics.quantiles(times_us, n=100)[98]:.2f}")
+    controller = load_core().Controller.make(*known)
+    times_us = []
+    for first in range(0, DECISIONS, BLOCK):
+        begin = time.perf_counter()
+        for number in range(first, first + BLOCK):
+            decide(controller, number)
+        times_us.append((time.perf_counter() - begin) / BLOCK * 1e6)
+    table = Table("median, µs", "p99, µs", box=None)
+    table.add_row(f"{statistics.median(times_us):.2f}", f"{statistics.quantiles(times_us, n=100)[98]:.2f}")
     Console(width=100).print(table)
 
 

@@ -18,11 +18,11 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
+from paraedge_measure.device import PartLatency
+from paraedge_measure.planning import predict_request_ms
+from paraedge_measure.profiling import profile_bundle
 from paraedge_runtime import Bundle
-from paraedge_runtime.device import PartLatency
 from paraedge_runtime.cores import available_cores
-from paraedge_runtime.planning import predict_request_ms
-from paraedge_runtime.profiling import profile_bundle
 
 
 def main() -> None:

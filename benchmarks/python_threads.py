@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/python_threads.py
 
 Variants take turns in blocks of ten requests; branches only (stem excluded), medians. "Python adds" is what the
-caller waits beyond ``Session::run`` in C++ for the native core, beyond ``elapsed_ms`` for the others.
+caller waits beyond ``Session::run`` in C++.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
                         if request >= 3:
                             stem = next(run for run in prediction.timeline if run.part == "stem")
                             times[threads].append(prediction.elapsed_ms - stem.end_ms)
-                            inside_us = getattr(prediction._answer, "call_us", prediction.elapsed_ms * 1e3)
+                            inside_us = prediction._raw.call_us
                             added_us.append(elapsed_ms * 1e3 - inside_us)
             one, two = (statistics.median(times[threads]) for threads in (1, 2))
             row = {

@@ -46,7 +46,7 @@ cmake --build "$build/native" -- --quiet
 rm -rf "$site"
 "$bin/python" -m pip install --quiet --quiet --progress-bar off --no-deps --only-binary :all: --target "$site" \
   --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 numpy msgspec
-cp -r runtime/paraedge_runtime "$site/"
+cp -r runtime/paraedge_runtime runtime/paraedge_measure "$site/"
 rm -f "$site"/paraedge_runtime/_native*.so
 cp "$build"/native/_native.*.so "$site/paraedge_runtime/_native.cpython-${python/./}-aarch64-linux-gnu.so"
 say "built the extension for Python $python"

@@ -53,7 +53,7 @@ cp build/native/paraedge-testbed "$phone/tools"
 "$python" - "$phone" <<'END'
 import sys
 from pathlib import Path
-from paraedge_runtime.device import Adb, Device, write_device
+from paraedge_measure.device import Adb, Device, write_device
 sys.path.insert(0, "tests")
 from support import fake_adb
 phone = Path(sys.argv[1])

@@ -33,6 +33,7 @@ from paraedge_runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.frames import Frame, LatestFrame
+    from paraedge_runtime.latency import Latency
     from paraedge_runtime.prediction import BranchRun, BranchState, DroppedBranch, PartRun, Prediction
     from paraedge_runtime.session import Session
 
@@ -49,6 +50,7 @@ __all__ = [
     "Frame",
     "InputError",
     "IntegrityError",
+    "Latency",
     "LatestFrame",
     "ManifestError",
     "ParaEdgeError",
@@ -69,6 +71,7 @@ __getattr__ = lazy_names(
         "Bundle": "paraedge_runtime.bundle",
         "DroppedBranch": "paraedge_runtime.prediction",
         "Frame": "paraedge_runtime.frames",
+        "Latency": "paraedge_runtime.latency",
         "LatestFrame": "paraedge_runtime.frames",
         "PartRun": "paraedge_runtime.prediction",
         "Prediction": "paraedge_runtime.prediction",

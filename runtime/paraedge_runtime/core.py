@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING
 
 from paraedge_runtime.errors import EngineUnavailable
@@ -15,30 +13,27 @@ if TYPE_CHECKING:
 __all__ = ["core_problem", "load_core"]
 
 
-@functools.cache
 def load_core() -> ModuleType:
     """The extension module; ``_native.pyi`` describes it.
 
     Raises:
         EngineUnavailable: it was not built for this machine.
     """
-    problem = core_problem()
-    if problem:
+    if problem := core_problem():
         raise EngineUnavailable(problem)
     return importlib.import_module("paraedge_runtime._native")
 
 
-@functools.cache
 def core_problem() -> str:
     """Why the core cannot be used here, and what to do; empty when it can."""
     advice = (
         "install a wheel of paraedge for this machine, or a C++ compiler and then "
         "pip install --force-reinstall --no-deps --no-binary paraedge paraedge"
     )
-    if importlib.util.find_spec("paraedge_runtime._native") is None:
-        return f"paraedge's native core was not built; {advice}"
     try:
         importlib.import_module("paraedge_runtime._native")
+    except ModuleNotFoundError:
+        return f"paraedge's native core was not built; {advice}"
     except ImportError as error:
         return f"paraedge's native core cannot be loaded ({error}); {advice}"
     return ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Latency"]
+__all__ = ["REQUESTS_TO_LEARN", "Latency"]
+
+REQUESTS_TO_LEARN = 20  # until a session knows the latency of its parts by itself
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,10 @@ import time
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 from support.bundles import fake_bundle, picture
-from support.devices import HARDWARE, MEASUREMENT, latency
 from support.fake_engine import GATES, PARTS, RUNNING, Gate
 
-from paraedge_runtime import BranchState, EngineError, InputError, ProfileError, Session
-from paraedge_runtime.device import Device, write_device
-from paraedge_runtime.hardware import read_hardware
+from paraedge_runtime import BranchState, EngineError, InputError, Latency, Session
 
 PATIENCE_S = 30
 SOON_MS = 150  # a deadline that the fake parts meet easily, unless they are held
@@ -75,7 +71,7 @@ def test_a_late_branch_is_left_out_and_never_reaches_a_later_answer(gated, threa
         assert gate.entered.is_set()
         assert first.branches_used == (0, 1, 3) if threads > 2 else first.branches_used[:2] == (0, 1)
         assert _states(first)[2] == BranchState.LATE
-        assert "it had not ended at the deadline" in first.explain()
+        assert "it had not finished at the deadline" in first.explain()
         # The worker is still inside: the branch is not run twice at once (the fake engine would fail).
         second = session.run(picture(10), budget_ms=SOON_MS, policy="all")
         assert 2 not in second.branches_used
@@ -155,7 +151,7 @@ def test_what_will_not_fit_is_not_started(tmp_path, fake_engine):
         assert prediction.branches_used == (0, 2)
         assert _states(prediction)[1] == BranchState.WOULD_NOT_FIT
         assert prediction.branches[1].predicted_ms > 200 > prediction.branches[1].left_ms
-        assert "would probably not have ended before the deadline" in prediction.explain()
+        assert "predicted to miss the deadline" in prediction.explain()
         assert len(PARTS[2].threads) == runs
 
 
@@ -170,7 +166,7 @@ def test_what_will_not_fit_is_not_started(tmp_path, fake_engine):
     ],
 )
 def test_requests_that_wait_have_their_first_answer_before_this_one_has_all_branches(bundle, after_s, used):
-    with Session.open(bundle, threads=2, device=_device(bundle)) as session:
+    with Session.open(bundle, threads=2, latency=_latency()) as session:
         now_s = time.monotonic()
         waiting_s = [now_s + other_s for other_s in after_s]
         prediction = session.run(picture(), deadline_s=now_s + 600, waiting_s=waiting_s)
@@ -181,7 +177,7 @@ def test_requests_that_wait_have_their_first_answer_before_this_one_has_all_bran
 
 
 def test_with_hardly_any_hope_for_the_next_one_only_the_first_branch_is_waited_for(bundle):
-    with Session.open(bundle, threads=2, device=_device(bundle, slow="branch_00")) as session:
+    with Session.open(bundle, threads=2, latency=_latency(slow="branch_00")) as session:
         now_s = time.monotonic()
         prediction = session.run(picture(), deadline_s=now_s + 600, waiting_s=[now_s + 20])
         assert prediction.branches_used == (0,)
@@ -227,53 +223,34 @@ def test_branches_of_unequal_size_begin_with_the_largest_unless_some_may_be_left
     assert prediction.branches_used == tuple(range(len(order)))
 
 
-# A profile of the device -----------------------------------------------------------------------
+# A latency that was measured before --------------------------------------------------------------
 
 
-def _device(bundle, threads=2, hardware=None, slow="branch_01", **changes):
-    """A profile of this machine, in which branch 1 takes a minute."""
-    latencies = {name: latency(60_000.0 if name == slow else 0.1) for name in bundle.manifest.parts()}
-    measurement = replace(
-        MEASUREMENT,
-        bundle_sha256=bundle.sha256,
-        engine="fake",
-        threads=threads,
-        contention=(1.0,) * threads,
-        parts=latencies,
-        **changes,
-    )
-    return Device(name="here", hardware=hardware or read_hardware(), measurements=(measurement,))
+def _latency(slow="branch_01"):
+    """Of four branches, of which one takes a minute."""
+    parts = ("stem", *(f"branch_{index:02d}" for index in range(4)))
+    return Latency(tuple(60_000.0 if part == slow else 0.1 for part in parts), (1.0, 1.0))
 
 
-def test_a_profile_counts_from_the_first_request(bundle, tmp_path):
-    write_device(_device(bundle), tmp_path / "device.json")
-    for device in (_device(bundle), tmp_path / "device.json"):
-        with Session.open(bundle, threads=2, device=device) as session:
-            prediction = session.run(picture(), budget_ms=20_000)
-        assert prediction.requests_to_learn == 0
-        assert prediction.branches_used == (0, 2, 3)
-        assert prediction.branches[1].predicted_ms > 30_000
+def test_a_latency_counts_from_the_first_request(bundle):
+    with Session.open(bundle, threads=2, latency=_latency()) as session:
+        prediction = session.run(picture(), budget_ms=20_000)
+    assert prediction.requests_to_learn == 0
+    assert prediction.branches_used == (0, 2, 3)
+    assert prediction.branches[1].predicted_ms > 30_000
 
 
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    ("latency", "problem"),
     [
-        pytest.param({"hardware": HARDWARE}, "was measured on another device", id="another device"),
-        pytest.param({"threads": 1}, r"no measurement of bundle .* with fake on 2 thread\(s\)", id="other threads"),
+        (Latency((1.0, 1.0)), "latency has 2 parts, a stem and 4 branches are loaded"),
+        (Latency((1.0, 1.0, 1.0, 0.0, 1.0)), r"latency holds 0, not a time or factor"),
+        (Latency((1.0,) * 5, (1.0, math.nan)), "latency holds nan, not a time or factor"),
     ],
 )
-def test_a_foreign_profile_is_refused_unless_it_is_allowed(bundle, changes, problem):
-    device = _device(bundle, **changes)
-    with pytest.raises(ProfileError, match=problem):
-        Session.open(bundle, threads=2, device=device)
-    with Session.open(bundle, threads=2, device=device, allow_foreign_profile=True) as session:
-        assert session.run(picture(), budget_ms=20_000).branches_used == (0, 2, 3)
-
-
-def test_a_profile_of_another_bundle_is_refused(bundle, tmp_path, fake_engine):
-    other = fake_bundle(tmp_path / "o.paraedge", [{"add": 5.0}] * 4)
-    with pytest.raises(ProfileError, match="no measurement of bundle"):
-        Session.open(other, threads=2, device=_device(bundle))
+def test_a_latency_that_cannot_be_is_refused(bundle, latency, problem):
+    with pytest.raises(InputError, match=problem):
+        Session.open(bundle, threads=2, latency=latency)
 
 
 # Wrong options ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from support.bundles import IMAGE_SHAPE, NUM_LABELS, edit_manifest, fake_bundle,
 
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError
 from paraedge_runtime.bundle import GoldenData, file_entry, golden_entry, write_bundle
-from paraedge_runtime.engines.executorch_native import load_native
+from paraedge_runtime.core import load_core
 from paraedge_runtime.manifest import MAX_MANIFEST_BYTES, decode_manifest
 
 IMAGES, OUTPUTS = "golden/images.npy", "golden/branch_outputs.npy"
@@ -228,7 +228,7 @@ def test_a_bad_field_is_refused_and_named(tmp_path, path, edit, words):
         Bundle.open(path)
     assert [word for word in ["manifest.json", *words] if word not in str(caught.value)] == []
     with pytest.raises(ManifestError, match=r"manifest\.json"):
-        load_native().check_bundle(str(path))
+        load_core().check_bundle(str(path))
     assert tree(tmp_path) == before
 
 
@@ -245,7 +245,7 @@ def test_a_bad_field_is_refused_and_named(tmp_path, path, edit, words):
 def test_what_may_be_null_or_at_its_limit_is_read(path, edit):
     edit_manifest(path, edit)
     assert Bundle.open(path).manifest.name == "fake"
-    load_native().check_bundle(str(path))
+    load_core().check_bundle(str(path))
 
 
 @pytest.mark.parametrize("bad", BAD_PATHS.values(), ids=BAD_PATHS)
@@ -258,7 +258,7 @@ def test_a_path_that_is_not_plain_is_refused(tmp_path, path, place, bad):
         Bundle.open(path)
     assert f"'{field}.file'" in str(caught.value) or f"$.{field}.file" in str(caught.value)
     with pytest.raises(ManifestError, match=re.escape(f"'{field}.file'")):
-        load_native().check_bundle(str(path))
+        load_core().check_bundle(str(path))
     assert tree(tmp_path) == before
 
 
@@ -289,7 +289,7 @@ def test_a_manifest_that_cannot_be_parsed_is_refused(tmp_path, path, change, err
     with pytest.raises(error, match=rf"manifest\.json.*{problem}"):
         Bundle.open(path)
     with pytest.raises(error, match=r"manifest\.json"):
-        load_native().check_bundle(str(path))
+        load_core().check_bundle(str(path))
     assert tree(tmp_path) == before
 
 
@@ -359,7 +359,7 @@ def test_a_bad_file_is_refused_and_named(path, spoil, problem):
         Bundle.open(path)
     assert str(path) in str(caught.value)
     with pytest.raises(IntegrityError, match=problem):
-        load_native().check_bundle(str(path))
+        load_core().check_bundle(str(path))
 
 
 @pytest.mark.parametrize(
@@ -590,9 +590,9 @@ def _open_or_refuse(path, before, raw):
         bundle = Bundle.open(path)
     except BundleError:
         with pytest.raises(BundleError):
-            load_native().check_bundle(str(path))
+            load_core().check_bundle(str(path))
     else:
-        load_native().check_bundle(str(path))
+        load_core().check_bundle(str(path))
         assert bundle.manifest == decode_manifest(raw)
         with contextlib.suppress(BundleError):
             golden = bundle.golden()

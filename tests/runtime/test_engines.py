@@ -16,7 +16,7 @@ import pytest
 from paraedge_runtime import EngineError, EngineUnavailable, InputError, ManifestError
 from paraedge_runtime.engines import ENGINES, engine_info, open_engine
 from paraedge_runtime.engines.base import check_shapes, mapped_errors
-from paraedge_runtime.engines.executorch_native import load_native
+from paraedge_runtime.engines.executorch import load_native_executorch
 from paraedge_runtime.manifest import PartEntry
 
 PYPROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
@@ -87,7 +87,7 @@ def test_an_unknown_name_lists_the_valid_ones(look_up, name):
     ],
 )
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch, name, absent, words):
-    load_native.cache_clear()
+    load_native_executorch.cache_clear()
     for package in absent:
         for module in [module for module in sys.modules if module.startswith(f"{package}.")]:
             monkeypatch.delitem(sys.modules, module)
@@ -104,8 +104,7 @@ def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch, name,
         ("ai_edge_litert", "import absent_dependency", "litert", "ai-edge-litert is installed but needs absent_dep"),
         ("ai_edge_litert", "raise ImportError('libpthreadpool.so')", "litert", "cannot be loaded: libpthreadpool.so"),
         ("tflite_runtime", "import absent_dependency", "litert", "tflite-runtime is installed but needs absent_dep"),
-        ("onnxruntime", "raise ImportError('libgomp.so')", "onnxruntime", "libgomp.so"),
-        ("onnxruntime", "import absent_dependency", "onnxruntime", "absent_dependency"),
+        ("onnxruntime", "", "onnxruntime", "the package holds no library"),
     ],
 )
 def test_a_package_that_is_broken_says_what_it_lacks(tmp_path, monkeypatch, package, source, name, words):
@@ -230,7 +229,7 @@ def test_an_engine_describes_itself(name):
     assert engine.name == name
     assert engine.distribution in ENGINES[name].distributions
     assert engine.version[0].isdigit()
-    assert engine.description == f"{engine.distribution} {engine.version}"
+    assert engine.description.startswith(f"{engine.distribution} {engine.version}")
     assert engine.parallel is True
 
 
@@ -264,7 +263,7 @@ def test_onnxruntime_runs_a_program():
     assert second.tolist() == [[642, 1308]]
     part.close()
     part.close()
-    with pytest.raises(EngineError, match="onnxruntime failed while running branch_00"):
+    with pytest.raises(EngineError, match="branch_00 is closed"):
         part.run(x)
 
 
@@ -274,18 +273,18 @@ def test_onnxruntime_runs_a_program():
         ({}, {"inputs": (1, 4)}, "input is [1, 3] float32"),
         ({}, {"outputs": (1, 3)}, "output is [1, 2] float32"),
         ({"kind": "DOUBLE"}, {}, "input is [1, 3] float64"),
-        ({"inputs": (("x", ("batch", 3)),), "shape": ("batch", 2)}, {}, "input is ['batch', 3] float32"),
-        ({"inputs": (("x", (1, 3)), ("z", (1, 3)))}, {}, "input is [1, 3] float32, [1, 3] float32"),
+        ({"inputs": (("x", ("batch", 3)),), "shape": ("batch", 2)}, {}, "input is [-1, 3] float32"),
+        ({"inputs": (("x", (1, 3)), ("z", (1, 3)))}, {}, "program has 2 inputs and 1 outputs, not one each"),
     ],
     ids=["other input", "other output", "double", "open batch", "two inputs"],
 )
 def test_onnxruntime_refuses_a_program_that_is_not_what_the_manifest_says(changes, entry, found):
     with pytest.raises(ManifestError) as caught:
         open_engine("onnxruntime").load("branch_00", _onnx(**changes), _entry(**entry))
-    assert f"the program's {found}" in str(caught.value)
+    assert found in str(caught.value)
 
 
 def test_onnxruntime_refuses_an_input_of_another_shape():
     part = open_engine("onnxruntime").load("branch_00", _onnx(), _entry())
-    with pytest.raises(EngineError, match=r"failed while running branch_00: .*dimension"):
+    with pytest.raises(InputError, match="branch_00 reads 3 values, the input has 4"):
         part.run(np.zeros((1, 4), np.float32))

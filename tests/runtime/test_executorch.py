@@ -1,7 +1,8 @@
-"""ExecuTorch's two paths, the native core and the Python binding: the same answers bit for bit, and who runs when."""
+"""ExecuTorch's two paths, the native engine and the Python binding: the same bits, and who runs when."""
 
 import importlib
 import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from paraedge_runtime import EngineError, InputError, ManifestError, Session
-from paraedge_runtime.engines import executorch_native, open_engine
-from paraedge_runtime.engines.base import RunnerOptions
-from paraedge_runtime.engines.executorch_native import ExecuTorchNative, load_native
+from paraedge_runtime import core
+from paraedge_runtime.engines import executorch, open_engine
+from paraedge_runtime.engines.base import SessionOptions
+from paraedge_runtime.engines.executorch import ExecuTorchNative, load_native_executorch
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.inputs import normalise
 
@@ -32,16 +34,18 @@ def without_native(monkeypatch):
     def unavailable():
         raise EngineUnavailable("it was not built")
 
-    monkeypatch.setattr(executorch_native, "load_native", unavailable)
+    monkeypatch.setattr(executorch, "load_native_executorch", unavailable)
 
 
 @pytest.fixture
 def native_session(bundle):
     """The core itself, below ``Session``."""
-    programs = [(name, bundle.read(entry), entry) for name, entry in bundle.manifest.parts().items()]
-    runner = ExecuTorchNative().open_runner(programs, RunnerOptions(2, bundle.manifest.input))
-    yield runner._session
-    runner.close()
+    ExecuTorchNative()
+    native = core.load_core()
+    sources = [native.PartSource(name, bundle.read(entry), entry) for name, entry in bundle.manifest.parts().items()]
+    session = native.Session("executorch", sources, bundle.manifest.input, SessionOptions(2))
+    yield session
+    session.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def sequential(bundle, inputs):
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_parallel_is_sequential_bit_for_bit(bundle, inputs, sequential, choice, threads):
     with Session.open(bundle, threads=threads, branches=choice) as session:
-        assert session.threads == threads
+        assert session.threads == min(threads, len(session.branches))
         places = list(session.branches)
         for x, rows in zip(inputs, sequential, strict=True):
             prediction = session.run(x)
@@ -186,7 +190,9 @@ def test_wrong_input_is_refused_and_the_session_goes_on(bundle, inputs, sequenti
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"branches": 9}, "9 branches were asked for; there are 8"),
+        ({"first_branches": 9}, "9 branches were asked for; there are 8"),
+        ({"branches": [0, 9]}, "branch 9 is not loaded in this session"),
+        ({"branches": [3, 1]}, "invalid branches: give unique indexes in ascending order"),
         ({"early_stop": True}, "early_stop needs a rule for each of the 8 branches, there are 0"),
     ],
 )
@@ -229,19 +235,24 @@ def test_the_parts_own_what_they_answer(bundle, inputs):
     ("change", "message"),
     [
         ("not built", "native core was not built"),
+        ("engine not built", "ExecuTorch engine was not built"),
         ("no executorch", "the package executorch is not installed; pip install --no-deps executorch=="),
         ("another version", r"was built for executorch \d+\.\d+\.\d+, 9\.9\.9 is installed"),
     ],
 )
-def test_what_the_native_core_lacks_is_said(change, message, monkeypatch):
-    load_native.cache_clear()
+def test_what_the_native_engine_lacks_is_said(change, message, monkeypatch, tmp_path):
+    load_native_executorch.cache_clear()
     find_spec = importlib.util.find_spec
-    absent = {"not built": "paraedge_runtime._native", "no executorch": "executorch"}.get(change)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == absent else find_spec(name))
+    if change == "not built":
+        monkeypatch.setitem(sys.modules, "paraedge_runtime._native", None)
+    if change == "no executorch":
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "executorch" else find_spec(name))
     if change == "another version":
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.9")
+    if change == "engine not built":
+        monkeypatch.setattr(executorch, "_ENGINE", tmp_path / "nowhere.so")
     with pytest.raises(EngineUnavailable, match=message):
-        load_native()
+        load_native_executorch()
 
 
 @pytest.mark.parametrize(
@@ -252,14 +263,14 @@ def test_what_the_native_core_lacks_is_said(change, message, monkeypatch):
         "docs/native.md",
         "pyproject.toml",
         "runtime/native/cmake/executorch.cmake",
-        "runtime/paraedge_runtime/engines/executorch_native.py",
+        "runtime/paraedge_runtime/engines/executorch.py",
         "tests/test_device_environment.py",
     ],
 )
 def test_every_place_names_the_version_that_the_core_was_built_for(place):
     text = (Path(__file__).parents[2] / place).read_text()
     named = re.findall(r"executorch(?:==|_wanted )(\d+(?:\.[\d*]+)*)", text, re.IGNORECASE)
-    assert set(named) == {load_native().executorch_version}
+    assert set(named) == {load_native_executorch()}
 
 
 def test_sessions_come_and_go(bundle, inputs):

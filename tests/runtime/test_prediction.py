@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from paraedge_runtime import DroppedBranch, PartRun, Prediction
+from paraedge_runtime import DroppedBranch, InputError, PartRun, Prediction
 from paraedge_runtime.prediction import BranchRun, BranchState
 
 NEVER = math.nan
@@ -27,41 +27,52 @@ RUNS = [
 REASONS = {
     3: "no memory",
     4: "its output is not finite",
-    5: "it would probably not have ended before the deadline: 0.75 ms predicted, 0.50 ms left",
+    5: "predicted to miss the deadline: 0.75 ms predicted, 0.50 ms left",
     6: "nothing was known yet of how long it takes on this device",
-    7: "it had not ended at the deadline",
+    7: "it had not finished at the deadline",
     8: "no thread was free before the deadline",
-    9: "the answer was good enough without it",
+    9: "the prediction was good enough without it",
 }
 
 
-def _prediction(branch_outputs=((1.0, 2.0), (3.0, 4.0)), requests_to_learn=0):
+def _prediction(branch_outputs=((1.0, 2.0), (3.0, 4.0)), requests_to_learn=0, labels=("ant", "bee")):
     outputs = np.asarray(branch_outputs, dtype=np.float32)
-    answer = SimpleNamespace(
+    raw = SimpleNamespace(
         output=outputs.cumsum(axis=0, dtype=np.float32)[-1],
         branch_outputs=outputs,
-        branches=RUNS,
+        branches=[BranchRun(*run) for run in RUNS],
         label_index=1,
         confidence=0.5,
+        is_calibrated=True,
         stem_ms=0.5,
         elapsed_ms=3.0,
-        cut_short=False,
+        deadline_met=True,
         requests_to_learn=requests_to_learn,
     )
-    return Prediction(answer, ("ant", "bee"), "fake 1.0", True)
+    return Prediction(raw, labels, "fake 1.0")
 
 
-def test_every_fact_of_the_answer():
+def test_every_fact_of_the_prediction():
     prediction = _prediction()
     assert prediction.output.tolist() == [4, 6]
     assert (prediction.label_index, prediction.label, prediction.confidence) == (1, "bee", 0.5)
     assert (prediction.elapsed_ms, prediction.deadline_met, prediction.engine) == (3.0, True, "fake 1.0")
+    assert prediction.is_calibrated
     assert prediction.branches_used == (0, 2)
     assert prediction.branches_dropped == tuple(DroppedBranch(*item) for item in REASONS.items())
     assert repr(prediction) == "Prediction(label='bee', confidence=0.500, branches_used=(0, 2), elapsed_ms=3.000)"
 
 
-def test_the_timeline_has_what_ended_by_start():
+def test_a_vector_has_no_label():
+    prediction = _prediction(labels=())
+    assert prediction.output.tolist() == [4, 6]
+    assert repr(prediction) == "Prediction(output=2 numbers, branches_used=(0, 2), elapsed_ms=3.000)"
+    for name in ("label", "label_index", "confidence"):
+        with pytest.raises(InputError, match="this bundle's output is a vector of 2 numbers; read 'output'"):
+            getattr(prediction, name)
+
+
+def test_the_timeline_has_what_finished_by_start():
     parts = [run.part for run in _prediction().timeline]
     assert parts == ["stem", "branch_04", "branch_00", "branch_02", "branch_03"]
     assert _prediction().timeline[0] == PartRun("stem", 0, 0.0, 0.5)

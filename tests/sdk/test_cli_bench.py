@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paraedge_runtime.benchmarking.runner import ORACLES
+from paraedge_measure.deadlines.runner import ORACLES
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
 POLICIES = [*(f"static-{count}" for count in range(1, 8)), "all", "alert-any", "paraedge", "paraedge-early-stop"]
@@ -114,7 +114,7 @@ MISTAKES = [
     (["--plot", "out.pdf"], "the plot is a PNG, out.pdf has another suffix"),
     (["--data-dir", "nowhere"], "the data folder nowhere does not exist"),
     (["--dataset", "digits"], "digits has the classes"),
-    (["--device", "nowhere.json"], "nowhere.json"),
+    (["--profile", "nowhere.json"], "nowhere.json"),
     (
         ["--out", "/proc/x.jsonl"],
         "/proc/x.jsonl cannot be used: No such file or directory; choose another --out",

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from support.devices import DEVICE, MEASUREMENT, latency
 
 from paraedge.exporting import export
+from paraedge_measure.device import read_device, write_device
+from paraedge_measure.evaluation import Evaluation
+from paraedge_measure.planning import read_plan
 from paraedge_runtime import Bundle
-from paraedge_runtime.device import read_device, write_device
-from paraedge_runtime.evaluation import Evaluation
 from paraedge_runtime.manifest import Accuracy, encode_manifest
-from paraedge_runtime.planning import read_plan
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
 
@@ -56,7 +56,7 @@ def folder(tmp_path, bundles):
 
 def test_a_plan_is_made_and_exported(folder, bundles, checkpoint):
     bundle = bundles["litert"]
-    arguments = ["plan", "--device", "device.json", "--budget-ms", "7", bundle.path]
+    arguments = ["plan", "--profile", "device.json", "--budget-ms", "7", bundle.path]
     text = run(*arguments, "--max-bytes", "2MB", "--min-accuracy", ".9", "--out", "plan.json", cwd=folder)
     assert "→" in text
     assert "Next: paraedge export --plan plan.json" in text
@@ -102,7 +102,7 @@ def unequal(tmp_path, cifar10):
 
 def test_other_branches_than_the_first_are_planned_and_exported(unequal, cifar10):
     # p95 is 1.3 times p50: the first three branches take 6.5 ms; the first and the last, more accurate, 11.7.
-    arguments = ["plan", "--device", "device.json", "--budget-ms", "11.8", cifar10.path]
+    arguments = ["plan", "--profile", "device.json", "--budget-ms", "11.8", cifar10.path]
     document = json.loads(run(*arguments, "--json", cwd=unequal))
     assert [0, 3] in [one["branches"] for one in document["pareto"]]
     assert document["chosen"]["branches"] == [0, 3]
@@ -118,7 +118,7 @@ def test_other_branches_than_the_first_are_planned_and_exported(unequal, cifar10
 
 
 def test_whose_logits_they_are_is_not_guessed(unequal, cifar10):
-    arguments = ["plan", "--device", "device.json", "--budget-ms", "11.8"]
+    arguments = ["plan", "--profile", "device.json", "--budget-ms", "11.8"]
     line = run(*arguments, cifar10.path, "--model", "fashion-mnist", cwd=unequal, code=2)
     assert "all.paraedge was not exported from this model: their accuracies differ; name its own checkpoint" in line
 
@@ -139,7 +139,7 @@ def test_whose_logits_they_are_is_not_guessed(unequal, cifar10):
 
 
 def test_the_recipe_that_was_planned_is_exported(folder):
-    arguments = ["plan", "--device", "device.json", "--budget-ms", "9", "small.paraedge"]
+    arguments = ["plan", "--profile", "device.json", "--budget-ms", "9", "small.paraedge"]
     export(target="linux", engine="litert", branches=2, quantize="int8-dynamic", out=folder / "small.paraedge")
     device = read_device(folder / "device.json")
 
@@ -177,7 +177,7 @@ def test_the_recipe_that_was_planned_is_exported(folder):
         (["--budget-ms", "9", "--max-bytes", "0MB"], 2, "'0MB' is no size"),
         (["--budget-ms", "1"], 2, "nothing gives p95 within 1 ms; the nearest is branch 0 with litert"),
         (["--budget-ms", "9", "--min-accuracy", ".99"], 2, "accuracy of at least 0.99; the nearest is"),
-        (["--budget-ms", "9", "--device", "none.json"], 2, "none.json does not exist; make it with 'paraedge profile"),
+        (["--budget-ms", "9", "--profile", "none.json"], 2, "none.json does not exist; make it with 'paraedge profile"),
         (
             ["--budget-ms", "9", "--model", "nonsense"],
             2,
@@ -187,13 +187,13 @@ def test_the_recipe_that_was_planned_is_exported(folder):
     ],
 )
 def test_mistakes_and_wishes_that_cannot_be(folder, bundles, arguments, code, problem):
-    line = run("plan", "--device", "device.json", *arguments, bundles["litert"].path, cwd=folder, code=code)
+    line = run("plan", "--profile", "device.json", *arguments, bundles["litert"].path, cwd=folder, code=code)
     assert problem in line
 
 
 def test_a_bundle_that_was_not_measured(folder, bundles):
     bundle = bundles["litert"].subset((0, 1), folder / "small.paraedge")
-    line = run("plan", "--device", "device.json", "--budget-ms", "9", bundle.path, cwd=folder, code=2)
+    line = run("plan", "--profile", "device.json", "--budget-ms", "9", bundle.path, cwd=folder, code=2)
     assert "small.paraedge was not measured on pi-5; run 'paraedge profile'" in line
 
 
@@ -210,5 +210,7 @@ def test_a_bundle_that_was_not_measured(folder, bundles):
     ],
 )
 def test_what_export_refuses(folder, bundles, arguments, problem):
-    run("plan", "--device", "device.json", "--budget-ms", "9", bundles["litert"].path, "--out", "plan.json", cwd=folder)
+    run(
+        "plan", "--profile", "device.json", "--budget-ms", "9", bundles["litert"].path, "--out", "plan.json", cwd=folder
+    )
     assert problem in run("export", *arguments, cwd=folder, code=2)

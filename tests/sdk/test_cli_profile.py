@@ -15,7 +15,7 @@ from support.devices import DEVICE, MEASUREMENT
 from support.ssh_server import ssh_server
 
 import paraedge_runtime
-from paraedge_runtime.device import Adb, Device, Ssh, find_measurement, read_device, write_device
+from paraedge_measure.device import Adb, Device, Ssh, find_measurement, read_device, write_device
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
 
@@ -131,7 +131,7 @@ def test_plots_need_matplotlib(bundle, tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('gone', name='matplotlib')")
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     line = run("profile", bundle.path, "--html", "page.html", cwd=tmp_path, code=2, **environment)
-    assert "--html needs matplotlib for its plots; pip install 'paraedge[train]'" in line
+    assert "plots need matplotlib; pip install 'paraedge[train]', or draw none" in line
     assert not (tmp_path / "device.json").exists()
 
 

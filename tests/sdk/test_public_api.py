@@ -11,9 +11,10 @@ import pytest
 
 import paraedge
 import paraedge_converters
+import paraedge_measure
 import paraedge_runtime
 
-ROOTS = [paraedge, paraedge_converters, paraedge_runtime]
+ROOTS = [paraedge, paraedge_converters, paraedge_measure, paraedge_runtime]
 
 
 @pytest.mark.parametrize("package", ROOTS, ids=lambda package: package.__name__)
@@ -34,11 +35,14 @@ def test_an_unknown_name_is_an_attribute_error(package):
 @pytest.mark.parametrize(
     ("statement", "forbidden"),
     [
-        ("import paraedge, paraedge_converters, paraedge_runtime", ["torch", "executorch", "PIL", "matplotlib"]),
+        (
+            "import paraedge, paraedge_converters, paraedge_measure, paraedge_runtime",
+            ["torch", "executorch", "PIL", "matplotlib"],
+        ),
         ("import paraedge.cli.main", ["torch", "numpy", "rich", "msgspec", "PIL"]),
         ("import paraedge.cli.run, paraedge.cli.verify, paraedge.cli.inspect, paraedge.cli.subset", ["torch"]),
         ("import paraedge.cli.doctor, paraedge.cli.targets, paraedge.cli.pack", ["torch"]),
-        ("import paraedge.cli.profile, paraedge.cli.plan, paraedge.connections", ["torch", "matplotlib"]),
+        ("import paraedge.cli.profile, paraedge.cli.plan, paraedge_measure.connections", ["torch", "matplotlib"]),
     ],
     ids=["packages", "command line", "device commands", "other commands", "profile"],
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from paraedge_runtime.device import (
+from paraedge_measure.device import (
     FORMAT,
     Device,
     Hardware,

@@ -10,7 +10,7 @@ from pathlib import Path
 from paraedge_demo.controls import Controls
 from paraedge_demo.load import Load
 from paraedge_runtime.bundle import Bundle
-from paraedge_runtime.controller import REQUESTS_TO_LEARN
+from paraedge_runtime.latency import REQUESTS_TO_LEARN
 from paraedge_runtime.errors import DeviceError, ParaEdgeError
 from paraedge_runtime.session import Session
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from paraedge_runtime.benchmarking.interference import Align, InterferenceSettings, open_interference
+from paraedge_measure import InterferenceSettings, open_interference
 from paraedge_runtime.cores import available_cores
 
 __all__ = ["Load"]
@@ -18,7 +19,7 @@ class Load:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._align: Align | None = None
+        self._align: Callable[[float], None] | None = None
         self._told_s = 0.0
 
     def switch(self, on: bool) -> None:

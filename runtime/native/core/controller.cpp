@@ -5,8 +5,10 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "refusal.h"
+#include "shape.h"
 
 namespace paraedge {
 namespace {
@@ -28,6 +30,7 @@ Controller::Controller(std::vector<double> macs, const Latency& latency)
     : macs_(std::move(macs)),
       base_(macs_.size() + 1, std::numeric_limits<double>::quiet_NaN()),
       seen_(macs_.size() + 1, 0),
+      bound_only_(macs_.size() + 1, false),
       doubt_(macs_.size() + 1, 0.0),
       tail_(kFirstTail),
       late_(kLeastLate) {
@@ -38,7 +41,7 @@ Controller::Controller(std::vector<double> macs, const Latency& latency)
   }
   for (const std::vector<double>* values : {&latency.part_ms, &latency.contention}) {
     for (const double value : *values) {
-      if (!(value > 0 && std::isfinite(value))) refuse("latency holds " + std::to_string(value) + ", not a time or factor");
+      if (!(value > 0 && std::isfinite(value))) refuse("latency holds " + show(value) + ", not a time or factor");
     }
   }
   for (double& value : macs_) value = std::max(value, 1.0);  // a program without any is guessed to cost nothing
@@ -69,6 +72,8 @@ void Controller::observe(size_t part, int busy, double ms) {
   const double log_ms = std::log(std::max(ms, 1e-6)) - contention(part == 0 ? 1 : busy);
   doubt_[part] = 0;
   int& seen = seen_[part];
+  if (bound_only_[part]) seen = 0;  // now it is known better
+  bound_only_[part] = false;
   if (seen < kRequestsToLearn) {  // the mean of what was seen; what slows the device down is in it
     base_[part] = seen == 0 ? log_ms : base_[part] + (log_ms - base_[part]) / (seen + 1);
     ++seen;
@@ -84,13 +89,18 @@ void Controller::observe(size_t part, int busy, double ms) {
 
 void Controller::outlasted(size_t part, int busy, double ms) {
   const double log_ms = std::log(std::max(ms, 1e-6)) - contention(part == 0 ? 1 : busy);
-  const double doubt = doubt_[part];
-  doubt_[part] = 0;
+  const double doubt = std::exchange(doubt_[part], 0);
   if (seen_[part] < kRequestsToLearn) {
-    if (seen_[part] > 0) base_[part] -= doubt;  // a bound of long ago counts for no more than what was tried now
-    if (log_ms > base(part)) {
-      base_[part] = log_ms;
-      seen_[part] = std::max(seen_[part], 1);
+    if (seen_[part] == 0 || bound_only_[part]) {
+      // A bound of long ago counts for no more than what was tried now.
+      const double known = bound_only_[part] ? base_[part] - doubt : base(part);
+      if (log_ms > known || std::isnan(known) || bound_only_[part]) {
+        base_[part] = std::isnan(known) ? log_ms : std::max(log_ms, known);
+        bound_only_[part] = true;
+        seen_[part] = std::max(seen_[part], 1);
+      }
+    } else if (log_ms > base_[part]) {
+      base_[part] += (log_ms - base_[part]) / (++seen_[part]);
     }
     return;
   }

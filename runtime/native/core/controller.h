@@ -46,6 +46,7 @@ class Controller {
   std::vector<double> contention_;  // logarithms, as are all times below
   std::vector<double> base_;  // a part by itself on a device that nothing slows down
   std::vector<int> seen_;  // how often a part was observed, up to kRequestsToLearn
+  std::vector<bool> bound_only_;  // a part was never seen to finish: its base is a lower bound
   std::vector<double> doubt_;  // grows while a branch is dropped: what is predicted of it may be wrong by now
   double fast_ = 0, slow_ = 0;  // how much slower everything is now: two filters
   double tail_;  // 0.9 quantile of what is left

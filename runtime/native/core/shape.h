@@ -1,6 +1,7 @@
 // Shapes and the names of parts, as messages and the manifest write them.
 #pragma once
 
+#include <cstdio>
 #include <functional>
 #include <numeric>
 #include <string>
@@ -17,6 +18,12 @@ inline std::string show(const Shape& shape) {
   std::string text;
   for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
   return "[" + text + "]";
+}
+
+inline std::string show(double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", number);
+  return text;
 }
 
 inline std::string branch_name(int index) {

@@ -94,7 +94,7 @@ class ExecuTorchPart {
       : splits_(part.threads > 1), input_shape_(part.input_shape, part.input_shape + part.input_rank),
         output_shape_(part.output_shape, part.output_shape + part.output_rank) {
     const std::string file = part.file;
-    if (reinterpret_cast<uintptr_t>(program) % 16 != 0) throw Failure(PE_ERROR_ENGINE, file + ": its bytes are not aligned to 16");
+    if (bytes > 0 && reinterpret_cast<uintptr_t>(program) % 16 != 0) throw Failure(PE_ERROR_ENGINE, file + ": its bytes are not aligned to 16");
     module_ = std::make_unique<et::Module>(std::make_unique<et::BufferDataLoader>(program, bytes));
     check(module_->load(rt::Program::Verification::InternalConsistency), file, "reading");
     const auto meta = module_->method_meta("forward");

@@ -49,6 +49,15 @@ using OwnedRunOptions = Owned<ort::RunOptions, ort::release_run_options>;
 using OwnedValue = Owned<ort::Value, ort::release_value>;
 using OwnedTypeInfo = Owned<ort::TypeInfo, ort::release_type_info>;
 
+const char* name_of(ort::ElementType type) {
+  switch (type) {
+    case ort::ElementType::float32: return "float32";
+    case ort::ElementType::float16: return "float16";
+    case ort::ElementType::float64: return "float64";
+    default: return "of another type";
+  }
+}
+
 class OnnxPart {
  public:
   OnnxPart(const pe_part& part, const void* program, size_t bytes)
@@ -134,10 +143,9 @@ class OnnxPart {
       found.resize(rank);
       check(ort::dimensions(table, tensor, found.data(), rank), loading);
     }
-    const bool is_float = element == ort::ElementType::float32;
-    if (is_float && found == expected) return;
-    throw Refusal(ErrorCode::manifest, file + ": the program's " + kind + " is " + show(found) +
-                                           (is_float ? " float32" : ", not one float32 tensor") + ", the manifest says " +
+    if (element == ort::ElementType::float32 && found == expected) return;
+    throw Refusal(ErrorCode::manifest, file + ": the program's " + kind + " is " + show(found) + " " + name_of(element) +
+                                           ", the manifest says " +
                                            show(expected) + " float32; export the bundle again");
   }
 

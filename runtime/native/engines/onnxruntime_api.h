@@ -19,7 +19,7 @@ struct TensorInfo;
 struct Allocator;
 
 enum class LogLevel : int { verbose, info, warning, error, fatal };
-enum class ElementType : int { float32 = 1 };
+enum class ElementType : int { float32 = 1, float16 = 10, float64 = 11 };
 inline constexpr int kArenaAllocator = 1, kMemoryDefault = 0;
 
 // Versions of the API exist since ONNX Runtime 1.0; this one came with 1.16 and has all that is called here.

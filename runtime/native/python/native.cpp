@@ -103,7 +103,10 @@ class NativePart {
 
   nb::object run(const FloatArray& x) {
     if (!part_) raise({ErrorCode::engine, source_.name + " is closed"});
-    if (x.size() != input_size_) raise({ErrorCode::input, "the input has " + std::to_string(x.size()) + " values"});
+    if (x.size() != input_size_) {
+      raise({ErrorCode::input, source_.name + " reads " + std::to_string(input_size_) + " values, the input has " +
+                                   std::to_string(x.size())});
+    }
     size_t size = 1;
     for (const size_t n : output_shape_) size *= n;
     std::vector<float> output(size);

@@ -12,10 +12,10 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
-    from paraedge_runtime.benchmarking.cells import Cell
-    from paraedge_runtime.benchmarking.records import Record, RecordFile
-    from paraedge_runtime.benchmarking.runner import Bench
-    from paraedge_runtime.benchmarking.summary import CellSummary
+    from paraedge_measure.deadlines.cells import Cell
+    from paraedge_measure.deadlines.records import Record, RecordFile
+    from paraedge_measure.deadlines.runner import Bench
+    from paraedge_measure.deadlines.summary import CellSummary
 
 
 class _Listed(click.ParamType):  # type: ignore[type-arg]
@@ -55,7 +55,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option("--seeds", type=_Listed(int), default="0", show_default=True, help="Of arrivals, images and turns.")
 @click.option("--load", type=float, help="Full models that arrive while one runs. [default: the pattern's own]")
 @click.option("--hogs", type=int, help="Competing processes. [default: the cores less one]")
-@click.option("--square-period", "square_period_s", type=float, default=0.2, show_default=True, help="Seconds.")
+@click.option("--square-period-s", type=float, default=0.2, show_default=True, help="Of the wave of 'square'.")
 @click.option("--quota", type=float, default=0.5, show_default=True, help="Part of the cores' time.")
 @click.option("--block", type=int, default=64, show_default=True, help="Requests until another policy takes its turn.")
 @click.option("--dataset", help="As for evaluate. [default: the one the bundle is named after]")
@@ -63,7 +63,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option("--limit", type=click.IntRange(min=1), default=2000, show_default=True, help="Only so many images.")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
-@click.option("--device", type=click.Path(path_type=Path), help="What 'paraedge profile' measured here.")
+@click.option("--profile", type=click.Path(path_type=Path), help="The device.json that 'paraedge profile' made here.")
 @click.option("--out", type=click.Path(path_type=Path), help="Records, to go on with. [default: NAME-bench.jsonl]")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG of accuracy and misses.")
 @json_option
@@ -85,7 +85,7 @@ def bench(
     limit: int,
     engine: str | None,
     threads: int | None,
-    device: Path | None,
+    profile: Path | None,
     out: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -102,15 +102,15 @@ def bench(
       paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty --interference none,square --plot out.png
     """
     from paraedge.data.bundles import images_at_hand
-    from paraedge.plots import check_plot
-    from paraedge_runtime.benchmarking.cells import grid
-    from paraedge_runtime.benchmarking.interference import open_interference
-    from paraedge_runtime.benchmarking.policies import EARLY_STOP, policy_names, select_policies
-    from paraedge_runtime.benchmarking.records import RecordFile
-    from paraedge_runtime.benchmarking.runner import Bench, LabelledPictures
+    from paraedge_measure.deadlines.cells import grid
+    from paraedge_measure.deadlines.interference import open_interference
+    from paraedge_measure.deadlines.policies import EARLY_STOP, policy_names, select_policies
+    from paraedge_measure.deadlines.records import RecordFile
+    from paraedge_measure.deadlines.runner import Bench
+    from paraedge_measure.device import read_device
+    from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.chatter import captured_chatter
-    from paraedge_runtime.device import read_device
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.cores import available_cores
 
@@ -128,7 +128,7 @@ def bench(
         raise InputError(f"the seeds are {list(seeds)}; give whole numbers of at least 0")
     if plot is not None:
         check_plot(plot)
-    known = None if device is None else read_device(device)
+    known = None if profile is None else read_device(profile)
     opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle)
     count = len(opened.manifest.branches)
     chosen = select_policies(policy_names(count) if policies is None else policies, count)
@@ -136,17 +136,18 @@ def bench(
         with open_interference(cell.interference, cell.interference_settings):
             pass
     images, source = images_at_hand(opened, dataset, data_dir, limit)
-    pictures = LabelledPictures(images.images, images.labels, source)
 
     with progress_bar() as bar:
         task = bar.add_task("running every image once", total=len(images))
         with captured_chatter():  # engines introduce themselves
             made = Bench(
                 opened,
-                pictures,
+                images.images,
+                images.labels,
+                source=source,
                 engine=engine,
                 threads=threads,
-                device=known,
+                profile=known,
                 block=block,
                 on_progress=lambda done: bar.advance(task, done),
             )
@@ -179,7 +180,7 @@ def _measure(
     notes: list[str],
 ) -> None:
     """Every cell that is not in the file yet; each is on disk when it is done."""
-    from paraedge_runtime.benchmarking.runner import ORACLES
+    from paraedge_measure.deadlines.runner import ORACLES
 
     done = {record.key for record in file.records}
     work = []  # cell, seed, policies still to be measured, whether the oracles are
@@ -224,16 +225,16 @@ def _duration(seconds: float) -> str:
 def _report(
     measured: Bench, records: list[Record], notes: list[str], path: Path, plot: Path | None, as_json: bool
 ) -> None:
-    from paraedge_runtime.benchmarking.summary import by_cell, summarise
+    from paraedge_measure.deadlines.summary import by_cell, summarise
 
     grouped = by_cell(records)
     block = measured.header.block
     with working("comparing"):
         summaries = [summarise(cell, policies, block) for cell, policies in grouped.items()]
         if plot is not None:
-            from paraedge.bench_plot import plot_bench
+            from paraedge_measure.plots.deadlines import plot_deadlines
 
-            plot_bench(grouped, plot, title=f"{measured.header.bundle}, {measured.header.engine}")
+            plot_deadlines(grouped, plot, title=f"{measured.header.bundle}, {measured.header.engine}")
     if as_json:
         print_json(_document(measured, records, summaries, notes, path, plot))
         return
@@ -259,7 +260,7 @@ def _percents(values: Sequence[float]) -> str:
 
 
 def _cell_table(summary: CellSummary, policies: dict[str, list[Record]]) -> Any:
-    from paraedge_runtime.benchmarking.summary import pool
+    from paraedge_measure.deadlines.summary import pool
 
     cell = summary.cell
     records = next(iter(policies.values()))
@@ -321,7 +322,7 @@ def _document(
 ) -> dict[str, Any]:
     import msgspec
 
-    from paraedge_runtime.benchmarking.statistics import wilson_interval
+    from paraedge_measure.deadlines.statistics import wilson_interval
 
     documents = []
     for record in records:

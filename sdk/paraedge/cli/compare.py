@@ -40,9 +40,9 @@ def compare(
       paraedge compare fp32.paraedge int8.paraedge
       paraedge compare fp32.paraedge int8.paraedge --data-dir data --png sizes.png
     """
-    from paraedge.comparing import compare_bundles, display_names
     from paraedge.data.bundles import images_at_hand
-    from paraedge.plots import check_plot
+    from paraedge_measure.comparing import compare_bundles, display_names
+    from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
 
     if png is not None:
@@ -53,14 +53,15 @@ def compare(
         task = bar.add_task("running", total=None)
         compared = compare_bundles(
             opened,
-            images,
+            images.images,
+            images.labels,
             threads=threads,
             rounds=rounds,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     names = display_names([one.path for one in compared])
     if png is not None:
-        from paraedge.comparison_plot import plot_comparison
+        from paraedge_measure.plots.comparison import plot_comparison
 
         plot_comparison(dict(zip(names, compared, strict=True)), png, title=f"{len(images)} {source}")
     if as_json:

@@ -50,7 +50,7 @@ def evaluate(
 
     target = None
     if not no_plot:
-        from paraedge.plots import plot_prefix_accuracy
+        from paraedge_measure.plots.prefix_accuracy import plot_prefix_accuracy
 
         target = plot if plot is not None else Path(f"{name}-prefix-accuracy.png")
         plot_prefix_accuracy(accuracy, target, title=f"{name}: {count} test images")

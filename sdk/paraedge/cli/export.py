@@ -70,9 +70,9 @@ def export(
     from paraedge.packaged import resolve_checkpoint
     from paraedge_converters.recipes import recipe_for
     from paraedge_converters.targets import TARGETS, backend_for
+    from paraedge_measure.planning import read_plan
     from paraedge_runtime.engines import engine_info
     from paraedge_runtime.errors import InputError
-    from paraedge_runtime.planning import read_plan
     from paraedge_runtime.session import choose_branches
 
     config = read_json(resolve_checkpoint(model) / "config.json", CheckpointConfig)

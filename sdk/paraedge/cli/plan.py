@@ -12,14 +12,14 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, si
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
+    from paraedge_measure.device import Device
+    from paraedge_measure.evaluation import Evaluation
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.device import Device
-    from paraedge_runtime.evaluation import Evaluation
 
 
 @click.command()
 @click.argument("bundles", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLES]...")
-@click.option("--device", "device_path", type=click.Path(path_type=Path), required=True, help="Its device.json.")
+@click.option("--profile", type=click.Path(path_type=Path), required=True, help="The device.json of the device.")
 @click.option("--budget-ms", type=float, required=True, help="95 of 100 requests shall be answered within it.")
 @click.option("--min-accuracy", type=float, help="Such as .9")
 @click.option("--max-bytes", type=SIZE, help="Of programs and golden files, such as 2MB.")
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @json_option
 def plan(
     bundles: tuple[Path, ...],
-    device_path: Path,
+    profile: Path,
     budget_ms: float,
     min_accuracy: float | None,
     max_bytes: int | None,
@@ -46,32 +46,32 @@ def plan(
 
     \b
     Example:
-      paraedge plan --device device.json --budget-ms 10 --min-accuracy .9 --out plan.json
+      paraedge plan --profile device.json --budget-ms 10 --min-accuracy .9 --out plan.json
     """
     import msgspec
 
     from paraedge.packaged import DEFAULT_MODEL
+    from paraedge_measure.device import read_device
+    from paraedge_measure.planning import Wish, candidate_plans, choose_plan, pareto_plans, write_plan
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.device import read_device
     from paraedge_runtime.errors import InputError
-    from paraedge_runtime.planning import Wish, candidates, choose, pareto, write_plan
 
     try:
         given = {"budget_ms": budget_ms, "min_accuracy": min_accuracy, "max_bytes": max_bytes}
         wish = msgspec.convert(given, Wish)
     except msgspec.ValidationError as error:
         raise InputError(f"no plan can be made for {given}: {error}") from error
-    device = read_device(device_path)
+    device = read_device(profile)
     opened = [Bundle.open(path) for path in bundles or _packaged(device)]
     evaluations = [_kept_evaluation(bundle, model) for bundle in opened]
     with working("choosing branches"):
         plans = [
             plan
             for bundle, evaluation in zip(opened, evaluations, strict=True)
-            for plan in candidates(device, bundle, evaluation)
+            for plan in candidate_plans(device, bundle, evaluation)
         ]
-    chosen = choose(plans, wish)
-    listed = pareto(plans)
+    chosen = choose_plan(plans, wish)
+    listed = pareto_plans(plans)
     if out is not None:
         write_plan(chosen, out)
     if as_json:
@@ -127,7 +127,7 @@ def _kept_evaluation(bundle: Bundle, model: str | None) -> Evaluation | None:
     from paraedge.model.arrays import read_evaluation
     from paraedge.model.records import CheckpointConfig, read_json
     from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
-    from paraedge_runtime.planning import belong_together
+    from paraedge_measure.planning import belong_together
 
     if model is None and bundle.manifest.name not in PACKAGED_MODELS:
         return None

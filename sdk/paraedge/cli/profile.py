@@ -12,8 +12,8 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
+    from paraedge_measure.device import Device, Hardware, Measurement
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.device import Device, Hardware, Measurement
 
 _DEFAULT_PATH = Path("device.json")
 
@@ -46,17 +46,18 @@ def profile(
       paraedge profile device.json
       paraedge profile pi.json fashion-mnist-raspberry-pi-all.paraedge --threads 1,2,4 --html pi.html
     """
-    from paraedge.connections import connect
+    from paraedge_measure.connections import connect
+    from paraedge_measure.device import merge, read_device, write_device
+    from paraedge_measure.plots.figures import check_matplotlib
+    from paraedge_measure.profiling import RIGOROUS, USUAL
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.device import merge, read_device, write_device
     from paraedge_runtime.engines import engine_info
-    from paraedge_runtime.profiling import RIGOROUS, USUAL
 
     path, bundle_paths = _split(paths)
     for known in engines:
         engine_info(known)
     if html is not None:
-        from paraedge.profile_page import write_page  # says early what is missing
+        check_matplotlib()  # says early what is missing
     device = read_device(path) if path.exists() else _new_device(name)
     connection = connect(device)
     with working(f"asking {device.name} what it is"):
@@ -82,12 +83,14 @@ def profile(
                 bar.update(task, completed=round(done), description=f"{bundle.manifest.name}: {what}")
 
             results = connection.measure(
-                bundle, engine=engine, threads=threads, rule=RIGOROUS if rigorous else USUAL, on_progress=show
+                bundle, engine=engine, threads=threads, length=RIGOROUS if rigorous else USUAL, on_progress=show
             )
             device = merge(read_device(path), results)
             write_device(device, path)
             measured += results
     if html is not None:
+        from paraedge_measure.plots.device_page import write_page
+
         write_page(device, html)
     if as_json:
         import msgspec
@@ -116,7 +119,7 @@ def _new_device(name: str | None) -> Device:
     import platform
     import re
 
-    from paraedge_runtime.device import Device, decode_device, encode_device
+    from paraedge_measure.device import Device, decode_device, encode_device
 
     named = name or re.sub(r"[^A-Za-z0-9_.+-]", "-", platform.node()).lstrip(".+-")[:100] or "device"
     return decode_device(encode_device(Device(name=named)), "--name")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
 @click.option("--budget-ms", type=float, help="Answer each picture within so many milliseconds.")
-@click.option("--device", type=click.Path(path_type=Path), help="What 'paraedge profile' measured here.")
+@click.option("--profile", type=click.Path(path_type=Path), help="The device.json that 'paraedge profile' made here.")
 @click.option("--allow-foreign-profile", is_flag=True, help="Take the profile of another device or bundle.")
 @click.option("--early-stop", is_flag=True, help="Stop when the answer is sure enough, as calibrated at export.")
 @click.option("--explain", is_flag=True, help="Tell of every branch why it ran or was dropped.")
@@ -37,7 +37,7 @@ def run(
     threads: int | None,
     engine: str | None,
     budget_ms: float | None,
-    device: Path | None,
+    profile: Path | None,
     allow_foreign_profile: bool,
     early_stop: bool,
     explain: bool,
@@ -54,6 +54,7 @@ def run(
       paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
       paraedge run fashion-mnist-linux-all.paraedge --budget-ms 5 --explain
     """
+    from paraedge_measure.latency import known_latency
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.inputs import find_pictures, read_picture
@@ -87,8 +88,14 @@ def run(
             engine=engine,
             threads=threads,
             branches=branches,
-            device=device,
-            allow_foreign_profile=allow_foreign_profile,
+            latency=known_latency(
+                profile,
+                bundle,
+                engine=engine,
+                threads=threads,
+                branches=branches,
+                allow_foreign=allow_foreign_profile,
+            ),
         )
     with opened as session, progress_bar() as bar:
         bar.disable = len(images) < 500

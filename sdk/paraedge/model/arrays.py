@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge.model.config import ParaFormerConfig
+from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.evaluation import Evaluation
 
 __all__ = ["read_evaluation", "read_samples"]
 

@@ -31,9 +31,9 @@ from paraedge.data.images import LabelledImages
 from paraedge.model.arrays import read_evaluation, read_samples
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
+from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.evaluation import Evaluation
 
 __all__ = ["Checkpoint", "check_target", "load_checkpoint", "save_checkpoint"]
 

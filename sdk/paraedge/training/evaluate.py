@@ -10,7 +10,7 @@ import torch
 from paraedge.data.images import LabelledImages
 from paraedge.model.paraformer import ParaFormer
 from paraedge.training.batches import normalise
-from paraedge_runtime.evaluation import Evaluation
+from paraedge_measure.evaluation import Evaluation
 
 __all__ = ["evaluate_model"]
 

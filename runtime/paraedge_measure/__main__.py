@@ -1,0 +1,91 @@
+"""``python -m paraedge_measure``: the side of ``paraedge profile`` that runs on the device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from paraedge_measure.hardware import read_hardware
+from paraedge_measure.profiling import USUAL, SeriesLength, profile_bundle
+from paraedge_measure.testbed import measure_cold_start
+from paraedge_runtime import Bundle
+from paraedge_runtime.chatter import captured_chatter
+from paraedge_runtime.errors import BundleError, ParaEdgeError
+
+__all__ = ["main"]
+
+_PROGRESS_EVERY_S = 0.2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print one JSON document on stdout, and lines ``progress DONE_S TOTAL_S WHAT`` on stderr."""
+    options = _parser().parse_args(arguments)
+    with os.fdopen(os.dup(1), "w") as answer, os.fdopen(os.dup(2), "w", buffering=1) as progress:
+        shown_s = 0.0
+
+        def show(done_s: float, total_s: float, what: str) -> None:
+            nonlocal shown_s
+            if time.perf_counter() - shown_s >= _PROGRESS_EVERY_S:
+                progress.write(f"progress {done_s:.2f} {total_s:.2f} {what}\n")
+                shown_s = time.perf_counter()
+
+        document: dict[str, Any]
+        try:
+            with captured_chatter():
+                document = {"result": msgspec.to_builtins(options.call(options, show))}
+        except ParaEdgeError as error:
+            document = {"error": type(error).__name__, "message": str(error)}
+        answer.write(json.dumps(document) + "\n")
+    return 1 if "error" in document else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m paraedge_measure", description=main.__doc__)
+    commands = parser.add_subparsers(required=True)
+    hardware = commands.add_parser("hardware", help="what this machine is")
+    hardware.set_defaults(call=lambda options, show: read_hardware())
+    check = commands.add_parser("check", help="hash of each bundle that is here and whole, else null")
+    check.set_defaults(call=lambda options, show: [_hash_if_whole(path) for path in options.bundles])
+    check.add_argument("bundles", nargs="+", type=Path)
+    cold = commands.add_parser("cold", help="open a bundle and answer once")
+    cold.set_defaults(
+        call=lambda options, show: measure_cold_start(Bundle.open(options.bundle), options.engine, options.threads)
+    )
+    cold.add_argument("bundle", type=Path)
+    cold.add_argument("--engine", required=True)
+    cold.add_argument("--threads", type=int, required=True)
+    measure = commands.add_parser("measure", help="measure one bundle with one engine")
+    measure.set_defaults(
+        call=lambda options, show: profile_bundle(
+            options.bundle,
+            engine=options.engine,
+            threads=options.threads,
+            length=SeriesLength(options.min_runs, options.min_s),
+            on_progress=show,
+        )
+    )
+    measure.add_argument("bundle", type=Path)
+    measure.add_argument("--engine")
+    measure.add_argument("--threads", type=int, nargs="+")
+    measure.add_argument("--min-runs", type=int, default=USUAL.min_runs)
+    measure.add_argument("--min-s", type=float, default=USUAL.min_s)
+    return parser
+
+
+def _hash_if_whole(path: Path) -> str | None:
+    try:
+        return Bundle.open(path).sha256
+    except BundleError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Where a device is measured: on this machine, over ssh, over adb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from paraedge_measure.connections.adb import AdbConnection
+from paraedge_measure.connections.local import LocalConnection
+from paraedge_measure.connections.ssh import SshConnection
+from paraedge_measure.device import Adb, Device, Hardware, Local, Measurement, Ssh
+from paraedge_measure.profiling import Progress, SeriesLength
+from paraedge_runtime import Bundle
+
+__all__ = ["Connection", "connect"]
+
+
+class Connection(Protocol):
+    """A device that can be asked what it is, and to measure a bundle."""
+
+    def hardware(self) -> Hardware:
+        """What the device is.
+
+        Raises:
+            DeviceError: it cannot be reached, or cannot measure; the message has the next step.
+        """
+
+    def measure(
+        self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
+    ) -> tuple[Measurement, ...]:
+        """:func:`paraedge_measure.profiling.profile_bundle` over there; no ``threads`` are the default ones.
+
+        Raises:
+            ParaEdgeError: what it raised over there.
+            DeviceError: the connection failed.
+        """
+
+
+def connect(device: Device) -> Connection:
+    """The connection that ``device`` names. Nothing is reached before it is used."""
+    return _CONNECTIONS[type(device.connection)](device.connection)
+
+
+_CONNECTIONS: dict[type[Local | Ssh | Adb], Callable[[Any], Connection]] = {
+    Local: LocalConnection,
+    Ssh: SshConnection,
+    Adb: AdbConnection,
+}

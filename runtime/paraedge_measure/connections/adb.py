@@ -1,0 +1,250 @@
+"""Measures an Android device over adb: a small program runs the requests there, this side makes the profile."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from paraedge_measure.connections.processes import last_line, run_process
+from paraedge_measure.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
+from paraedge_measure.hardware import read_hardware
+from paraedge_measure.profiling import Progress, SeriesLength, profile_on
+from paraedge_measure.testbed import ColdStart, RequestTimes
+from paraedge_runtime import Bundle, PartRun
+from paraedge_runtime.errors import DeviceError, InputError
+from paraedge_runtime.manifest import MANIFEST_NAME
+
+__all__ = ["AdbConnection"]
+
+_PROGRAM = "paraedge-testbed"
+_ADVICE = {
+    "unauthorized": "unlock it and allow debugging by this computer",
+    "offline": "unplug it and plug it in again, or 'adb reconnect'",
+}
+# What hardware.py reads, as a shell finds it; what a device does not let the shell read is left out.
+_SYSTEM_FILES = (
+    "/proc/cpuinfo /proc/meminfo /proc/stat /proc/device-tree/model /sys/devices/system/cpu/present "
+    "/sys/devices/system/cpu/cpu*/cpu_capacity /sys/devices/system/cpu/cpu*/cpufreq/cpuinfo_max_freq "
+    "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq "
+    "/sys/class/thermal/thermal_zone*/type /sys/class/thermal/thermal_zone*/temp "
+    "/sys/class/thermal/cooling_device*/type /sys/class/thermal/cooling_device*/cur_state"
+)
+_MARK = "@@paraedge "
+_SYSTEM_SCRIPT = (
+    f'for file in {_SYSTEM_FILES}; do if [ -r "$file" ]; then echo; echo "{_MARK}$file"; cat "$file"; fi; done '
+    "2>/dev/null; "
+    f'echo; echo "{_MARK}/etc/os-release"; '
+    'release=$(getprop ro.build.version.release 2>/dev/null) && echo "PRETTY_NAME=Android $release"; '
+    f'echo; echo "{_MARK}/machine"; uname -m; echo; echo "{_MARK}/kernel"; uname -sr'
+)
+
+
+class AdbConnection:
+    """The adb client, and ``paraedge-testbed`` on the device."""
+
+    def __init__(self, connection: Adb) -> None:
+        self._to = connection
+
+    def hardware(self) -> Hardware:
+        """What the device is."""
+        self._check_state()
+        with tempfile.TemporaryDirectory() as scratch:
+            root = Path(scratch)
+            self.read_system(root)
+            return read_hardware(root, machine=_text(root / "machine"), kernel=_text(root / "kernel"))
+
+    def measure(
+        self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
+    ) -> tuple[Measurement, ...]:
+        """Push what is missing, and measure there."""
+        wanted = engine or bundle.manifest.engine
+        if wanted != "executorch":
+            raise InputError(f"over adb, bundles for executorch are measured, not for {wanted}; export one")
+        cores = self.hardware().cores
+        on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
+        self._push_tools()
+        path = self._push(bundle)
+        with tempfile.TemporaryDirectory() as scratch:
+            bed = _AdbTestBed(self, path, len(bundle.manifest.branches), cores, Path(scratch))
+            with closing(bed):
+                return profile_on(bed, bundle, threads=threads or None, length=length, on_progress=on_progress)
+
+    def read_system(self, folder: Path) -> None:
+        """Write what the device's /proc and /sys say now into ``folder``."""
+        for piece in self._shell(_SYSTEM_SCRIPT).split(f"\n{_MARK}")[1:]:
+            name, _, text = piece.partition("\n")
+            place = folder / name.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+
+    def start(self, bundle: str, threads: Sequence[int]) -> _Testbed:
+        """``paraedge-testbed`` on the device."""
+        folder = shlex.quote(self._to.folder)
+        program = f"LD_LIBRARY_PATH=tools exec tools/{_PROGRAM} {shlex.quote(bundle)} {','.join(map(str, threads))}"
+        return _Testbed(["adb", "-s", self._to.serial, "shell", "-T", f"cd {folder} && {program}"], self._to.serial)
+
+    def _push_tools(self) -> None:
+        tools = self._to.tools
+        if tools is None or not (Path(tools) / _PROGRAM).is_file():
+            raise DeviceError(
+                f"{self._to.serial} answers, but 'connection.tools' is {tools!r}: no folder with {_PROGRAM}; build the "
+                "native core for the device as docs/native.md says, and name the folder of its programs and libraries"
+            )
+        place = f"{self._to.folder}/tools"
+        self._shell(f"rm -rf {shlex.quote(place)} && mkdir -p {shlex.quote(self._to.folder)}")
+        self._adb("push", str(Path(tools).absolute()), place)
+        self._shell(f"chmod 755 {shlex.quote(f'{place}/{_PROGRAM}')}")
+
+    def _push(self, bundle: Bundle) -> str:
+        """The bundle's files appear over there whole or not at all; the program checks each when it opens them."""
+        path = f"{self._to.folder}/{bundle.manifest.name}-{bundle.sha256[:12]}.paraedge"
+        there, new = shlex.quote(path), shlex.quote(f"{path}.new")
+        if self._shell(f"if [ -d {there} ]; then echo yes; fi").strip() == "yes":
+            return path
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, "bundle")
+            folder.mkdir()
+            (folder / MANIFEST_NAME).write_bytes(bundle.manifest_bytes)
+            for entry in bundle.manifest.files().values():
+                place = folder / entry.file
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(bundle.read(entry))
+            self._shell(f"rm -rf {new}")
+            self._adb("push", str(folder), f"{path}.new")
+        self._shell(f"mv {new} {there}")
+        return path
+
+    def _check_state(self) -> None:
+        serial = self._to.serial
+        stdout, stderr, code = run_process(["adb", "-s", serial, "get-state"])
+        if code == 0 and stdout.strip() == "device":
+            return
+        lines = [*stderr.splitlines(), *stdout.splitlines()]
+        said = next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr))
+        advice = next(
+            (advice for word, advice in _ADVICE.items() if word in said),
+            "'adb devices' lists what is there; switch on USB debugging on the device",
+        )
+        raise DeviceError(f"{serial} cannot be reached: {said}; {advice}")
+
+    def _shell(self, script: str) -> str:
+        return self._adb("shell", script)
+
+    def _adb(self, *arguments: str) -> str:
+        stdout, stderr, code = run_process(["adb", "-s", self._to.serial, *arguments])
+        if code != 0:
+            said = last_line(stderr or stdout)
+            raise DeviceError(f"adb {arguments[0]} to {self._to.serial} failed: {said}; try the same by hand")
+        return stdout
+
+
+class _Testbed:
+    """One process of the program, asked a line at a time."""
+
+    def __init__(self, command: list[str], serial: str) -> None:
+        self._serial = serial
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True
+        )
+        self.hello = self._read()
+
+    def ask(self, line: str) -> Any:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:  # reading says why
+            pass
+        return self._read()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._stderr.close()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        try:
+            return msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            self._process.kill()
+            self._process.wait()
+            self._stderr.seek(0)
+            said = line.strip() or last_line(self._stderr.read().decode(errors="replace"))
+            raise DeviceError(
+                f"{_PROGRAM} on {self._serial} ended: {said}; is it built for this device, its libraries beside it?"
+            ) from None
+
+
+class _AdbTestBed:
+    """A device that ``paraedge-testbed`` runs on."""
+
+    engine = "executorch"
+    parallel = True
+
+    def __init__(self, connection: AdbConnection, bundle: str, branches: int, cores: int, scratch: Path) -> None:
+        self.cores, self.core_numbers = cores, frozenset(range(cores))
+        self.engine_version = ""
+        self._connection, self._bundle, self._branches = connection, bundle, branches
+        self._scratch = scratch
+        self._program: _Testbed | None = None
+
+    def open(self, threads: Sequence[int]) -> None:
+        self._program = self._connection.start(self._bundle, threads)
+        self.engine_version = str(self._program.hello["executorch"])
+
+    def run(self, threads: int, branches: int, count: int) -> list[RequestTimes]:
+        return [_times(*request) for request in self._ask(f"run {threads} {branches} {count}")]
+
+    def cold_start(self, threads: int) -> ColdStart:
+        program = self._connection.start(self._bundle, [threads])
+        try:
+            (request,) = program.ask(f"run {threads} {self._branches} 1")
+            first = _times(*request)
+            return ColdStart(
+                load_ms=program.hello["load_ms"],
+                request_ms=first.elapsed_ms,
+                parts_ms={run.part: run.end_ms - run.start_ms for run in first.timeline},
+                memory_bytes=program.ask("usage")["memory_bytes"] or None,
+            )
+        finally:
+            program.close()
+
+    def timer_jitter(self) -> TimerJitter:
+        return msgspec.convert(self._ask("jitter"), TimerJitter)
+
+    def wakeup(self) -> WakeUp:
+        return msgspec.convert(self._ask("wakeup"), WakeUp)
+
+    def cpu_s(self) -> float:
+        return float(self._ask("usage")["cpu_s"])
+
+    def system(self) -> Path:
+        self._connection.read_system(self._scratch)
+        return self._scratch
+
+    def close(self) -> None:
+        if self._program is not None:
+            self._program.close()
+
+    def _ask(self, line: str) -> Any:
+        assert self._program is not None
+        return self._program.ask(line)
+
+
+def _times(elapsed_ms: float, stem_ms: float, branches: list[list[float]]) -> RequestTimes:
+    runs = [PartRun(f"branch_{int(index):02d}", int(thread), start, end) for index, thread, start, end in branches]
+    return RequestTimes(elapsed_ms, (PartRun("stem", 0, 0.0, stem_ms), *runs))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""

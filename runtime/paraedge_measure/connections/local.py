@@ -1,0 +1,39 @@
+"""Measures this machine, in another process of this Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TypeVar
+
+from paraedge_measure.command import MODULE, measure_arguments, read_reply
+from paraedge_measure.connections.processes import run_process
+from paraedge_measure.device import Hardware, Local, Measurement
+from paraedge_measure.profiling import Progress, SeriesLength
+from paraedge_runtime import Bundle
+
+__all__ = ["LocalConnection"]
+
+_T = TypeVar("_T")
+
+
+class LocalConnection:
+    """Another process of this Python: what this one has loaded meanwhile shall not be measured."""
+
+    def __init__(self, connection: Local) -> None:
+        pass
+
+    def hardware(self) -> Hardware:
+        """What this machine is."""
+        return self._ask(["hardware"], Hardware)
+
+    def measure(
+        self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
+    ) -> tuple[Measurement, ...]:
+        """Measure it in that process."""
+        arguments = measure_arguments(str(bundle.path.absolute()), engine, threads, length)
+        return self._ask(arguments, tuple[Measurement, ...], on_progress)
+
+    @staticmethod
+    def _ask(arguments: list[str], kind: type[_T], on_progress: Progress | None = None) -> _T:
+        return read_reply(*run_process([sys.executable, *MODULE, *arguments], on_progress=on_progress), kind)

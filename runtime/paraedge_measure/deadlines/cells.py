@@ -1,0 +1,106 @@
+"""What is measured: a cell is one arrival pattern, one interference and one deadline; a grid is all of their pairs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from paraedge_measure.deadlines.arrivals import arrival_pattern
+from paraedge_measure.deadlines.interference import INTERFERENCES, InterferenceSettings
+from paraedge_runtime.errors import InputError
+
+__all__ = ["Cell", "grid"]
+
+_HOGGED = ("compute", "memory", "square")
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One cell. What does not apply is 0, so that equal measurements have equal cells.
+
+    Attributes:
+        arrivals: name of the pattern.
+        interference: name of the interference.
+        deadline: from arrival, in medians of the full model on the unloaded machine.
+        requests: for each policy.
+        load: work that arrives, in full models per time that a full model takes; 0 for a closed loop.
+        hogs: competing processes.
+        square_period_s: of the on/off wave.
+        quota: CPU time allowed, as a part of the cores.
+    """
+
+    arrivals: str
+    interference: str
+    deadline: float
+    requests: int
+    load: float
+    hogs: int
+    square_period_s: float
+    quota: float
+
+    @property
+    def label(self) -> str:
+        """``periodic, square, deadline 0.7``."""
+        return f"{self.arrivals}, {self.interference}, deadline {self.deadline:g}"
+
+    @property
+    def interference_settings(self) -> InterferenceSettings:
+        """As ``open_interference`` takes them."""
+        return InterferenceSettings(self.hogs, self.square_period_s, self.quota)
+
+
+def grid(
+    *,
+    deadlines: Sequence[float],
+    arrivals: Sequence[str],
+    interference: Sequence[str],
+    requests: int,
+    load: float | None,
+    hogs: int,
+    square_period_s: float,
+    quota: float,
+) -> list[Cell]:
+    """Every combination, deadlines the fastest; ``load`` instead of each pattern's own.
+
+    Raises:
+        InputError: an unknown name, or a number that cannot be; the message names it.
+    """
+
+    def require(fine: bool, problem: str) -> None:
+        if not fine:
+            raise InputError(problem)
+
+    require(bool(deadlines and arrivals and interference), "name at least one deadline, arrivals and interference")
+    for deadline in deadlines:
+        require(
+            math.isfinite(deadline) and deadline > 0,
+            f"a deadline of {deadline} × the full model cannot be kept; give a number above 0, such as 0.7",
+        )
+    require(requests >= 1, f"{requests} requests measure nothing; give at least 1, and 1024 for a result")
+    require(load is None or (math.isfinite(load) and load > 0), f"the load is {load}; give a number above 0")
+    require(hogs >= 1, f"{hogs} hogs disturb nothing; give at least 1, or --interference none")
+    require(
+        math.isfinite(square_period_s) and square_period_s > 0,
+        f"the period of the square wave is {square_period_s} s; give a number above 0",
+    )
+    require(0 < quota <= 1, f"the quota is {quota}; give a part of the cores, above 0 and at most 1")
+    for name in interference:
+        require(name in INTERFERENCES, f"unknown interference {name!r}; choose from {', '.join(INTERFERENCES)}")
+    cells = []
+    for arrival, disturbance, deadline in itertools.product(arrivals, interference, deadlines):
+        pattern = arrival_pattern(arrival)
+        cells.append(
+            Cell(
+                arrivals=arrival,
+                interference=disturbance,
+                deadline=deadline,
+                requests=requests,
+                load=0.0 if pattern.closed else pattern.load if load is None else load,
+                hogs=hogs if disturbance in _HOGGED else 0,
+                square_period_s=square_period_s if disturbance == "square" else 0.0,
+                quota=quota if disturbance == "quota" else 0.0,
+            )
+        )
+    return list(dict.fromkeys(cells))

@@ -1,0 +1,191 @@
+"""What this machine is and how it is doing, from /proc and /sys; what the system does not tell is ``None``.
+
+Linux and Android tell most of it. Elsewhere the number of cores and what Python's ``platform`` says is left.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from paraedge_measure.device import Hardware, hardware_fingerprint
+
+__all__ = ["read_busy_s", "read_frequency_mhz", "read_hardware", "read_temperature_c", "read_throttling"]
+
+ROOT = Path("/")
+
+# Thermal zones and hardware monitors that stand for the processor, by the beginning of their names.
+_CPU_ZONES = ("x86_pkg_temp", "cpu", "soc", "tsens_tz_sensor", "mtktscpu", "big", "little")
+_CPU_MONITORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
+# Cooling devices that slow the processor down; a fan is none of them.
+_CPU_COOLING = ("Processor", "thermal-cpufreq", "cpufreq", "thermal-cpu", "intel_powerclamp")
+
+
+def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> Hardware:
+    """What this machine is.
+
+    Clusters are cores of one ``cpu_capacity`` (Arm), else of one highest frequency, as in the native
+    core's placement.
+
+    Args:
+        root: where /proc, /sys and /etc are.
+        machine, kernel: what ``uname -m`` and ``uname -sr`` say, where ``root`` is another machine's.
+    """
+    cpus = root / "sys/devices/system/cpu"
+    numbers = _core_list(_text(cpus / "present")) or list(range(os.cpu_count() or 1))
+    highest_khz = [_number(cpus / f"cpu{core}/cpufreq/cpuinfo_max_freq") for core in numbers]
+    capacities = [_number(cpus / f"cpu{core}/cpu_capacity") for core in numbers]
+    frequencies = tuple(khz / 1e3 for khz in highest_khz if khz is not None and khz > 0)
+    governors = sorted({name for core in numbers if (name := _text(cpus / f"cpu{core}/cpufreq/scaling_governor"))})
+    machine = machine or platform.machine() or "unknown"
+    cpu = _cpu_name(root)
+    clusters = _clusters(numbers, capacities) or _clusters(numbers, highest_khz)
+    max_frequency_mhz = frequencies if len(frequencies) == len(numbers) else None
+    memory_bytes = _memory_bytes(root)
+    return Hardware(
+        machine=machine,
+        os=_os_name(root),
+        kernel=kernel or f"{platform.system()} {platform.release()}".strip() or "unknown",
+        cpu=cpu,
+        cores=len(numbers),
+        clusters=clusters,
+        max_frequency_mhz=max_frequency_mhz,
+        governor=" ".join(governors) or None,
+        memory_bytes=memory_bytes,
+        fingerprint=hardware_fingerprint(
+            machine=machine,
+            cpu=cpu,
+            cores=len(numbers),
+            clusters=clusters,
+            max_frequency_mhz=max_frequency_mhz,
+            memory_bytes=memory_bytes,
+        ),
+    )
+
+
+def read_temperature_c(root: Path = ROOT) -> float | None:
+    """Of the processor's hottest sensor."""
+    found: list[float] = []
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        if (_text(zone / "type") or "").lower().startswith(_CPU_ZONES):
+            found += _degrees(zone / "temp")
+    for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        if (_text(monitor / "name") or "").lower().startswith(_CPU_MONITORS):
+            for sensor in sorted(monitor.glob("temp*_input")):
+                found += _degrees(sensor)
+    return max(found, default=None)
+
+
+def read_frequency_mhz(root: Path = ROOT) -> float | None:
+    """At which the fastest core runs now."""
+    cpus = root / "sys/devices/system/cpu"
+    found = [_number(path) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    return max((khz / 1e3 for khz in found if khz is not None and khz > 0), default=None)
+
+
+def read_throttling(root: Path = ROOT) -> tuple[bool, int]:
+    """Whether the system slows the processor down now to cool it, and how often it has done so since it started.
+
+    Cooling devices of the processor tell the first, the throttle counters of x86 the second; both stay
+    at ``False`` and 0 where there is neither.
+    """
+    cooling = False
+    for device in (root / "sys/class/thermal").glob("cooling_device*"):
+        if (_text(device / "type") or "").startswith(_CPU_COOLING):
+            cooling = cooling or (_number(device / "cur_state") or 0) > 0
+    counters = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
+    return cooling, sum(_number(path) or 0 for path in counters)
+
+
+def read_busy_s(cores: Collection[int], root: Path = ROOT) -> float | None:
+    """Seconds that ``cores`` have worked since the system started; what a hypervisor took away counts too."""
+    ticks = 0
+    seen = False
+    for line in (_text(root / "proc/stat") or "").splitlines():
+        name, *columns = line.split()
+        if re.fullmatch(r"cpu[0-9]+", name) and int(name[3:]) in cores and len(columns) >= 8:
+            user, nice, system, _, _, irq, softirq, steal = map(int, columns[:8])
+            ticks += user + nice + system + irq + softirq + steal
+            seen = True
+    return ticks / os.sysconf("SC_CLK_TCK") if seen else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        # A device tree ends its texts with a NUL.
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t") or None
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(_text(path) or "")
+    except ValueError:
+        return None
+
+
+def _degrees(path: Path) -> list[float]:
+    """Zero or one temperature; a sensor that is off answers with something no processor survives."""
+    millidegrees = _number(path)
+    return [millidegrees / 1e3] if millidegrees is not None and -40_000 < millidegrees < 150_000 else []
+
+
+def _core_list(text: str | None) -> list[int]:
+    """``0-3,6`` -> [0, 1, 2, 3, 6]; empty where it is something else."""
+    cores: list[int] = []
+    try:
+        for piece in (text or "").split(","):
+            first, _, last = piece.partition("-")
+            cores += range(int(first), int(last or first) + 1)
+    except ValueError:
+        return []
+    return cores
+
+
+def _clusters(cores: list[int], speeds: list[int | None]) -> tuple[tuple[int, ...], ...]:
+    known = [speed for speed in speeds if speed is not None]
+    if len(known) < len(cores):
+        return ()
+    groups = {speed: tuple(core for core, own in zip(cores, known, strict=True) if own == speed) for speed in known}
+    return tuple(groups[speed] for speed in sorted(groups, reverse=True))
+
+
+def _cpu_name(root: Path) -> str | None:
+    """x86 has a model name; Arm has numbers of makers and designs, and boards name themselves."""
+    fields: dict[str, list[str]] = {}
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        key, colon, value = line.partition(":")
+        if colon and value.strip():
+            fields.setdefault(key.strip(), []).append(value.strip())
+    if "model name" in fields:
+        return _label(fields["model name"][0])
+    board = _text(root / "proc/device-tree/model") or next(iter(fields.get("Hardware", [])), None)
+    designs = sorted(set(zip(fields.get("CPU implementer", []), fields.get("CPU part", []), strict=False)))
+    pieces = [board or "", *(f"{maker}:{design}" for maker, design in designs)]
+    return _label(" ".join(piece for piece in pieces if piece)) or None
+
+
+def _memory_bytes(root: Path) -> int | None:
+    for line in (_text(root / "proc/meminfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        words = value.split()
+        if key == "MemTotal" and len(words) == 2 and words[0].isdigit() and words[1] == "kB":
+            return int(words[0]) * 1024 or None
+    return None
+
+
+def _os_name(root: Path) -> str:
+    for line in (_text(root / "etc/os-release") or "").splitlines():
+        key, _, value = line.partition("=")
+        if key == "PRETTY_NAME" and (name := _label(value.strip().strip('"'))):
+            return name
+    return platform.system() or "unknown"
+
+
+def _label(text: str) -> str:
+    """On one line, without what a terminal would take for a command."""
+    return "".join(character for character in text if character.isprintable())[:200]

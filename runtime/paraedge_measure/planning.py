@@ -1,0 +1,254 @@
+"""Which branches, engine and threads answer within a budget: predicted from a device's profile, before exporting.
+
+The prediction is defined in ``docs/device-profile.md``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from paraedge_measure.device import Device, Measurement
+from paraedge_measure.evaluation import Evaluation
+from paraedge_measure.subsets import Places, worthwhile
+from paraedge_runtime import Bundle
+from paraedge_runtime.atomic import new_file
+from paraedge_runtime.engines import ENGINES
+from paraedge_runtime.errors import InputError, PlanError, ProfileError
+
+__all__ = [
+    "Plan",
+    "Wish",
+    "belong_together",
+    "candidate_plans",
+    "choose_plan",
+    "pareto_plans",
+    "predict_request_ms",
+    "read_plan",
+    "write_plan",
+]
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a plan shall satisfy: p95 of a request within ``budget_ms``, and two limits that may be left open."""
+
+    budget_ms: Annotated[float, msgspec.Meta(gt=0)]
+    min_accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    def shortfall(self, plan: Plan) -> float:
+        """The largest factor by which ``plan`` misses a limit; at most 1 when it keeps all."""
+        factors = [plan.p95_ms / self.budget_ms]
+        if self.min_accuracy is not None:
+            factors.append(self.min_accuracy / plan.accuracy if plan.accuracy > 0 else float("inf"))
+        if self.max_bytes is not None:
+            factors.append(plan.size_bytes / self.max_bytes)
+        return max(factors)
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Some branches of a bundle, with one engine on so many threads, and what that gives.
+
+    ``branches`` are places in the model that the bundle was taken from, ascending: in this order they run.
+    ``size_bytes`` counts programs and golden files. ``memory_bytes`` was measured with all branches of
+    the bundle, and is an upper bound for fewer.
+    """
+
+    format: Literal["paraedge-plan/1"] = "paraedge-plan/1"
+    device: str
+    bundle_name: str
+    bundle_sha256: str
+    branches: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)]
+    engine: str
+    target: str
+    recipe: str
+    threads: Annotated[int, msgspec.Meta(ge=1)]
+    p50_ms: float
+    p95_ms: float
+    accuracy: float
+    size_bytes: int
+    memory_bytes: int | None
+    valid: bool
+
+    def __str__(self) -> str:
+        return (
+            f"{'branch' if len(self.branches) == 1 else 'branches'} {','.join(map(str, self.branches))} "
+            f"with {self.engine} on {self.threads} thread(s): "
+            f"p95 {self.p95_ms:.2f} ms, accuracy {self.accuracy:.4f}, {self.size_bytes} bytes"
+        )
+
+
+def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple[float, float]:
+    """p50 and p95 of a request with the branches at ``places`` of the bundle, on the threads of ``measurement``.
+
+    p50 is the stem's, plus the time that list scheduling of the branches' p50 takes on the threads,
+    where a branch is slowed by the contention factor of the workers that are busy at that moment, plus
+    what the whole request was measured to take beyond that, in proportion to the branches. p95 keeps
+    the measured ratio of the whole request's p95 to its p50.
+
+    Raises:
+        InputError: no place, or one where the measurement has no branch.
+    """
+    work_ms = [latency.p50_ms for latency in measurement.branches.values()]
+    if not places or not all(0 <= place < len(work_ms) for place in places):
+        raise InputError(f"places are {list(places)}; the measurement has {len(work_ms)} branches, the first at 0")
+    stem_ms = measurement.parts["stem"].p50_ms
+    whole_ms = stem_ms + _list_scheduled_ms(work_ms, measurement.contention)
+    beyond_ms = max(0.0, measurement.request.p50_ms - whole_ms)
+    p50_ms = stem_ms + _list_scheduled_ms([work_ms[place] for place in places], measurement.contention)
+    p50_ms += beyond_ms * len(places) / len(work_ms)
+    return p50_ms, p50_ms * measurement.request.p95_ms / max(measurement.request.p50_ms, 1e-9)
+
+
+def _list_scheduled_ms(work_ms: Sequence[float], contention: Sequence[float]) -> float:
+    """Workers take the largest branch left when they are free; ``contention`` has one factor per busy worker."""
+    waiting = sorted(work_ms, reverse=True)
+    running: list[float] = []  # what is left of each, as if it were alone
+    now_ms = 0.0
+    while waiting or running:
+        while waiting and len(running) < len(contention):
+            running.append(waiting.pop(0))
+        step = min(running)
+        now_ms += step * contention[len(running) - 1]
+        running = [left - step for left in running if left > step]
+    return now_ms
+
+
+def belong_together(bundle: Bundle, evaluation: Evaluation) -> bool:
+    """Whether the bundle states the accuracy that these logits, of all branches of a model, give."""
+    manifest = bundle.manifest
+    return (
+        manifest.accuracy is not None
+        and manifest.total_branches == len(evaluation.branch_logits)
+        and manifest.accuracy.num_samples == len(evaluation.labels)
+        and manifest.accuracy.prefix_accuracy == evaluation.prefix_accuracy(manifest.branch_indexes)
+    )
+
+
+def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | None = None) -> tuple[Plan, ...]:
+    """Choices of branches of a bundle, with every engine and thread count that was measured on the device.
+
+    They are all prefixes, and their accuracy is the bundle's. With an ``evaluation`` of all branches of
+    the model, other choices that are :func:`~paraedge_measure.subsets.worthwhile` come to them, and the
+    accuracy of all is what that function says.
+
+    Raises:
+        ProfileError: the bundle was not measured on this device, or with an engine that is not known.
+        InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
+    """
+    manifest = bundle.manifest
+    if manifest.accuracy is None:
+        how = "a prefix of branches" if manifest.recipe == "fp32" else "--data-dir, which measures it"
+        raise InputError(f"{bundle.path} does not know its accuracy; export it again, with {how}")
+    if evaluation is not None and not belong_together(bundle, evaluation):
+        if manifest.recipe != "fp32":
+            raise InputError(
+                f"{bundle.path} is {manifest.recipe}, the logits of a checkpoint are those in float32; name no model"
+            )
+        raise InputError(
+            f"{bundle.path} was not exported from this model: their accuracies differ; name its own checkpoint"
+        )
+    measured = [one for one in device.measurements if one.bundle_sha256 == bundle.sha256]
+    if not measured:
+        raise ProfileError(
+            f"{bundle.path} was not measured on {device.name}; run 'paraedge profile' with it and this device file, "
+            "or name a bundle that was"
+        )
+    unknown = sorted({one.engine for one in measured} - set(ENGINES))
+    if unknown:
+        raise ProfileError(
+            f"the profile of {device.name} names the engine {unknown[0]!r}, which is none of {', '.join(ENGINES)}; "
+            "update paraedge, or profile it again"
+        )
+    golden_bytes = manifest.golden.images.size_bytes + manifest.golden.branch_outputs.size_bytes
+    prefixes = {tuple(range(k + 1)): accuracy for k, accuracy in enumerate(manifest.accuracy.prefix_accuracy)}
+    own = None if evaluation is None else evaluation.of(manifest.branch_indexes)
+    plans: list[Plan] = []
+    for one in measured:
+        accuracy_of = prefixes if own is None else worthwhile(own, partial(_p50_ms, one))
+        for places, accuracy in accuracy_of.items():
+            p50_ms, p95_ms = predict_request_ms(one, places)
+            branches = [manifest.branches[place] for place in places]
+            plans.append(
+                Plan(
+                    device=device.name,
+                    bundle_name=manifest.name,
+                    bundle_sha256=bundle.sha256,
+                    branches=tuple(branch.index for branch in branches),
+                    engine=one.engine,
+                    target=manifest.target,
+                    recipe=manifest.recipe,
+                    threads=one.threads,
+                    p50_ms=round(p50_ms, 6),
+                    p95_ms=round(p95_ms, 6),
+                    accuracy=accuracy,
+                    size_bytes=sum(part.size_bytes for part in (manifest.stem, *branches)) + golden_bytes,
+                    memory_bytes=one.memory_bytes,
+                    valid=one.valid,
+                )
+            )
+    return tuple(plans)
+
+
+def _p50_ms(measurement: Measurement, places: Places) -> float:
+    return predict_request_ms(measurement, places)[0]
+
+
+def pareto_plans(plans: Iterable[Plan]) -> tuple[Plan, ...]:
+    """Those that no other one beats or equals in p95, accuracy and size together; fastest first."""
+    kept: list[Plan] = []
+    for plan in sorted(plans, key=lambda one: (one.p95_ms, -one.accuracy, one.size_bytes, one.threads)):
+        if not any(other.accuracy >= plan.accuracy and other.size_bytes <= plan.size_bytes for other in kept):
+            kept.append(plan)
+    return tuple(kept)
+
+
+def choose_plan(plans: Iterable[Plan], wish: Wish) -> Plan:
+    """The most accurate plan that satisfies the wish; among equals the fastest, then the smallest.
+
+    Raises:
+        PlanError: none does; the message has the nearest.
+    """
+    every = list(plans)
+    fitting = [plan for plan in every if wish.shortfall(plan) <= 1]
+    if fitting:
+        return min(fitting, key=lambda one: (-one.accuracy, one.p95_ms, one.size_bytes, one.threads))
+    if not every:
+        raise PlanError("there is nothing to choose from; profile a bundle first with 'paraedge profile'")
+    nearest = min(every, key=wish.shortfall)
+    wanted = [f"p95 within {wish.budget_ms:g} ms"]
+    wanted += [] if wish.min_accuracy is None else [f"accuracy of at least {wish.min_accuracy:g}"]
+    wanted += [] if wish.max_bytes is None else [f"at most {wish.max_bytes} bytes"]
+    raise PlanError(f"nothing gives {', '.join(wanted)}; the nearest is {nearest}; relax a limit")
+
+
+def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Write ``plan.json`` for ``paraedge export --plan``, whole or not at all.
+
+    Raises:
+        PlanError: it cannot be written there; what stood there stays.
+    """
+    try:
+        with new_file(Path(path)) as building:
+            building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    except OSError as error:
+        raise PlanError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+
+
+def read_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read a ``plan.json``.
+
+    Raises:
+        PlanError: it is not there, or is no plan; the message names the field.
+    """
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=Plan)
+    except FileNotFoundError:
+        raise PlanError(f"{path} does not exist; make it with 'paraedge plan --out {path}'") from None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PlanError(f"{path}: {error}; make it again with 'paraedge plan --out'") from error

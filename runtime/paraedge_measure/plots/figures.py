@@ -1,0 +1,58 @@
+"""Figures (matplotlib, imported when one is made) that become PNG files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paraedge_runtime.atomic import new_file
+from paraedge_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["check_matplotlib", "check_plot", "png_figure"]
+
+
+def check_matplotlib() -> None:
+    """Before the work whose result is to be drawn.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(f"plots need {error.name}; pip install 'paraedge[train]', or draw none") from error
+
+
+def check_plot(path: Path) -> None:
+    """Before the work whose result is to be drawn.
+
+    Raises:
+        InputError: matplotlib is not installed, or ``path`` does not end in ``.png``.
+    """
+    check_matplotlib()
+    if path.suffix.lower() != ".png":
+        raise InputError(f"the plot is a PNG, {path} has another suffix; name it {path.with_suffix('.png')}")
+
+
+@contextlib.contextmanager
+def png_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of so many inches that is written to ``path`` when the block ends.
+
+    Raises:
+        InputError: as ``check_plot``, or it cannot be written.
+    """
+    check_plot(path)
+    from matplotlib.figure import Figure  # not pyplot: no global state, no screen
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    yield figure
+    try:
+        with new_file(path) as building:
+            figure.savefig(building, format="png")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
