@@ -183,16 +183,16 @@ class Bundle:
         """
         manifest, golden = self.manifest, self.card.golden
         spec = manifest.input
-        if isinstance(spec, ImageInput):
-            shape, dtype = (*spec.shape[2:], spec.shape[1]), np.dtype(np.uint8)
-        else:
-            shape, dtype = spec.shape[1:], np.dtype(np.float32)
-        inputs = self._read_npy(golden.inputs, dtype, shape)
+        is_image = isinstance(spec, ImageInput)
+        shape = (*spec.shape[2:], spec.shape[1]) if is_image else spec.shape[1:]
+        inputs = self._read_npy(golden.inputs, np.dtype(np.uint8 if is_image else np.float32), shape)
         output_shape = (len(manifest.branches), manifest.num_outputs)
         outputs = self._read_npy(golden.outputs, np.dtype(np.float32), output_shape)
         labels = None if golden.labels is None else np.asarray(golden.labels, dtype=np.int64)
         if len(outputs) != len(inputs) or (labels is not None and len(labels) != len(inputs)):
-            counts = f"{len(inputs)} inputs, {len(outputs)} outputs" + ("" if labels is None else f", {len(labels)} labels")
+            counts = f"{len(inputs)} inputs, {len(outputs)} outputs" + (
+                "" if labels is None else f", {len(labels)} labels"
+            )
             raise IntegrityError(f"{self.path}: the golden data has {counts}; export the bundle again")
         return GoldenData(inputs, outputs, labels)
 

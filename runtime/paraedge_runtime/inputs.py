@@ -71,10 +71,10 @@ def check_input(value: Input, spec: InputSpec) -> Input:
         _, channels, height, width = spec.shape
         if value.dtype == np.uint8 and value.shape == (height, width) and channels == 1:
             value = value[:, :, None]
-        accepted = ((np.uint8, (height, width, channels)), (np.float32, spec.shape))
+        accepted = [("uint8", (height, width, channels)), ("float32", spec.shape)]
     else:
-        accepted = ((np.float32, spec.shape[1:]),)
-    if not any(value.dtype == dtype and value.shape == shape for dtype, shape in accepted):
+        accepted = [("float32", spec.shape[1:])]
+    if (str(value.dtype), value.shape) not in accepted:
         raise InputError(f"input '{spec.name}' is {value.dtype} of shape {value.shape}; {_reads(spec)}")
     if value.dtype == np.float32 and not np.isfinite(value).all():
         raise InputError(f"input '{spec.name}' has {int((~np.isfinite(value)).sum())} values that are not finite")

@@ -121,7 +121,7 @@ def _list_scheduled_ms(work_ms: Sequence[float], contention: Sequence[float]) ->
 
 def belong_together(bundle: Bundle, evaluation: Evaluation) -> bool:
     """Whether the bundle states the accuracy that these logits, of all branches of a model, give."""
-    manifest = bundle.manifest
+    manifest, card = bundle.manifest, bundle.card
     return (
         card.accuracy is not None
         and manifest.total_branches == len(evaluation.branch_logits)
@@ -141,14 +141,15 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
         ProfileError: the bundle was not measured on this device, or with an engine that is not known.
         InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
     """
-    manifest = bundle.manifest
+    manifest, card = bundle.manifest, bundle.card
     if card.accuracy is None:
         how = "a prefix of branches" if manifest.quantization == "fp32" else "--data-dir, which measures it"
         raise InputError(f"{bundle.path} does not know its accuracy; export it again, with {how}")
     if evaluation is not None and not belong_together(bundle, evaluation):
         if manifest.quantization != "fp32":
             raise InputError(
-                f"{bundle.path} is {manifest.quantization}, the logits of a checkpoint are those in float32; name no model"
+                f"{bundle.path} is {manifest.quantization}, the logits of a checkpoint are those in float32; "
+                "name no model"
             )
         raise InputError(
             f"{bundle.path} was not exported from this model: their accuracies differ; name its own checkpoint"

@@ -75,9 +75,7 @@ def relative_error(reference: NDArray[np.float32], output: NDArray[np.float32]) 
     return worst / usual if usual else sys.float_info.max
 
 
-def compare_prefix(
-    reference: NDArray[np.float32], output: NDArray[np.float32], *, has_labels: bool
-) -> PrefixParity:
+def compare_prefix(reference: NDArray[np.float32], output: NDArray[np.float32], *, has_labels: bool) -> PrefixParity:
     """Compare the sums of a prefix, (n, C): logits of labels, or vectors."""
     similarity = compare(reference, output)
     return PrefixParity(

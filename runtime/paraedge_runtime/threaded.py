@@ -13,13 +13,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.controller import Controller
-from paraedge_runtime.engines.base import LoadedPart, Picture, RunnerOptions, RunOptions
+from paraedge_runtime.engines.base import LoadedPart, RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError
 from paraedge_runtime.inputs import check_input, stem_input
 from paraedge_runtime.manifest import BranchEntry, PartEntry

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from paraedge_runtime.manifest import Similarity
+from paraedge_runtime.card import Similarity
 from paraedge_runtime.similarity import NO_SNR_DB, compare, snr_at_least, top1_agreement
 
 
