@@ -67,7 +67,9 @@ def apply_update(old: Bundle, update: str | os.PathLike[str], out: str | os.Path
     storage = open_storage(Path(update))
     names = storage.names()
     if not isinstance(storage, ZipStorage) or MANIFEST_NAME not in names:
-        raise IntegrityError(f"{update} is no update; make one with 'paraedge update OLD NEW --out {update}'")
+        raise IntegrityError(
+            f"{update} is no update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
+        )
     files = {MANIFEST_NAME: storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)}
     manifest = decode_manifest(files[MANIFEST_NAME])
     if unlisted := names - listed_names(manifest):
