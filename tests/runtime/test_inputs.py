@@ -169,7 +169,12 @@ RNG = np.random.default_rng(5)
 def _tensor(shape, axes, axis, count):
     mean, std = RNG.normal(size=count).round(3), RNG.uniform(0.1, 3.0, count).round(3)
     return TensorInput(
-        name="sensor", shape=(1, *shape), axes=axes, normalized_axis=axis, mean=tuple(mean.tolist()), std=tuple(std.tolist())
+        name="sensor",
+        shape=(1, *shape),
+        axes=axes,
+        normalized_axis=axis,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
     )
 
 
