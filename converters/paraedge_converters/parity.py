@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge_converters.protocol import BranchModel
+from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
 from paraedge_runtime.errors import EngineError, ParityError
-from paraedge_runtime.manifest import Parity, PrefixParity, Similarity
-from paraedge_runtime.similarity import compare, snr_at_least, top1_agreement
+from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
 
 __all__ = ["Reference", "check_parity", "torch_reference"]
 
@@ -55,7 +55,7 @@ def check_parity(
     min_top1_agreement: float,
     fused: LoadedPart | None = None,
     on_sample: Callable[[], None] = lambda: None,
-) -> tuple[Parity, Array]:
+) -> tuple[Parity, dict[str, Similarity], Array]:
     """Run every part on what torch gave it, and the whole chain on the images.
 
     Args:
@@ -66,7 +66,7 @@ def check_parity(
         on_sample: called after each sample.
 
     Returns:
-        The manifest's record, and the answers of every prefix, (n, k, num_outputs).
+        The card's record, how near each part is, and the sums of every prefix, (n, k, num_outputs).
 
     Raises:
         ParityError: names the part that is off, and by how much.
@@ -90,6 +90,7 @@ def check_parity(
     except EngineError as error:
         raise ParityError(f"a lowered part does not run: {error}") from error
 
+    thresholds = Thresholds(min_snr_db=min_snr_db, min_top1_agreement=min_top1_agreement, max_relative_error=None)
     similarities = {"stem": _check("stem", reference.tokens, tokens, min_snr_db)}
     for place, name in enumerate(names[1:]):
         wanted = reference.branch_outputs[:, place]
@@ -100,21 +101,17 @@ def check_parity(
     sums = chained.cumsum(axis=1, dtype=np.float32)
     for count in range(1, len(branches) + 1):
         name = f"the first {count} branch(es) together"
-        prefixes.append(
-            _check_answer(name, wanted_sums[:, count - 1], sums[:, count - 1], min_snr_db, min_top1_agreement)
-        )
+        prefixes.append(_check_prefix(name, wanted_sums[:, count - 1], sums[:, count - 1], thresholds))
     if fused is not None:
-        _check_answer("the fused model", wanted_sums[:, -1], whole, min_snr_db, min_top1_agreement)
+        _check_prefix("the fused model", wanted_sums[:, -1], whole, thresholds)
     parity = Parity(
         reference=f"torch {torch.__version__}",
         num_samples=len(reference.inputs),
-        min_snr_db=min_snr_db,
-        min_top1_agreement=min_top1_agreement,
-        parts=similarities,
+        thresholds=thresholds,
         prefixes=tuple(prefixes),
         verdict="passed",
     )
-    return parity, sums
+    return parity, similarities, sums
 
 
 def _check(name: str, wanted: Array, got: Array, min_snr_db: float) -> Similarity:
@@ -133,17 +130,9 @@ def _check(name: str, wanted: Array, got: Array, min_snr_db: float) -> Similarit
     return similarity
 
 
-def _check_answer(name: str, wanted: Array, got: Array, min_snr_db: float, min_top1_agreement: float) -> PrefixParity:
-    similarity = _check(name, wanted, got, min_snr_db)
-    agreement = top1_agreement(wanted, got)
-    if agreement < min_top1_agreement:
-        raise ParityError(
-            f"{name}: the same label as torch on {100 * agreement:.2f} % of real images, "
-            f"{100 * min_top1_agreement:.2f} % are needed"
-        )
-    return PrefixParity(
-        snr_db=similarity.snr_db,
-        cosine=similarity.cosine,
-        max_abs_error=similarity.max_abs_error,
-        top1_agreement=agreement,
-    )
+def _check_prefix(name: str, wanted: Array, got: Array, thresholds: Thresholds) -> PrefixParity:
+    _check(name, wanted, got, thresholds.min_snr_db)
+    prefix = compare_prefix(wanted, got, has_labels=True)
+    if problem := prefix_shortfall(prefix, thresholds):
+        raise ParityError(f"{name} {problem}")
+    return prefix

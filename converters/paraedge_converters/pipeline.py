@@ -13,19 +13,26 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge_converters.cache import PartCache, fingerprint, tool_versions
-from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
+from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, Calibration, calibrate_early_stop
 from paraedge_converters.lowering import CachedPart, Converter, converter_for
 from paraedge_converters.parity import check_parity, torch_reference
 from paraedge_converters.protocol import BranchModel
 from paraedge_converters.recipes import FLOAT_STEM, part_recipe, recipe_for
 from paraedge_converters.split import Part, SubsetModel, check_contract, count_macs, quantizable, split_model
 from paraedge_converters.targets import backend_for
-from paraedge_runtime.bundle import Bundle, GoldenData, check_place, file_entry, golden_entry, write_bundle
+from paraedge_runtime.bundle import Bundle, GoldenData, card_entry, check_place, file_entry, write_bundle
+from paraedge_runtime.card import Accuracy, Card, PartCard
 from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.engines import LoadedPart, engine_info, open_engine
 from paraedge_runtime.errors import InputError, ParityError, UnsupportedModel
 from paraedge_runtime.inputs import normalise
-from paraedge_runtime.manifest import Accuracy, BranchEntry, EarlyStop, InputSpec, Manifest, PartEntry
+from paraedge_runtime.manifest import (
+    BranchEntry,
+    InputSpec,
+    LabelsOutput,
+    Manifest,
+    PartEntry,
+)
 from paraedge_runtime.session import choose_branches
 
 __all__ = ["ConversionProgress", "EvaluationSet", "ModelDescription", "convert"]
@@ -66,6 +73,7 @@ class ModelDescription:
         early_stop: from :func:`calibrate_early_stop` on the chosen branches in float32, if wanted.
         test_set: if given, accuracy and early stop are measured on the exported parts themselves. A
             quantized bundle is another model than the one in float32, and has none without it.
+        version: of the model; a whole number that grows.
     """
 
     name: str
@@ -75,8 +83,9 @@ class ModelDescription:
     images: NDArray[np.uint8]
     image_labels: NDArray[np.int64]
     accuracy: Accuracy | None = None
-    early_stop: EarlyStop | None = None
+    early_stop: Calibration | None = None
     test_set: EvaluationSet | None = None
+    version: int = 1
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,7 @@ def convert(
 
     programs: dict[str, bytes] = {}
     entries: dict[str, PartEntry] = {}
+    operators: dict[str, dict[str, int]] = {}
     loaded: dict[str, LoadedPart] = {}
     calibration = reference.inputs[1::2][:NUM_CALIBRATION] if len(reference.inputs) > 1 else reference.inputs
     try:
@@ -181,6 +191,7 @@ def convert(
             )
             programs[f"{part.name}{suffix}"] = lowered.program
             entries[part.name] = _part_entry(part, lowered, suffix)
+            operators[part.name] = lowered.operators
             with captured_chatter():
                 loaded[part.name] = runner.load(part.name, lowered.program, entries[part.name])
             if part.name == "stem" and recipe != "fp32":
@@ -189,7 +200,7 @@ def convert(
             advance(part.name, cached=was_cached)
         chain = {part.name: loaded[part.name] for part in parts}
         try:
-            parity, answers = check_parity(
+            parity, similarities, answers = check_parity(
                 reference,
                 chain,
                 min_snr_db=gate.min_snr_db,
@@ -201,13 +212,13 @@ def convert(
             if recipe == part_recipe(recipe, "stem") != "fp32":
                 raise ParityError(f"{error}; a stem left as trained may do: {recipe}{FLOAT_STEM}") from error
             raise
-        accuracy, early_stop = description.accuracy, description.early_stop
+        accuracy, stopping = description.accuracy, description.early_stop
         if test_set is not None:
-            accuracy, early_stop = _measure(
+            accuracy, stopping = _measure(
                 chain, test_set, model.input_spec, f"{recipe} in {engine_name}", lambda: advance("test set")
             )
         elif recipe != "fp32":
-            accuracy = early_stop = None
+            accuracy = stopping = None
     finally:
         for program in loaded.values():
             program.close()
@@ -221,26 +232,19 @@ def convert(
         np.ascontiguousarray(reference.branch_outputs[kept]),
         description.image_labels[kept],
     )
-    golden_files = golden.files()
-    manifest = Manifest(
-        format="paraedge-bundle/1",
-        name=description.name,
+    card = Card(
         description=description.description,
         license=description.license,
-        labels=description.labels,
-        input=model.input_spec,
-        stem=entries["stem"],
-        branches=tuple(_branch_entry(entries[part.name], index) for part, index in zip(parts[1:], chosen, strict=True)),
-        total_branches=total_branches,
-        fused=entries.get("fused"),
-        engine=engine_name,
-        engine_min_version=converter.engine_min_version(recipe),
-        target=target,
-        recipe=recipe,
-        accuracy=accuracy,
-        early_stop=early_stop,
+        parts={
+            part.name: PartCard(
+                parameters=part.parameters, operators=operators[part.name], similarity=similarities[part.name]
+            )
+            for part in parts
+        },
         parity=parity,
-        golden=golden_entry(golden_files, tuple(int(label) for label in golden.labels)),
+        accuracy=accuracy,
+        early_stop=None if stopping is None else stopping.early_stop,
+        golden=golden.record(),
         tool_versions={
             "paraedge": importlib.metadata.version("paraedge"),
             "python": platform.python_version(),
@@ -249,7 +253,27 @@ def convert(
         },
         checkpoint_sha256=checkpoint_sha256,
     )
-    return write_bundle(manifest, {**programs, **golden_files}, out)
+    golden_files = golden.files()
+    manifest = Manifest(
+        format="paraedge-bundle/2",
+        name=description.name,
+        version=description.version,
+        engine=engine_name,
+        engine_min_version=converter.engine_min_version(recipe),
+        target=target,
+        quantization=recipe,
+        input=model.input_spec,
+        output=LabelsOutput(labels=description.labels),
+        stem=entries["stem"],
+        branches=tuple(_branch_entry(entries[part.name], index) for part, index in zip(parts[1:], chosen, strict=True)),
+        total_branches=total_branches,
+        fused=None if whole is None else file_entry(f"fused{suffix}", programs[f"fused{suffix}"]),
+        stop_rules=None if stopping is None else stopping.stop_rules,
+        card=card_entry(card),
+        files=tuple(file_entry(name, data) for name, data in golden_files.items()),
+        signature=None,
+    )
+    return write_bundle(manifest, card, {**programs, **golden_files}, out)
 
 
 def _modules(model: BranchModel) -> list[torch.nn.Module]:
@@ -269,9 +293,9 @@ def _check_description(model: BranchModel, description: ModelDescription, num_ch
     labels = description.image_labels
     if labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= model.num_outputs:
         raise InputError(f"image_labels must be one class index below {model.num_outputs} per image")
-    if description.early_stop is not None and len(description.early_stop.prefixes) != num_chosen:
+    if description.early_stop is not None and len(description.early_stop.stop_rules) != num_chosen:
         raise InputError(
-            f"early_stop has {len(description.early_stop.prefixes)} prefixes for {num_chosen} branches; "
+            f"early_stop has {len(description.early_stop.stop_rules)} prefixes for {num_chosen} branches; "
             "calibrate it on the branches that are exported"
         )
     if images.min() == images.max():
@@ -319,7 +343,7 @@ def _measure(
     input_spec: InputSpec,
     how: str,
     on_image: Callable[[], None],
-) -> tuple[Accuracy, EarlyStop]:
+) -> tuple[Accuracy, Calibration]:
     """Run the test set through the parts, in the engine."""
     stem, *branches = parts.values()
     logits = []
@@ -350,9 +374,7 @@ def _part_entry(part: Part, lowered: CachedPart, suffix: str) -> PartEntry:
         sha256=entry.sha256,
         input_shape=tuple(part.example.shape),
         output_shape=part.output_shape,
-        parameters=part.parameters,
         macs=lowered.macs,
-        operators=lowered.operators,
     )
 
 

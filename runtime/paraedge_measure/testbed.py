@@ -21,9 +21,9 @@ from paraedge_measure.command import MODULE, read_reply
 from paraedge_measure.device import TimerJitter, WakeUp
 from paraedge_measure.hardware import ROOT
 from paraedge_runtime import Bundle, PartRun, Prediction, Session
+from paraedge_runtime.cores import available_cores
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.errors import DeviceError
-from paraedge_runtime.cores import available_cores
 
 __all__ = ["ColdStart", "LocalTestBed", "RequestTimes", "TestBed", "measure_cold_start", "rounded"]
 
@@ -95,7 +95,7 @@ class LocalTestBed:
         self.core_numbers = _allowed_cores()
         self.cores = available_cores()
         self._bundle = bundle
-        self._images = itertools.cycle(bundle.golden().images)
+        self._images = itertools.cycle(bundle.golden().inputs)
         self._sessions: dict[int, Session] = {}
         self._stack = ExitStack()
 
@@ -157,7 +157,7 @@ class LocalTestBed:
 
 def measure_cold_start(bundle: Bundle, engine: str, threads: int) -> ColdStart:
     """Open a session and run one request. Means something in a fresh process only."""
-    image = bundle.golden().images[0]
+    image = bundle.golden().inputs[0]
     open_engine(engine)
     started = time.perf_counter()
     with Session.open(bundle, engine=engine, threads=threads) as session:

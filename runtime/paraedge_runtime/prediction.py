@@ -77,7 +77,9 @@ class BranchRun:
                 return "nothing was known yet of how long it takes on this device"
             return f"predicted to miss the deadline: {predicted}"
         if self.state == BranchState.LATE:
-            return "it had not finished at the deadline" if self.thread >= 0 else "no thread was free before the deadline"
+            return (
+                "it had not finished at the deadline" if self.thread >= 0 else "no thread was free before the deadline"
+            )
         return "the prediction was good enough without it"
 
 
@@ -120,7 +122,7 @@ class DroppedBranch:
     reason: str
 
 
-def branch_run(raw: Any) -> BranchRun:
+def _branch_run(raw: Any) -> BranchRun:
     """A ``BranchRun`` from an object with its attributes."""
     return BranchRun(
         index=raw.index,
@@ -198,7 +200,7 @@ class Prediction:
 
     @cached_property
     def branches(self) -> tuple[BranchRun, ...]:  # noqa: D102
-        return tuple([branch_run(run) for run in self._raw.branches])
+        return tuple([_branch_run(run) for run in self._raw.branches])
 
     @property
     def label_index(self) -> int:  # noqa: D102

@@ -1,4 +1,4 @@
-"""A session without the native core: branches one after another in the caller's thread, the deadline checked between them.
+"""A session without the native core: branches one after another in the caller's thread, deadlines checked in between."""
 
 For a machine without a wheel of paraedge and without a C++ compiler. Nothing is predicted, no branch is interrupted.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from paraedge_runtime.engines.base import Engine, LoadedPart, SessionOptions
 from paraedge_runtime.errors import EngineError, InputError
-from paraedge_runtime.inputs import check_input, normalise
+from paraedge_runtime.inputs import check_input, stem_input
 from paraedge_runtime.manifest import InputSpec, PartEntry
 from paraedge_runtime.prediction import BranchRun, BranchState, RawPrediction, softmax_confidence
 
@@ -53,8 +53,7 @@ class SequentialSession:
     ) -> RawPrediction:
         """Run the stem, then branches until the deadline; see ``Session.run``."""
         started_s = time.monotonic()
-        x = check_input(data, self._spec)
-        tokens = self._parts[-1].run(normalise(x[None], self._spec) if x.dtype == np.uint8 else x)
+        tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
         if not np.isfinite(tokens).all():
             raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
         stem_ms = (time.monotonic() - started_s) * 1e3

@@ -118,7 +118,7 @@ class Session:
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
         known = latency or Latency(())
-        calibrated = None if manifest.early_stop is None else manifest.early_stop.prefixes
+        calibrated = manifest.stop_rules
         is_prefix = chosen == manifest.branch_indexes[: len(chosen)]
         options = SessionOptions(
             threads=choose_threads(threads, loaded_engine, len(chosen)),
@@ -129,6 +129,7 @@ class Session:
             temperatures=tuple(rule.temperature for rule in calibrated[: len(chosen)])
             if calibrated and is_prefix
             else (),
+            has_labels=bool(manifest.labels),
         )
         parts = [
             (part_name, opened.read(entry), entry)
@@ -279,7 +280,7 @@ class Session:
 
     def _has_stop_rules(self) -> bool:
         manifest = self.bundle.manifest
-        return manifest.early_stop is not None and self._branches == manifest.branch_indexes
+        return manifest.stop_rules is not None and self._branches == manifest.branch_indexes
 
     def _run(self, image: Image, request: _Request, waiting_s: Sequence[float] = ()) -> Prediction:
         if self._pid != os.getpid():  # before the lock, which another thread of the parent may have held

@@ -20,8 +20,8 @@ from paraedge_converters.pipeline import ConversionProgress, EvaluationSet, Mode
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
 from paraedge_converters.targets import backend_for
 from paraedge_runtime.bundle import Bundle, check_place
+from paraedge_runtime.card import Accuracy
 from paraedge_runtime.errors import ParityError
-from paraedge_runtime.manifest import Accuracy
 from paraedge_runtime.session import choose_branches
 
 __all__ = ["Trial", "bundle_name", "export", "export_smallest"]
@@ -182,8 +182,8 @@ def export_smallest(
         made.sort(key=lambda trial: trial.size_bytes or 0)
         for place, trial in enumerate(made):
             bundle = run(trial.recipe, Path(folder, trial.recipe), test_set)
-            assert bundle.manifest.accuracy is not None
-            drop = float((reference - np.array(bundle.manifest.accuracy.prefix_accuracy)).max())
+            assert bundle.card.accuracy is not None
+            drop = float((reference - np.array(bundle.card.accuracy.prefix_accuracy)).max())
             made[place] = replace(trial, accuracy_drop=round(drop, 6))
             if drop <= max_accuracy_drop or trial.recipe == "fp32":  # nothing larger than fp32 is of use
                 break

@@ -44,8 +44,8 @@ def test_a_convolutional_branch_model_goes_the_same_way(engine_name, description
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert [step.step for step in steps] == list(range(1, steps[0].total + 1))
 
-    assert bundle.manifest.accuracy is None
-    assert bundle.manifest.early_stop is None
+    assert bundle.card.accuracy is None
+    assert bundle.card.early_stop is None
     assert bundle.manifest.fused is not None
     assert verify_bundle(bundle).problems == ()
     model.eval()
@@ -143,14 +143,14 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
         checkpoint.model, description, tmp_path / "b", target="linux", engine=engine_name, recipe=recipe, branches=1
     )
     manifest, whole = bundle.manifest, bundles[engine_name].manifest
-    assert manifest.recipe == recipe
+    assert manifest.quantization == recipe
     old = {"tflite-runtime"} if engine_name == "litert" and recipe in ("fp32", "fp16", "int8-weight") else set()
     assert manifest.engine_min_version.keys() == {engine_info(engine_name).distributions[0], *old}
-    assert (manifest.accuracy is None, manifest.early_stop is None) == (True, True)
+    assert (bundle.card.accuracy, bundle.card.early_stop, manifest.stop_rules) == (None, None, None)
     assert verify_bundle(bundle).problems == ()
     gate = RECIPES[recipe.removesuffix("+fp32-stem")]
-    assert manifest.parity.min_top1_agreement == gate.min_top1_agreement
-    assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in manifest.parity.prefixes)
+    assert bundle.card.parity.thresholds.min_top1_agreement == gate.min_top1_agreement
+    assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in bundle.card.parity.prefixes)
     share = {"fp32": 1.01, "fp16": 0.6}.get(recipe, 0.5)
     if (engine_name, recipe) in _FLOAT_CONVOLUTIONS:
         branch = checkpoint.model.branches[0]
@@ -158,7 +158,7 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
         share += (1 - share) * convolutions / sum(tensor.numel() for tensor in branch.parameters())
     assert manifest.branches[0].size_bytes < share * whole.branches[0].size_bytes
     if recipe.endswith("+fp32-stem"):
-        assert manifest.parity.parts["stem"].snr_db > 100
+        assert bundle.card.parts["stem"].similarity.snr_db > 100
 
 
 def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path):
@@ -168,7 +168,7 @@ def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path)
     bundle = convert(
         checkpoint.model, description, tmp_path / "b", target="linux", recipe="int8-dynamic", branches=(0, 2)
     )
-    accuracy, early_stop = bundle.manifest.accuracy, bundle.manifest.early_stop
+    accuracy, early_stop = bundle.card.accuracy, bundle.card.early_stop
     assert accuracy.dataset == early_stop.dataset == "a few, int8-dynamic in onnxruntime"
     assert accuracy.num_samples == 100
     with Session.open(bundle) as session:
@@ -181,7 +181,7 @@ def test_a_recipe_that_loses_labels_is_refused_and_leaves_nothing(description, t
     """A network that learned nothing: its likeliest labels are close calls, and rounding turns many."""
     with pytest.raises(
         ParityError,
-        match=r"the same label as torch on \d\d\.\d\d % of real images, 99\.00 % are needed; .*int8-dynamic\+fp32-stem",
+        match=r"the same label on \d\d\.\d\d % of the inputs, 99\.00 % are needed; .*int8-dynamic\+fp32-stem",
     ):
         convert(ConvBranches(), description, tmp_path / "b", target="linux", recipe="int8-dynamic")
     assert not (tmp_path / "b").exists()
@@ -191,9 +191,8 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
     evaluation = checkpoint.evaluation
     early_stop = calibrate_early_stop(evaluation.branch_logits[:2], evaluation.labels, dataset="of another model")
     description = dataclasses.replace(description, early_stop=early_stop)
-    assert convert(ConvBranches(), description, tmp_path / "b", target="linux", branches=2).manifest.early_stop == (
-        early_stop
-    )
+    bundle = convert(ConvBranches(), description, tmp_path / "b", target="linux", branches=2)
+    assert (bundle.manifest.stop_rules, bundle.card.early_stop) == early_stop
     with pytest.raises(InputError, match="early_stop has 2 prefixes for 3 branches; calibrate it on the branches"):
         convert(ConvBranches(), description, tmp_path / "x", target="linux")
 

@@ -11,7 +11,7 @@ from paraedge_runtime import InputError, Latency, ProfileError, Session
 
 @pytest.fixture
 def bundle(tmp_path, fake_engine):
-    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**position} for position in range(4)], early_stop=None)
+    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**position} for position in range(4)], stop_rules=None)
 
 
 def _profile(bundle, threads=2, hardware=None, **changes):

@@ -15,6 +15,7 @@ from support.bundles import fake_bundle, picture
 from support.fake_engine import GATES, PARTS, RUNNING, Gate
 
 from paraedge_runtime import BranchState, EngineError, InputError, Latency, Session
+from paraedge_runtime.manifest import StopRule
 
 PATIENCE_S = 30
 SOON_MS = 150  # a deadline that the fake parts meet easily, unless they are held
@@ -35,7 +36,7 @@ def held():
 
 @pytest.fixture
 def bundle(tmp_path, fake_engine):
-    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**place} for place in range(4)], early_stop=None)
+    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**place} for place in range(4)], stop_rules=None)
 
 
 @pytest.fixture
@@ -375,16 +376,7 @@ def test_random_deadlines_prefixes_and_streams_never_give_a_wrong_sum(bundle):
 
 def _rules(*thresholds):
     """For four branches; the last is never asked."""
-    prefixes = [{"temperature": 1.0, "threshold": threshold} for threshold in (*thresholds, None)]
-    held_out = {"num_samples": 1, "accuracy_full": 1.0, "accuracy_stopped": 1.0, "mean_branches": 1.0}
-    return {
-        "dataset": "d",
-        "num_samples": 1,
-        "max_accuracy_drop": 0.005,
-        "risk_confidence": 0.95,
-        "prefixes": prefixes,
-        "held_out": held_out,
-    }
+    return tuple(StopRule(temperature=1.0, threshold=threshold) for threshold in (*thresholds, None))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -402,7 +394,7 @@ def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
     tmp_path, fake_engine, threads, thresholds, used, hurried
 ):
     behaviours = [{"add": 0.1 * 10.0**place} for place in range(4)]
-    bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, early_stop=_rules(*thresholds))
+    bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, stop_rules=_rules(*thresholds))
     options = {"budget_ms": 20_000, "policy": "all"} if hurried else {}
     with Session.open(bundle, threads=threads) as session:
         whole = session.run(picture(90))
@@ -415,7 +407,7 @@ def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
 
 
 def test_early_stop_is_for_the_branches_it_was_calibrated_for(tmp_path, fake_engine):
-    bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, early_stop=_rules(0.5, 0.5, 0.5))
+    bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, stop_rules=_rules(0.5, 0.5, 0.5))
     with Session.open(bundle, branches=3) as session, pytest.raises(InputError, match="early_stop needs thresholds"):
         session.run(picture(), early_stop=True)
 
@@ -424,7 +416,7 @@ def test_early_stop_is_the_same_in_c_and_in_python(bundles):
     """Real branches, real pictures: both cores stop at the same prefix with the same sum."""
     answers = []
     for engine in ("executorch", "litert"):
-        images = bundles[engine].golden().images
+        images = bundles[engine].golden().inputs
         with Session.open(bundles[engine], threads=1) as session:
             answers.append([session.run(image, early_stop=True) for image in images])
     for native, python in zip(*answers, strict=True):

@@ -20,8 +20,8 @@ from paraedge_demo.records import Recorder, Replay, read_header
 from paraedge_demo.sources import SourceOptions, open_source
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.chatter import captured_chatter
-from paraedge_runtime.errors import InputError
 from paraedge_runtime.cores import available_cores
+from paraedge_runtime.errors import InputError
 from paraedge_runtime.session import Session
 
 __all__ = ["App", "LiveOptions", "live_app", "replay_app"]
@@ -172,7 +172,7 @@ def replay_app(path: Path, ends: bool, frames: int = 0) -> App:
 
 def _easy_budget_ms(session: Session) -> float:
     """All branches end well before it, and a smaller one soon leaves some out."""
-    images = session.bundle.golden().images[:16]
+    images = session.bundle.golden().inputs[:16]
     middle_ms = statistics.median(session.run(image).elapsed_ms for image in images)
     return min(max(round(2 * middle_ms), SMALLEST_DEFAULT_MS), BUDGET_RANGE_MS[1])
 

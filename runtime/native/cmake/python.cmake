@@ -11,6 +11,6 @@ if(TARGET paraedge_executorch)
   # paraedge_runtime and executorch are neighbours in site-packages; where they are not,
   # engines/executorch.py loads the libraries by their paths first.
   set_target_properties(paraedge_executorch PROPERTIES
-    BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../executorch/lib" INSTALL_RPATH_USE_LINK_PATH OFF)
-  install(TARGETS paraedge_executorch LIBRARY DESTINATION paraedge_runtime)
+    BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../executorch/lib" INSTALL_RPATH_USE_LINK_PATH OFF)
+  install(TARGETS paraedge_executorch LIBRARY DESTINATION paraedge_runtime/lib)
 endif()

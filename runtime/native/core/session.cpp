@@ -625,11 +625,11 @@ Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bun
   }
   SessionOptions complete = options;
   complete.has_labels = !manifest.labels.empty();
-  for (size_t place = 0; place < loaded && place < manifest.early_stop.size(); ++place) {
-    complete.temperatures.push_back(manifest.early_stop[place].temperature);
+  for (size_t place = 0; place < loaded && place < manifest.stop_rules.size(); ++place) {
+    complete.temperatures.push_back(manifest.stop_rules[place].temperature);
   }
   // Thresholds promise something against all branches together.
-  if (complete.stop_rules.empty() && loaded == manifest.branches.size()) complete.stop_rules = manifest.early_stop;
+  if (complete.stop_rules.empty() && loaded == manifest.branches.size()) complete.stop_rules = manifest.stop_rules;
   return open(*engine, {manifest.stem, bundle->program(manifest.stem)}, std::move(branches), bundle, complete);
 }
 

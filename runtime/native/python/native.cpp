@@ -284,14 +284,22 @@ class NativeSession {
   }
 
   void read_input(const nb::object& spec) {
-    manifest_.input_shape = nb::cast<Shape>(spec.attr("shape"));
-    const nb::object scale_and_shift = nb::module_::import_("paraedge_runtime.inputs").attr("scale_and_shift")(spec);
-    manifest_.scale = nb::cast<std::vector<float>>(scale_and_shift[0].attr("tolist")());
-    manifest_.shift = nb::cast<std::vector<float>>(scale_and_shift[1].attr("tolist")());
-    tensor_shape_.assign(manifest_.input_shape.begin(), manifest_.input_shape.end());
-    const Py_ssize_t c = tensor_shape_.at(1), h = tensor_shape_.at(2), w = tensor_shape_.at(3);
-    image_shape_ = {h, w, c};
-    if (c == 1) grey_shape_ = {h, w};
+    input_.shape = nb::cast<Shape>(spec.attr("shape"));
+    const nb::object scale_and_shift = spec.attr("scale_and_shift")();
+    input_.scale = nb::cast<std::vector<float>>(scale_and_shift[0]);
+    input_.shift = nb::cast<std::vector<float>>(scale_and_shift[1]);
+    const std::vector<Py_ssize_t> shape(input_.shape.begin(), input_.shape.end());
+    if (!nb::hasattr(spec, "axes")) {
+      float_shape_ = shape;
+      image_shape_ = {shape.at(2), shape.at(3), shape.at(1)};
+      if (shape[1] == 1) grey_shape_ = {shape[2], shape[3]};
+      input_.normalized_axis = 1;
+      return;
+    }
+    input_.kind = Input::Kind::tensor;
+    float_shape_.assign(shape.begin() + 1, shape.end());
+    const nb::object axis = spec.attr("normalized_axis");
+    if (!axis.is_none()) input_.normalized_axis = 1 + nb::cast<int>(spec.attr("axes").attr("index")(axis));
   }
 
   static SessionOptions read_options(const nb::object& given) {
@@ -310,13 +318,17 @@ class NativeSession {
   }
 
   std::optional<std::span<const float>> read(const View& view, std::vector<float>& normalised) const {
-    if (view.is('B', image_shape_) || (!grey_shape_.empty() && view.is('B', grey_shape_))) {
-      normalised = value_of(normalise(view.values<uint8_t>(), manifest_));
+    if (input_.kind == Input::Kind::image &&
+        (view.is('B', image_shape_) || (!grey_shape_.empty() && view.is('B', grey_shape_)))) {
+      normalised = value_of(normalise(view.values<uint8_t>(), input_));
       return normalised;
     }
-    if (!view.is('f', tensor_shape_)) return std::nullopt;
+    if (!view.is('f', float_shape_)) return std::nullopt;
     const auto values = view.values<float>();
-    return all_finite(values) ? std::optional(values) : std::nullopt;
+    if (!all_finite(values)) return std::nullopt;
+    if (input_.kind == Input::Kind::image) return values;  // normalised already
+    normalised = value_of(normalise(values, input_));
+    return normalised;
   }
 
   static bool tell(const nb::object& on_prediction, const Prediction& so_far, std::exception_ptr& raised) {
@@ -344,8 +356,8 @@ class NativeSession {
   }
 
   std::vector<PartSource> sources_;  // the parts read their programs from here
-  Manifest manifest_;                // what normalise needs of it
-  std::vector<Py_ssize_t> image_shape_, grey_shape_, tensor_shape_;
+  Input input_;
+  std::vector<Py_ssize_t> image_shape_, grey_shape_, float_shape_;
   nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
   std::optional<PythonEngine> python_;  // outlives the session
   std::unique_ptr<Session> session_;
@@ -368,7 +380,17 @@ Controller make_controller(const std::vector<double>& macs, const std::vector<do
   return value_of(guarded<Controller>([&] { return Controller(macs, {part_ms, contention}); }));
 }
 
+// For the tests that compare the two readers.
 void check_bundle(const std::string& path) { value_of(Bundle::open(path)); }
+
+nb::object normalise_for(const std::string& path, nb::ndarray<nb::c_contig, nb::device::cpu> value) {
+  const auto bundle = value_of(Bundle::open(path));
+  const Input& input = bundle->manifest().input;
+  auto made = value.dtype() == nb::dtype<uint8_t>()
+                  ? normalise(std::span(static_cast<const uint8_t*>(value.data()), value.size()), input)
+                  : normalise(std::span(static_cast<const float*>(value.data()), value.size()), input);
+  return array(value_of(std::move(made)), {input.shape.begin(), input.shape.end()});
+}
 
 }  // namespace
 
@@ -378,6 +400,7 @@ NB_MODULE(_native, m) {
   const auto never = std::numeric_limits<double>::infinity();
   m.attr("api_version") = PE_API_VERSION;
   m.def("check_bundle", &check_bundle, "path"_a);
+  m.def("normalise", &normalise_for, "path"_a, "value"_a);
   m.def("load_engine", &load<load_engine>, "library"_a);
   m.def("load_onnxruntime", &load<load_onnxruntime>, "library"_a);
   nb::class_<PartSource>(m, "PartSource")

@@ -19,7 +19,6 @@ from paraedge_measure.profiling import Progress, SeriesLength, profile_on
 from paraedge_measure.testbed import ColdStart, RequestTimes
 from paraedge_runtime import Bundle, PartRun
 from paraedge_runtime.errors import DeviceError, InputError
-from paraedge_runtime.manifest import MANIFEST_NAME
 
 __all__ = ["AdbConnection"]
 
@@ -111,11 +110,10 @@ class AdbConnection:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "bundle")
             folder.mkdir()
-            (folder / MANIFEST_NAME).write_bytes(bundle.manifest_bytes)
-            for entry in bundle.manifest.files().values():
-                place = folder / entry.file
+            for name, data in bundle.files().items():
+                place = folder / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(bundle.read(entry))
+                place.write_bytes(data)
             self._shell(f"rm -rf {new}")
             self._adb("push", str(folder), f"{path}.new")
         self._shell(f"mv {new} {there}")

@@ -14,7 +14,6 @@ from paraedge_measure.device import Hardware, Measurement, Ssh
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
 from paraedge_runtime.errors import DeviceError
-from paraedge_runtime.manifest import MANIFEST_NAME
 
 __all__ = ["SshConnection"]
 
@@ -91,11 +90,9 @@ def _ssh_advice(stderr: str, to: Ssh) -> str:
 
 def _tar(bundle: Bundle) -> bytes:
     """The bundle's files, each checked as it is read."""
-    files = {MANIFEST_NAME: bundle.manifest_bytes}
-    files.update({entry.file: bundle.read(entry) for entry in bundle.manifest.files().values()})
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in files.items():
+        for name, data in bundle.files().items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from paraedge_runtime.errors import DeviceError, InputError
 from paraedge_runtime.cores import available_cores
+from paraedge_runtime.errors import DeviceError, InputError
 
 __all__ = ["INTERFERENCES", "Align", "InterferenceSettings", "open_interference"]
 

@@ -38,8 +38,8 @@ from paraedge_measure.deadlines.serving import (
 from paraedge_measure.device import Device, encode_device
 from paraedge_measure.latency import known_latency
 from paraedge_runtime import Bundle, Session
-from paraedge_runtime.errors import EngineError, InputError
 from paraedge_runtime.cores import available_cores
+from paraedge_runtime.errors import EngineError, InputError
 
 __all__ = ["ORACLES", "Bench"]
 
@@ -112,7 +112,7 @@ class Bench:
             # (K, M): whether the first 1, 2, … branches name image m
             self._prefix_correct = self._classify(on_progress)
             prefix_accuracy = tuple(round(float(value), 6) for value in self._prefix_correct.mean(axis=1))
-            published = manifest.accuracy
+            published = bundle.card.accuracy
             accuracy = prefix_accuracy if published is None else published.prefix_accuracy
             self.full_s, stage_s, return_s = self._measure_unloaded()
             self.known = Known(stage_s, return_s, accuracy)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from paraedge_runtime.errors import EngineError, ManifestError, ParaEdgeError
 from paraedge_runtime.manifest import PartEntry, StopRule
 
-__all__ = ["Engine", "LoadedPart", "SessionOptions", "check_shapes", "mapped_errors"]
+__all__ = ["Engine", "LoadedPart", "SessionOptions", "check_shapes", "mapped_error", "mapped_errors"]
 
 
 class LoadedPart(Protocol):
@@ -66,7 +66,9 @@ class Engine(Protocol):
     version: str
     description: str
     parallel: bool
-    native: str | None
+
+    @property
+    def native(self) -> str | None: ...  # noqa: D102
 
     def load(self, name: str, program: bytes, entry: PartEntry) -> LoadedPart:
         """Load a part with one thread of its own.

@@ -23,7 +23,7 @@ __all__ = ["ExecuTorchNative", "load_native_executorch", "open_executorch"]
 
 # In the order in which they need each other.
 _LIBRARIES = ("executorch", "executorch_threadpool", "executorch_kernels_optimized", "executorch_backend_xnnpack")
-_ENGINE = Path(__file__).parents[1] / "libparaedge_executorch.so"
+_ENGINE = "lib/libparaedge_executorch.so"
 
 
 def open_executorch() -> Engine:
@@ -100,12 +100,10 @@ def load_native_executorch() -> str:
 
 
 def _engine_library() -> Path:
-    # An editable install keeps built files elsewhere, beside the extension.
-    spec = importlib.util.find_spec("paraedge_runtime._native")
-    beside = Path(str(spec.origin)).parent / _ENGINE.name if spec is not None else _ENGINE
-    for path in (_ENGINE, beside):
-        if path.is_file():
-            return path
+    native = importlib.util.find_spec("paraedge_runtime._native")
+    path = Path(str(native and native.origin)).parent / _ENGINE  # an editable install keeps built files elsewhere
+    if path.is_file():
+        return path
     raise EngineUnavailable(
         "paraedge's ExecuTorch engine was not built; install a wheel of paraedge for this machine, or executorch "
         "first and then pip install --force-reinstall --no-deps --no-build-isolation --no-binary paraedge paraedge"

@@ -28,7 +28,7 @@ class ExecuTorchBinding:
     name = "executorch"
     distribution = "executorch"
     parallel = False
-    native = None
+    native: str | None = None
 
     def __init__(self) -> None:
         try:

@@ -27,7 +27,7 @@ class LiteRTEngine:
 
     name = "litert"
     parallel = True
-    native = None  # ai-edge-litert exports no C API that it promises to keep
+    native: str | None = None  # ai-edge-litert exports no C API that it promises to keep
 
     def __init__(self) -> None:
         for package, distribution in _PACKAGES:

@@ -75,7 +75,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     distribution = "onnxruntime"
     parallel = True
-    native = None
+    native: str | None = None
 
     def __init__(self) -> None:
         try:

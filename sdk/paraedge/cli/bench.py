@@ -111,8 +111,8 @@ def bench(
     from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.chatter import captured_chatter
-    from paraedge_runtime.errors import InputError
     from paraedge_runtime.cores import available_cores
+    from paraedge_runtime.errors import InputError
 
     cells = grid(
         deadlines=deadlines,

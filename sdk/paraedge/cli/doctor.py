@@ -31,9 +31,9 @@ def doctor(as_json: bool) -> None:
       paraedge doctor
     """
     from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES
+    from paraedge_runtime.cores import available_cores
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import EngineError
-    from paraedge_runtime.cores import available_cores
 
     versions = {package: _version(package) for packages in _PACKAGES.values() for package in packages}
     engines: dict[str, dict[str, object]] = {}

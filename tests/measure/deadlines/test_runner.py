@@ -141,7 +141,7 @@ def test_no_thread_and_no_process_is_left(bundle, painted):
 
 
 def test_an_early_stop_without_thresholds_is_refused(tmp_path, fake_engine, painted):
-    with Bench(fake_bundle(tmp_path / "b", early_stop=None), *painted, source="painted") as bench:
+    with Bench(fake_bundle(tmp_path / "b", stop_rules=None), *painted, source="painted") as bench:
         bench.check("paraedge")
         with pytest.raises(InputError, match="early_stop needs thresholds"):
             bench.check("paraedge-early-stop")
