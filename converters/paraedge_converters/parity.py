@@ -1,4 +1,4 @@
-"""The parity gate: no bundle exists unless the real engine answers as torch does, on real images.
+"""The parity gate: no bundle exists unless the real engine computes what torch computes, on real inputs.
 
 Noise would not do: networks have passed on random input and failed on every photograph.
 """
@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from paraedge_converters.copying import copy_module
 from paraedge_converters.protocol import BranchModel
+from paraedge_converters.recipes import Recipe
 from paraedge_runtime.engines import LoadedPart
-from paraedge_runtime.errors import EngineError, ParityError
+from paraedge_runtime.errors import EngineError, ParityError, UnsupportedModel
 from paraedge_runtime.manifest import Parity, PrefixParity, Similarity
 from paraedge_runtime.similarity import compare, snr_at_least, top1_agreement
 
@@ -28,7 +31,7 @@ class Reference:
     """What torch computes for n inputs.
 
     Attributes:
-        inputs: (n, C, H, W), normalised.
+        inputs: (n, …), normalised.
         tokens: (n, …), output of the stem.
         branch_outputs: (n, k, num_outputs), of the chosen branches.
     """
@@ -37,79 +40,87 @@ class Reference:
     tokens: Array
     branch_outputs: Array
 
+    @property
+    def prefixes(self) -> Array:
+        """(n, k, num_outputs), sums of the first 1, 2, … branches."""
+        sums: Array = self.branch_outputs.cumsum(axis=1, dtype=np.float32)
+        return sums
+
 
 def torch_reference(model: BranchModel, branches: Sequence[int], inputs: Array) -> Reference:
-    """Run the original model, unfolded and in float32, on ``inputs`` (n, C, H, W)."""
-    with torch.inference_mode():
-        tokens = model.stem(torch.from_numpy(inputs))
-        outputs = torch.stack([model.branches[index](tokens) for index in branches], dim=1)
+    """Run copies of the original modules, unfolded and in float32, on ``inputs`` (n, …).
+
+    Raises:
+        UnsupportedModel: torch itself computes numbers that are not finite; the message names the parameter
+            or buffer where they come from.
+    """
+    with torch.no_grad():
+        tokens = _run("stem", model.stem, torch.from_numpy(inputs))
+        outputs = [_run(f"branch_{index:02d}", model.branches[index], tokens) for index in branches]
     # torch may lay a convolution's output out channels last; parts are promised C-contiguous input.
-    return Reference(inputs, np.ascontiguousarray(tokens.numpy()), np.ascontiguousarray(outputs.numpy()))
+    stacked = torch.stack(outputs, dim=1)
+    return Reference(inputs, np.ascontiguousarray(tokens.numpy()), np.ascontiguousarray(stacked.numpy()))
+
+
+def _run(name: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    copied = copy_module(module, name)
+    output: torch.Tensor = copied(x)
+    if output.isfinite().all():
+        return output
+    count = int((~output.isfinite()).sum())
+    for place, tensor in [*copied.named_parameters(), *copied.named_buffers()]:
+        if not tensor.isfinite().all():
+            raise UnsupportedModel(
+                f"{name} computes {count} values that are not finite in torch itself, because its {place!r} has "
+                f"{int((~tensor.isfinite()).sum())} of them; train it again or load an earlier checkpoint"
+            )
+    raise UnsupportedModel(
+        f"{name} computes {count} values that are not finite in torch itself, from parameters that are; "
+        "look for a division by zero, a logarithm or an overflow in it"
+    )
 
 
 def check_parity(
     reference: Reference,
     parts: Mapping[str, LoadedPart],
+    recipe: Recipe,
     *,
-    min_snr_db: float,
-    min_top1_agreement: float,
-    fused: LoadedPart | None = None,
     on_sample: Callable[[], None] = lambda: None,
 ) -> tuple[Parity, Array]:
-    """Run every part on what torch gave it, and the whole chain on the images.
+    """Run every part on what torch gave it, and the whole chain on the inputs.
 
     Args:
         reference: from :func:`torch_reference`.
-        parts: ``stem`` first, then the branches in the reference's order.
-        min_snr_db, min_top1_agreement: what every part and every prefix must reach.
-        fused: the single-file model, compared with the sum of all branches.
+        parts: ``stem`` first, then the branches in the reference's order; ``fused``, if it is there, is compared
+            with the sum of all branches.
+        recipe: has the limits.
         on_sample: called after each sample.
 
     Returns:
-        The manifest's record, and the answers of every prefix, (n, k, num_outputs).
+        The record, and what the engine computes for every prefix, (n, k, num_outputs).
 
     Raises:
         ParityError: names the part that is off, and by how much.
     """
-    names = list(parts)
-    stem, branches = parts["stem"], [parts[name] for name in names[1:]]
-    tokens = np.empty_like(reference.tokens)
-    alone = np.empty_like(reference.branch_outputs)  # each branch fed with torch's tokens
-    chained = np.empty_like(reference.branch_outputs)  # fed with the engine's own tokens
-    whole = np.empty_like(reference.branch_outputs[:, 0])
-    try:
-        for number in range(len(reference.inputs)):
-            image = reference.inputs[number : number + 1]
-            tokens[number] = stem.run(image)[0]
-            for place, branch in enumerate(branches):
-                alone[number, place] = branch.run(reference.tokens[number : number + 1])[0]
-                chained[number, place] = branch.run(tokens[number : number + 1])[0]
-            if fused is not None:
-                whole[number] = fused.run(image)[0]
-            on_sample()
-    except EngineError as error:
-        raise ParityError(f"a lowered part does not run: {error}") from error
-
-    similarities = {"stem": _check("stem", reference.tokens, tokens, min_snr_db)}
-    for place, name in enumerate(names[1:]):
+    tokens, alone, chained, fused = _run_engine(reference, parts, on_sample)
+    names = [name for name in parts if name not in ("stem", "fused")]
+    similarities = {"stem": _check("stem", reference.tokens, tokens, recipe)}
+    for place, name in enumerate(names):
         wanted = reference.branch_outputs[:, place]
-        similarities[name] = _check(name, wanted, alone[:, place], min_snr_db)
-        _check(f"{name} after the stem", wanted, chained[:, place], min_snr_db)
-    prefixes = []
-    wanted_sums = reference.branch_outputs.cumsum(axis=1, dtype=np.float32)
-    sums = chained.cumsum(axis=1, dtype=np.float32)
-    for count in range(1, len(branches) + 1):
-        name = f"the first {count} branch(es) together"
-        prefixes.append(
-            _check_answer(name, wanted_sums[:, count - 1], sums[:, count - 1], min_snr_db, min_top1_agreement)
-        )
+        similarities[name] = _check(name, wanted, alone[:, place], recipe)
+        _check(f"{name} after the stem", wanted, chained[:, place], recipe)
+    wanted_sums, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
+    prefixes = [
+        _check_prefix(f"the first {place + 1} branch(es) together", wanted_sums[:, place], sums[:, place], recipe)
+        for place in range(len(names))
+    ]
     if fused is not None:
-        _check_answer("the fused model", wanted_sums[:, -1], whole, min_snr_db, min_top1_agreement)
+        _check_prefix("the fused model", wanted_sums[:, -1], fused, recipe)
     parity = Parity(
         reference=f"torch {torch.__version__}",
         num_samples=len(reference.inputs),
-        min_snr_db=min_snr_db,
-        min_top1_agreement=min_top1_agreement,
+        min_snr_db=recipe.min_snr_db,
+        min_top1_agreement=recipe.min_top1_agreement,
         parts=similarities,
         prefixes=tuple(prefixes),
         verdict="passed",
@@ -117,7 +128,32 @@ def check_parity(
     return parity, sums
 
 
-def _check(name: str, wanted: Array, got: Array, min_snr_db: float) -> Similarity:
+def _run_engine(
+    reference: Reference, parts: Mapping[str, LoadedPart], on_sample: Callable[[], None]
+) -> tuple[Array, Array, Array, Array | None]:
+    """The stem's output, each branch's from torch's tokens and from the engine's own, and the fused model's."""
+    stem, fused = parts["stem"], parts.get("fused")
+    branches = [part for name, part in parts.items() if name not in ("stem", "fused")]
+    tokens = np.empty_like(reference.tokens)
+    alone = np.empty_like(reference.branch_outputs)
+    chained = np.empty_like(reference.branch_outputs)
+    whole = np.empty_like(reference.branch_outputs[:, 0])
+    try:
+        for number in range(len(reference.inputs)):
+            one = slice(number, number + 1)
+            tokens[number] = stem.run(reference.inputs[one])[0]
+            for place, branch in enumerate(branches):
+                alone[number, place] = branch.run(reference.tokens[one])[0]
+                chained[number, place] = branch.run(tokens[one])[0]
+            if fused is not None:
+                whole[number] = fused.run(reference.inputs[one])[0]
+            on_sample()
+    except EngineError as error:
+        raise ParityError(f"a lowered part does not run: {error}") from error
+    return tokens, alone, chained, None if fused is None else whole
+
+
+def _check(name: str, wanted: Array, got: Array, recipe: Recipe) -> Similarity:
     if not np.isfinite(got).all():
         raise ParityError(
             f"{name}: the engine's output has {int((~np.isfinite(got)).sum())} values that are not finite"
@@ -125,21 +161,27 @@ def _check(name: str, wanted: Array, got: Array, min_snr_db: float) -> Similarit
     if not got.any() and wanted.any():
         raise ParityError(f"{name}: the engine's output is all zero")
     similarity = compare(wanted, got)
-    if not snr_at_least(similarity, min_snr_db):
+    if not snr_at_least(similarity, recipe.min_snr_db):
         raise ParityError(
-            f"{name}: SNR against torch is {similarity.snr_db} dB on real images, {min_snr_db} dB are needed "
+            f"{name}: SNR against torch is {similarity.snr_db} dB on real inputs, {recipe.min_snr_db} dB are needed "
             f"(cosine {similarity.cosine:.6f}, largest error {similarity.max_abs_error:.3g})"
+        )
+    scale = _common_factor(wanted, got)
+    if abs(scale - 1) > recipe.max_scale_error:
+        raise ParityError(
+            f"{name}: the engine's output is {scale:.3f} times torch's on real inputs; "
+            f"{1 - recipe.max_scale_error:g} to {1 + recipe.max_scale_error:g} is allowed"
         )
     return similarity
 
 
-def _check_answer(name: str, wanted: Array, got: Array, min_snr_db: float, min_top1_agreement: float) -> PrefixParity:
-    similarity = _check(name, wanted, got, min_snr_db)
+def _check_prefix(name: str, wanted: Array, got: Array, recipe: Recipe) -> PrefixParity:
+    similarity = _check(name, wanted, got, recipe)
     agreement = top1_agreement(wanted, got)
-    if agreement < min_top1_agreement:
+    if agreement < recipe.min_top1_agreement:
         raise ParityError(
-            f"{name}: the same label as torch on {100 * agreement:.2f} % of real images, "
-            f"{100 * min_top1_agreement:.2f} % are needed"
+            f"{name}: the same label as torch on {100 * agreement:.2f} % of real inputs, "
+            f"{100 * recipe.min_top1_agreement:.2f} % are needed"
         )
     return PrefixParity(
         snr_db=similarity.snr_db,
@@ -147,3 +189,10 @@ def _check_answer(name: str, wanted: Array, got: Array, min_snr_db: float, min_t
         max_abs_error=similarity.max_abs_error,
         top1_agreement=agreement,
     )
+
+
+def _common_factor(wanted: Array, got: Array) -> float:
+    """The factor that brings ``wanted`` nearest to ``got``: rounding leaves it at 1, a wrong scale does not."""
+    reference, output = wanted.astype(np.float64).ravel(), got.astype(np.float64).ravel()
+    energy = float(reference @ reference)
+    return float(reference @ output) / energy if energy else 1.0

@@ -11,8 +11,8 @@ import os
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
-from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.device import MAX_OTHER_LOAD, P99_MIN_RUNS, Measurement, PartLatency
 from paraedge_runtime.errors import BundleError, InputError, ParaEdgeError
 from paraedge_runtime.hardware import (
@@ -354,12 +353,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         document: dict[str, Any]
         try:
-            with captured_chatter():
+            with _engines_silent():
                 document = {"result": msgspec.to_builtins(options.call(options, show))}
         except ParaEdgeError as error:
             document = {"error": type(error).__name__, "message": str(error)}
         answer.write(json.dumps(document) + "\n")
     return 1 if "error" in document else 0
+
+
+@contextmanager
+def _engines_silent() -> Iterator[None]:
+    """What engines print about themselves is no part of this program's output."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {number: os.dup(number) for number in (1, 2)}
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in saved:
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -101,6 +101,7 @@ def bench(
       paraedge bench fashion-mnist-linux-all.paraedge
       paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty --interference none,square --plot out.png
     """
+    from paraedge.cli._chatter import captured_chatter
     from paraedge.data.bundles import images_at_hand
     from paraedge.plots import check_plot
     from paraedge_runtime.benchmarking.cells import grid
@@ -109,7 +110,6 @@ def bench(
     from paraedge_runtime.benchmarking.records import RecordFile
     from paraedge_runtime.benchmarking.runner import Bench, LabelledPictures
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.device import read_device
     from paraedge_runtime.errors import InputError
     from paraedge_runtime.placement import available_cores

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from paraedge_converters.lowering import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, lowering_with
 from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES, part_recipe
 from paraedge_runtime.errors import ConversionError
 
@@ -28,7 +28,7 @@ RECIPES = {
 
 
 def engine_min_version(recipe: str) -> dict[str, str]:
-    """See :class:`paraedge_converters.lowering.Converter`."""
+    """See :class:`paraedge_converters.backends.Converter`."""
     newer = {"ai-edge-litert": "1.2"}
     old = part_recipe(recipe, "branch") in TFLITE_RUNTIME_RECIPES
     return {**newer, "tflite-runtime": "2.14"} if old else newer
@@ -37,7 +37,7 @@ def engine_min_version(recipe: str) -> dict[str, str]:
 def lower(
     module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
-    """Lower a module; see :class:`paraedge_converters.lowering.Converter`."""
+    """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
     with lowering_with("LiteRT"), tempfile.TemporaryDirectory() as folder:
         import litert_torch
 
