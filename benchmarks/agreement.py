@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from paraedge.cli._chatter import captured_chatter
 import paraedge
+from paraedge.cli._chatter import captured_chatter
 from paraedge.data import load_dataset
 from paraedge.packaged import resolve_checkpoint
 from paraedge.training.batches import normalise

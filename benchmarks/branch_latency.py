@@ -21,7 +21,7 @@ from paraedge.cli._chatter import captured_chatter
 from paraedge.model import ParaFormerConfig, load_checkpoint
 from paraedge.model.paraformer import Block, Branch
 from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
-from paraedge_converters.lowering import converter_for
+from paraedge_converters.backends import converter_for
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import quantizable, split_model
 from paraedge_runtime.engines import ENGINES, LoadedPart, open_engine

@@ -77,7 +77,7 @@ def threads() -> dict[str, Any]:
     for engine in ENGINES:
         with tempfile.TemporaryDirectory() as folder:
             bundle = paraedge.export(target="linux", engine=engine, out=f"{folder}/b.paraedge")
-            images = bundle.golden().images
+            images = bundle.golden().inputs
             sessions = {count: Session.open(bundle, threads=count) for count in (1, 2)}
             for branches in (2, 8):
                 times: dict[int, list[float]] = {1: [], 2: []}

@@ -50,7 +50,7 @@ def measure(model: str, engine: str, recipe: str, data_dir: Path) -> dict[str, A
         "accuracy": [round(float(value), 4) for value in accuracy],
         "drop": round(float((full - accuracy).max()), 4),
         "kept": round(float((labels == reference).mean(axis=1).min()), 4),
-        "kept_by_gate": min(prefix.top1_agreement for prefix in bundle.manifest.parity.prefixes),
+        "kept_by_gate": min(prefix.top1_agreement for prefix in bundle.card.parity.prefixes),
     }
 
 

@@ -97,15 +97,15 @@ def main() -> None:
     labels = bundle.manifest.labels
     golden = bundle.golden()
     with Session.open(bundle) as session:
-        session.run(golden.images[0])  # the first request pays for set-up
-        predictions = [session.run(image) for image in golden.images]
+        session.run(golden.inputs[0])  # the first request pays for set-up
+        predictions = [session.run(image) for image in golden.inputs]
 
     panels = []
-    for image, prediction, truth in list(zip(golden.images, predictions, golden.labels, strict=True))[:SHOWN]:
+    for image, prediction, truth in list(zip(golden.inputs, predictions, golden.labels, strict=True))[:SHOWN]:
         body = Text.assemble(picture_text(image[:, :, 0]), answer_text(prediction, labels, int(truth)))
         panels.append(Panel(body, title=labels[truth], width=32))
     console.print(Columns(panels))
-    path = draw(golden.images[:SHOWN], predictions[:SHOWN], golden.labels[:SHOWN], labels)
+    path = draw(golden.inputs[:SHOWN], predictions[:SHOWN], golden.labels[:SHOWN], labels)
 
     right = sum(prediction.label_index == truth for prediction, truth in zip(predictions, golden.labels, strict=True))
     middle_ms = statistics.median(prediction.elapsed_ms for prediction in predictions)

@@ -9,8 +9,8 @@ import torch
 
 from paraedge.exporting import export
 from paraedge.training.batches import normalise
+from paraedge_converters import ModelDescription, convert
 from paraedge_converters.cache import PartCache
-from paraedge_converters.pipeline import ModelDescription, convert
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.verification import verify_bundle
 
@@ -78,8 +78,8 @@ def test_lowering_again_without_the_cache_gives_the_same_bytes(engine_name, bund
         description=config.description,
         license=config.license,
         labels=config.labels,
-        images=samples.images,
-        image_labels=samples.labels,
+        samples=samples.images,
+        sample_labels=samples.labels,
     )
     again = convert(
         checkpoint.model,
@@ -135,8 +135,8 @@ def test_accuracy_of_the_real_engine_is_the_manifest_s(engine_name, bundles, che
         for image, label in zip(samples.images, samples.labels, strict=True):
             correct += session.run(image).prefix_outputs.argmax(axis=1) == label
     np.testing.assert_array_equal(correct, wanted)
-    assert bundle.manifest.accuracy.num_samples == 10_000
-    assert bundle.manifest.accuracy.prefix_accuracy == checkpoint.evaluation.prefix_accuracy()
+    assert bundle.card.accuracy.num_samples == 10_000
+    assert bundle.card.accuracy.prefix_accuracy == checkpoint.evaluation.prefix_accuracy()
 
 
 def test_a_packed_bundle_answers_as_the_folder_does(bundles, checkpoint, tmp_path):

@@ -115,4 +115,4 @@ def _make_weights_plain(module: nn.Module) -> None:
             elif isinstance(hook, SpectralNorm):
                 remove_spectral_norm(child, hook.name)
             elif isinstance(hook, prune.BasePruningMethod):
-                prune.remove(child, hook._tensor_name)
+                prune.remove(child, hook._tensor_name)  # type: ignore[no-untyped-call]

@@ -27,14 +27,16 @@ G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks", IC
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime.card import EarlyStop, HeldOut
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.manifest import EarlyStop, HeldOut, StopRule
+from paraedge_runtime.manifest import StopRule
 
-__all__ = ["DEFAULT_MAX_ACCURACY_DROP", "calibrate_early_stop", "images_needed"]
+__all__ = ["DEFAULT_MAX_ACCURACY_DROP", "Calibration", "calibrate_early_stop", "images_needed"]
 
 DEFAULT_MAX_ACCURACY_DROP = 0.005
 _RISK_CONFIDENCE = 0.95
@@ -47,6 +49,13 @@ _MIN_SHARPNESS, _MAX_SHARPNESS = 0.001, 20.0
 Logits = NDArray[np.float64]
 
 
+class Calibration(NamedTuple):
+    """The manifest's ``stop_rules``, and the card's ``early_stop``: where they come from."""
+
+    stop_rules: tuple[StopRule, ...]
+    early_stop: EarlyStop
+
+
 def calibrate_early_stop(
     branch_logits: NDArray[np.floating],
     labels: NDArray[np.integer],
@@ -54,7 +63,7 @@ def calibrate_early_stop(
     dataset: str,
     max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     seed: int = 0,
-) -> EarlyStop:
+) -> Calibration:
     """Thresholds that lose at most ``max_accuracy_drop`` of all images; the module says what that means.
 
     A tenth of the images, taken at random, fits the temperatures, half of them the threshold, and on
@@ -68,7 +77,7 @@ def calibrate_early_stop(
         seed: of the random split.
 
     Returns:
-        The manifest's record. Where no threshold keeps the promise, all are ``None``: never stop.
+        The rules, and where they come from. Where no threshold keeps the promise, all are ``None``: never stop.
 
     Raises:
         InputError: ``max_accuracy_drop`` is out of range, or the arrays do not fit each other.
@@ -96,15 +105,15 @@ def calibrate_early_stop(
     if threshold is not None and count > 1:
         reached = np.vstack([confidence[:-1, rest] >= threshold, np.ones((1, len(rest)), bool)])
         stopped_at = reached.argmax(axis=0)
-    return EarlyStop(
+    rules = tuple(
+        StopRule(temperature=round(t, 6), threshold=threshold if place < count - 1 else None)
+        for place, t in enumerate(temperatures)
+    )
+    early_stop = EarlyStop(
         dataset=dataset,
         num_samples=len(calibration),
         max_accuracy_drop=max_accuracy_drop,
         risk_confidence=_RISK_CONFIDENCE,
-        prefixes=tuple(
-            StopRule(temperature=round(t, 6), threshold=threshold if place < count - 1 else None)
-            for place, t in enumerate(temperatures)
-        ),
         held_out=HeldOut(
             num_samples=len(rest),
             accuracy_full=round(float(correct[-1, rest].mean()), 6),
@@ -112,6 +121,7 @@ def calibrate_early_stop(
             mean_branches=round(float(stopped_at.mean()) + 1, 4),
         ),
     )
+    return Calibration(rules, early_stop)
 
 
 def images_needed(max_accuracy_drop: float) -> int:

@@ -129,7 +129,5 @@ def _entry(part: Part, lowered: CachedPart, engine: str) -> PartEntry:
         sha256=entry.sha256,
         input_shape=tuple(part.example.shape),
         output_shape=part.output_shape,
-        parameters=part.parameters,
         macs=lowered.macs,
-        operators=lowered.operators,
     )

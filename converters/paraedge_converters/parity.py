@@ -16,10 +16,10 @@ from torch import nn
 from paraedge_converters.copying import copy_module
 from paraedge_converters.protocol import BranchModel
 from paraedge_converters.recipes import Recipe
+from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
 from paraedge_runtime.errors import EngineError, ParityError, UnsupportedModel
-from paraedge_runtime.manifest import Parity, PrefixParity, Similarity
-from paraedge_runtime.similarity import compare, snr_at_least, top1_agreement
+from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
 
 __all__ = ["Reference", "check_parity", "torch_reference"]
 
@@ -85,8 +85,9 @@ def check_parity(
     parts: Mapping[str, LoadedPart],
     recipe: Recipe,
     *,
+    has_labels: bool = True,
     on_sample: Callable[[], None] = lambda: None,
-) -> tuple[Parity, Array]:
+) -> tuple[Parity, dict[str, Similarity], Array]:
     """Run every part on what torch gave it, and the whole chain on the inputs.
 
     Args:
@@ -94,10 +95,11 @@ def check_parity(
         parts: ``stem`` first, then the branches in the reference's order; ``fused``, if it is there, is compared
             with the sum of all branches.
         recipe: has the limits.
+        has_labels: whether the outputs are logits; of vectors the relative error counts, not the label.
         on_sample: called after each sample.
 
     Returns:
-        The record, and what the engine computes for every prefix, (n, k, num_outputs).
+        The card's record, how near each part is, and what the engine computes for every prefix, (n, k, num_outputs).
 
     Raises:
         ParityError: names the part that is off, and by how much.
@@ -106,26 +108,29 @@ def check_parity(
     names = [name for name in parts if name not in ("stem", "fused")]
     similarities = {"stem": _check("stem", reference.tokens, tokens, recipe)}
     for place, name in enumerate(names):
-        wanted = reference.branch_outputs[:, place]
-        similarities[name] = _check(name, wanted, alone[:, place], recipe)
-        _check(f"{name} after the stem", wanted, chained[:, place], recipe)
-    wanted_sums, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
-    prefixes = [
-        _check_prefix(f"the first {place + 1} branch(es) together", wanted_sums[:, place], sums[:, place], recipe)
-        for place in range(len(names))
-    ]
+        output = reference.branch_outputs[:, place]
+        similarities[name] = _check(name, output, alone[:, place], recipe)
+        _check(f"{name} after the stem", output, chained[:, place], recipe)
+    thresholds = Thresholds(
+        min_snr_db=recipe.min_snr_db,
+        min_top1_agreement=recipe.min_top1_agreement if has_labels else None,
+        max_relative_error=None if has_labels else recipe.max_relative_error,
+    )
+    wanted, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
+    prefixes = []
+    for place in range(len(names)):
+        what = f"the first {place + 1} branch(es) together"
+        prefixes.append(_check_prefix(what, wanted[:, place], sums[:, place], recipe, thresholds))
     if fused is not None:
-        _check_prefix("the fused model", wanted_sums[:, -1], fused, recipe)
+        _check_prefix("the fused model", wanted[:, -1], fused, recipe, thresholds)
     parity = Parity(
         reference=f"torch {torch.__version__}",
         num_samples=len(reference.inputs),
-        min_snr_db=recipe.min_snr_db,
-        min_top1_agreement=recipe.min_top1_agreement,
-        parts=similarities,
+        thresholds=thresholds,
         prefixes=tuple(prefixes),
         verdict="passed",
     )
-    return parity, sums
+    return parity, similarities, sums
 
 
 def _run_engine(
@@ -175,20 +180,12 @@ def _check(name: str, wanted: Array, got: Array, recipe: Recipe) -> Similarity:
     return similarity
 
 
-def _check_prefix(name: str, wanted: Array, got: Array, recipe: Recipe) -> PrefixParity:
-    similarity = _check(name, wanted, got, recipe)
-    agreement = top1_agreement(wanted, got)
-    if agreement < recipe.min_top1_agreement:
-        raise ParityError(
-            f"{name}: the same label as torch on {100 * agreement:.2f} % of real inputs, "
-            f"{100 * recipe.min_top1_agreement:.2f} % are needed"
-        )
-    return PrefixParity(
-        snr_db=similarity.snr_db,
-        cosine=similarity.cosine,
-        max_abs_error=similarity.max_abs_error,
-        top1_agreement=agreement,
-    )
+def _check_prefix(name: str, wanted: Array, got: Array, recipe: Recipe, thresholds: Thresholds) -> PrefixParity:
+    _check(name, wanted, got, recipe)
+    prefix = compare_prefix(wanted, got, has_labels=thresholds.min_top1_agreement is not None)
+    if problem := prefix_shortfall(prefix, thresholds):
+        raise ParityError(f"{name} {problem}")
+    return prefix
 
 
 def _common_factor(wanted: Array, got: Array) -> float:

@@ -116,7 +116,7 @@ def run_export(
                 for key in lowered.cache_keys.values():
                     cache.discard(key)
                 raise
-            return assemble(model, description, request, engine, lowered, reference, proof)
+            return assemble(model, description, request, engine, parts, lowered, reference, proof)
 
     try:
         return lower_prove_assemble(anew=False)

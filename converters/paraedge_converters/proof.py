@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_converters.description import EvaluationSet, ModelDescription
-from paraedge_converters.early_stop import calibrate_early_stop
+from paraedge_converters.early_stop import Calibration, calibrate_early_stop
 from paraedge_converters.lowering import LoweredModel
 from paraedge_converters.parity import Reference, check_parity
 from paraedge_converters.recipes import FLOAT_STEM
 from paraedge_converters.request import ExportRequest
+from paraedge_runtime.card import Accuracy, Parity, Similarity
 from paraedge_runtime.engines import LoadedPart
 from paraedge_runtime.errors import ParityError
 from paraedge_runtime.inputs import normalise
-from paraedge_runtime.manifest import Accuracy, EarlyStop, InputSpec, Parity
+from paraedge_runtime.manifest import InputSpec
 
 __all__ = ["Proof", "prove"]
 
@@ -28,15 +29,17 @@ class Proof:
 
     Attributes:
         parity: the record of the gate.
+        similarities: how near each part is, by name.
         outputs: (n, k, num_outputs), what the engine computes for every prefix of the description's samples.
         accuracy: of every prefix, where known.
         early_stop: where calibrated.
     """
 
     parity: Parity
+    similarities: Mapping[str, Similarity]
     outputs: NDArray[np.float32]
     accuracy: Accuracy | None
-    early_stop: EarlyStop | None
+    early_stop: Calibration | None
 
 
 def prove(
@@ -61,14 +64,16 @@ def prove(
         ParityError: names the part that is off, and by how much.
     """
     try:
-        parity, outputs = check_parity(
-            reference, model.loaded, request.recipe, on_sample=lambda: on_sample("parity")
+        parity, similarities, outputs = check_parity(
+            reference,
+            model.loaded,
+            request.recipe,
+            has_labels=description.labels is not None,
+            on_sample=lambda: on_sample("parity"),
         )
     except ParityError as error:
         if "fp32" not in (request.quantize, request.recipe_of("stem")):
-            raise ParityError(
-                f"{error}; a stem left as trained may do: {request.quantize}{FLOAT_STEM}"
-            ) from error
+            raise ParityError(f"{error}; a stem left as trained may do: {request.quantize}{FLOAT_STEM}") from error
         raise
     accuracy, early_stop = description.accuracy, description.early_stop
     if description.test_set is not None:
@@ -78,7 +83,7 @@ def prove(
         )
     elif request.quantize != "fp32":
         accuracy = early_stop = None  # those of the float32 model
-    return Proof(parity, outputs, accuracy, early_stop)
+    return Proof(parity, similarities, outputs, accuracy, early_stop)
 
 
 def _measure(
@@ -87,7 +92,7 @@ def _measure(
     input_spec: InputSpec,
     how: str,
     on_sample: Callable[[], None],
-) -> tuple[Accuracy, EarlyStop]:
+) -> tuple[Accuracy, Calibration]:
     """Run the test set through the parts, in the engine."""
     branches = [part for name, part in parts.items() if name not in ("stem", "fused")]
     logits = []

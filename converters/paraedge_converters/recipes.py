@@ -23,7 +23,7 @@ class Recipe:
         min_snr_db: what every part and every prefix must reach against torch in float32.
         max_scale_error: how far a part or a prefix may be from torch by a common factor: 0.05 is from 0.95 to 1.05.
         min_top1_agreement: share of real inputs on which every prefix must keep torch's label.
-        max_relative_error: of every prefix, where the output is a vector and has no labels.
+        max_relative_error: of the worst sample and every prefix, where the output is a vector and has no labels.
         refused: converter -> why it has no such thing. An engine's own has its name.
     """
 
@@ -46,13 +46,15 @@ _NO_INT4 = "TensorFlow Lite Micro has no kernel that turns 4-bit weights into fl
 # direction, so even then the scale stays: over all packaged models it was off by 0.009 with 8 bits, 0.07 with 4.
 RECIPES: dict[str, Recipe] = {
     # What is left is the order of additions and the engines' own exp, erf and rsqrt.
-    "fp32": Recipe("as trained", min_snr_db=100.0, max_scale_error=1e-4, min_top1_agreement=1.0, max_relative_error=1e-4),
+    "fp32": Recipe(
+        "as trained", min_snr_db=100.0, max_scale_error=1e-4, min_top1_agreement=1.0, max_relative_error=1e-4
+    ),
     "fp16": Recipe(
         "weights in half precision, 16 bits",
         min_snr_db=40.0,
         max_scale_error=0.01,
         min_top1_agreement=0.99,
-        max_relative_error=0.01,
+        max_relative_error=0.03,
         refused={"tflite-micro": _NO_HALF},
     ),
     "int8-dynamic": Recipe(
@@ -60,7 +62,7 @@ RECIPES: dict[str, Recipe] = {
         min_snr_db=10.0,
         max_scale_error=0.05,
         min_top1_agreement=0.99,
-        max_relative_error=0.1,
+        max_relative_error=0.2,
         refused={"tflite-micro": _NO_HYBRID},
     ),
     "int8-static": Recipe(
@@ -68,14 +70,14 @@ RECIPES: dict[str, Recipe] = {
         min_snr_db=10.0,
         max_scale_error=0.05,
         min_top1_agreement=0.98,
-        max_relative_error=0.15,
+        max_relative_error=0.25,
     ),
     "int8-weight": Recipe(
         "8-bit weights, computed with in float",
         min_snr_db=20.0,
         max_scale_error=0.05,
         min_top1_agreement=0.99,
-        max_relative_error=0.1,
+        max_relative_error=0.2,
         refused={"executorch": _NO_WEIGHT_ONLY, "tflite-micro": _NO_SCALES},
     ),
     "int4-weight": Recipe(
@@ -83,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
         min_snr_db=3.0,
         max_scale_error=0.1,
         min_top1_agreement=0.95,
-        max_relative_error=0.5,
+        max_relative_error=0.6,
         refused={"executorch": _NO_WEIGHT_ONLY, "tflite-micro": _NO_INT4},
     ),
 }
@@ -113,7 +115,7 @@ def recipe_for(name: str, converter: str) -> Recipe:
 
 
 def part_recipe(name: str, part: str) -> str:
-    """The quantization recipe of one part (``stem``, ``branch_NN``) of a bundle made by the quantization recipe ``name``."""
+    """The quantization recipe of one part (``stem``, ``branch_NN``) of a bundle made by ``name``."""
     if name.endswith(FLOAT_STEM):
         return "fp32" if part == "stem" else name.removesuffix(FLOAT_STEM)
     return name

@@ -1,7 +1,7 @@
 """The bundle: what travels to the device. A strict reader and an atomic writer.
 
-The format is specified in ``docs/bundle-format.md``. Nothing of a bundle is used before all of it
-has been checked: the manifest against itself, then every file's presence, size and hash.
+The format is specified in ``docs/bundle-format.md``. Nothing of a bundle is used before all of it has been
+checked: the manifest against itself, then every file's presence, size and hash.
 """
 
 from __future__ import annotations
@@ -12,68 +12,109 @@ import math
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from paraedge_runtime.archive import write_zip
 from paraedge_runtime.atomic import new_folder
+from paraedge_runtime.card import Card, Golden, decode_card
 from paraedge_runtime.errors import BundleError, InputError, IntegrityError
 from paraedge_runtime.manifest import (
+    CARD_NAME,
     MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    MAX_SIGNATURE_BYTES,
+    SIGNATURE_NAME,
     FileEntry,
-    Golden,
+    ImageInput,
     Manifest,
+    PartEntry,
     decode_manifest,
-    encode_manifest,
+    encode_record,
     is_manifest,
 )
-from paraedge_runtime.storage import Storage, open_storage, write_zip
+from paraedge_runtime.storage import Storage, open_storage
 
-__all__ = ["Bundle", "GoldenData", "check_place", "file_entry", "golden_entry", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "GoldenData",
+    "card_entry",
+    "check_place",
+    "file_entry",
+    "listed_names",
+    "write_bundle",
+    "write_files",
+]
 
-_IMAGES, _OUTPUTS = "golden/images.npy", "golden/branch_outputs.npy"
+_INPUTS, _OUTPUTS = "golden/inputs.npy", "golden/branch_outputs.npy"
 
 
 class GoldenData:
-    """Real images with the answers expected of every branch.
+    """Real inputs, and what every branch must compute from them.
 
     Attributes:
-        images: (n, H, W, C) uint8.
+        inputs: (n, H, W, C) uint8 images, or (n, ...) float32 tensors before they are normalised.
         branch_outputs: (n, k, C) float32, branches in the manifest's order.
-        labels: (n,) class indexes.
+        labels: (n,) class indexes; ``None`` where the output is a vector.
     """
 
     def __init__(
-        self, images: NDArray[np.uint8], branch_outputs: NDArray[np.float32], labels: NDArray[np.int64]
+        self,
+        inputs: NDArray[np.uint8] | NDArray[np.float32],
+        branch_outputs: NDArray[np.float32],
+        labels: NDArray[np.int64] | None,
     ) -> None:
-        self.images = images
+        self.inputs = inputs
         self.branch_outputs = branch_outputs
         self.labels = labels
 
     def files(self) -> dict[str, bytes]:
         """The two files under ``golden/``."""
-        return {
-            _IMAGES: _npy_bytes(self.images),
-            _OUTPUTS: _npy_bytes(self.branch_outputs),
-        }
+        return {_INPUTS: _npy_bytes(self.inputs), _OUTPUTS: _npy_bytes(self.branch_outputs)}
+
+    def record(self) -> Golden:
+        """The card's ``golden``."""
+        labels = None if self.labels is None else tuple(int(label) for label in self.labels)
+        return Golden(inputs=_INPUTS, outputs=_OUTPUTS, labels=labels)
 
 
 class Bundle:
-    """A verified bundle: immutable, cheap to keep, free to share between sessions and threads.
+    """A verified bundle: immutable, cheap to share between sessions and threads.
+
+    The programs are in memory, as they were when their hashes were compared: what was checked is what runs.
 
     Attributes:
         path: folder or zip it was opened from.
-        manifest: everything it says about itself.
+        manifest: what a device needs to know.
         manifest_bytes: ``manifest.json`` as it stands in the bundle.
+        signature_bytes: of its signature, which nobody has checked; ``None`` if it has none.
     """
 
-    def __init__(self, storage: Storage, manifest_bytes: bytes) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.path = storage.path
-        self.manifest = decode_manifest(manifest_bytes)
-        self.manifest_bytes = manifest_bytes
+        names = storage.names()
+        if MANIFEST_NAME not in names:
+            raise IntegrityError(f"{self.path} has no {MANIFEST_NAME}; it is not a bundle, or was copied in part")
+        self.manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+        self.manifest = decode_manifest(self.manifest_bytes)
+        listed = listed_names(self.manifest)
+        if unlisted := names - listed:
+            raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
+        if missing := listed - names:
+            raise IntegrityError(f"{self.path}: {min(missing)} is missing; copy the whole bundle again")
+        self.signature_bytes = (
+            None if self.manifest.signature is None else storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
+        )
+        self._programs: dict[str, bytes] = {}
+        for entry in self.manifest.entries().values():
+            data = self.read(entry)
+            if isinstance(entry, PartEntry):
+                self._programs[entry.file] = data
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -81,20 +122,9 @@ class Bundle:
 
         Raises:
             ManifestError: ``manifest.json`` is malformed or contradicts itself.
-            IntegrityError: a file is missing, unlisted, a link, or has the wrong size or hash.
+            IntegrityError: a file is missing, unlisted, a link, cannot be read, or has the wrong size or hash.
         """
-        storage = open_storage(Path(path))
-        names = storage.names()
-        if MANIFEST_NAME not in names:
-            raise IntegrityError(f"{path} has no {MANIFEST_NAME}; it is not a bundle, or was copied in part")
-        bundle = cls(storage, storage.read(MANIFEST_NAME, None))
-        entries = bundle.manifest.files()
-        unlisted = names - {entry.file for entry in entries.values()} - {MANIFEST_NAME}
-        if unlisted:
-            raise IntegrityError(f"{path}: {sorted(unlisted)[0]} is not listed in {MANIFEST_NAME}; remove it")
-        for entry in entries.values():
-            bundle.read(entry)
-        return bundle
+        return cls(open_storage(Path(path)))
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, branches={list(self.manifest.branch_indexes)})"
@@ -107,14 +137,27 @@ class Bundle:
     @property
     def size_bytes(self) -> int:
         """Size of all files of the bundle, the manifest included."""
-        listed = sum(entry.size_bytes for entry in self.manifest.files().values())
-        return listed + len(self.manifest_bytes)
+        listed = sum(entry.size_bytes for entry in self.manifest.entries().values())
+        return listed + len(self.manifest_bytes) + len(self.signature_bytes or b"")
+
+    @cached_property
+    def card(self) -> Card:
+        """What ``card.json`` says: for people, ``verify`` and ``compare``.
+
+        Raises:
+            ManifestError: it is malformed or contradicts the manifest.
+            IntegrityError: it was changed since the bundle was opened.
+        """
+        return decode_card(self.read(self.manifest.card), self.manifest)
+
+    def program(self, part: PartEntry) -> bytes:
+        """The program of the stem or of a branch, as it was when the bundle was opened."""
+        return self._programs[part.file]
 
     def read(self, entry: FileEntry) -> bytes:
-        """The bytes of one file, checked against its size and hash every time.
-
-        An engine is given these bytes, never the path: what was checked is what runs.
-        """
+        """The bytes of one listed file: a program's from memory, others read and checked anew."""
+        if entry.file in self._programs:
+            return self._programs[entry.file]
         data = self._storage.read(entry.file, entry.size_bytes)
         digest = hashlib.sha256(data).hexdigest()
         if digest != entry.sha256:
@@ -124,25 +167,38 @@ class Bundle:
             )
         return data
 
+    def files(self) -> dict[str, bytes]:
+        """Every file of the bundle by its path inside it, the manifest first."""
+        files = {MANIFEST_NAME: self.manifest_bytes}
+        if self.signature_bytes is not None:
+            files[SIGNATURE_NAME] = self.signature_bytes
+        return files | {entry.file: self.read(entry) for entry in self.manifest.entries().values()}
+
     def golden(self) -> GoldenData:
-        """The golden images and answers.
+        """The golden inputs and outputs.
 
         Raises:
             IntegrityError: the arrays do not have the shapes that the manifest implies.
+            ManifestError: the card cannot be read.
         """
-        manifest = self.manifest
-        _, channels, height, width = manifest.input.shape
-        count = len(manifest.golden.labels)
-        images = self._read_npy(manifest.golden.images, np.dtype(np.uint8), (count, height, width, channels))
-        outputs = self._read_npy(
-            manifest.golden.branch_outputs,
-            np.dtype(np.float32),
-            (count, len(manifest.branches), manifest.num_outputs),
-        )
-        return GoldenData(images, outputs, np.asarray(manifest.golden.labels, dtype=np.int64))
+        manifest, golden = self.manifest, self.card.golden
+        spec = manifest.input
+        is_image = isinstance(spec, ImageInput)
+        shape = (*spec.shape[2:], spec.shape[1]) if is_image else spec.shape[1:]
+        inputs = self._read_npy(golden.inputs, np.dtype(np.uint8 if is_image else np.float32), shape)
+        output_shape = (len(manifest.branches), manifest.num_outputs)
+        outputs = self._read_npy(golden.outputs, np.dtype(np.float32), output_shape)
+        labels = None if golden.labels is None else np.asarray(golden.labels, dtype=np.int64)
+        if len(outputs) != len(inputs) or (labels is not None and len(labels) != len(inputs)):
+            counts = f"{len(inputs)} inputs, {len(outputs)} outputs" + (
+                "" if labels is None else f", {len(labels)} labels"
+            )
+            raise IntegrityError(f"{self.path}: the golden data has {counts}; export the bundle again")
+        return GoldenData(inputs, outputs, labels)
 
-    def _read_npy(self, entry: FileEntry, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:  # type: ignore[type-arg]
-        stream = io.BytesIO(self.read(entry))
+    def _read_npy(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:  # type: ignore[type-arg]
+        """(n, *shape), n at least 1, finite."""
+        stream = io.BytesIO(self.read(next(entry for entry in self.manifest.files if entry.file == name)))
         try:
             version = np.lib.format.read_magic(stream)
             if version != (1, 0):
@@ -150,27 +206,31 @@ class Bundle:
             # The header first: reading the array at once would allocate whatever it claims.
             found_shape, fortran_order, found_dtype = np.lib.format.read_array_header_1_0(stream)
         except Exception as error:  # numpy parses the header as Python: tokenizer, recursion, index errors too
-            raise IntegrityError(f"{self.path}: {entry.file} is not an array: {error}") from error
+            raise IntegrityError(f"{self.path}: {name} is not an array: {error}") from error
         data = stream.read()
-        expected_bytes = math.prod(shape) * dtype.itemsize
-        if found_shape != shape or found_dtype != dtype or fortran_order or len(data) != expected_bytes:
+        count = found_shape[0] if found_shape else 0
+        right = found_shape[1:] == shape and found_dtype == dtype and not fortran_order
+        if not right or count < 1 or len(data) != count * math.prod(shape) * dtype.itemsize:
             raise IntegrityError(
-                f"{self.path}: {entry.file} holds {found_shape} {found_dtype} in {len(data)} bytes, "
-                f"the manifest needs {shape} {dtype}"
+                f"{self.path}: {name} holds {found_shape} {found_dtype} in {len(data)} bytes, "
+                f"the manifest needs {('n', *shape)} {dtype}"
             )
-        return np.frombuffer(data, dtype=dtype).reshape(shape)
+        array = np.frombuffer(data, dtype=dtype).reshape(found_shape)
+        if not np.isfinite(array).all():
+            raise IntegrityError(f"{self.path}: {name} has values that are not finite; export the bundle again")
+        return array
 
-    def subset(self, branches: Iterable[int], target: str | os.PathLike[str]) -> Bundle:
+    def subset(self, branches: Iterable[int], out: str | os.PathLike[str]) -> Bundle:
         """Write a smaller bundle with some of this one's branches; no engine and no torch needed.
 
         The parts are the same bytes. Accuracy is carried over where it is known: for the first
-        branches of this bundle, in order; for another choice it is ``null``. ``early_stop`` is kept
-        with all branches only: its promise is against all of them. A fused model is left out, since
-        it holds other branches.
+        branches of this bundle, in order; for another choice it is ``null``. Stop rules are kept
+        with all branches only: their promise is against all of them. A fused model is left out, since
+        it holds other branches, and a signature, since it signed another manifest.
 
         Args:
             branches: indexes as in ``manifest.branch_indexes``.
-            target: folder to write; see :func:`write_bundle`.
+            out: folder to write; see :func:`write_bundle`.
         """
         manifest = self.manifest
         chosen = tuple(branches)
@@ -180,44 +240,55 @@ class Bundle:
                 f"branches {list(chosen)} cannot be taken from {self.path}, which has "
                 f"{list(manifest.branch_indexes)}; name some of these, each once, in order"
             )
-        if self.path.resolve() in (Path(target).resolve(), *Path(target).resolve().parents):
-            raise InputError(f"{target} is the bundle itself, or inside it; choose another name with --out")
+        if self.path.resolve() in (Path(out).resolve(), *Path(out).resolve().parents):
+            raise InputError(f"{out} is the bundle itself, or inside it; choose another name with --out")
         places = [manifest.branch_indexes.index(index) for index in chosen]
-        is_prefix = places == list(range(len(places)))
-        count = len(places)
-        accuracy = None
-        if is_prefix and manifest.accuracy is not None:
-            accuracy = replace(manifest.accuracy, prefix_accuracy=manifest.accuracy.prefix_accuracy[:count])
+        kept_branches = tuple(manifest.branches[place] for place in places)
         golden = self.golden()
-        golden_files = GoldenData(
-            golden.images, np.ascontiguousarray(golden.branch_outputs[:, places]), golden.labels
-        ).files()
+        golden.branch_outputs = np.ascontiguousarray(golden.branch_outputs[:, places])
+        old_golden = (self.card.golden.inputs, self.card.golden.outputs)
+        kept_files = {entry.file: self.read(entry) for entry in manifest.files if entry.file not in old_golden}
+        files = {**golden.files(), **kept_files}
+        card = replace(
+            _card_of_subset(self.card, places, [f"branch_{index:02d}" for index in chosen]), golden=golden.record()
+        )
         smaller = replace(
             manifest,
-            branches=tuple(manifest.branches[place] for place in places),
+            branches=kept_branches,
             fused=None,
-            accuracy=accuracy,
-            early_stop=manifest.early_stop if count == len(manifest.branches) else None,
-            golden=golden_entry(golden_files, manifest.golden.labels),
+            stop_rules=manifest.stop_rules if len(places) == len(manifest.branches) else None,
+            card=card_entry(card),
+            files=tuple(file_entry(name, data) for name, data in files.items()),
+            signature=None,
         )
-        parity = replace(
-            manifest.parity,
-            parts={name: manifest.parity.parts[name] for name in smaller.parts()},
-            prefixes=manifest.parity.prefixes[:count] if is_prefix else (),
-        )
-        parts = {entry.file: self.read(entry) for entry in smaller.parts().values()}
-        return write_bundle(replace(smaller, parity=parity), {**parts, **golden_files}, target)
+        programs = {entry.file: self.program(entry) for entry in (manifest.stem, *kept_branches)}
+        return write_bundle(smaller, card, {**programs, **files}, out)
 
-    def pack(self, target: str | os.PathLike[str]) -> Path:
+    def pack(self, out: str | os.PathLike[str]) -> Path:
         """Write this bundle as one uncompressed zip, which every reader takes as it takes the folder."""
-        path = Path(target)
+        path = Path(out)
         if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
         if path.exists() and not zipfile.is_zipfile(path):
             raise BundleError(f"{path} exists and is no zip; choose another name with --out")
-        files = {entry.file: self.read(entry) for entry in self.manifest.files().values()}
-        write_zip({MANIFEST_NAME: self.manifest_bytes, **files}, path)
+        write_zip(self.files(), path)
         return path
+
+
+def _card_of_subset(card: Card, places: list[int], names: list[str]) -> Card:
+    """The card of some branches: ``places`` among the old ones, ``names`` of the new."""
+    count, old_count = len(places), len(card.parts) - 1
+    is_prefix = places == list(range(count))
+    accuracy = None
+    if is_prefix and card.accuracy is not None:
+        accuracy = replace(card.accuracy, prefix_accuracy=card.accuracy.prefix_accuracy[:count])
+    return replace(
+        card,
+        parts={name: card.parts[name] for name in ("stem", *names)},
+        parity=replace(card.parity, prefixes=card.parity.prefixes[:count] if is_prefix else ()),
+        accuracy=accuracy,
+        early_stop=card.early_stop if count == old_count else None,
+    )
 
 
 def file_entry(name: str, data: bytes) -> FileEntry:
@@ -225,60 +296,71 @@ def file_entry(name: str, data: bytes) -> FileEntry:
     return FileEntry(file=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def golden_entry(files: Mapping[str, bytes], labels: tuple[int, ...]) -> Golden:
-    """The manifest's ``golden`` block for :meth:`GoldenData.files`."""
-    images, outputs = (file_entry(name, files[name]) for name in (_IMAGES, _OUTPUTS))
-    return Golden(images=images, branch_outputs=outputs, labels=labels)
+def card_entry(card: Card) -> FileEntry:
+    """The manifest's ``card``."""
+    return file_entry(CARD_NAME, encode_record(card))
 
 
-def check_place(target: str | os.PathLike[str]) -> None:
+def listed_names(manifest: Manifest) -> set[str]:
+    """Paths of all files that a bundle of this manifest has, the manifest included."""
+    names = {MANIFEST_NAME, *(entry.file for entry in manifest.entries().values())}
+    return names if manifest.signature is None else names | {SIGNATURE_NAME}
+
+
+def check_place(out: str | os.PathLike[str]) -> None:
     """Ask before the long work that makes a bundle whether it may stand there.
 
     Raises:
         BundleError: something stands there that is no bundle folder.
     """
-    path = Path(target)
+    path = Path(out)
     if path.is_symlink() or (path.exists() and not _is_bundle_folder(path)):
         raise BundleError(f"{path} exists and is not a bundle folder; choose another name with --out")
 
 
-def write_bundle(manifest: Manifest, files: Mapping[str, bytes], target: str | os.PathLike[str]) -> Bundle:
+def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out: str | os.PathLike[str]) -> Bundle:
     """Write a bundle folder, whole or not at all, and open it with the strict reader.
 
-    A bundle that stands at ``target`` is replaced; anything else there is left alone.
+    A bundle that stands at ``out`` is replaced; anything else there is left alone.
 
     Args:
-        manifest: what it says about itself.
-        files: path inside the bundle -> bytes, for every file that the manifest lists.
-        target: folder to write.
+        manifest: what a device needs; its ``card`` is :func:`card_entry` of the card.
+        card: what people need.
+        files: path inside the bundle -> bytes, for every other file that the manifest lists.
+        out: folder to write.
 
     Raises:
-        BundleError: ``target`` exists and is no bundle folder, or the reader refuses the result.
+        BundleError: ``out`` exists and is no bundle folder, or the reader refuses the result.
         InputError: it cannot be written there; what stood there stays.
     """
-    path = Path(target)
+    return write_files({MANIFEST_NAME: encode_record(manifest), CARD_NAME: encode_record(card), **files}, out)
+
+
+def write_files(files: Mapping[str, bytes], out: str | os.PathLike[str]) -> Bundle:
+    """Write the files of a bundle, ``manifest.json`` and ``card.json`` among them; see :func:`write_bundle`."""
+    path = Path(out)
     check_place(path)
-    listed = {entry.file for entry in manifest.files().values()}
+    manifest = decode_manifest(files[MANIFEST_NAME])  # no path in it leaves the folder
+    listed = listed_names(manifest)
     if set(files) != listed:
         raise BundleError(f"the manifest lists {sorted(listed)}, the files given are {sorted(files)}")
-    decode_manifest(encode_manifest(manifest))  # no path in it leaves the folder
     try:
         with new_folder(path) as building:
             for name, data in files.items():
                 file = building / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            (building / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
-            Bundle.open(building)
+            _ = Bundle.open(building).card  # read for its checks
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
     return Bundle.open(path)
 
 
 def _is_bundle_folder(path: Path) -> bool:
-    """Whether a folder may be replaced: its manifest says that it is a bundle, of whatever version."""
+    """Whether a folder may be replaced: its manifest says that it is a bundle, of whatever format."""
     try:
-        return (path / MANIFEST_NAME).is_file() and is_manifest((path / MANIFEST_NAME).read_bytes())
+        with (path / MANIFEST_NAME).open("rb") as file:
+            return is_manifest(file.read(MAX_MANIFEST_BYTES + 1))
     except OSError:
         return False
 

@@ -1,4 +1,4 @@
-"""From what a caller has (a picture, an array) to what the stem reads, refusing what does not fit."""
+"""From what a caller has (an image, a tensor, a file) to what the stem reads, refusing what does not fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.manifest import InputSpec
+from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -20,69 +20,87 @@ __all__ = [
     "picture_array",
     "read_picture",
     "scale_and_shift",
+    "stem_input",
 ]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
 
+Input = NDArray[np.uint8] | NDArray[np.float32]
+
 
 def scale_and_shift(spec: InputSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(C,) each: a picture's ``x`` is read as ``x * scale - shift``."""
-    std = np.asarray(spec.std, dtype=np.float64)
-    shift = np.asarray(spec.mean, dtype=np.float64) / std
-    return (1.0 / (255.0 * std)).astype(np.float32), shift.astype(np.float32)
+    """(C,) each, or one per place along the normalized axis: ``x`` is read as ``x * scale - shift``."""
+    scale, shift = spec.scale_and_shift()
+    return np.asarray(scale, dtype=np.float32), np.asarray(shift, dtype=np.float32)
 
 
-def normalise(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """uint8 (N, H, W, C) -> float32 (N, C, H, W), ``(x / 255 - mean) / std`` per channel."""
+def normalise(inputs: Input, spec: InputSpec) -> NDArray[np.float32]:
+    """N checked inputs as the stem reads them.
+
+    An image input: uint8 (N, H, W, C) -> float32 (N, C, H, W), ``(x / 255 - mean) / std`` per channel.
+    A tensor input: float32 (N, ...) -> the same shape, ``(x - mean) / std`` along the normalized axis.
+    """
     scale, shift = scale_and_shift(spec)
-    return np.ascontiguousarray((images * scale - shift).transpose(0, 3, 1, 2), dtype=np.float32)
+    if isinstance(spec, ImageInput):
+        return np.ascontiguousarray((inputs * scale - shift).transpose(0, 3, 1, 2), dtype=np.float32)
+    if spec.normalized_axis is not None:
+        after = len(spec.axes) - 1 - spec.axes.index(spec.normalized_axis)
+        scale, shift = (values.reshape(-1, *[1] * after) for values in (scale, shift))
+    return np.ascontiguousarray(inputs * scale - shift, dtype=np.float32)
 
 
-def check_input(
-    image: NDArray[np.uint8] | NDArray[np.float32], spec: InputSpec
-) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """The input as a runner takes it: (H, W, C) uint8, or (1, C, H, W) float32; C-contiguous.
+def stem_input(value: Input, spec: InputSpec) -> NDArray[np.float32]:
+    """What ``check_input`` let through, as the stem reads it: float32 of ``spec.shape``."""
+    if isinstance(spec, ImageInput) and value.dtype == np.float32:
+        return cast("NDArray[np.float32]", value)
+    return normalise(value[None], spec)
 
-    The dtype decides: uint8 is a picture, (H, W, C), or (H, W) for one channel; float32 is taken as
-    it is and must be (1, C, H, W), normalised already.
+
+def check_input(value: Input, spec: InputSpec) -> Input:
+    """The input as a session takes it, C-contiguous.
+
+    An image input: (H, W, C) uint8, (H, W) will do for one channel; or (1, C, H, W) float32, which is
+    taken as normalised already. A tensor input: float32 of ``spec.shape[1:]``, not normalised.
 
     Raises:
         InputError: another type, shape or dtype, or values that are not finite.
     """
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"input '{spec.name}' must be a numpy array, got {type(image).__name__}")
-    _, channels, height, width = spec.shape
-    if image.dtype == np.uint8:
-        if image.shape == (height, width) and channels == 1:
-            image = image[:, :, None]
-        if image.shape != (height, width, channels):
-            raise InputError(
-                f"input '{spec.name}' is a uint8 picture of shape {image.shape}; this bundle reads "
-                f"({height}, {width}, {channels}), resize it first"
-            )
-    elif image.dtype == np.float32:
-        if image.shape != spec.shape:
-            raise InputError(
-                f"input '{spec.name}' is float32 of shape {image.shape}; this bundle reads {spec.shape} "
-                f"(or a uint8 picture of ({height}, {width}, {channels}))"
-            )
-        if not np.isfinite(image).all():
-            raise InputError(f"input '{spec.name}' has {int((~np.isfinite(image)).sum())} values that are not finite")
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"input '{spec.name}' must be a numpy array, not {type(value).__name__}; {_reads(spec)}")
+    if isinstance(spec, ImageInput):
+        _, channels, height, width = spec.shape
+        if value.dtype == np.uint8 and value.shape == (height, width) and channels == 1:
+            value = value[:, :, None]
+        accepted = [("uint8", (height, width, channels)), ("float32", spec.shape)]
     else:
-        raise InputError(
-            f"input '{spec.name}' has dtype {image.dtype}; pass uint8 (a picture) or float32 (normalised already)"
-        )
-    if image.flags.c_contiguous and image.dtype.isnative:
-        return image
-    return cast("NDArray[np.uint8] | NDArray[np.float32]", np.ascontiguousarray(image, image.dtype.type))
+        accepted = [("float32", spec.shape[1:])]
+    if (str(value.dtype), value.shape) not in accepted:
+        raise InputError(f"input '{spec.name}' is {value.dtype} of shape {value.shape}; {_reads(spec)}")
+    if value.dtype == np.float32 and not np.isfinite(value).all():
+        raise InputError(f"input '{spec.name}' has {int((~np.isfinite(value)).sum())} values that are not finite")
+    return value if value.flags.c_contiguous else cast("Input", np.ascontiguousarray(value))
+
+
+def _reads(spec: InputSpec) -> str:
+    """What the bundle reads, for a refusal."""
+    if isinstance(spec, TensorInput):
+        axes = ", ".join(spec.axes)
+        return f"this bundle reads float32 of shape {spec.shape[1:]}, axes ({axes}), before it is normalised"
+    _, channels, height, width = spec.shape
+    return (
+        f"this bundle reads a uint8 image of shape ({height}, {width}, {channels}), "
+        f"or float32 of shape {spec.shape}, normalised already"
+    )
 
 
 def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:
     """A picture file as (H, W, C) uint8, scaled to what the bundle reads.
 
     Raises:
-        InputError: it does not exist, is no picture, or Pillow is not installed.
+        InputError: it does not exist, is no picture, Pillow is not installed, or the bundle reads no image.
     """
+    if not isinstance(spec, ImageInput):
+        raise InputError(f"this bundle reads no image; {_reads(spec)}: pass arrays to Session.run")
     _, channels, height, width = spec.shape
     if channels not in (1, 3):
         raise InputError(f"this bundle reads {channels} channels, a picture has 1 or 3; pass arrays to Session.run")

@@ -1,6 +1,6 @@
-"""``manifest.json``: typed records, and every rule that can be checked without opening another file.
+"""``manifest.json``: what a device needs of a bundle, as typed records, and every rule that needs no other file.
 
-The format is specified in ``docs/bundle-format.md``.
+The format is specified in ``docs/bundle-format.md``; ``card.py`` has what people need.
 """
 
 from __future__ import annotations
@@ -8,67 +8,130 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import PurePosixPath
-from typing import Annotated, Literal
+import struct
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from paraedge_runtime.errors import ManifestError
 
 __all__ = [
+    "CARD_NAME",
     "FORMAT",
     "MANIFEST_NAME",
-    "Accuracy",
+    "MAX_BUNDLE_BYTES",
+    "MAX_MANIFEST_BYTES",
+    "MAX_SIGNATURE_BYTES",
+    "SIGNATURE_NAME",
     "BranchEntry",
-    "EarlyStop",
+    "Count",
     "FileEntry",
-    "Golden",
-    "HeldOut",
+    "Fraction",
+    "ImageInput",
     "InputSpec",
+    "LabelsOutput",
     "Manifest",
-    "Parity",
     "PartEntry",
-    "PrefixParity",
-    "Similarity",
+    "PositiveFraction",
+    "Record",
+    "Sha256",
+    "Signature",
     "StopRule",
+    "TensorInput",
+    "Text",
+    "VectorOutput",
     "decode_manifest",
-    "encode_manifest",
+    "decode_record",
+    "encode_record",
     "is_manifest",
+    "is_plain_path",
 ]
 
-FORMAT = "paraedge-bundle/1"
+FORMAT = "paraedge-bundle/2"
 MANIFEST_NAME = "manifest.json"
-MAX_MANIFEST_BYTES = 1 << 20
+CARD_NAME = "card.json"
+SIGNATURE_NAME = "manifest.json.minisig"
+MAX_MANIFEST_BYTES = 1 << 20  # of the card too
+MAX_SIGNATURE_BYTES = 4096
+MAX_BUNDLE_BYTES = 1 << 31  # of all files together; each program is held in memory
+_FORMAT_NUMBER = 2
 _FORMAT_PATTERN = re.compile(r"paraedge-bundle/([0-9]{1,6})")
 
-# A dimension and a rank that no model for a small device exceeds: sizes stay far from overflow.
+# A dimension, a rank and a number of elements that no model for a small device exceeds: sizes never overflow.
+_MAX_ELEMENTS = 1 << 28
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 Shape = Annotated[tuple[Dimension, ...], msgspec.Meta(min_length=1, max_length=6)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\Z")]
-Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]
+AxisName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+PackageVersion = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 PositiveFraction = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JSON object with exactly these fields."""
 
 
-class InputSpec(_Record, frozen=True, kw_only=True):
-    """What the stem reads: one image as (1, C, H, W) float32, ``(x / 255 - mean) / std`` per channel."""
+R = TypeVar("R", bound=Record)
+
+
+class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image"):
+    """An image: uint8 (H, W, C) comes in, the stem reads ``shape`` (1, C, H, W) float32, which is
+    ``(x / 255 - mean) / std`` per channel."""
 
     name: Name
     shape: Annotated[tuple[Dimension, ...], msgspec.Meta(min_length=4, max_length=4)]
-    dtype: Literal["float32"]
-    layout: Literal["NCHW"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Per channel: ``x`` is read as ``x * scale - shift``."""
+        scale = tuple(1.0 / (255.0 * std) for std in self.std)
+        return scale, tuple(mean / std for mean, std in zip(self.mean, self.std, strict=True))
 
-class FileEntry(_Record, frozen=True, kw_only=True):
+
+class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tensor"):
+    """A float32 tensor: ``shape[1:]`` comes in as the sensor gives it, the stem reads ``shape`` (1, ...),
+    which is ``(x - mean) / std``.
+
+    ``axes`` names the axes after the batch axis. ``mean`` and ``std`` have one value for each place along
+    ``normalized_axis``, or one for everything where that is ``null``.
+    """
+
+    name: Name
+    shape: Annotated[tuple[Dimension, ...], msgspec.Meta(min_length=2, max_length=6)]
+    axes: tuple[AxisName, ...]
+    normalized_axis: AxisName | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Per place along ``normalized_axis``: ``x`` is read as ``x * scale - shift``."""
+        scale = tuple(1.0 / std for std in self.std)
+        return scale, tuple(mean / std for mean, std in zip(self.mean, self.std, strict=True))
+
+
+InputSpec = ImageInput | TensorInput
+
+
+class LabelsOutput(Record, frozen=True, kw_only=True, tag_field="kind", tag="labels"):
+    """Logits, one for each label."""
+
+    labels: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=100_000)]
+
+
+class VectorOutput(Record, frozen=True, kw_only=True, tag_field="kind", tag="vector"):
+    """Numbers that are no logits: a regression or an embedding."""
+
+    name: Name
+    size: Dimension
+
+
+class FileEntry(Record, frozen=True, kw_only=True):
     """A file of the bundle: its path inside the bundle, its exact size, its hash."""
 
     file: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -77,16 +140,11 @@ class FileEntry(_Record, frozen=True, kw_only=True):
 
 
 class PartEntry(FileEntry, frozen=True, kw_only=True):
-    """A program: its file, what goes in and comes out (float32), and what it costs.
-
-    ``operators`` counts the program's operators by name; a delegate is one operator of its name.
-    """
+    """A program: its file, what goes in and comes out (float32), its multiply-adds for one input."""
 
     input_shape: Shape
     output_shape: Shape
-    parameters: Count
     macs: Count
-    operators: dict[str, Count]
 
 
 class BranchEntry(PartEntry, frozen=True, kw_only=True):
@@ -95,120 +153,58 @@ class BranchEntry(PartEntry, frozen=True, kw_only=True):
     index: Annotated[int, msgspec.Meta(ge=0, le=9999)]
 
 
-class Similarity(_Record, frozen=True, kw_only=True):
-    """How near two sets of outputs are. ``snr_db`` is ``null`` when they are equal bit for bit."""
-
-    snr_db: float | None
-    cosine: float
-    max_abs_error: float
-
-
-class PrefixParity(Similarity, frozen=True, kw_only=True):
-    """The answer of the first branches together, against the original model."""
-
-    top1_agreement: Fraction
-
-
-class Parity(_Record, frozen=True, kw_only=True):
-    """What was compared before this bundle was allowed to exist.
-
-    ``parts`` maps ``stem`` and ``branch_NN`` to how near each one's output is on real inputs;
-    ``prefixes`` holds the answers of the first 1, 2, … branches, and is empty where this choice of
-    branches was made later, by ``subset``: then every part was compared, and no sum of them.
-    """
-
-    reference: Text
-    num_samples: Annotated[int, msgspec.Meta(ge=1)]
-    min_snr_db: float
-    min_top1_agreement: Fraction
-    parts: dict[str, Similarity]
-    prefixes: tuple[PrefixParity, ...]
-    verdict: Literal["passed"]
-
-
-class Accuracy(_Record, frozen=True, kw_only=True):
-    """Accuracy of the first 1, 2, … branches of this bundle, and on what."""
-
-    dataset: Text
-    num_samples: Annotated[int, msgspec.Meta(ge=1)]
-    prefix_accuracy: tuple[Fraction, ...]
-
-
-class StopRule(_Record, frozen=True, kw_only=True):
-    """When the answer of a prefix is enough: the softmax of its logits divided by ``temperature``, for
-    the likeliest label, is at least ``threshold``. ``null``: never."""
+class StopRule(Record, frozen=True, kw_only=True):
+    """How sure a prefix is: the softmax of its logits divided by ``temperature``, for the likeliest label.
+    From ``threshold`` on its prediction is enough; ``null``: never."""
 
     temperature: Annotated[float, msgspec.Meta(gt=0)]
     threshold: PositiveFraction | None
 
 
-class HeldOut(_Record, frozen=True, kw_only=True):
-    """What stopping did on images that decided nothing: accuracy of all branches, accuracy with
-    stopping, and how many branches an answer took on average when every prefix was looked at."""
+class Signature(Record, frozen=True, kw_only=True):
+    """Where the signature of ``manifest.json`` is, and of what kind it is."""
 
-    num_samples: Annotated[int, msgspec.Meta(ge=1)]
-    accuracy_full: Fraction
-    accuracy_stopped: Fraction
-    mean_branches: Annotated[float, msgspec.Meta(ge=1)]
+    algorithm: Literal["ed25519"]
+    file: Literal["manifest.json.minisig"]
 
 
-class EarlyStop(_Record, frozen=True, kw_only=True):
-    """Calibrated early stop; what it promises is in ``docs/early-stop.md``.
-
-    Stopping at any prefix that reaches its threshold loses at most ``max_accuracy_drop`` of accuracy
-    against all branches of this bundle, with probability ``risk_confidence`` over the draw of the
-    ``num_samples`` images of ``dataset`` that decided the thresholds. ``prefixes`` has one rule for
-    the first 1, 2, … branches; the last, all of them, has nothing to stop.
-    """
-
-    dataset: Text
-    num_samples: Count
-    max_accuracy_drop: PositiveFraction
-    risk_confidence: PositiveFraction
-    prefixes: tuple[StopRule, ...]
-    held_out: HeldOut
-
-
-class Golden(_Record, frozen=True, kw_only=True):
-    """Real images (n, H, W, C) uint8, and what every branch must answer to them, (n, k, C) float32."""
-
-    images: FileEntry
-    branch_outputs: FileEntry
-    labels: tuple[Count, ...]
-
-
-class Manifest(_Record, frozen=True, kw_only=True):
+class Manifest(Record, frozen=True, kw_only=True):
     """The whole of ``manifest.json``.
 
-    ``engine_min_version`` maps each package that can run the parts to the oldest version that is
-    known to: one engine may come in several packages, each with a numbering of its own.
+    ``version`` is the model's and grows. ``engine_min_version`` maps each package that can run the parts
+    to the oldest version that is known to: one engine may come in several packages, each with a numbering
+    of its own. ``quantization`` is the recipe's name. ``stop_rules`` has one rule for the first 1, 2, ...
+    branches; the last, all of them, has nothing to stop. ``files`` lists what is neither part, fused model
+    nor card.
     """
 
-    format: Literal["paraedge-bundle/1"]
+    format: Literal["paraedge-bundle/2"]
     name: Name
-    description: Text
-    license: Text
-    labels: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=100_000)]
-    input: InputSpec
+    version: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
+    engine: Name
+    engine_min_version: Annotated[dict[str, PackageVersion], msgspec.Meta(min_length=1)]
+    target: Name
+    quantization: Name
+    input: ImageInput | TensorInput
+    output: LabelsOutput | VectorOutput
     stem: PartEntry
     branches: Annotated[tuple[BranchEntry, ...], msgspec.Meta(min_length=1, max_length=1000)]
     total_branches: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
-    fused: PartEntry | None
-    engine: Name
-    engine_min_version: Annotated[dict[str, Version], msgspec.Meta(min_length=1)]
-    target: Name
-    recipe: Name
-    accuracy: Accuracy | None
-    early_stop: EarlyStop | None
-    parity: Parity
-    golden: Golden
-    tool_versions: dict[str, str]
-    checkpoint_sha256: Sha256
+    fused: FileEntry | None
+    stop_rules: tuple[StopRule, ...] | None
+    card: FileEntry
+    files: Annotated[tuple[FileEntry, ...], msgspec.Meta(max_length=1000)]
+    signature: Signature | None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the outputs; empty where the output is a vector."""
+        return self.output.labels if isinstance(self.output, LabelsOutput) else ()
 
     @property
     def num_outputs(self) -> int:
-        """Length C of the answer."""
-        return len(self.labels)
+        """Length C of what a prefix computes: logits, or a vector."""
+        return len(self.output.labels) if isinstance(self.output, LabelsOutput) else self.output.size
 
     @property
     def branch_indexes(self) -> tuple[int, ...]:
@@ -219,147 +215,198 @@ class Manifest(_Record, frozen=True, kw_only=True):
         """``stem``, ``branch_NN`` … -> entry, in order."""
         return {"stem": self.stem, **{f"branch_{branch.index:02d}": branch for branch in self.branches}}
 
-    def files(self) -> dict[str, FileEntry]:
-        """Field name -> entry of every file the bundle holds beside the manifest."""
+    def entries(self) -> dict[str, FileEntry]:
+        """Field name -> entry of every file the bundle holds beside the manifest and its signature."""
         entries: dict[str, FileEntry] = {"stem": self.stem}
         entries.update({f"branches[{place}]": branch for place, branch in enumerate(self.branches)})
         if self.fused is not None:
             entries["fused"] = self.fused
-        entries["golden.images"] = self.golden.images
-        entries["golden.branch_outputs"] = self.golden.branch_outputs
+        entries["card"] = self.card
+        entries.update({f"files[{place}]": entry for place, entry in enumerate(self.files)})
         return entries
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """The bytes of ``manifest.json``: indented JSON, fields in their declared order."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+def encode_record(record: Record) -> bytes:
+    """The bytes of ``manifest.json`` or ``card.json``: indented JSON, fields in their declared order."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def decode_record(raw: bytes, kind: type[R], file: str) -> R:
+    """Parse a strict JSON document.
+
+    Raises:
+        ManifestError: too long, not JSON, an unknown, missing or repeated field, a wrong type.
+    """
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"{file} has {len(raw)} bytes, more than the {MAX_MANIFEST_BYTES} allowed")
+    try:
+        record = msgspec.json.decode(raw, type=kind)
+        _refuse_repeated_fields(raw, file)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{file}: {error}; export the bundle again") from error
+    return record
 
 
 def decode_manifest(raw: bytes) -> Manifest:
     """Parse and check ``manifest.json``.
 
     Raises:
-        ManifestError: not JSON, an unknown or missing field, a wrong type, a newer format, or
+        ManifestError: not JSON, an unknown or missing field, a wrong type, another format, or
             fields that contradict each other. The message names the field.
     """
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise ManifestError(f"{MANIFEST_NAME} has {len(raw)} bytes, more than the {MAX_MANIFEST_BYTES} allowed")
-    try:
-        version = msgspec.json.decode(raw, type=_FormatOnly).format
-        known = _FORMAT_PATTERN.fullmatch(version)
-        if known and int(known[1]) > 1:
-            raise ManifestError(
-                f"{MANIFEST_NAME}: field 'format' is {version!r}, newer than {FORMAT!r}; update paraedge on this device"
-            )
-        manifest = msgspec.json.decode(raw, type=Manifest)
-        json.loads(raw, object_pairs_hook=_once)  # msgspec would take the last of two fields of one name
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(f"{MANIFEST_NAME}: {error}; export the bundle again") from error
+    if len(raw) <= MAX_MANIFEST_BYTES and (found := _format_of(raw)):
+        _refuse_other_format(found)
+    manifest = decode_record(raw, Manifest, MANIFEST_NAME)
     _check(manifest)
     return manifest
+
+
+def is_manifest(raw: bytes) -> bool:
+    """Whether these bytes call themselves a bundle's manifest, of whatever format."""
+    found = _format_of(raw)
+    return found is not None and _FORMAT_PATTERN.fullmatch(found) is not None
+
+
+def is_plain_path(path: str) -> bool:
+    """Relative, forward slashes, letters, digits and ``._+-``, at most 200; nothing climbs and nothing is hidden."""
+    return len(path) <= 200 and _PLAIN_PATH.fullmatch(path) is not None
+
+
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 
 
 class _FormatOnly(msgspec.Struct):
     format: str
 
 
-def is_manifest(raw: bytes) -> bool:
-    """Whether these bytes call themselves a bundle's manifest, of whatever version."""
+def _format_of(raw: bytes) -> str | None:
     try:
-        return _FORMAT_PATTERN.fullmatch(msgspec.json.decode(raw, type=_FormatOnly).format) is not None
+        return msgspec.json.decode(raw, type=_FormatOnly).format
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
+        return None
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ManifestError(f"{MANIFEST_NAME}: field '{repeated}' is there twice; export the bundle again")
-    return document
+def _refuse_other_format(found: str) -> None:
+    """Tell another age of the format apart before its fields are read."""
+    known = _FORMAT_PATTERN.fullmatch(found)
+    if known and int(known[1]) != _FORMAT_NUMBER:
+        newer = int(known[1]) > _FORMAT_NUMBER
+        problem, hint = ("newer", "update paraedge on this device") if newer else ("older", "export the bundle again")
+        raise ManifestError(f"{MANIFEST_NAME}: field 'format' is {found!r}, {problem} than {FORMAT!r}; {hint}")
+
+
+def _refuse_repeated_fields(raw: bytes, file: str) -> None:
+    """msgspec would take the last of two fields of one name. Numbers are not looked at."""
+
+    def once(pairs: list[tuple[str, object]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ManifestError(f"{file}: field {name!r} is there twice; export the bundle again")
+            seen.add(name)
+
+    json.loads(raw, object_pairs_hook=once, parse_int=len, parse_float=len)
+
+
+def _require(fine: bool, field: str, problem: str) -> None:
+    if not fine:
+        raise ManifestError(f"{MANIFEST_NAME}: field '{field}' {problem}; export the bundle again")
 
 
 def _check(manifest: Manifest) -> None:
     """Rules between fields; msgspec has checked each field by itself."""
+    _check_input(manifest.input)
+    _check_parts(manifest)
+    _check_files(manifest)
+    _check_stop_rules(manifest)
 
-    def require(fine: bool, field: str, problem: str) -> None:
-        if not fine:
-            raise ManifestError(f"{MANIFEST_NAME}: field '{field}' {problem}; export the bundle again")
 
-    channels = manifest.input.shape[1]
-    require(manifest.input.shape[0] == 1, "input.shape", f"is {manifest.input.shape}, its first dimension must be 1")
-    for field, values in (("mean", manifest.input.mean), ("std", manifest.input.std)):
-        require(len(values) == channels, f"input.{field}", f"has {len(values)} values for {channels} channels")
-        require(all(map(math.isfinite, values)), f"input.{field}", f"is {values}, which is not finite")
-    require(all(value > 0 for value in manifest.input.std), "input.std", f"is {manifest.input.std}, not above 0")
+def _check_input(spec: ImageInput | TensorInput) -> None:
+    _require(spec.shape[0] == 1, "input.shape", f"is {spec.shape}, its first dimension must be 1")
+    if isinstance(spec, ImageInput):
+        count, along = spec.shape[1], "channels"
+    else:
+        dimensions = spec.shape[1:]
+        _require(len(spec.axes) == len(dimensions), "input.axes", f"has {len(spec.axes)} names for {spec.shape}")
+        _require(len(set(spec.axes)) == len(spec.axes), "input.axes", f"is {spec.axes}, a name is there twice")
+        axis = spec.normalized_axis
+        _require(axis is None or axis in spec.axes, "input.normalized_axis", f"is {axis!r}, not one of {spec.axes}")
+        count, along = (1, "everything") if axis is None else (dimensions[spec.axes.index(axis)], f"axis {axis!r}")
+    for field, values in (("mean", spec.mean), ("std", spec.std)):
+        _require(len(values) == count, f"input.{field}", f"has {len(values)} values, {along} needs {count}")
+        _require(all(map(math.isfinite, values)), f"input.{field}", f"is {values}, which is not finite")
+    _require(all(value > 0 for value in spec.std), "input.std", f"is {spec.std}, not above 0")
+    scale, shift = spec.scale_and_shift()
+    _require(_fit_float32(scale), "input.std", f"is {spec.std}, too small for float32")
+    _require(_fit_float32(shift), "input.mean", f"is {spec.mean}, too large beside std for float32")
 
-    require(
+
+def _fit_float32(values: Sequence[float]) -> bool:
+    """Whether all are finite numbers after rounding to float32."""
+    try:
+        return all(math.isfinite(value) and struct.pack("<f", value) for value in values)
+    except OverflowError:
+        return False
+
+
+def _check_parts(manifest: Manifest) -> None:
+    for field, entry in (("stem", manifest.stem), *((f"branches[{n}]", b) for n, b in enumerate(manifest.branches))):
+        for kind, shape in (("input", entry.input_shape), ("output", entry.output_shape)):
+            fine = math.prod(shape) <= _MAX_ELEMENTS
+            _require(fine, f"{field}.{kind}_shape", f"is {shape}, more than {_MAX_ELEMENTS} elements")
+    _require(
         manifest.stem.input_shape == manifest.input.shape,
         "stem.input_shape",
         f"is {manifest.stem.input_shape}, input.shape is {manifest.input.shape}",
     )
-    answer = (1, manifest.num_outputs)
+    output_shape = (1, manifest.num_outputs)
     previous = -1
     for place, branch in enumerate(manifest.branches):
         field = f"branches[{place}]"
-        require(
+        _require(
             branch.index > previous, f"{field}.index", f"is {branch.index} after {previous}: duplicate or unordered"
         )
-        require(
+        _require(
             branch.index < manifest.total_branches,
             f"{field}.index",
             f"is {branch.index}, total_branches is {manifest.total_branches}",
         )
-        require(
+        _require(
             branch.input_shape == manifest.stem.output_shape,
             f"{field}.input_shape",
             f"is {branch.input_shape}, the stem makes {manifest.stem.output_shape}",
         )
-        require(
-            branch.output_shape == answer,
+        _require(
+            branch.output_shape == output_shape,
             f"{field}.output_shape",
-            f"is {branch.output_shape}, {manifest.num_outputs} labels need {answer}",
+            f"is {branch.output_shape}, {manifest.num_outputs} outputs need {output_shape}",
         )
         previous = branch.index
-    if manifest.fused is not None:
-        shapes = (manifest.fused.input_shape, manifest.fused.output_shape)
-        require(shapes == (manifest.input.shape, answer), "fused", f"maps {shapes[0]} to {shapes[1]}")
-
-    paths: set[str] = {MANIFEST_NAME}
-    for field, entry in manifest.files().items():
-        require(_is_plain_path(entry.file), f"{field}.file", f"is {entry.file!r}, not a plain path inside the bundle")
-        # Compared without case: some devices' file systems do not tell A from a.
-        require(entry.file.lower() not in paths, f"{field}.file", f"is {entry.file!r}, which another entry uses too")
-        paths.add(entry.file.lower())
-
-    count = len(manifest.branches)
-    if manifest.accuracy is not None:
-        given = len(manifest.accuracy.prefix_accuracy)
-        require(given == count, "accuracy.prefix_accuracy", f"has {given} values for {count} branches")
-    if manifest.early_stop is not None:
-        rules, mean = manifest.early_stop.prefixes, manifest.early_stop.held_out.mean_branches
-        require(len(rules) == count, "early_stop.prefixes", f"has {len(rules)} values for {count} branches")
-        require(rules[-1].threshold is None, "early_stop.prefixes", "has a threshold for all branches, not null")
-        require(mean <= count, "early_stop.held_out.mean_branches", f"is {mean}, there are {count} branches")
-    compared = len(manifest.parity.prefixes)
-    require(compared in (0, count), "parity.prefixes", f"has {compared} values for {count} branches")
-    require(
-        set(manifest.parity.parts) == set(manifest.parts()),
-        "parity.parts",
-        f"speaks of {sorted(manifest.parity.parts)}, the bundle has {sorted(manifest.parts())}",
-    )
-    require(len(manifest.golden.labels) > 0, "golden.labels", "is empty")
-    require(
-        max(manifest.golden.labels) < manifest.num_outputs,
-        "golden.labels",
-        f"goes up to {max(manifest.golden.labels)}, there are {manifest.num_outputs} labels",
-    )
 
 
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
+def _check_files(manifest: Manifest) -> None:
+    _require(manifest.card.file == CARD_NAME, "card.file", f"is {manifest.card.file!r}, not {CARD_NAME!r}")
+    fine = manifest.card.size_bytes <= MAX_MANIFEST_BYTES
+    _require(fine, "card.size_bytes", f"is {manifest.card.size_bytes}, more than {MAX_MANIFEST_BYTES}")
+    taken = {MANIFEST_NAME, SIGNATURE_NAME}  # compared without case: some file systems do not tell A from a
+    folders: set[str] = set()
+    entries = manifest.entries()
+    for field, entry in entries.items():
+        _require(is_plain_path(entry.file), f"{field}.file", f"is {entry.file!r}, not a plain path inside the bundle")
+        path = entry.file.lower()
+        above = {path[:end] for end, letter in enumerate(path) if letter == "/"}
+        fine = path not in taken | folders and not above & taken
+        _require(fine, f"{field}.file", f"is {entry.file!r}, which another entry uses too")
+        taken.add(path)
+        folders |= above
+    total = sum(entry.size_bytes for entry in entries.values())
+    _require(total <= MAX_BUNDLE_BYTES, "size_bytes", f"adds up to {total}, more than {MAX_BUNDLE_BYTES}")
 
 
-def _is_plain_path(path: str) -> bool:
-    """Relative, forward slashes, no dots that climb, no drive letters, nothing hidden."""
-    return _PLAIN_PATH.fullmatch(path) is not None and ".." not in PurePosixPath(path).parts
+def _check_stop_rules(manifest: Manifest) -> None:
+    rules, count = manifest.stop_rules, len(manifest.branches)
+    if rules is None:
+        return
+    _require(isinstance(manifest.output, LabelsOutput), "stop_rules", "is not null, but the output is a vector")
+    _require(len(rules) == count, "stop_rules", f"has {len(rules)} values for {count} branches")
+    _require(rules[-1].threshold is None, "stop_rules", "has a threshold for all branches, not null")

@@ -121,12 +121,12 @@ def _list_scheduled_ms(work_ms: Sequence[float], contention: Sequence[float]) ->
 
 def belong_together(bundle: Bundle, evaluation: Evaluation) -> bool:
     """Whether the bundle states the accuracy that these logits, of all branches of a model, give."""
-    manifest = bundle.manifest
+    manifest, card = bundle.manifest, bundle.card
     return (
-        manifest.accuracy is not None
+        card.accuracy is not None
         and manifest.total_branches == len(evaluation.branch_logits)
-        and manifest.accuracy.num_samples == len(evaluation.labels)
-        and manifest.accuracy.prefix_accuracy == evaluation.prefix_accuracy(manifest.branch_indexes)
+        and card.accuracy.num_samples == len(evaluation.labels)
+        and card.accuracy.prefix_accuracy == evaluation.prefix_accuracy(manifest.branch_indexes)
     )
 
 
@@ -141,14 +141,15 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
         ProfileError: the bundle was not measured on this device, or with an engine that is not known.
         InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
     """
-    manifest = bundle.manifest
-    if manifest.accuracy is None:
-        how = "a prefix of branches" if manifest.recipe == "fp32" else "--data-dir, which measures it"
+    manifest, card = bundle.manifest, bundle.card
+    if card.accuracy is None:
+        how = "a prefix of branches" if manifest.quantization == "fp32" else "--data-dir, which measures it"
         raise InputError(f"{bundle.path} does not know its accuracy; export it again, with {how}")
     if evaluation is not None and not belong_together(bundle, evaluation):
-        if manifest.recipe != "fp32":
+        if manifest.quantization != "fp32":
             raise InputError(
-                f"{bundle.path} is {manifest.recipe}, the logits of a checkpoint are those in float32; name no model"
+                f"{bundle.path} is {manifest.quantization}, the logits of a checkpoint are those in float32; "
+                "name no model"
             )
         raise InputError(
             f"{bundle.path} was not exported from this model: their accuracies differ; name its own checkpoint"
@@ -165,8 +166,8 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
             f"the profile of {device.name} names the engine {unknown[0]!r}, which is none of {', '.join(ENGINES)}; "
             "update paraedge, or profile it again"
         )
-    golden_bytes = manifest.golden.images.size_bytes + manifest.golden.branch_outputs.size_bytes
-    prefixes = {tuple(range(k + 1)): accuracy for k, accuracy in enumerate(manifest.accuracy.prefix_accuracy)}
+    golden_bytes = sum(entry.size_bytes for entry in manifest.files)
+    prefixes = {tuple(range(k + 1)): accuracy for k, accuracy in enumerate(card.accuracy.prefix_accuracy)}
     own = None if evaluation is None else evaluation.of(manifest.branch_indexes)
     plans: list[Plan] = []
     for one in measured:
@@ -182,7 +183,7 @@ def candidates(device: Device, bundle: Bundle, evaluation: Evaluation | None = N
                     branches=tuple(branch.index for branch in branches),
                     engine=one.engine,
                     target=manifest.target,
-                    recipe=manifest.recipe,
+                    recipe=manifest.quantization,
                     threads=one.threads,
                     p50_ms=round(p50_ms, 6),
                     p95_ms=round(p95_ms, 6),

@@ -126,8 +126,8 @@ class Session:
             for part_name, entry in manifest.parts().items()
             if not isinstance(entry, BranchEntry) or entry.index in chosen
         )
-        calibrated = manifest.early_stop if chosen == manifest.branch_indexes else None  # for all of them together
-        stop_rules = () if calibrated is None else calibrated.prefixes
+        calibrated = manifest.stop_rules if chosen == manifest.branch_indexes else None  # for all of them together
+        stop_rules = calibrated or ()
         options = RunnerOptions(threads, manifest.input, part_ms, contention, stop_rules)
         runner = loaded_engine.open_runner(programs, options)
         return cls(opened, loaded_engine, runner, chosen, threads, stop_rules)

@@ -1,4 +1,5 @@
-"""How near outputs are to a reference: signal-to-noise ratio, cosine, largest error, top-1 agreement."""
+"""How near outputs are to a reference: signal-to-noise ratio, cosine, largest error; top-1 agreement of labels,
+relative error of vectors."""
 
 from __future__ import annotations
 
@@ -8,12 +9,20 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.manifest import Similarity
+from paraedge_runtime.card import PrefixParity, Similarity, Thresholds
 
 # JSON has no infinity.
 NO_SNR_DB = -999.0
 
-__all__ = ["NO_SNR_DB", "compare", "snr_at_least", "top1_agreement"]
+__all__ = [
+    "NO_SNR_DB",
+    "compare",
+    "compare_prefix",
+    "prefix_shortfall",
+    "relative_error",
+    "snr_at_least",
+    "top1_agreement",
+]
 
 
 def compare(reference: NDArray[np.float32], output: NDArray[np.float32]) -> Similarity:
@@ -49,3 +58,41 @@ def snr_at_least(similarity: Similarity, min_snr_db: float) -> bool:
 def top1_agreement(reference: NDArray[np.float32], output: NDArray[np.float32]) -> float:
     """Fraction of rows (n, C) whose largest logit is at the same place."""
     return float((reference.argmax(axis=-1) == output.argmax(axis=-1)).mean())
+
+
+def relative_error(reference: NDArray[np.float32], output: NDArray[np.float32]) -> float:
+    """Norm of the worst row's error, beside the root mean square of the reference's norms; rows are (n, C).
+
+    0 when they are equal bit for bit; the largest float when a value is not finite, or the reference is all zero.
+    """
+    wanted, got = reference.astype(np.float64), output.astype(np.float64)
+    if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+        return sys.float_info.max
+    worst = math.sqrt(float(((wanted - got) ** 2).sum(axis=-1).max()))
+    usual = math.sqrt(float((wanted**2).sum(axis=-1).mean()))
+    if worst == 0.0:
+        return 0.0
+    return worst / usual if usual else sys.float_info.max
+
+
+def compare_prefix(reference: NDArray[np.float32], output: NDArray[np.float32], *, has_labels: bool) -> PrefixParity:
+    """Compare the sums of a prefix, (n, C): logits of labels, or vectors."""
+    similarity = compare(reference, output)
+    return PrefixParity(
+        snr_db=similarity.snr_db,
+        cosine=similarity.cosine,
+        max_abs_error=similarity.max_abs_error,
+        top1_agreement=top1_agreement(reference, output) if has_labels else None,
+        relative_error=None if has_labels else relative_error(reference, output),
+    )
+
+
+def prefix_shortfall(prefix: PrefixParity, thresholds: Thresholds) -> str | None:
+    """Which threshold a prefix misses, beside that of the SNR, as a sentence without a subject."""
+    agreement, least = prefix.top1_agreement, thresholds.min_top1_agreement
+    if agreement is not None and least is not None and not agreement >= least:
+        return f"gives the same label on {100 * agreement:.2f} % of the inputs, {100 * least:.2f} % are needed"
+    error, most = prefix.relative_error, thresholds.max_relative_error
+    if error is not None and most is not None and not error <= most:
+        return f"has a relative error of {error:.3g}, at most {most:.3g} is allowed"
+    return None

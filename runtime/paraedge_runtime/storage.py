@@ -3,33 +3,128 @@
 from __future__ import annotations
 
 import os
-import stat
-import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO
 
-from paraedge_runtime.atomic import new_file
-from paraedge_runtime.errors import InputError, IntegrityError
-from paraedge_runtime.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES
+from paraedge_runtime.archive import MAX_FILES, read_archive
+from paraedge_runtime.errors import IntegrityError
+from paraedge_runtime.manifest import MANIFEST_NAME, is_plain_path
 
-__all__ = ["FolderStorage", "Storage", "ZipStorage", "looks_like_bundle", "open_storage", "write_zip"]
-
-# Files beside the listed ones; the list is short so that nothing unlisted hides in a bundle.
-MAX_FILES = 4096
-# A zip entry's time stamp, fixed: the same folder packs to the same bytes.
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+__all__ = ["FolderStorage", "Storage", "ZipStorage", "looks_like_bundle", "open_storage"]
 
 
-class Storage(Protocol):
-    """Reads files of a bundle by their path inside it."""
+class Storage(ABC):
+    """Reads files of a bundle by their path inside it. Every failure is an ``IntegrityError``."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
+    @abstractmethod
     def names(self) -> set[str]:
         """Paths of all files, the manifest included."""
 
-    def read(self, name: str, size_bytes: int | None) -> bytes:
-        """The bytes of one file, which must have exactly ``size_bytes`` (the manifest: at most its cap)."""
+    @abstractmethod
+    def _opened(self, name: str) -> AbstractContextManager[tuple[BinaryIO, int]]:
+        """The file at its first byte, and how many bytes it has."""
+
+    def read(self, name: str, size_bytes: int) -> bytes:
+        """The bytes of one file, which must have exactly ``size_bytes``; the caller compares its hash."""
+        return self._read(name, size_bytes, exactly=True)
+
+    def read_unhashed(self, name: str, most_bytes: int) -> bytes:
+        """The bytes of a short file whose size and hash nobody knows: the manifest, its signature."""
+        return self._read(name, most_bytes, exactly=False)
+
+    def _read(self, name: str, most_bytes: int, *, exactly: bool) -> bytes:
+        try:
+            with self._opened(name) as (file, size_bytes):
+                if size_bytes > most_bytes or (exactly and size_bytes != most_bytes):
+                    wanted = f"{MANIFEST_NAME} says {most_bytes}" if exactly else f"more than the {most_bytes} allowed"
+                    raise IntegrityError(f"{self.path}: {name} has {size_bytes} bytes, {wanted}; copy it again")
+                data = file.read(size_bytes)
+        except (FileNotFoundError, KeyError):
+            raise IntegrityError(f"{self.path}: {name} is missing; copy the whole bundle again") from None
+        except OSError as error:
+            raise IntegrityError(f"{self.path}: {name} cannot be read: {error.strerror}") from error
+        except MemoryError as error:
+            raise IntegrityError(f"{self.path}: {name} does not fit into the memory that is free") from error
+        if len(data) != size_bytes:
+            raise IntegrityError(f"{self.path}: {name} became shorter while it was read; copy it again")
+        return data
+
+
+class FolderStorage(Storage):
+    """A bundle as a folder of files."""
+
+    def names(self) -> set[str]:
+        """Paths of all files. Links are refused wherever they point: a bundle is self-contained."""
+        found: set[str] = set()
+        count = 0
+        pending = [""]
+        try:
+            while pending:
+                folder = pending.pop()
+                with os.scandir(self.path / folder) as entries:
+                    for entry in entries:
+                        count += 1
+                        name = folder + entry.name
+                        if count > MAX_FILES:
+                            raise IntegrityError(f"{self.path} holds more than {MAX_FILES} files; it is not a bundle")
+                        if not is_plain_path(name):
+                            raise IntegrityError(f"{self.path}: {name!r} is not listed in {MANIFEST_NAME}; remove it")
+                        if entry.is_symlink():
+                            raise IntegrityError(
+                                f"{self.path}: {name} is a symbolic link; a bundle holds plain files only"
+                            )
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(f"{name}/")
+                        elif entry.is_file(follow_symlinks=False):
+                            found.add(name)
+                        else:
+                            raise IntegrityError(f"{self.path}: {name} is not a plain file; remove it")
+        except OSError as error:
+            raise IntegrityError(f"{self.path} cannot be read: {error.strerror}") from error
+        return found
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+        """Never through a symbolic link."""
+        with open(self.path / name, "rb", opener=_open_no_link) as file:
+            yield file, os.fstat(file.fileno()).st_size
+
+
+class ZipStorage(Storage):
+    """A bundle as one zip, every entry stored as it is: nothing to inflate, so no bombs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            with path.open("rb") as file:
+                self._files = read_archive(path, file)
+        except OSError as error:
+            raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
+
+    def names(self) -> set[str]:
+        """Paths of all files."""
+        return set(self._files)
+
+    def read_unhashed(self, name: str, most_bytes: int) -> bytes:
+        """Compared with the zip's own checksum, for want of a hash."""
+        data = super().read_unhashed(name, most_bytes)
+        if zlib.crc32(data) != self._files[name].crc32:
+            raise IntegrityError(f"{self.path}: {name} is damaged; copy the file again")
+        return data
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+        entry = self._files[name]
+        with self.path.open("rb") as file:
+            file.seek(entry.offset)
+            yield file, entry.size_bytes
 
 
 def open_storage(path: Path) -> Storage:
@@ -41,13 +136,15 @@ def open_storage(path: Path) -> Storage:
     try:
         path.stat()
     except FileNotFoundError:
-        pass
+        raise IntegrityError(
+            f"{path} does not exist; make a bundle with 'paraedge export --target linux --out {path}'"
+        ) from None
     except OSError as error:
         raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise IntegrityError(f"{str(path)!r} cannot be read: {error}") from error
     if path.is_dir():
         return FolderStorage(path)
-    if not path.exists():
-        raise IntegrityError(f"{path} does not exist; make a bundle with 'paraedge export --out {path}'")
     if not path.is_file():
         raise IntegrityError(f"{path} is neither a folder nor a file")
     return ZipStorage(path)
@@ -58,111 +155,6 @@ def looks_like_bundle(path: Path) -> bool:
     return path.suffix in (".paraedge", ".zip") or (path / MANIFEST_NAME).is_file()
 
 
-class FolderStorage:
-    """A bundle as a folder of files."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def names(self) -> set[str]:
-        """Paths of all files. Links are refused wherever they point: a bundle is self-contained."""
-        found: set[str] = set()
-        for folder, folders, files in os.walk(self.path):
-            for name in [*folders, *files]:
-                entry = Path(folder, name)
-                relative = entry.relative_to(self.path).as_posix()
-                mode = entry.lstat().st_mode
-                if stat.S_ISLNK(mode):
-                    raise IntegrityError(f"{self.path}: {relative} is a symbolic link; a bundle holds plain files only")
-                if name in files and not stat.S_ISREG(mode):
-                    raise IntegrityError(f"{self.path}: {relative} is not a plain file")
-            found.update(Path(folder, name).relative_to(self.path).as_posix() for name in files)
-            if len(found) > MAX_FILES:
-                raise IntegrityError(f"{self.path} holds more than {MAX_FILES} files; it is not a bundle")
-        return found
-
-    def read(self, name: str, size_bytes: int | None) -> bytes:
-        """The bytes of one file, never through a symbolic link."""
-        try:
-            with open(self.path / name, "rb", opener=_open_no_link) as file:
-                _check_size(self.path, name, os.fstat(file.fileno()).st_size, size_bytes)
-                return file.read()
-        except FileNotFoundError:
-            raise IntegrityError(f"{self.path}: {name} is missing; copy the whole bundle again") from None
-        except OSError as error:
-            raise IntegrityError(f"{self.path}: {name} cannot be read: {error.strerror}") from error
-
-
-class ZipStorage:
-    """A bundle as one zip, every entry stored as it is: nothing to inflate, so no bombs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with zipfile.ZipFile(path) as archive:
-                entries = archive.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-            raise IntegrityError(
-                f"{path} is neither a bundle folder nor a zip made by 'paraedge pack': {error}"
-            ) from error
-        total_bytes = path.stat().st_size
-        if len(entries) > MAX_FILES:
-            raise IntegrityError(f"{path} holds {len(entries)} files, more than {MAX_FILES}; it is not a bundle")
-        seen: set[str] = set()
-        for entry in entries:
-            name = entry.filename
-            if name.lower() in seen:
-                raise IntegrityError(f"{path}: {name} is in the zip twice")
-            seen.add(name.lower())
-            if not name or name.startswith(("/", "\\")) or "\\" in name or ":" in name or ".." in name.split("/"):
-                raise IntegrityError(f"{path}: {name!r} would leave the bundle's folder")
-            if stat.S_ISLNK(entry.external_attr >> 16):
-                raise IntegrityError(f"{path}: {name} is a symbolic link; a bundle holds plain files only")
-            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1:
-                raise IntegrityError(f"{path}: {name} is compressed or encrypted; pack it with 'paraedge pack'")
-            if entry.file_size != entry.compress_size or entry.file_size > total_bytes:
-                raise IntegrityError(f"{path}: {name} claims {entry.file_size} bytes of a {total_bytes} byte zip")
-
-    def names(self) -> set[str]:
-        """Paths of all files."""
-        with zipfile.ZipFile(self.path) as archive:
-            return {entry.filename for entry in archive.infolist() if not entry.is_dir()}
-
-    def read(self, name: str, size_bytes: int | None) -> bytes:
-        """The bytes of one file."""
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                _check_size(self.path, name, archive.getinfo(name).file_size, size_bytes)
-                return archive.read(name)
-        except KeyError:
-            raise IntegrityError(f"{self.path}: {name} is missing; pack the bundle again") from None
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
-            raise IntegrityError(f"{self.path}: {name} cannot be read: {error}") from error
-
-
 def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
-
-
-def _check_size(path: Path, name: str, actual: int, expected: int | None) -> None:
-    if expected is None:
-        if actual > MAX_MANIFEST_BYTES:
-            raise IntegrityError(f"{path}: {name} has {actual} bytes, more than the {MAX_MANIFEST_BYTES} allowed")
-    elif actual != expected:
-        raise IntegrityError(f"{path}: {name} has {actual} bytes, {MANIFEST_NAME} says {expected}; copy it again")
-
-
-def write_zip(files: dict[str, bytes], target: Path) -> None:
-    """One uncompressed zip of ``files``, the manifest first; same files, same bytes.
-
-    Raises:
-        InputError: it cannot be written; what stood there stays.
-    """
-    try:
-        with new_file(target) as building, zipfile.ZipFile(building, "w", zipfile.ZIP_STORED) as archive:
-            for name in sorted(files, key=lambda name: (name != MANIFEST_NAME, name)):
-                entry = zipfile.ZipInfo(name, _ZIP_TIME)
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, files[name])
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}; choose another place") from error
+    # Nor would a pipe be waited for that was put there since.
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

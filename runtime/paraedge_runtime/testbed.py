@@ -99,7 +99,7 @@ class LocalTestBed:
         self.core_numbers = _allowed_cores()
         self.cores = available_cores()
         self._bundle = bundle
-        self._images = itertools.cycle(bundle.golden().images)
+        self._images = itertools.cycle(bundle.golden().inputs)
         self._sessions: dict[int, Session] = {}
         self._stack = ExitStack()
 
@@ -161,7 +161,7 @@ class LocalTestBed:
 
 def measure_cold_start(bundle: Bundle, engine: str, threads: int) -> ColdStart:
     """Open a session and run one request. Means something in a fresh process only."""
-    image = bundle.golden().images[0]
+    image = bundle.golden().inputs[0]
     open_engine(engine)
     started = time.perf_counter()
     with Session.open(bundle, engine=engine, threads=threads) as session:

@@ -13,15 +13,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.controller import Controller
-from paraedge_runtime.engines.base import LoadedPart, Picture, RunnerOptions, RunOptions
+from paraedge_runtime.engines.base import LoadedPart, RunnerOptions, RunOptions
 from paraedge_runtime.errors import EngineError
-from paraedge_runtime.inputs import check_input, normalise
+from paraedge_runtime.inputs import check_input, stem_input
 from paraedge_runtime.manifest import BranchEntry, PartEntry
 from paraedge_runtime.placement import WorkerCores
 from paraedge_runtime.pool import WorkerPool
@@ -176,10 +176,7 @@ class ThreadedRunner:
         """Run the stem, then branches in parallel; see ``Runner.run``."""
         x = check_input(image, self._input)
         started_s = time.monotonic()
-        picture = x.dtype == np.uint8
-        tokens = self._stem.run(
-            normalise(cast(Picture, x)[None], self._input) if picture else cast(NDArray[np.float32], x)
-        )
+        tokens = self._stem.run(stem_input(x, self._input))
         if not np.isfinite(tokens).all():
             raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
         stem_ms = (time.monotonic() - started_s) * 1e3

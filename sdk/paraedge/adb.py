@@ -17,7 +17,6 @@ from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
 from paraedge_runtime.errors import DeviceError, InputError
 from paraedge_runtime.hardware import read_hardware
-from paraedge_runtime.manifest import MANIFEST_NAME
 from paraedge_runtime.prediction import PartRun
 from paraedge_runtime.profiling import Progress, StopRule, profile_on
 from paraedge_runtime.testbed import ColdStart, RequestTimes
@@ -112,11 +111,10 @@ class AdbConnection:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "bundle")
             folder.mkdir()
-            (folder / MANIFEST_NAME).write_bytes(bundle.manifest_bytes)
-            for entry in bundle.manifest.files().values():
-                place = folder / entry.file
+            for name, data in bundle.files().items():
+                place = folder / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(bundle.read(entry))
+                place.write_bytes(data)
             self._shell(f"rm -rf {new}")
             self._adb("push", str(folder), f"{path}.new")
         self._shell(f"mv {new} {there}")

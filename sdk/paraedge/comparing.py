@@ -109,7 +109,7 @@ def compare_bundles(
                 path=str(bundle.path),
                 name=manifest.name,
                 engine=manifest.engine,
-                recipe=manifest.recipe,
+                recipe=manifest.quantization,
                 size_bytes=bundle.size_bytes,
                 prefix_bytes=tuple(int(count) for count in manifest.stem.size_bytes + branch_bytes),
                 prefix_accuracy=tuple(round(float(value), 6) for value in correct.mean(axis=0)),

@@ -14,7 +14,6 @@ from paraedge.processes import last_line, run_process
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.device import Adb, Device, Hardware, Local, Measurement, Ssh
 from paraedge_runtime.errors import DeviceError
-from paraedge_runtime.manifest import MANIFEST_NAME
 from paraedge_runtime.profiling import Progress, StopRule
 from paraedge_runtime.testbed import read_answer
 
@@ -152,11 +151,9 @@ def _measure_arguments(path: str, engine: str | None, threads: Sequence[int], ru
 
 def _tar(bundle: Bundle) -> bytes:
     """The bundle's files, each checked as it is read."""
-    files = {MANIFEST_NAME: bundle.manifest_bytes}
-    files.update({entry.file: bundle.read(entry) for entry in bundle.manifest.files().values()})
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in files.items():
+        for name, data in bundle.files().items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))

@@ -21,8 +21,8 @@ from paraedge_converters.pipeline import ConversionProgress, run_export
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
 from paraedge_converters.request import ExportRequest, bundle_name, parse_request
 from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.card import Accuracy
 from paraedge_runtime.errors import ParityError
-from paraedge_runtime.manifest import Accuracy
 
 __all__ = ["Trial", "export", "export_checkpoint", "export_smallest"]
 
@@ -207,5 +207,5 @@ def export_smallest(
 
 
 def _prefix_accuracy(bundle: Bundle) -> tuple[float, ...]:
-    assert bundle.manifest.accuracy is not None
-    return bundle.manifest.accuracy.prefix_accuracy
+    assert bundle.card.accuracy is not None
+    return bundle.card.accuracy.prefix_accuracy

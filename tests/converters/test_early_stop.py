@@ -50,7 +50,7 @@ class Outcome:
         self.stopped_right = right[-1].copy()
         self.branches = np.full(len(labels), len(prefixes))
         for place in reversed(range(len(prefixes) - 1)):
-            rule = record.prefixes[place]
+            rule = record.stop_rules[place]
             if rule.threshold is None:
                 continue
             scaled = prefixes[place] / rule.temperature
@@ -84,8 +84,8 @@ def test_the_promise_holds_as_often_as_it_says(population, checkpoint):
 def test_the_held_out_outcome_is_that_of_the_rules(checkpoint, branches):
     logits, labels = checkpoint.evaluation.branch_logits[list(branches)], checkpoint.evaluation.labels
     record = calibrate_early_stop(logits, labels, dataset="fashion-mnist")
-    held = record.held_out
-    assert (record.num_samples, held.num_samples, record.max_accuracy_drop) == (5000, 4000, 0.005)
+    early_stop, held = record.early_stop, record.early_stop.held_out
+    assert (early_stop.num_samples, held.num_samples, early_stop.max_accuracy_drop) == (5000, 4000, 0.005)
     rest = np.random.default_rng(0).permutation(len(labels))[6000:]
     truth = Outcome(record, logits[:, rest], labels[rest])
     assert held.accuracy_full == pytest.approx(truth.accuracy_full, abs=1e-6)
@@ -98,7 +98,7 @@ def test_the_held_out_outcome_is_that_of_the_rules(checkpoint, branches):
 
 def test_a_smaller_allowance_never_gives_a_bolder_threshold(checkpoint):
     thresholds = [
-        calibrate_early_stop(*real_images(checkpoint), dataset="d", max_accuracy_drop=drop).prefixes[0].threshold
+        calibrate_early_stop(*real_images(checkpoint), dataset="d", max_accuracy_drop=drop).stop_rules[0].threshold
         for drop in (0.002, 0.005, 0.01, 0.05)
     ]
     assert thresholds == sorted(thresholds, reverse=True)
@@ -108,7 +108,7 @@ def test_a_smaller_allowance_never_gives_a_bolder_threshold(checkpoint):
 def test_temperatures_undo_a_scale(checkpoint):
     logits, labels = real_images(checkpoint)
     plain, hot = (calibrate_early_stop(scale * logits, labels, dataset="d") for scale in (1, 4))
-    for one, other in zip(plain.prefixes, hot.prefixes, strict=True):
+    for one, other in zip(plain.stop_rules, hot.stop_rules, strict=True):
         assert other.temperature == pytest.approx(4 * one.temperature, rel=1e-4)
         assert other.threshold == one.threshold
 
@@ -121,11 +121,11 @@ def test_too_few_images_promise_nothing(checkpoint):
     never_wrong = np.stack([one_hot, one_hot])
     for count, threshold in ((needed - 2, None), (needed, 0.001), (1, None)):
         record = calibrate_early_stop(never_wrong[:, :count], labels[:count], dataset="few")
-        assert record.prefixes[0].threshold == threshold
-        assert record.num_samples == count // 2
+        assert record.stop_rules[0].threshold == threshold
+        assert record.early_stop.num_samples == count // 2
         if threshold is None:
-            assert record.held_out.mean_branches == 2
-            assert record.held_out.accuracy_stopped == record.held_out.accuracy_full
+            assert record.early_stop.held_out.mean_branches == 2
+            assert record.early_stop.held_out.accuracy_stopped == record.early_stop.held_out.accuracy_full
 
 
 def test_a_prefix_that_is_as_sure_of_its_mistakes_never_stops_anything():
@@ -134,14 +134,14 @@ def test_a_prefix_that_is_as_sure_of_its_mistakes_never_stops_anything():
     said = np.where(np.arange(4000) % 20 == 7, (labels + 1) % 10, labels)
     logits = np.stack([80 * np.eye(10)[said], 800 * np.eye(10)[labels]])
     record = calibrate_early_stop(logits, labels, dataset="d")
-    assert record.held_out.mean_branches == 2
+    assert record.early_stop.held_out.mean_branches == 2
 
 
 def test_one_branch_has_nothing_to_stop(checkpoint):
     logits, labels = real_images(checkpoint)
     record = calibrate_early_stop(logits[:1], labels, dataset="d")
-    assert [rule.threshold for rule in record.prefixes] == [None]
-    assert record.held_out.mean_branches == 1
+    assert [rule.threshold for rule in record.stop_rules] == [None]
+    assert record.early_stop.held_out.mean_branches == 1
 
 
 @pytest.mark.parametrize("drop", [0, -0.01, 0.11, 0.5, float("nan")])

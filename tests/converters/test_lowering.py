@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from paraedge.model import ParaFormer, ParaFormerConfig
-from paraedge_converters.lowering import CONVERTERS, converter_for
+from paraedge_converters.backends import CONVERTERS, converter_for
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import quantizable, split_model
 from paraedge_converters.targets import TARGETS

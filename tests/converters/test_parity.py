@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from paraedge_converters.parity import Reference, check_parity
+from paraedge_converters.recipes import RECIPES
 from paraedge_runtime.errors import EngineError, ParityError
 
 RNG = np.random.default_rng(3)
@@ -34,21 +35,22 @@ def gate(stem=lambda y: y, first=lambda y: y, second=lambda y: y, fused=None):
         "branch_00": Replay(TOKENS, OUTPUTS[:, 0], first),
         "branch_04": Replay(TOKENS, OUTPUTS[:, 1], second),
     }
-    whole = None if fused is None else Replay(INPUTS, OUTPUTS.sum(axis=1, dtype=np.float32), fused)
-    return check_parity(REFERENCE, parts, min_snr_db=100.0, min_top1_agreement=1.0, fused=whole)[0]
+    if fused is not None:
+        parts["fused"] = Replay(INPUTS, OUTPUTS.sum(axis=1, dtype=np.float32), fused)
+    return check_parity(REFERENCE, parts, RECIPES["fp32"])
 
 
 def test_equal_outputs_pass_and_are_reported():
-    parity = gate(fused=lambda y: y)
-    assert list(parity.parts) == ["stem", "branch_00", "branch_04"]
-    assert all(similarity.snr_db is None for similarity in parity.parts.values())
+    parity, parts, _ = gate(fused=lambda y: y)
+    assert list(parts) == ["stem", "branch_00", "branch_04"]
+    assert all(similarity.snr_db is None for similarity in parts.values())
     assert [prefix.top1_agreement for prefix in parity.prefixes] == [1.0, 1.0]
     assert parity.num_samples == N
 
 
 def test_rounding_passes():
-    parity = gate(first=lambda y: y * np.float32(1 + 1e-6))
-    assert 115 < parity.parts["branch_00"].snr_db < 125
+    _, parts, _ = gate(first=lambda y: y * np.float32(1 + 1e-6))
+    assert 115 < parts["branch_00"].snr_db < 125
 
 
 def raise_engine_error(y):
@@ -90,5 +92,5 @@ def test_labels_must_agree_even_where_the_noise_is_small():
         "branch_00": Replay(TOKENS, outputs[:, 0], turn),
         "branch_04": Replay(TOKENS, outputs[:, 1]),
     }
-    with pytest.raises(ParityError, match=r"first 1 branch\(es\) together: the same label as torch on 97\.50 %"):
-        check_parity(reference, parts, min_snr_db=100.0, min_top1_agreement=1.0)
+    with pytest.raises(ParityError, match=r"first 1 branch\(es\) together gives the same label on 97\.50 %"):
+        check_parity(reference, parts, RECIPES["fp32"])

@@ -8,9 +8,10 @@ import torch
 from support.conv_branches import ConvBranches
 
 from paraedge_converters import TARGETS, calibrate_early_stop
+from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache
-from paraedge_converters.lowering import converter_for
-from paraedge_converters.pipeline import EvaluationSet, ModelDescription, convert
+from paraedge_converters.description import EvaluationSet, ModelDescription
+from paraedge_converters.pipeline import convert
 from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.engines import ENGINES, engine_info
@@ -25,8 +26,8 @@ def description(checkpoint):
         description="three convolutional branches",
         license="MIT (Zalando SE)",
         labels=checkpoint.config.labels,
-        images=checkpoint.samples.images,
-        image_labels=checkpoint.samples.labels,
+        samples=checkpoint.samples.images,
+        sample_labels=checkpoint.samples.labels,
     )
 
 
@@ -44,13 +45,13 @@ def test_a_convolutional_branch_model_goes_the_same_way(engine_name, description
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert [step.step for step in steps] == list(range(1, steps[0].total + 1))
 
-    assert bundle.manifest.accuracy is None
-    assert bundle.manifest.early_stop is None
+    assert bundle.card.accuracy is None
+    assert bundle.card.early_stop is None
     assert bundle.manifest.fused is not None
     assert verify_bundle(bundle).problems == ()
     model.eval()
     with Session.open(bundle, threads=2) as session, torch.inference_mode():
-        for image in description.images[:20]:
+        for image in description.samples[:20]:
             tokens = model.stem(torch.from_numpy(normalise(image[None], model.input_spec)))
             wanted = sum(branch(tokens) for branch in model.branches)[0].numpy()
             np.testing.assert_allclose(session.run(image).output, wanted, rtol=1e-4, atol=1e-5)
@@ -114,11 +115,11 @@ def test_a_stale_cache_entry_is_caught_by_the_gate(description, tmp_path):
     ("changes", "message"),
     [
         ({"labels": ("a", "b")}, "2 labels for a model of 10 outputs"),
-        ({"images": np.zeros((4, 32, 32, 3), np.uint8)}, r"\(4, 32, 32, 3\) uint8; \(n, 28, 28, 1\) uint8"),
-        ({"images": np.zeros((0, 28, 28, 1), np.uint8)}, "real images are needed"),
-        ({"images": np.zeros((256, 28, 28, 1), np.uint8)}, "one flat colour"),
-        ({"image_labels": np.full(256, 10)}, "one class index below 10 per image"),
-        ({"image_labels": np.zeros(3, np.int64)}, "one class index below 10 per image"),
+        ({"samples": np.zeros((4, 32, 32, 3), np.uint8)}, r"\(4, 32, 32, 3\) uint8; \(n, 28, 28, 1\) uint8"),
+        ({"samples": np.zeros((0, 28, 28, 1), np.uint8)}, "real images are needed"),
+        ({"samples": np.zeros((256, 28, 28, 1), np.uint8)}, "one flat value"),
+        ({"sample_labels": np.full(256, 10)}, "one class index below 10 per image"),
+        ({"sample_labels": np.zeros(3, np.int64)}, "one class index below 10 per image"),
     ],
     ids=["labels", "image shape", "no images", "flat images", "label range", "label count"],
 )
@@ -140,17 +141,17 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
     engine_name, recipe, checkpoint, description, bundles, tmp_path
 ):
     bundle = convert(
-        checkpoint.model, description, tmp_path / "b", target="linux", engine=engine_name, recipe=recipe, branches=1
+        checkpoint.model, description, tmp_path / "b", target="linux", engine=engine_name, quantize=recipe, branches=1
     )
     manifest, whole = bundle.manifest, bundles[engine_name].manifest
-    assert manifest.recipe == recipe
+    assert manifest.quantization == recipe
     old = {"tflite-runtime"} if engine_name == "litert" and recipe in ("fp32", "fp16", "int8-weight") else set()
     assert manifest.engine_min_version.keys() == {engine_info(engine_name).distributions[0], *old}
-    assert (manifest.accuracy is None, manifest.early_stop is None) == (True, True)
+    assert (bundle.card.accuracy, bundle.card.early_stop, manifest.stop_rules) == (None, None, None)
     assert verify_bundle(bundle).problems == ()
     gate = RECIPES[recipe.removesuffix("+fp32-stem")]
-    assert manifest.parity.min_top1_agreement == gate.min_top1_agreement
-    assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in manifest.parity.prefixes)
+    assert bundle.card.parity.thresholds.min_top1_agreement == gate.min_top1_agreement
+    assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in bundle.card.parity.prefixes)
     share = {"fp32": 1.01, "fp16": 0.6}.get(recipe, 0.5)
     if (engine_name, recipe) in _FLOAT_CONVOLUTIONS:
         branch = checkpoint.model.branches[0]
@@ -158,17 +159,17 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
         share += (1 - share) * convolutions / sum(tensor.numel() for tensor in branch.parameters())
     assert manifest.branches[0].size_bytes < share * whole.branches[0].size_bytes
     if recipe.endswith("+fp32-stem"):
-        assert manifest.parity.parts["stem"].snr_db > 100
+        assert bundle.card.parts["stem"].similarity.snr_db > 100
 
 
 def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path):
     images, labels = checkpoint.samples.images[:100], checkpoint.samples.labels[:100]
-    test_set = EvaluationSet(images=images, labels=labels, dataset="a few", max_accuracy_drop=0.02)
+    test_set = EvaluationSet(samples=images, labels=labels, dataset="a few", max_accuracy_drop=0.02)
     description = dataclasses.replace(description, test_set=test_set)
     bundle = convert(
-        checkpoint.model, description, tmp_path / "b", target="linux", recipe="int8-dynamic", branches=(0, 2)
+        checkpoint.model, description, tmp_path / "b", target="linux", quantize="int8-dynamic", branches=(0, 2)
     )
-    accuracy, early_stop = bundle.manifest.accuracy, bundle.manifest.early_stop
+    accuracy, early_stop = bundle.card.accuracy, bundle.card.early_stop
     assert accuracy.dataset == early_stop.dataset == "a few, int8-dynamic in onnxruntime"
     assert accuracy.num_samples == 100
     with Session.open(bundle) as session:
@@ -181,9 +182,9 @@ def test_a_recipe_that_loses_labels_is_refused_and_leaves_nothing(description, t
     """A network that learned nothing: its likeliest labels are close calls, and rounding turns many."""
     with pytest.raises(
         ParityError,
-        match=r"the same label as torch on \d\d\.\d\d % of real images, 99\.00 % are needed; .*int8-dynamic\+fp32-stem",
+        match=r"the same label on \d\d\.\d\d % of the inputs, 99\.00 % are needed; .*int8-dynamic\+fp32-stem",
     ):
-        convert(ConvBranches(), description, tmp_path / "b", target="linux", recipe="int8-dynamic")
+        convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize="int8-dynamic")
     assert not (tmp_path / "b").exists()
 
 
@@ -191,9 +192,8 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
     evaluation = checkpoint.evaluation
     early_stop = calibrate_early_stop(evaluation.branch_logits[:2], evaluation.labels, dataset="of another model")
     description = dataclasses.replace(description, early_stop=early_stop)
-    assert convert(ConvBranches(), description, tmp_path / "b", target="linux", branches=2).manifest.early_stop == (
-        early_stop
-    )
+    bundle = convert(ConvBranches(), description, tmp_path / "b", target="linux", branches=2)
+    assert (bundle.manifest.stop_rules, bundle.card.early_stop) == early_stop
     with pytest.raises(InputError, match="early_stop has 2 prefixes for 3 branches; calibrate it on the branches"):
         convert(ConvBranches(), description, tmp_path / "x", target="linux")
 
@@ -206,11 +206,14 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
             {"target": "microcontroller", "engine": "onnxruntime"},
             "parts for microcontroller are made for litert; leave the engine 'onnxruntime' out",
         ),
-        ({"target": "microcontroller", "recipe": "fp16"}, "tflite-micro has no fp16: .*; choose one of fp32, int8-st"),
+        (
+            {"target": "microcontroller", "quantize": "fp16"},
+            "tflite-micro has no fp16: .*; choose one of fp32, int8-st",
+        ),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
-        ({"target": "linux", "recipe": "int7"}, "unknown recipe 'int7'; choose one of fp32, fp16, int8-dynamic"),
-        ({"target": "android", "recipe": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
-        ({"target": "linux", "recipe": "fp16", "fused": True}, "a fused model is float32 only"),
+        ({"target": "linux", "quantize": "int7"}, "unknown quantization recipe 'int7'; choose one of fp32, fp16, int8-dynamic"),
+        ({"target": "android", "quantize": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
+        ({"target": "linux", "quantize": "fp16", "fused": True}, "a fused model is float32 only"),
         ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),
         ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),
         ({"target": "linux", "branches": (1, 0)}, "ascending order"),

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from paraedge.exporting import export
-from paraedge_converters import litert, tflite_micro
+from paraedge_converters.backends import litert, tflite_micro
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import split_model
 from paraedge_runtime import Session
@@ -44,7 +44,7 @@ def run(part, x):
 def test_stem_and_branches_answer_as_in_litert(recipe, min_snr_db, kept, checkpoint, tmp_path):
     bundle = export(checkpoint, target="microcontroller", branches=2, quantize=recipe, out=tmp_path / "b.paraedge")
     manifest = bundle.manifest
-    assert (manifest.target, manifest.engine, manifest.recipe) == ("microcontroller", "litert", recipe)
+    assert (manifest.target, manifest.engine, manifest.quantization) == ("microcontroller", "litert", recipe)
     stem, *branches = (interpreter((bundle.path / entry.file).read_bytes()) for entry in manifest.parts().values())
     images = checkpoint.samples.images[:128]
     got = []

@@ -40,7 +40,7 @@ def pictures(pi_bundle, tmp_path):
     for number in range(2):
         folder = tmp_path / "pictures" / labels[golden.labels[number]].replace("/", "-")
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(golden.images[number, :, :, 0]).save(folder / f"{number}.png")
+        Image.fromarray(golden.inputs[number, :, :, 0]).save(folder / f"{number}.png")
     (tmp_path / "pictures" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
     return tmp_path / "pictures"
 

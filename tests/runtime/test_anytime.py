@@ -447,7 +447,7 @@ def test_early_stop_is_the_same_in_c_and_in_python(bundles):
     """Real branches, real pictures: both cores stop at the same prefix with the same sum."""
     answers = []
     for engine in ("executorch", "litert"):
-        images = bundles[engine].golden().images
+        images = bundles[engine].golden().inputs
         with Session.open(bundles[engine], threads=1) as session:
             answers.append([session.run(image, early_stop=True) for image in images])
     for native, python in zip(*answers, strict=True):

@@ -24,7 +24,7 @@ def bundle(bundles):
 
 @pytest.fixture(scope="module")
 def inputs(bundle):
-    return normalise(bundle.golden().images, bundle.manifest.input)[:, None]  # each (1, C, H, W)
+    return normalise(bundle.golden().inputs, bundle.manifest.input)[:, None]  # each (1, C, H, W)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_other_python_threads_run_meanwhile(bundle, inputs):
 
 def test_pictures_are_read_by_the_core_as_python_reads_them(native_session, bundle, sequential):
     """The core normalises by itself; ``sequential`` was normalised by numpy."""
-    for image, rows in zip(bundle.golden().images, sequential, strict=True):
+    for image, rows in zip(bundle.golden().inputs, sequential, strict=True):
         np.testing.assert_array_equal(native_session.run(image).branch_outputs, rows)
 
 
@@ -154,7 +154,7 @@ def test_late_branches_never_reach_another_request(bundle, inputs, sequential):
 )
 def test_every_form_of_a_picture_gives_the_same_bits(bundle, sequential, form):
     with Session.open(bundle, threads=2) as session:
-        for image, rows in zip(bundle.golden().images, sequential, strict=True):
+        for image, rows in zip(bundle.golden().inputs, sequential, strict=True):
             np.testing.assert_array_equal(session.run(form(image)).branch_outputs, rows)
 
 

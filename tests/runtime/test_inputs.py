@@ -7,20 +7,27 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from support.bundles import fake_bundle, golden_inputs
 
 from paraedge_runtime import InputError
-from paraedge_runtime.inputs import PICTURE_SUFFIXES, check_input, find_pictures, normalise, read_picture
-from paraedge_runtime.manifest import InputSpec
+from paraedge_runtime.engines.executorch_native import load_native
+from paraedge_runtime.inputs import (
+    PICTURE_SUFFIXES,
+    check_input,
+    find_pictures,
+    normalise,
+    read_picture,
+    stem_input,
+)
+from paraedge_runtime.manifest import ImageInput, TensorInput
 
 HEIGHT, WIDTH = 6, 8
 
 
 def _spec(channels, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), size=(HEIGHT, WIDTH)):
-    return InputSpec(
+    return ImageInput(
         name="picture",
         shape=(1, channels, *size),
-        dtype="float32",
-        layout="NCHW",
         mean=mean[:channels],
         std=std[:channels],
     )
@@ -104,13 +111,16 @@ def _spoilt(value):
 
 
 BAD_INPUTS = {
-    "list": (np.zeros((HEIGHT, WIDTH, 3)).tolist(), "must be a numpy array, got list"),
-    "None": (None, "must be a numpy array, got NoneType"),
-    "path": ("cat.png", "must be a numpy array, got str"),
-    "bytes": (b"123", "must be a numpy array, got bytes"),
-    "PIL picture": (Image.new("RGB", (WIDTH, HEIGHT)), "must be a numpy array, got Image"),
-    "number": (np.uint8(3), "must be a numpy array, got uint8"),
-    "other size": (_noise(HEIGHT + 1, WIDTH, 3), r"shape \(7, 8, 3\); this bundle reads \(6, 8, 3\), resize"),
+    "list": (np.zeros((HEIGHT, WIDTH, 3)).tolist(), "must be a numpy array, not list"),
+    "None": (None, "must be a numpy array, not NoneType"),
+    "path": ("cat.png", "must be a numpy array, not str"),
+    "bytes": (b"123", "must be a numpy array, not bytes"),
+    "PIL picture": (Image.new("RGB", (WIDTH, HEIGHT)), "must be a numpy array, not Image"),
+    "number": (np.uint8(3), "must be a numpy array, not uint8"),
+    "other size": (
+        _noise(HEIGHT + 1, WIDTH, 3),
+        r"uint8 of shape \(7, 8, 3\); this bundle reads a uint8 image of shape \(6, 8, 3\)",
+    ),
     "width and height exchanged": (_noise(WIDTH, HEIGHT, 3), r"shape \(8, 6, 3\)"),
     "channels first": (_noise(3, HEIGHT, WIDTH), r"shape \(3, 6, 8\)"),
     "grey for a colour bundle": (_noise(HEIGHT, WIDTH), r"shape \(6, 8\)"),
@@ -125,15 +135,18 @@ BAD_INPUTS = {
     "NaN": (_spoilt(np.nan), "2 values that are not finite"),
     "infinity": (_spoilt(np.inf), "2 values that are not finite"),
     "minus infinity": (_spoilt(-np.inf), "2 values that are not finite"),
-    "float64": (np.zeros((1, 3, HEIGHT, WIDTH)), "dtype float64; pass uint8"),
-    "float16": (np.zeros((1, 3, HEIGHT, WIDTH), np.float16), "dtype float16"),
-    "big-endian float32": (np.zeros((1, 3, HEIGHT, WIDTH), ">f4"), "dtype >f4"),
-    "int64": (np.zeros((HEIGHT, WIDTH, 3), np.int64), "dtype int64"),
-    "int8": (np.zeros((HEIGHT, WIDTH, 3), np.int8), "dtype int8"),
-    "uint16": (np.zeros((HEIGHT, WIDTH, 3), np.uint16), "dtype uint16"),
-    "bool": (np.zeros((HEIGHT, WIDTH, 3), bool), "dtype bool"),
-    "objects": (np.full((HEIGHT, WIDTH, 3), None), "dtype object"),
-    "structured": (np.zeros((HEIGHT, WIDTH), [("r", "u1"), ("g", "u1"), ("b", "u1")]), "dtype"),
+    "float64": (
+        np.zeros((1, 3, HEIGHT, WIDTH)),
+        r"is float64 of shape \(1, 3, 6, 8\); this bundle reads a uint8 image",
+    ),
+    "float16": (np.zeros((1, 3, HEIGHT, WIDTH), np.float16), "is float16 of shape"),
+    "big-endian float32": (np.zeros((1, 3, HEIGHT, WIDTH), ">f4"), "is >f4 of shape"),
+    "int64": (np.zeros((HEIGHT, WIDTH, 3), np.int64), "is int64 of shape"),
+    "int8": (np.zeros((HEIGHT, WIDTH, 3), np.int8), "is int8 of shape"),
+    "uint16": (np.zeros((HEIGHT, WIDTH, 3), np.uint16), "is uint16 of shape"),
+    "bool": (np.zeros((HEIGHT, WIDTH, 3), bool), "is bool of shape"),
+    "objects": (np.full((HEIGHT, WIDTH, 3), None), "is object of shape"),
+    "structured": (np.zeros((HEIGHT, WIDTH), [("r", "u1"), ("g", "u1"), ("b", "u1")]), "of shape"),
 }
 
 
@@ -144,8 +157,99 @@ def test_inputs_that_do_not_fit_are_refused(image, problem):
 
 
 def test_two_dimensions_are_for_one_channel_only():
-    with pytest.raises(InputError, match=r"shape \(8, 6\); this bundle reads \(6, 8, 1\)"):
+    with pytest.raises(InputError, match=r"shape \(8, 6\); this bundle reads a uint8 image of shape \(6, 8, 1\)"):
         check_input(_noise(WIDTH, HEIGHT), GREY)
+
+
+# Tensors ---------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(5)
+
+
+def _tensor(shape, axes, axis, count):
+    mean, std = RNG.normal(size=count).round(3), RNG.uniform(0.1, 3.0, count).round(3)
+    return TensorInput(
+        name="sensor",
+        shape=(1, *shape),
+        axes=axes,
+        normalized_axis=axis,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+    )
+
+
+MOTION = _tensor((6, 128), ("channel", "time"), "channel", 6)
+TENSORS = {
+    "sound, one mean for all": _tensor((1, 16000), ("channel", "time"), None, 1),
+    "motion, per channel": MOTION,
+    "last axis": _tensor((5, 7, 3), ("y", "x", "band"), "band", 3),
+    "middle axis": _tensor((5, 7, 3), ("y", "x", "band"), "x", 7),
+    "one axis": _tensor((384,), ("feature",), "feature", 384),
+    "five axes": _tensor((2, 3, 4, 2, 3), ("a", "b", "c", "d", "e"), "b", 3),
+}
+
+
+@pytest.mark.parametrize("spec", TENSORS.values(), ids=TENSORS)
+def test_normalise_of_a_tensor_is_the_formula(spec):
+    x = RNG.normal(scale=3, size=(4, *spec.shape[1:])).astype(np.float32)
+    result = normalise(x, spec)
+    assert (result.dtype, result.shape, result.flags.c_contiguous) == (np.float32, x.shape, True)
+    place = None if spec.normalized_axis is None else spec.axes.index(spec.normalized_axis)
+    along = [-1 if axis == place else 1 for axis in range(len(spec.axes))]
+    mean, std = (np.reshape(values, along) for values in (spec.mean, spec.std))
+    np.testing.assert_allclose(result, (x.astype(np.float64) - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", [*TENSORS.values(), COLOUR, GREY], ids=[*TENSORS, "colour", "grey"])
+def test_both_readers_normalise_to_the_same_bits(tmp_path, spec):
+    bundle = fake_bundle(tmp_path / "b.paraedge", input=spec)
+    for value in golden_inputs(spec, 3):
+        here, native = normalise(value[None], spec), load_native().normalise(str(bundle.path), value)
+        assert here.shape == native.shape
+        assert np.array_equal(here.view(np.uint32), native.view(np.uint32))
+
+
+@pytest.mark.parametrize("spec", TENSORS.values(), ids=TENSORS)
+def test_a_tensor_that_fits_is_taken_as_it_is(spec):
+    x = golden_inputs(spec)[0]
+    assert check_input(x, spec) is x
+    turned = check_input(np.asfortranarray(x), spec)
+    assert turned.flags.c_contiguous
+    assert np.array_equal(turned, x)
+    assert np.array_equal(stem_input(x, spec), normalise(x[None], spec))
+    assert stem_input(x, spec).shape == spec.shape
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ([[0.0]], "must be a numpy array, not list"),
+        (np.zeros((6, 127), np.float32), r"float32 of shape \(6, 127\)"),
+        (np.zeros((1, 6, 128), np.float32), r"float32 of shape \(1, 6, 128\)"),
+        (np.zeros((128, 6), np.float32), r"float32 of shape \(128, 6\)"),
+        (np.zeros((6, 128)), r"float64 of shape \(6, 128\)"),
+        (np.zeros((6, 128), np.uint8), r"uint8 of shape \(6, 128\)"),
+        (np.zeros((6, 128), ">f4"), r">f4 of shape"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_refused(value, problem):
+    wanted = r"this bundle reads float32 of shape \(6, 128\), axes \(channel, time\), before it is normalised"
+    with pytest.raises(InputError, match=f"^input 'sensor' .*{problem}.*; {wanted}"):
+        check_input(value, MOTION)
+
+
+def test_a_tensor_with_values_that_are_not_finite_is_refused(tmp_path):
+    x = golden_inputs(MOTION)[0]
+    x[2, 3:5] = np.nan, np.inf
+    with pytest.raises(InputError, match="2 values that are not finite"):
+        check_input(x, MOTION)
+    with pytest.raises(InputError, match="not finite; this bundle reads a float32 tensor"):
+        load_native().normalise(str(fake_bundle(tmp_path / "b", input=MOTION).path), x)
+
+
+def test_a_picture_for_a_bundle_that_reads_none(tmp_path):
+    with pytest.raises(InputError, match=r"reads no image; this bundle reads float32 of shape \(6, 128\)"):
+        read_picture(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), MOTION)
 
 
 # Picture files ---------------------------------------------------------------------------------

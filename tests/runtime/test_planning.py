@@ -9,8 +9,8 @@ from support.bundles import fake_bundle
 from support.devices import DEVICE, MEASUREMENT, latency, with_measurement
 
 from paraedge_runtime import InputError, PlanError, ProfileError
+from paraedge_runtime.card import Accuracy
 from paraedge_runtime.evaluation import Evaluation
-from paraedge_runtime.manifest import Accuracy
 from paraedge_runtime.planning import (
     Plan,
     Wish,
@@ -158,13 +158,13 @@ def evaluation():
 
 def bundle_of(evaluation, path, branches, **changes):
     """A bundle with three branches of the evaluation's model, which says how accurate they are."""
-    any_three = fake_bundle(path.with_suffix(".any")).manifest
-    entries = tuple(replace(any_three.branches[place], index=index) for place, index in enumerate(branches))
-    similar = any_three.parity.parts["stem"]
+    any_three = fake_bundle(path.with_suffix(".any"))
+    entries = tuple(replace(any_three.manifest.branches[place], index=index) for place, index in enumerate(branches))
+    names = ["stem", *(f"branch_{index:02d}" for index in branches)]
     fields = {
         "accuracy": Accuracy(dataset="d", num_samples=400, prefix_accuracy=evaluation.prefix_accuracy(branches)),
         "branches": entries,
-        "parity": replace(any_three.parity, parts={"stem": similar, **{f"branch_{n:02d}": similar for n in branches}}),
+        "parts": dict.fromkeys(names, any_three.card.parts["stem"]),
     }
     return fake_bundle(path, **{**fields, **changes})
 

@@ -1,12 +1,21 @@
 """How near outputs are to a reference."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
-from paraedge_runtime.manifest import Similarity
-from paraedge_runtime.similarity import NO_SNR_DB, compare, snr_at_least, top1_agreement
+from paraedge_runtime.card import Similarity, Thresholds
+from paraedge_runtime.similarity import (
+    NO_SNR_DB,
+    compare,
+    compare_prefix,
+    prefix_shortfall,
+    relative_error,
+    snr_at_least,
+    top1_agreement,
+)
 
 
 def _array(*values):
@@ -91,3 +100,47 @@ def test_snr_at_least(snr_db, minimum, enough):
 )
 def test_top1_agreement(reference, output, agreement):
     assert top1_agreement(np.float32(reference), np.float32(output)) == agreement
+
+
+@pytest.mark.parametrize(
+    ("reference", "output", "error"),
+    [
+        pytest.param([[3, 4], [0, 5]], [[3, 4], [0, 5]], 0.0, id="equal"),
+        pytest.param([[3, 4], [0, 5]], [[3, 4], [0, 6]], 0.2, id="the worst row counts"),
+        pytest.param([[3, 4], [0, 0]], [[3, 4], [0, 1]], 1 / math.sqrt(12.5), id="beside the usual norm"),
+        pytest.param([[0, 0]], [[0, 0]], 0.0, id="nothing expected, nothing came"),
+        pytest.param([[0, 0]], [[0, 1]], sys.float_info.max, id="nothing expected"),
+        pytest.param([[1, 2]], [[1, np.nan]], sys.float_info.max, id="not a number"),
+        pytest.param([[1e38, 1e38]], [[1e38, -1e38]], math.sqrt(2), id="large"),
+    ],
+)
+def test_relative_error(reference, output, error):
+    assert relative_error(np.float32(reference), np.float32(output)) == pytest.approx(error, rel=1e-6)
+
+
+def test_a_prefix_is_compared_by_what_it_is():
+    reference, output = np.float32([[3, 4], [5, 0]]), np.float32([[4, 3], [5, 0]])
+    labels = compare_prefix(reference, output, has_labels=True)
+    vector = compare_prefix(reference, output, has_labels=False)
+    assert (labels.top1_agreement, labels.relative_error) == (0.5, None)
+    assert (vector.top1_agreement, vector.relative_error) == (None, pytest.approx(math.sqrt(2) / 5))
+    assert labels.snr_db == vector.snr_db == compare(reference, output).snr_db
+
+
+@pytest.mark.parametrize(
+    ("has_labels", "threshold", "problem"),
+    [
+        (True, 0.5, None),
+        (True, 0.51, "gives the same label on 50.00 % of the inputs, 51.00 % are needed"),
+        (False, 0.3, None),
+        (False, 0.2, "has a relative error of 0.283, at most 0.2 is allowed"),
+    ],
+)
+def test_prefix_shortfall(has_labels, threshold, problem):
+    prefix = compare_prefix(np.float32([[3, 4], [5, 0]]), np.float32([[4, 3], [5, 0]]), has_labels=has_labels)
+    thresholds = Thresholds(
+        min_snr_db=0.0,
+        min_top1_agreement=threshold if has_labels else None,
+        max_relative_error=None if has_labels else threshold,
+    )
+    assert prefix_shortfall(prefix, thresholds) == problem

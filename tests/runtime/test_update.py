@@ -5,7 +5,7 @@ import shutil
 import zipfile
 
 import pytest
-from support.bundles import fake_bundle, replace_file, tree
+from support.bundles import fake_bundle, replace_file, sign, tree
 
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError
 from paraedge_runtime.update import apply_update, write_update
@@ -27,11 +27,13 @@ def new(tmp_path):
 @pytest.mark.parametrize(
     ("behaviours", "travels"),
     [
-        pytest.param([*OLD, {"add": 3.0}], ["branch_02.fake", GOLDEN], id="one-more"),
-        pytest.param([*OLD, {"add": 3.0}, {"add": 4.0}], ["branch_02.fake", "branch_03.fake", GOLDEN], id="two-more"),
+        pytest.param([*OLD, {"add": 3.0}], ["branch_02.fake", "card.json", GOLDEN], id="one-more"),
+        pytest.param(
+            [*OLD, {"add": 3.0}, {"add": 4.0}], ["branch_02.fake", "branch_03.fake", "card.json", GOLDEN], id="two-more"
+        ),
         pytest.param([{"add": 1.0}, {"add": 9.0}], ["branch_01.fake"], id="one-changed"),
         pytest.param([{"add": 2.0}, {"add": 1.0}], [], id="the-same-parts-elsewhere"),
-        pytest.param([{"add": 1.0}], [GOLDEN], id="one-less"),
+        pytest.param([{"add": 1.0}], ["card.json", GOLDEN], id="one-less"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
@@ -114,3 +116,12 @@ def test_a_part_that_was_changed_on_the_device_is_refused(tmp_path, old, new):
     replace_file(old.path, "branch_00.fake", b"{}")
     with pytest.raises(IntegrityError, match=r"branch_00\.fake"):
         apply_update(Bundle.open(old.path), tmp_path / "u.zip", tmp_path / "x.paraedge")
+
+
+def test_a_signature_travels_and_the_manifest_stays_byte_by_byte(tmp_path, old, new):
+    sign(new.path)
+    signed = Bundle.open(new.path)
+    assert write_update(old, signed, tmp_path / "u.zip") == ["branch_02.fake", "card.json", GOLDEN]
+    applied = apply_update(old, tmp_path / "u.zip", tmp_path / "applied.paraedge")
+    assert tree(applied.path) == tree(signed.path)
+    assert applied.signature_bytes == b"a signature"

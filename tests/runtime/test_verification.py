@@ -1,10 +1,11 @@
 """Does a bundle give its golden answers here? True bundles pass, changed ones are told what is wrong."""
 
 import json
+import re
 
 import numpy as np
 import pytest
-from support.bundles import IMAGE_SHAPE, NUM_LABELS, fake_bundle, replace_file
+from support.bundles import EMBEDDING, IMAGE_SHAPE, MOTION, NUM_LABELS, fake_bundle, replace_file
 
 from paraedge_runtime import Bundle, EngineError, EngineUnavailable, InputError, IntegrityError, Session
 from paraedge_runtime.bundle import GoldenData
@@ -24,7 +25,7 @@ def _golden(path, images, outputs):
 def true_bundle(tmp_path):
     """A bundle whose golden outputs are what its parts compute."""
     bundle = fake_bundle(tmp_path / "b.paraedge", [{"add": 1.0}, {"add": 2.5}, {"add": 4.0}])
-    images = bundle.golden().images
+    images = bundle.golden().inputs
     with Session.open(bundle) as session:
         outputs = np.stack([session.run(image).branch_outputs for image in images])
     return _golden(bundle.path, images, outputs)
@@ -45,7 +46,7 @@ def test_a_true_bundle_has_no_problems(true_bundle, threads):
     assert all(similar.snr_db is None and similar.max_abs_error == 0 for similar in report.branches.values())
     assert len(report.prefixes) == 3
     assert all(similar.snr_db is None for similar in report.prefixes)
-    assert report.agreement == (1.0, 1.0, 1.0)
+    assert [prefix.top1_agreement for prefix in report.prefixes] == [1.0, 1.0, 1.0]
 
 
 def test_zip_and_subset_of_a_true_bundle_have_no_problems(tmp_path, true_bundle):
@@ -76,9 +77,12 @@ def test_a_change_within_the_tolerance_is_no_problem(true_bundle):
 def test_other_answers_are_told_by_their_agreement(true_bundle):
     """Branch 0 turned around: its own answer, and the first prefix with it, choose another label."""
     report = verify_bundle(_change(true_bundle, 0, add=-50.0))
-    assert report.agreement[0] == 0.0
+    assert report.prefixes[0].top1_agreement == 0.0
     assert report.problems[0].startswith("branch 0: SNR ")
-    assert "the first 1 branch(es) agree on 0.0 % of the labels, below 100.0 %" in report.problems
+    assert (
+        "the sum of the first 1 branch(es) gives the same label on 0.00 % of the inputs, 100.00 % are needed"
+        in report.problems
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,12 +125,37 @@ def test_a_failing_stem_is_an_error(true_bundle):
         verify_bundle(Bundle.open(true_bundle.path))
 
 
-def test_a_golden_answer_that_is_no_number_is_a_problem_not_a_pass(true_bundle):
+def test_golden_data_that_is_no_number_is_refused(true_bundle):
     golden = true_bundle.golden()
     outputs = golden.branch_outputs.copy()
     outputs[2, 1, 0] = np.nan
-    report = verify_bundle(_golden(true_bundle.path, golden.images, outputs))
-    assert [problem for problem in report.problems if problem.startswith("branch 1: SNR -999.0 dB")]
+    with pytest.raises(IntegrityError, match=r"golden/branch_outputs\.npy has values that are not finite"):
+        verify_bundle(_golden(true_bundle.path, golden.inputs, outputs))
+
+
+@pytest.fixture
+def true_embedding(tmp_path):
+    """A bundle of tensors and vectors whose golden outputs are what its parts compute."""
+    behaviours = [{"add": 1.0}, {"add": 2.5}, {"add": 4.0}]
+    bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, input=MOTION, output=EMBEDDING)
+    golden = bundle.golden()
+    with Session.open(bundle) as session:
+        outputs = np.stack([session.run(value).branch_outputs for value in golden.inputs])
+    return _golden(bundle.path, golden.inputs, outputs)
+
+
+def test_vectors_are_compared_by_their_relative_error(true_embedding):
+    report = verify_bundle(true_embedding)
+    assert report.problems == ()
+    assert [(one.snr_db, one.top1_agreement, one.relative_error) for one in report.prefixes] == [(None, None, 0.0)] * 3
+    report = verify_bundle(_change(true_embedding, 1, add=2.6))
+    assert re.fullmatch(r"branch 1: SNR \d\d\.\d+ dB, below 100.0 dB", report.problems[0])
+    assert re.fullmatch(
+        r"the sum of the first 2 branch\(es\) has a relative error of 0\.0\d+, at most 0\.0001 is allowed",
+        report.problems[1],
+    )
+    assert report.prefixes[0].relative_error == 0.0
+    assert 0.01 < report.prefixes[1].relative_error < 0.1
 
 
 def test_golden_data_of_another_shape_is_refused(true_bundle):

@@ -125,9 +125,9 @@ def test_export_says_what_early_stop_may_cost(bundle, options, words, tmp_path):
     text = succeed("export", "--target", "raspberry-pi", "--out", "b.paraedge", *options, cwd=tmp_path)
     assert re.search(f"early stop: {words}", text)
     assert re.search(f"early stop: {words}", succeed("inspect", tmp_path / "b.paraedge"))
-    early_stop = Bundle.open(tmp_path / "b.paraedge").manifest.early_stop
-    assert len(early_stop.prefixes) == int(options[1])
-    assert (early_stop.prefixes[0].threshold is None) == ("confidence" not in words)
+    rules = Bundle.open(tmp_path / "b.paraedge").manifest.stop_rules
+    assert len(rules) == int(options[1])
+    assert (rules[0].threshold is None) == ("confidence" not in words)
 
 
 @pytest.mark.parametrize("asked", ["int8-dynamic", "small"])
@@ -165,7 +165,7 @@ def test_fused_adds_one_ordinary_model(tmp_path):
     golden = bundle.golden()
     from paraedge_runtime.inputs import normalise
 
-    (logits,) = session.run(None, {"x": normalise(golden.images[:1], bundle.manifest.input)})
+    (logits,) = session.run(None, {"x": normalise(golden.inputs[:1], bundle.manifest.input)})
     np.testing.assert_allclose(logits[0], golden.branch_outputs[0].sum(axis=0), atol=1e-4)
 
 
@@ -206,7 +206,7 @@ def test_inspect_verify_pack_subset(bundle, tmp_path):
     assert "not calibrated for this choice of branches" in succeed("inspect", tmp_path / "small.paraedge")
     assert "verified" in succeed("verify", tmp_path / "small.paraedge")
     succeed("subset", bundle, "--branches", 2, "--out", tmp_path / "two.paraedge", "--json")
-    assert Bundle.open(tmp_path / "two.paraedge").manifest.accuracy is not None
+    assert Bundle.open(tmp_path / "two.paraedge").card.accuracy is not None
 
     succeed("pack", tmp_path / "two.paraedge")
     packed = tmp_path / "two.paraedge.zip"

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 from msgspec.structs import replace
+from support.bundles import edit_card
 from support.devices import DEVICE, MEASUREMENT, latency
 
 from paraedge.exporting import export
 from paraedge_runtime import Bundle
 from paraedge_runtime.device import read_device, write_device
 from paraedge_runtime.evaluation import Evaluation
-from paraedge_runtime.manifest import Accuracy, encode_manifest
 from paraedge_runtime.planning import read_plan
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
@@ -111,10 +111,10 @@ def test_other_branches_than_the_first_are_planned_and_exported(unequal, cifar10
     assert re.search(r"→ +0,3 +litert", text)
     assert "Next: paraedge export --plan plan.json --model cifar10" in text
     run("export", "--plan", "plan.json", "--model", "cifar10", cwd=unequal)
-    planned = Bundle.open(unequal / "cifar10-linux-0-3.paraedge").manifest
-    assert planned.branch_indexes == (0, 3)
-    best_prefix = cifar10.manifest.accuracy.prefix_accuracy[2]
-    assert planned.accuracy.prefix_accuracy[1] > best_prefix
+    planned = Bundle.open(unequal / "cifar10-linux-0-3.paraedge")
+    assert planned.manifest.branch_indexes == (0, 3)
+    best_prefix = cifar10.card.accuracy.prefix_accuracy[2]
+    assert planned.card.accuracy.prefix_accuracy[1] > best_prefix
 
 
 def test_whose_logits_they_are_is_not_guessed(unequal, cifar10):
@@ -123,10 +123,8 @@ def test_whose_logits_they_are_is_not_guessed(unequal, cifar10):
     assert "all.paraedge was not exported from this model: their accuracies differ; name its own checkpoint" in line
 
     # A model of the user's own that has a packaged one's name: what is known of it are the first branches.
-    manifest = cifar10.manifest
-    other = replace(manifest.accuracy, prefix_accuracy=(0.1, 0.2, 0.3, 0.4))
     shutil.copytree(cifar10.path, unequal / "own.paraedge")
-    (unequal / "own.paraedge" / "manifest.json").write_bytes(encode_manifest(replace(manifest, accuracy=other)))
+    edit_card(unequal / "own.paraedge", lambda card: card["accuracy"].update(prefix_accuracy=[0.1, 0.2, 0.3, 0.4]))
     own = Bundle.open(unequal / "own.paraedge")
     device = read_device(unequal / "device.json")
     write_device(
@@ -144,8 +142,7 @@ def test_the_recipe_that_was_planned_is_exported(folder):
     device = read_device(folder / "device.json")
 
     def measure(changes):
-        manifest = Bundle.open(folder / "small.paraedge").manifest
-        (folder / "small.paraedge" / "manifest.json").write_bytes(encode_manifest(replace(manifest, **changes)))
+        edit_card(folder / "small.paraedge", lambda card: card.update(changes))
         small = Bundle.open(folder / "small.paraedge")
         parts = {name: latency(1.0) for name in ("stem", "branch_00", "branch_01")}
         one = replace(device.measurements[0], bundle_sha256=small.sha256, parts=parts, request=latency(3.0))
@@ -155,14 +152,14 @@ def test_the_recipe_that_was_planned_is_exported(folder):
     line = run(*arguments, cwd=folder, code=2)
     assert "small.paraedge does not know its accuracy; export it again, with --data-dir" in line
 
-    measure({"accuracy": Accuracy(dataset="test", num_samples=10_000, prefix_accuracy=(0.9226, 0.9256))})
+    measure({"accuracy": {"dataset": "test", "num_samples": 10_000, "prefix_accuracy": [0.9226, 0.9256]}})
     text = run(*arguments, "--out", "plan.json", cwd=folder)
     assert "the first branches only: int8-dynamic was measured" in text
     line = run(*arguments, "--model", "fashion-mnist", cwd=folder, code=2)
     assert "small.paraedge is int8-dynamic" in line
     run("export", "--plan", "plan.json", "--out", "planned.paraedge", cwd=folder)
     planned = Bundle.open(folder / "planned.paraedge").manifest
-    assert (planned.branch_indexes, planned.recipe) == ((0, 1), "int8-dynamic")
+    assert (planned.branch_indexes, planned.quantization) == ((0, 1), "int8-dynamic")
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,12 @@ def test_the_numbers_are_those_of_the_sessions(pair, images):
 def test_bundles_of_other_tasks_and_nothing_are_refused(pair, images, checkpoint, tmp_path):
     from support.conv_branches import ConvBranches
 
-    from paraedge_converters.pipeline import ModelDescription
+    from paraedge_converters import ModelDescription
 
     samples = checkpoint.samples
     other = ModelDescription(
-        name="letters", description="letters", license="MIT", labels=tuple("abcdefghij"), images=samples.images[:9],
-        image_labels=samples.labels[:9],
+        name="letters", description="letters", license="MIT", labels=tuple("abcdefghij"), samples=samples.images[:9],
+        sample_labels=samples.labels[:9],
     )  # fmt: skip
     letters = convert(ConvBranches(), other, tmp_path / "letters", target="linux", branches=1)
     with pytest.raises(InputError, match=r"knows the classes \('a', .*; compare bundles of one task"):

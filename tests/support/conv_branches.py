@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from paraedge_runtime.manifest import InputSpec
+from paraedge_runtime.manifest import ImageInput
 
 
 class ConvBranch(nn.Module):
@@ -28,11 +28,9 @@ class ConvBranches(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(in_channels, 12, 3, stride=2, padding=1), nn.BatchNorm2d(12), nn.ReLU())
         self.branches = nn.ModuleList(ConvBranch(12, num_outputs) for _ in range(num_branches))
         self.num_outputs = num_outputs
-        self.input_spec = InputSpec(
+        self.input_spec = ImageInput(
             name="picture",
             shape=(1, in_channels, image_size, image_size),
-            dtype="float32",
-            layout="NCHW",
             mean=(0.3,) * in_channels,
             std=(0.4,) * in_channels,
         )

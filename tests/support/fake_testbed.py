@@ -11,7 +11,7 @@ bundle = Bundle.open(sys.argv[1])
 start = time.perf_counter()
 sessions = {{int(threads): Session.open(bundle, threads=int(threads)) for threads in sys.argv[2].split(",")}}
 load_ms = (time.perf_counter() - start) * 1e3
-image = bundle.golden().images[0]
+image = bundle.golden().inputs[0]
 def answer(what):
     print(json.dumps(what), flush=True)
 def run(threads, branches, count):

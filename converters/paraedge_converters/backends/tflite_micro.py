@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from paraedge_converters.backends import litert
-from paraedge_converters.backends import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, litert, lowering_with
 from paraedge_runtime.errors import ConversionError
 
 TOOLS = litert.TOOLS

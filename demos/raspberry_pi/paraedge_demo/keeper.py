@@ -25,7 +25,7 @@ def open_session(bundle: Bundle, threads: int) -> Session:
     """A session that has learned the speed of this device on the bundle's own pictures."""
     session = Session.open(bundle, threads=threads)
     try:
-        images = bundle.golden().images
+        images = bundle.golden().inputs
         for number in range(2 * REQUESTS_TO_LEARN):  # an engine may fail now and then
             if session.run(images[number % len(images)]).requests_to_learn == 0:
                 break

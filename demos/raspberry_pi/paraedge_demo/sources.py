@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import DeviceError, InputError
 from paraedge_runtime.inputs import find_pictures, read_picture
-from paraedge_runtime.manifest import InputSpec
+from paraedge_runtime.manifest import ImageInput, InputSpec
 
 __all__ = ["PREVIEW_SIZE", "SOURCES", "Shot", "Source", "SourceOptions", "open_source"]
 
@@ -73,10 +73,12 @@ class Source:
 
 def _packaged(options: SourceOptions) -> Generator[Shot, None, None]:
     """The real held-out pictures that every bundle carries, again and again."""
-    golden, labels = options.bundle.golden(), options.bundle.manifest.labels
+    golden, names = options.bundle.golden(), options.bundle.manifest.labels
+    images = golden.inputs.astype(np.uint8)
+    labels = [None] * len(images) if golden.labels is None else [names[label] for label in golden.labels]
     while True:
-        for number, (image, label) in enumerate(zip(golden.images, golden.labels, strict=True)):
-            yield Shot(image, image, f"picture {number}", labels[label])
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield Shot(image, image, f"picture {number}", label)
 
 
 def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
@@ -199,7 +201,10 @@ def open_source(name: str, options: SourceOptions) -> Source:
     """
     if name not in SOURCES:
         raise InputError(f"unknown source {name!r}; choose one of {', '.join(SOURCES)}")
-    if name != "packaged" and options.bundle.manifest.input.shape[1] not in (1, 3):
+    manifest = options.bundle.manifest
+    if not isinstance(manifest.input, ImageInput) or not manifest.labels:
+        raise InputError(f"{options.bundle.path} does not tell classes of images; the demo needs a bundle that does")
+    if name != "packaged" and manifest.input.shape[1] not in (1, 3):
         raise InputError(f"this bundle reads no pictures; the source {name!r} has nothing for it")
     SOURCES[name].check(options)
     return SOURCES[name]

@@ -46,7 +46,7 @@ int main(int count, char** arguments) {
 
   const std::vector<uint8_t> picture = read_picture(arguments[2]);
   if (picture.empty()) return fail(std::string(arguments[2]) + " is not a binary PGM or PPM with 255 levels");
-  auto input = paraedge::normalise(picture, (*bundle)->manifest());
+  auto input = paraedge::normalise(picture, (*bundle)->manifest().input);
   if (!input) return fail(input.error());
 
   paraedge::RunOptions options;

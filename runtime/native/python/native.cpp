@@ -25,7 +25,7 @@ using namespace nb::literals;
 namespace {
 
 using namespace paraedge;
-using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Tensor = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 
 // Raises the Python exception of an error's kind; the tree of errors is in paraedge_runtime.errors.
 [[noreturn]] void raise(const Error& error) {
@@ -67,7 +67,7 @@ class NativePart {
     part_ = std::move(*loaded);
   }
 
-  nb::object run(const Input& x) {
+  nb::object run(const Tensor& x) {
     if (x.size() != input_size_) raise({ErrorCode::input, "the input has " + std::to_string(x.size()) + " values"});
     std::vector<float> output(output_size_);
     std::string problem;
@@ -165,12 +165,12 @@ class NativeSession {
     }
     Program stem = std::move(programs.front());
     programs.erase(programs.begin());
-    manifest_.input_shape = stem.part.input_shape;
-    channels_ = manifest_.input_shape.at(1);
-    height_ = manifest_.input_shape.at(2);
-    width_ = manifest_.input_shape.at(3);
-    manifest_.scale = scale;
-    manifest_.shift = shift;
+    input_.shape = stem.part.input_shape;
+    channels_ = input_.shape.at(1);
+    height_ = input_.shape.at(2);
+    width_ = input_.shape.at(3);
+    input_.scale = scale;
+    input_.shift = shift;
     SessionOptions options{.threads = threads, .spin_us = spin_us};
     options.latency = {part_ms, contention};
     for (const auto& [temperature, threshold] : early_stop) options.early_stop.push_back({temperature, threshold});
@@ -203,7 +203,7 @@ class NativeSession {
     std::vector<float> normalised;
     std::span<const float> input;
     if (view.is('B', {height_, width_, channels_}) || (channels_ == 1 && view.is('B', {height_, width_}))) {
-      auto made = normalise({static_cast<const uint8_t*>(view.data()), view.size()}, manifest_);
+      auto made = normalise({static_cast<const uint8_t*>(view.data()), view.size()}, input_);
       if (!made) raise(made.error());
       normalised = std::move(*made);
       input = normalised;
@@ -243,7 +243,7 @@ class NativeSession {
   }
 
   nb::list alive_;  // the bytes that the parts read their programs from
-  Manifest manifest_;  // what normalise needs of it
+  paraedge::Input input_;  // how an image is normalised
   Py_ssize_t channels_ = 0, height_ = 0, width_ = 0;
   nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
   std::unique_ptr<Session> session_;
@@ -257,16 +257,29 @@ Controller make_controller(const std::vector<double>& macs, const std::vector<do
   return *made;
 }
 
-void check_bundle(const std::string& folder) {
-  const auto bundle = Bundle::open(folder);
+// For the tests that compare the two readers.
+void check_bundle(const std::string& path) {
+  const auto bundle = Bundle::open(path);
   if (!bundle) raise(bundle.error());
+}
+
+nb::object normalise_for(const std::string& path, nb::ndarray<nb::c_contig, nb::device::cpu> value) {
+  auto bundle = Bundle::open(path);
+  if (!bundle) raise(bundle.error());
+  const paraedge::Input& input = (*bundle)->manifest().input;
+  auto made = value.dtype() == nb::dtype<uint8_t>()
+                  ? normalise(std::span(static_cast<const uint8_t*>(value.data()), value.size()), input)
+                  : normalise(std::span(static_cast<const float*>(value.data()), value.size()), input);
+  if (!made) raise(made.error());
+  return array(std::move(*made), {input.shape.begin(), input.shape.end()});
 }
 
 }  // namespace
 
 NB_MODULE(_native, m) {
   m.attr("executorch_version") = PARAEDGE_EXECUTORCH_VERSION;
-  m.def("check_bundle", &check_bundle, "folder"_a);
+  m.def("check_bundle", &check_bundle, "path"_a);
+  m.def("normalise", &normalise_for, "path"_a, "value"_a);
   nb::class_<NativePart>(m, "Part")
       .def(nb::init<const std::string&, const std::string&, nb::bytes, const Shape&, const Shape&>(), "name"_a,
            "file"_a, "program"_a, "input_shape"_a, "output_shape"_a)

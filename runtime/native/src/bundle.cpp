@@ -1,145 +1,279 @@
-// A bundle folder: every file present, listed, plain, of the right size and hash; then mapped, read-only.
+// A bundle folder or zip: every file present, listed, plain, of the right size and hash; the programs stay in memory.
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <new>
 #include <set>
 
+#include "archive.h"
 #include "manifest.h"
 #include "refusal.h"
 #include "sha256.h"
+#include "shape.h"
 
 namespace paraedge {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr size_t kMaxFiles = 4096;
 
-[[noreturn]] void refuse(const std::string& folder, const std::string& problem) {
-  throw Refusal(ErrorCode::integrity, folder + ": " + problem);
+[[noreturn]] void refuse(const std::string& path, const std::string& problem) {
+  throw Refusal(ErrorCode::integrity, path + problem);
 }
 
-// One file mapped into memory. Pages come from the file when they are read and can go again.
-class Mapping {
+// Memory of its own: nobody else can change what was hashed. Aligned for engines that run programs in place.
+class Bytes {
  public:
-  Mapping(const std::string& folder, const std::string& name, int64_t least, int64_t most) {
-    const int file = ::open((folder + "/" + name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (file < 0) {
-      if (errno == ENOENT) refuse(folder, name + " is missing; copy the whole bundle again");
-      refuse(folder, name + " cannot be read: " + std::strerror(errno));
-    }
-    struct stat status{};
-    const bool plain = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode);
-    const int64_t size = plain ? status.st_size : -1;
-    if (plain && size >= least && size <= most && size > 0) {
-      void* address = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, file, 0);
-      if (address != MAP_FAILED) bytes_ = {static_cast<const std::byte*>(address), static_cast<size_t>(size)};
-    }
-    const int problem = errno;
-    ::close(file);
-    if (!plain) refuse(folder, name + " cannot be read: it is not a plain file");
-    if (size < least || size > most) {
-      refuse(folder, name + " has " + std::to_string(size) + " bytes, " +
-                         (least == most ? "manifest.json says " : "the most allowed is ") + std::to_string(most) +
-                         "; copy it again");
-    }
-    if (size > 0 && bytes_.empty()) refuse(folder, name + " cannot be mapped: " + std::strerror(problem));
+  explicit Bytes(size_t size) : size_(size) {
+    data_.reset(static_cast<std::byte*>(::operator new(size, kAlignment, std::nothrow)));
+    if (data_ == nullptr) throw Refusal(ErrorCode::integrity, "a bundle does not fit into the memory that is free");
   }
-  Mapping(Mapping&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
-  Mapping& operator=(Mapping&&) = delete;
-  ~Mapping() {
-    if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-  }
-  std::span<const std::byte> bytes() const { return bytes_; }
+  std::span<std::byte> span() const { return {data_.get(), size_}; }
 
  private:
-  std::span<const std::byte> bytes_;
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(std::byte* data) const { ::operator delete(data, kAlignment); }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  size_t size_;
 };
 
-std::set<std::string> names_in(const std::string& folder) {
-  std::set<std::string> names;
-  std::error_code problem;
-  fs::recursive_directory_iterator entry(folder, problem), end;
-  for (; !problem && entry != end; entry.increment(problem)) {
-    const std::string name = fs::path(entry->path()).lexically_relative(folder).generic_string();
-    const fs::file_status status = entry->symlink_status(problem);
-    if (problem) break;
-    if (fs::is_symlink(status)) refuse(folder, name + " is a symbolic link; a bundle holds plain files only");
-    if (fs::is_directory(status)) continue;
-    if (!fs::is_regular_file(status)) refuse(folder, name + " is not a plain file");
-    names.insert(name);
-    if (names.size() > kMaxFiles) refuse(folder, "holds more than " + std::to_string(kMaxFiles) + " files");
+class Descriptor {
+ public:
+  explicit Descriptor(const std::string& path, int flags = 0)
+      : number_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags)) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
   }
-  if (problem) refuse(folder, "cannot be read: " + problem.message());
-  return names;
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  operator int() const { return number_; }
+  int64_t size() const {  // -1: not a plain file
+    struct stat status{};
+    return ::fstat(number_, &status) == 0 && S_ISREG(status.st_mode) ? static_cast<int64_t>(status.st_size) : -1;
+  }
+
+ private:
+  int number_;
+};
+
+// Where a bundle's bytes are.
+class Storage {
+ public:
+  explicit Storage(std::string path) : path_(std::move(path)) {}
+  virtual ~Storage() = default;
+  virtual std::set<std::string> names() const = 0;
+  // A file that must have exactly `size_bytes`; the caller compares its hash.
+  Bytes read(const std::string& name, int64_t size_bytes) const { return read(name, size_bytes, size_bytes); }
+  // A short file whose size and hash nobody knows: the manifest, its signature.
+  virtual Bytes read_unhashed(const std::string& name, int64_t most) const { return read(name, 0, most); }
+
+ protected:
+  virtual Bytes read(const std::string& name, int64_t least, int64_t most) const = 0;
+
+  Bytes read_part_of(int file, int64_t offset, int64_t size, const std::string& name, int64_t least,
+                     int64_t most) const {
+    if (size < least || size > most) {
+      refuse(path_, ": " + name + " has " + std::to_string(size) + " bytes, " +
+                        (least == most ? "manifest.json says " : "the most allowed is ") + std::to_string(most) +
+                        "; copy it again");
+    }
+    Bytes bytes(static_cast<size_t>(size));
+    if (!read_at(file, offset, bytes.span())) {
+      refuse(path_, ": " + name + " cannot be read: " + (errno == 0 ? "it became shorter" : std::strerror(errno)));
+    }
+    return bytes;
+  }
+
+  const std::string path_;
+};
+
+class FolderStorage final : public Storage {
+ public:
+  using Storage::Storage;
+
+  // Links are refused wherever they point: a bundle is self-contained.
+  std::set<std::string> names() const override {
+    std::set<std::string> names;
+    size_t count = 0;
+    std::error_code problem;
+    fs::recursive_directory_iterator entry(path_, problem), end;
+    for (; !problem && entry != end; entry.increment(problem)) {
+      const std::string name = fs::path(entry->path()).lexically_relative(path_).generic_string();
+      if (++count > kMaxFiles) refuse(path_, " holds more than " + std::to_string(kMaxFiles) + " files");
+      const fs::file_status status = entry->symlink_status(problem);
+      if (problem) break;
+      if (!is_plain_path(name)) refuse(path_, ": '" + name + "' is not listed in manifest.json; remove it");
+      if (fs::is_symlink(status)) refuse(path_, ": " + name + " is a symbolic link; a bundle holds plain files only");
+      if (fs::is_directory(status)) continue;
+      if (!fs::is_regular_file(status)) refuse(path_, ": " + name + " is not a plain file; remove it");
+      names.insert(name);
+    }
+    if (problem) refuse(path_, " cannot be read: " + problem.message());
+    return names;
+  }
+
+ protected:
+  Bytes read(const std::string& name, int64_t least, int64_t most) const override {
+    const Descriptor file(path_ + "/" + name, O_NOFOLLOW);
+    if (file < 0) {
+      if (errno == ENOENT) refuse(path_, ": " + name + " is missing; copy the whole bundle again");
+      refuse(path_, ": " + name + " cannot be read: " + std::strerror(errno));
+    }
+    if (file.size() < 0) refuse(path_, ": " + name + " cannot be read: it is not a plain file");
+    return read_part_of(file, 0, file.size(), name, least, most);
+  }
+};
+
+class ZipStorage final : public Storage {
+ public:
+  explicit ZipStorage(const std::string& path) : Storage(path), file_(path) {
+    if (file_ < 0) refuse(path_, std::string(" cannot be read: ") + std::strerror(errno));
+    if (file_.size() < 0) refuse(path_, " is neither a folder nor a file");
+    files_ = read_archive(path_, file_, file_.size());
+  }
+
+  std::set<std::string> names() const override {
+    std::set<std::string> names;
+    for (const auto& [name, entry] : files_) names.insert(name);
+    return names;
+  }
+
+  Bytes read_unhashed(const std::string& name, int64_t most) const override {
+    Bytes bytes = read(name, 0, most);
+    if (crc32_of(bytes.span()) != files_.at(name).crc32) {  // for want of a hash
+      refuse(path_, ": " + name + " is damaged; copy the file again");
+    }
+    return bytes;
+  }
+
+ protected:
+  Bytes read(const std::string& name, int64_t least, int64_t most) const override {
+    const ArchiveEntry& entry = files_.at(name);
+    return read_part_of(file_, entry.offset, entry.size_bytes, name, least, most);
+  }
+
+ private:
+  Descriptor file_;
+  std::map<std::string, ArchiveEntry> files_;
+};
+
+std::unique_ptr<Storage> open_storage(const std::string& path) {
+  if (path.find('\0') != std::string::npos) refuse(path.c_str(), " cannot be read: its name has a zero in it");
+  std::error_code problem;
+  const fs::file_status status = fs::status(path, problem);
+  if (status.type() == fs::file_type::not_found) {
+    refuse(path, " does not exist; make a bundle with 'paraedge export --target linux --engine executorch --out " +
+                     path + "'");
+  }
+  if (problem) refuse(path, " cannot be read: " + problem.message());
+  if (fs::is_directory(status)) return std::make_unique<FolderStorage>(path);
+  if (!fs::is_regular_file(status)) refuse(path, " is neither a folder nor a file");
+  return std::make_unique<ZipStorage>(path);
 }
 
-class MappedBundle final : public Bundle {
+class OpenedBundle final : public Bundle {
  public:
-  explicit MappedBundle(const std::string& folder) {
-    if (fs::is_regular_file(folder)) {
-      refuse(folder, "is a file; the native runtime reads bundle folders, unzip it first");
+  explicit OpenedBundle(const std::string& path) {
+    const std::unique_ptr<Storage> storage = open_storage(path);
+    std::set<std::string> unlisted = storage->names();
+    if (unlisted.erase(kManifestName) == 0) {
+      refuse(path, " has no manifest.json; it is not a bundle, or was copied in part");
     }
-    std::set<std::string> unlisted = names_in(folder);
-    if (unlisted.erase("manifest.json") == 0) refuse(folder, "has no manifest.json; it is not a bundle");
-    const Mapping json(folder, "manifest.json", 0, kMaxManifestBytes);
-    ManifestFile file =
-        read_manifest({reinterpret_cast<const char*>(json.bytes().data()), json.bytes().size()});
-    for (const FileEntry& entry : file.files) unlisted.erase(entry.file);
-    if (!unlisted.empty()) refuse(folder, *unlisted.begin() + " is not listed in manifest.json; remove it");
-    for (const FileEntry& entry : file.files) {
-      Mapping mapping(folder, entry.file, entry.size_bytes, entry.size_bytes);
-      const std::string digest = sha256_hex(mapping.bytes());
-      if (digest != entry.sha256) {
-        refuse(folder, entry.file + " has SHA-256 " + digest.substr(0, 12) + "…, manifest.json says " +
-                           entry.sha256.substr(0, 12) + "…; it was damaged or changed, copy it again");
-      }
-      files_.emplace(entry.file, std::move(mapping));
+    const Bytes json = storage->read_unhashed(kManifestName, kMaxManifestBytes);
+    ManifestFile file = read_manifest({reinterpret_cast<const char*>(json.span().data()), json.span().size()});
+    std::vector<std::string> listed;
+    for (const FileEntry& entry : file.files) listed.push_back(entry.file);
+    if (file.is_signed) listed.push_back(kSignatureName);
+    for (const std::string& name : listed) {
+      if (unlisted.erase(name) == 0) refuse(path, ": " + name + " is missing; copy the whole bundle again");
     }
+    if (!unlisted.empty()) refuse(path, ": " + *unlisted.begin() + " is not listed in manifest.json; remove it");
+    if (file.is_signed) storage->read_unhashed(kSignatureName, kMaxSignatureBytes);
     manifest_ = std::move(file.manifest);
+    std::set<std::string> kept = {manifest_.stem.file};
+    for (const Part& branch : manifest_.branches) kept.insert(branch.file);
+    for (const FileEntry& entry : file.files) {
+      Bytes bytes = storage->read(entry.file, entry.size_bytes);
+      const std::string digest = sha256_hex(bytes.span());
+      if (digest != entry.sha256) {
+        refuse(path, ": " + entry.file + " has SHA-256 " + digest.substr(0, 12) + "…, manifest.json says " +
+                         entry.sha256.substr(0, 12) + "…; it was damaged or changed, copy it again");
+      }
+      if (kept.count(entry.file) != 0) programs_.emplace(entry.file, std::move(bytes));
+    }
   }
 
   const Manifest& manifest() const override { return manifest_; }
 
   std::span<const std::byte> program(const Part& part) const override {
-    const auto found = files_.find(part.file);
-    return found == files_.end() ? std::span<const std::byte>() : found->second.bytes();
+    const auto found = programs_.find(part.file);
+    return found == programs_.end() ? std::span<const std::byte>() : found->second.span();
   }
 
  private:
   Manifest manifest_;
-  std::map<std::string, Mapping> files_;
+  std::map<std::string, Bytes> programs_;
 };
+
+// What this bundle reads, for a refusal.
+std::string reads(const Input& input) {
+  if (input.kind == Input::Kind::image) {
+    return "this bundle reads a uint8 image of " + std::to_string(input.shape[2]) + " x " +
+           std::to_string(input.shape[3]) + " pixels of " + std::to_string(input.shape[1]) + " channels";
+  }
+  return "this bundle reads a float32 tensor of shape " + show(Shape(input.shape.begin() + 1, input.shape.end()));
+}
+
+void require(bool fine, const Input& input, const std::string& problem) {
+  if (!fine) throw Refusal(ErrorCode::input, "input '" + input.name + "' " + problem + "; " + reads(input));
+}
 
 }  // namespace
 
-Result<std::shared_ptr<const Bundle>> Bundle::open(const std::string& folder) {
+Result<std::shared_ptr<const Bundle>> Bundle::open(const std::string& path) {
   return guarded<std::shared_ptr<const Bundle>>(
-      [&]() -> std::shared_ptr<const Bundle> { return std::make_shared<const MappedBundle>(folder); });
+      [&]() -> std::shared_ptr<const Bundle> { return std::make_shared<const OpenedBundle>(path); });
 }
 
-Result<std::vector<float>> normalise(std::span<const uint8_t> picture, const Manifest& manifest) {
+Result<std::vector<float>> normalise(std::span<const uint8_t> image, const Input& input) {
   return guarded<std::vector<float>>([&] {
-    const auto channels = static_cast<size_t>(manifest.input_shape[1]);
-    const auto pixels = static_cast<size_t>(manifest.input_shape[2] * manifest.input_shape[3]);
-    if (picture.size() != channels * pixels) {
-      throw Refusal(ErrorCode::input, "the picture has " + std::to_string(picture.size()) + " bytes; this bundle reads " +
-                                          std::to_string(manifest.input_shape[2]) + " x " +
-                                          std::to_string(manifest.input_shape[3]) + " pixels of " +
-                                          std::to_string(channels) + " channels");
-    }
-    std::vector<float> input(channels * pixels);
+    require(input.kind == Input::Kind::image, input, "is a uint8 image");
+    require(image.size() == elements(input.shape), input, "has " + std::to_string(image.size()) + " bytes");
+    const auto channels = static_cast<size_t>(input.shape[1]);
+    const size_t pixels = image.size() / channels;
+    std::vector<float> normalised(image.size());
     for (size_t c = 0; c < channels; ++c) {
       for (size_t p = 0; p < pixels; ++p) {
-        input[c * pixels + p] = static_cast<float>(picture[p * channels + c]) * manifest.scale[c] - manifest.shift[c];
+        normalised[c * pixels + p] = static_cast<float>(image[p * channels + c]) * input.scale[c] - input.shift[c];
       }
     }
-    return input;
+    return normalised;
+  });
+}
+
+Result<std::vector<float>> normalise(std::span<const float> tensor, const Input& input) {
+  return guarded<std::vector<float>>([&] {
+    require(input.kind == Input::Kind::tensor, input, "is a float32 tensor that is not normalised");
+    require(tensor.size() == elements(input.shape), input, "has " + std::to_string(tensor.size()) + " values");
+    size_t inner = tensor.size();  // values that follow each other with one scale
+    if (input.normalized_axis >= 0) {
+      const auto after = input.shape.begin() + input.normalized_axis + 1;
+      inner = elements(Shape(after, input.shape.end()));
+    }
+    std::vector<float> normalised(tensor.size());
+    for (size_t i = 0; i < tensor.size(); ++i) {
+      require(std::isfinite(tensor[i]), input, "has a value that is not finite");
+      const size_t place = i / inner % input.scale.size();
+      normalised[i] = tensor[i] * input.scale[place] - input.shift[place];
+    }
+    return normalised;
   });
 }
 

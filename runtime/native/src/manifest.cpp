@@ -26,6 +26,7 @@ void require(bool fine, const std::string& field, const std::string& problem) {
 
 constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 constexpr int64_t kCount = int64_t{1} << 53;
+constexpr int64_t kMaxElements = int64_t{1} << 28;
 
 // A JSON value and where it stands, for messages.
 struct Value {
@@ -152,8 +153,247 @@ std::string sha256_of(const Value& value) {
   return text;
 }
 
-// Relative, forward slashes, nothing that climbs or hides.
-bool is_plain_path(const std::string& path) {
+// Whether a number is finite after rounding to float32: 2^128 - 2^103 and above become infinite.
+bool fits_float32(double value) { return std::fabs(value) < 0x1.ffffffp127; }
+
+class Reader {
+ public:
+  ManifestFile read(const Value& root) {
+    // The order of manifest.py.
+    const std::vector<Value> f = root.fields({"format", "name", "version", "engine", "engine_min_version", "target",
+                                              "quantization", "input", "output", "stem", "branches", "total_branches",
+                                              "fused", "stop_rules", "card", "files", "signature"});
+    Manifest& m = out_.manifest;
+    m.name = name_of(f[1]);
+    m.version = f[2].integer(1, kCount);
+    m.engine = name_of(f[3]);
+    const auto versions = f[4].entries();
+    require(!versions.empty(), f[4].field, "is empty");
+    for (const auto& [package, version] : versions) check_version(version);
+    name_of(f[5]);
+    name_of(f[6]);
+    read_input(f[7]);
+    read_output(f[8]);
+    m.stem = read_part(f[9], /*is_branch=*/false);
+    for (const Value& branch : f[10].list(1, 1000)) m.branches.push_back(read_part(branch, /*is_branch=*/true));
+    check_parts(f[11].integer(1, 10'000));
+    if (!f[12].is_null()) read_file(f[12]);
+    if (!f[13].is_null()) read_stop_rules(f[13]);
+    const FileEntry card = read_file(f[14]);
+    require(card.file == kCardName, "card.file", "is '" + card.file + "', not 'card.json'");
+    require(card.size_bytes <= kMaxManifestBytes, "card.size_bytes", "is more than " + std::to_string(kMaxManifestBytes));
+    for (const Value& file : f[15].list(0, 1000)) read_file(file);
+    if (!f[16].is_null()) {
+      const auto g = f[16].fields({"algorithm", "file"});
+      require(g[0].text() == "ed25519", g[0].field, "is not 'ed25519'");
+      require(g[1].text() == kSignatureName, g[1].field, std::string("is not '") + kSignatureName + "'");
+      out_.is_signed = true;
+    }
+    return std::move(out_);
+  }
+
+ private:
+  // A tagged object: `kind` says which fields it has.
+  static std::string kind_of(const Value& value) {
+    for (const auto& [name, field] : value.entries()) {
+      if (name == "kind") return field.text();
+    }
+    refuse(value.field + ".kind", "is missing");
+  }
+
+  void read_input(const Value& value) {
+    Input& input = out_.manifest.input;
+    const std::string kind = kind_of(value);
+    std::vector<Value> mean_and_std;
+    int64_t count = 1;
+    if (kind == "image") {
+      const auto f = value.fields({"kind", "name", "shape", "mean", "std"});
+      input.kind = Input::Kind::image;
+      input.name = name_of(f[1]);
+      input.shape = f[2].shape(4, 4);
+      input.normalized_axis = 1;
+      count = input.shape[1];
+      mean_and_std = {f[3], f[4]};
+    } else {
+      require(kind == "tensor", value.field + ".kind", "is '" + kind + "', not 'image' or 'tensor'");
+      const auto f = value.fields({"kind", "name", "shape", "axes", "normalized_axis", "mean", "std"});
+      input.kind = Input::Kind::tensor;
+      input.name = name_of(f[1]);
+      input.shape = f[2].shape(2, 6);
+      for (const Value& axis : f[3].list(0, kMaxManifestBytes)) {
+        const std::string name = axis_of(axis);
+        const bool is_new = std::find(input.axes.begin(), input.axes.end(), name) == input.axes.end();
+        require(is_new, f[3].field, "has '" + name + "' twice");
+        input.axes.push_back(name);
+        require(input.axes.size() < input.shape.size(), f[3].field, "has more names than the shape has axes");
+      }
+      require(input.axes.size() + 1 == input.shape.size(), f[3].field, "has not one name for each axis");
+      if (!f[4].is_null()) {
+        const auto found = std::find(input.axes.begin(), input.axes.end(), axis_of(f[4]));
+        require(found != input.axes.end(), f[4].field, "is not one of the axes");
+        input.normalized_axis = static_cast<int>(found - input.axes.begin()) + 1;
+        count = input.shape[static_cast<size_t>(input.normalized_axis)];
+      }
+      mean_and_std = {f[5], f[6]};
+    }
+    require(input.shape[0] == 1, "input.shape", "does not begin with 1");
+    read_normalisation(mean_and_std[0], mean_and_std[1], count);
+  }
+
+  static std::string axis_of(const Value& value) {
+    const std::string name = value.text();
+    auto follows = [](char c) { return (c >= 'a' && c <= 'z') || is_digit(c) || c == '_'; };
+    const bool fine = !name.empty() && name.size() <= 32 && name[0] >= 'a' && name[0] <= 'z' &&
+                      std::all_of(name.begin(), name.end(), follows);
+    require(fine, value.field, "is '" + name + "', not a name of small letters, digits and '_'");
+    return name;
+  }
+
+  // (x / 255 - mean) / std of an image, (x - mean) / std of a tensor, as x * scale - shift; each of the two
+  // rounded to float32 once, as manifest.py and inputs.py do.
+  void read_normalisation(const Value& mean_value, const Value& std_value, int64_t count) {
+    Input& input = out_.manifest.input;
+    const std::vector<double> mean = read_numbers(mean_value, count), std = read_numbers(std_value, count);
+    for (size_t i = 0; i < mean.size(); ++i) {
+      require(std[i] > 0, std_value.field, "is not above 0");
+      const double scale = 1.0 / (input.kind == Input::Kind::image ? 255.0 * std[i] : std[i]);
+      const double shift = mean[i] / std[i];
+      require(fits_float32(scale), std_value.field, "is too small for float32");
+      require(fits_float32(shift), mean_value.field, "is too large beside std for float32");
+      input.scale.push_back(static_cast<float>(scale));
+      input.shift.push_back(static_cast<float>(shift));
+    }
+  }
+
+  static std::vector<double> read_numbers(const Value& value, int64_t count) {
+    std::vector<double> numbers;
+    for (const Value& item : value.list(0, kMaxManifestBytes)) numbers.push_back(item.number());
+    require(static_cast<int64_t>(numbers.size()) == count, value.field,
+            "has " + std::to_string(numbers.size()) + " values, " + std::to_string(count) + " are needed");
+    return numbers;
+  }
+
+  void read_output(const Value& value) {
+    Manifest& m = out_.manifest;
+    const std::string kind = kind_of(value);
+    if (kind == "labels") {
+      const auto f = value.fields({"kind", "labels"});
+      for (const Value& label : f[1].list(1, 100'000)) m.labels.push_back(label.text());
+      m.num_outputs = static_cast<int64_t>(m.labels.size());
+    } else {
+      require(kind == "vector", value.field + ".kind", "is '" + kind + "', not 'labels' or 'vector'");
+      const auto f = value.fields({"kind", "name", "size"});
+      name_of(f[1]);
+      m.num_outputs = f[2].integer(1, 1 << 20);
+    }
+  }
+
+  FileEntry read_file(const Value& value) {
+    const auto f = value.fields({"file", "size_bytes", "sha256"});
+    return add_file(f[0], f[1], f[2], value.field);
+  }
+
+  FileEntry add_file(const Value& file, const Value& size_bytes, const Value& sha256, const std::string& field) {
+    FileEntry entry{file.text(200), sha256_of(sha256), size_bytes.integer(0, kCount)};
+    require(is_plain_path(entry.file), field + ".file", "is '" + entry.file + "', not a plain path inside the bundle");
+    // Compared without case: some devices' file systems do not tell A from a.
+    const std::string path = lower(entry.file);
+    bool is_free = folders_.count(path) == 0 && paths_.insert(path).second;
+    for (size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+      is_free = is_free && paths_.count(path.substr(0, slash)) == 0;
+      folders_.insert(path.substr(0, slash));
+    }
+    require(is_free, field + ".file", "is '" + entry.file + "', which another entry uses too");
+    total_bytes_ += entry.size_bytes;
+    require(total_bytes_ <= kMaxBundleBytes, "size_bytes", "adds up to more than " + std::to_string(kMaxBundleBytes));
+    out_.files.push_back(entry);
+    return entry;
+  }
+
+  Part read_part(const Value& value, bool is_branch) {
+    std::vector<std::string> names = {"file", "size_bytes", "sha256", "input_shape", "output_shape", "macs"};
+    if (is_branch) names.push_back("index");
+    const auto f = value.fields(names);
+    Part part;
+    part.file = add_file(f[0], f[1], f[2], value.field).file;
+    part.input_shape = f[3].shape();
+    part.output_shape = f[4].shape();
+    for (const auto& [shape, field] : {std::pair{part.input_shape, f[3].field}, {part.output_shape, f[4].field}}) {
+      int64_t elements = 1;
+      for (const int64_t size : shape) {
+        elements *= size;
+        require(elements <= kMaxElements, field, "has more than " + std::to_string(kMaxElements) + " elements");
+      }
+    }
+    part.macs = f[5].integer(0, kCount);
+    if (is_branch) part.index = static_cast<int>(f[6].integer(0, 9999));
+    return part;
+  }
+
+  static double above_0(const Value& value, double most = std::numeric_limits<double>::infinity()) {
+    const double found = value.number(0, most);
+    require(found > 0, value.field, "is not above 0");
+    return found;
+  }
+
+  // After the branches: there is one rule for each.
+  void read_stop_rules(const Value& value) {
+    Manifest& m = out_.manifest;
+    require(!m.labels.empty(), value.field, "is not null, but the output is a vector");
+    for (const Value& prefix : value.list(0, kMaxManifestBytes)) {
+      const auto f = prefix.fields({"temperature", "threshold"});
+      StopRule rule{.temperature = above_0(f[0])};
+      if (!f[1].is_null()) rule.threshold = above_0(f[1], 1);
+      m.stop_rules.push_back(rule);
+    }
+    require(m.stop_rules.size() == m.branches.size(), value.field, "has not one value per branch");
+    require(m.stop_rules.back().threshold > 1, value.field, "has a threshold for all branches, not null");
+  }
+
+  void check_parts(int64_t total_branches) const {
+    const Manifest& m = out_.manifest;
+    require(m.stem.input_shape == m.input.shape, "stem.input_shape", "is not input.shape, " + show(m.input.shape));
+    const Shape output = {1, m.num_outputs};
+    int previous = -1;
+    for (size_t place = 0; place < m.branches.size(); ++place) {
+      const Part& branch = m.branches[place];
+      const std::string field = "branches[" + std::to_string(place) + "]";
+      require(branch.index > previous, field + ".index",
+              "is " + std::to_string(branch.index) + " after " + std::to_string(previous) + ": duplicate or unordered");
+      require(branch.index < total_branches, field + ".index", "is not below total_branches");
+      require(branch.input_shape == m.stem.output_shape, field + ".input_shape",
+              "is " + show(branch.input_shape) + ", the stem makes " + show(m.stem.output_shape));
+      require(branch.output_shape == output, field + ".output_shape",
+              "is " + show(branch.output_shape) + ", the outputs need " + show(output));
+      previous = branch.index;
+    }
+  }
+
+  ManifestFile out_;
+  std::set<std::string> paths_ = {kManifestName, kSignatureName}, folders_;
+  int64_t total_bytes_ = 0;
+};
+
+void check_format(yyjson_val* root) {
+  const std::string known = "paraedge-bundle/";
+  yyjson_val* value = yyjson_is_obj(root) ? yyjson_obj_get(root, "format") : nullptr;
+  require(yyjson_is_str(value), "format", "is missing");
+  const std::string format(yyjson_get_str(value), yyjson_get_len(value));
+  const std::string number = format.starts_with(known) ? format.substr(known.size()) : "";
+  const bool is_number = !number.empty() && number.size() <= 6 && std::all_of(number.begin(), number.end(), is_digit);
+  const std::string problem = "manifest.json: field 'format' is '" + format + "', ";
+  if (is_number && std::stoi(number) > 2) {
+    throw Refusal(ErrorCode::manifest, problem + "newer than 'paraedge-bundle/2'; update paraedge on this device");
+  }
+  if (is_number && std::stoi(number) < 2) {
+    throw Refusal(ErrorCode::manifest, problem + "older than 'paraedge-bundle/2'; export the bundle again");
+  }
+  require(format == known + "2", "format", "is '" + format + "', not 'paraedge-bundle/2'");
+}
+
+}  // namespace
+
+bool is_plain_path(std::string_view path) {
   bool at_start = true;
   for (char c : path) {
     if (c == '/') {
@@ -166,235 +406,18 @@ bool is_plain_path(const std::string& path) {
       return false;
     }
   }
-  return !at_start;
+  return !at_start && path.size() <= 200;
 }
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+  for (char& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  }
   return text;
 }
 
-class Reader {
- public:
-  ManifestFile read(const Value& root) {
-    // The order of manifest.py.
-    const std::vector<Value> f = root.fields(
-        {"format",  "name",   "description", "license", "labels", "input",    "stem",   "branches",      "total_branches",
-         "fused",   "engine", "engine_min_version",     "target", "recipe",   "accuracy", "early_stop",    "parity",
-         "golden",  "tool_versions",          "checkpoint_sha256"});
-    Manifest& m = out_.manifest;
-    m.name = name_of(f[1]);
-    f[2].text();
-    f[3].text();
-    for (const Value& label : f[4].list(1, 100'000)) m.labels.push_back(label.text());
-    read_input(f[5]);
-    m.stem = read_part(f[6], "stem", /*is_branch=*/false);
-    for (const Value& branch : f[7].list(1, 1000)) {
-      m.branches.push_back(read_part(branch, branch.field, /*is_branch=*/true));
-    }
-    const int64_t total_branches = f[8].integer(1, 10'000);
-    std::optional<Part> fused;
-    if (!f[9].is_null()) fused = read_part(f[9], "fused", /*is_branch=*/false);
-    m.engine = name_of(f[10]);
-    const auto versions = f[11].entries();
-    require(!versions.empty(), f[11].field, "is empty");
-    for (const auto& [package, version] : versions) check_version(version);
-    name_of(f[12]);
-    name_of(f[13]);
-    const int64_t accuracies = f[14].is_null() ? -1 : read_accuracy(f[14]);
-    if (!f[15].is_null()) read_early_stop(f[15]);
-    read_parity(f[16]);
-    read_golden(f[17]);
-    for (const auto& [package, version] : f[18].entries()) version.text(kAny);
-    sha256_of(f[19]);
-    check(total_branches, fused, accuracies);
-    return std::move(out_);
-  }
-
- private:
-  void read_input(const Value& value) {
-    const auto f = value.fields({"name", "shape", "dtype", "layout", "mean", "std"});
-    name_of(f[0]);
-    out_.manifest.input_shape = f[1].shape(4, 4);
-    require(f[2].text() == "float32", f[2].field, "is not 'float32'");
-    require(f[3].text() == "NCHW", f[3].field, "is not 'NCHW'");
-    const int64_t channels = out_.manifest.input_shape[1];
-    require(out_.manifest.input_shape[0] == 1, "input.shape", "does not begin with 1");
-    const std::vector<double> mean = read_numbers(f[4], channels), std = read_numbers(f[5], channels);
-    // (x / 255 - mean) / std as x * scale - shift, each rounded to float32 once, as inputs.py does.
-    for (int64_t c = 0; c < channels; ++c) {
-      require(std[c] > 0, f[5].field, "is not above 0");
-      out_.manifest.scale.push_back(static_cast<float>(1.0 / (255.0 * std[c])));
-      out_.manifest.shift.push_back(static_cast<float>(mean[c] / std[c]));
-    }
-  }
-
-  static std::vector<double> read_numbers(const Value& value, int64_t count) {
-    std::vector<double> numbers;
-    for (const Value& item : value.list(0, kMaxManifestBytes)) numbers.push_back(item.number());
-    require(static_cast<int64_t>(numbers.size()) == count, value.field,
-            "has " + std::to_string(numbers.size()) + " values for " + std::to_string(count) + " channels");
-    return numbers;
-  }
-
-  FileEntry read_file(const Value& file, const Value& size_bytes, const Value& sha256, const std::string& field) {
-    FileEntry entry{file.text(200), sha256_of(sha256), size_bytes.integer(0, kCount)};
-    require(is_plain_path(entry.file), field + ".file", "is '" + entry.file + "', not a plain path inside the bundle");
-    // Compared without case: some devices' file systems do not tell A from a.
-    require(paths_.insert(lower(entry.file)).second, field + ".file", "is '" + entry.file + "', which is taken");
-    out_.files.push_back(entry);
-    return entry;
-  }
-
-  Part read_part(const Value& value, const std::string& field, bool is_branch) {
-    std::vector<std::string> names = {"file",       "size_bytes", "sha256", "input_shape", "output_shape",
-                                      "parameters", "macs",       "operators"};
-    if (is_branch) names.push_back("index");
-    const auto f = value.fields(names);
-    Part part;
-    part.file = read_file(f[0], f[1], f[2], field).file;
-    part.input_shape = f[3].shape();
-    part.output_shape = f[4].shape();
-    part.parameters = f[5].integer(0, kCount);
-    part.macs = f[6].integer(0, kCount);
-    for (const auto& [name, count] : f[7].entries()) count.integer(0, kCount);
-    if (is_branch) part.index = static_cast<int>(f[8].integer(0, 9999));
-    return part;
-  }
-
-  int64_t read_accuracy(const Value& value) {
-    const auto f = value.fields({"dataset", "num_samples", "prefix_accuracy"});
-    f[0].text();
-    f[1].integer(1, kAny);
-    const auto accuracies = f[2].list(0, kMaxManifestBytes);
-    for (const Value& item : accuracies) item.number(0, 1);
-    return static_cast<int64_t>(accuracies.size());
-  }
-
-  static double above_0(const Value& value, double most = std::numeric_limits<double>::infinity()) {
-    const double found = value.number(0, most);
-    require(found > 0, value.field, "is not above 0");
-    return found;
-  }
-
-  // After the branches: there is one rule for each.
-  void read_early_stop(const Value& value) {
-    const auto f =
-        value.fields({"dataset", "num_samples", "max_accuracy_drop", "risk_confidence", "prefixes", "held_out"});
-    f[0].text();
-    f[1].integer(0, kCount);
-    above_0(f[2], 1);
-    above_0(f[3], 1);
-    std::vector<StopRule>& rules = out_.manifest.early_stop;
-    for (const Value& prefix : f[4].list(0, kMaxManifestBytes)) {
-      const auto g = prefix.fields({"temperature", "threshold"});
-      StopRule rule{.temperature = above_0(g[0])};
-      if (!g[1].is_null()) rule.threshold = above_0(g[1], 1);
-      rules.push_back(rule);
-    }
-    const size_t count = out_.manifest.branches.size();
-    require(rules.size() == count, f[4].field, "has not one value per branch");
-    require(rules.back().threshold > 1, f[4].field, "has a threshold for all branches, not null");
-    const auto h = f[5].fields({"num_samples", "accuracy_full", "accuracy_stopped", "mean_branches"});
-    h[0].integer(1, kAny);
-    h[1].number(0, 1);
-    h[2].number(0, 1);
-    h[3].number(1, static_cast<double>(count));
-  }
-
-  static void read_similarity(const Value& snr_db, const Value& cosine, const Value& error) {
-    if (!snr_db.is_null()) snr_db.number();
-    cosine.number();
-    error.number();
-  }
-
-  void read_parity(const Value& value) {
-    const auto f = value.fields(
-        {"reference", "num_samples", "min_snr_db", "min_top1_agreement", "parts", "prefixes", "verdict"});
-    f[0].text();
-    f[1].integer(1, kAny);
-    f[2].number();
-    f[3].number(0, 1);
-    for (const auto& [name, similarity] : f[4].entries()) {
-      const auto g = similarity.fields({"snr_db", "cosine", "max_abs_error"});
-      read_similarity(g[0], g[1], g[2]);
-      compared_parts_.insert(name);
-    }
-    const auto prefixes = f[5].list(0, kMaxManifestBytes);
-    for (const Value& prefix : prefixes) {
-      const auto g = prefix.fields({"snr_db", "cosine", "max_abs_error", "top1_agreement"});
-      read_similarity(g[0], g[1], g[2]);
-      g[3].number(0, 1);
-    }
-    compared_prefixes_ = prefixes.size();
-    require(f[6].text() == "passed", f[6].field, "is not 'passed'");
-  }
-
-  void read_golden(const Value& value) {
-    const auto f = value.fields({"images", "branch_outputs", "labels"});
-    for (const Value& file : {f[0], f[1]}) {
-      const auto g = file.fields({"file", "size_bytes", "sha256"});
-      read_file(g[0], g[1], g[2], file.field);
-    }
-    const auto labels = f[2].list(0, kMaxManifestBytes);
-    require(!labels.empty(), f[2].field, "is empty");
-    for (const Value& label : labels) largest_golden_label_ = std::max(largest_golden_label_, label.integer(0, kCount));
-  }
-
-  void check(int64_t total_branches, const std::optional<Part>& fused, int64_t accuracies) const {
-    const Manifest& m = out_.manifest;
-    require(m.stem.input_shape == m.input_shape, "stem.input_shape", "is not input.shape, " + show(m.input_shape));
-    const Shape answer = {1, static_cast<int64_t>(m.labels.size())};
-    std::set<std::string> parts = {"stem"};
-    int previous = -1;
-    for (size_t place = 0; place < m.branches.size(); ++place) {
-      const Part& branch = m.branches[place];
-      const std::string field = "branches[" + std::to_string(place) + "]";
-      require(branch.index > previous, field + ".index",
-              "is " + std::to_string(branch.index) + " after " + std::to_string(previous) + ": duplicate or unordered");
-      require(branch.index < total_branches, field + ".index", "is not below total_branches");
-      require(branch.input_shape == m.stem.output_shape, field + ".input_shape",
-              "is " + show(branch.input_shape) + ", the stem makes " + show(m.stem.output_shape));
-      require(branch.output_shape == answer, field + ".output_shape",
-              "is " + show(branch.output_shape) + ", the labels need " + show(answer));
-      previous = branch.index;
-      parts.insert(branch_name(branch.index));
-    }
-    if (fused) {
-      require(fused->input_shape == m.input_shape && fused->output_shape == answer, "fused", "has other shapes");
-    }
-    const auto count = static_cast<int64_t>(m.branches.size());
-    require(accuracies == -1 || accuracies == count, "accuracy.prefix_accuracy", "has not one value per branch");
-    require(compared_prefixes_ == 0 || compared_prefixes_ == m.branches.size(), "parity.prefixes",
-            "has not one value per branch");
-    require(compared_parts_ == parts, "parity.parts", "does not name the parts of the bundle");
-    require(largest_golden_label_ < answer[1], "golden.labels", "names a label that is not there");
-  }
-
-  ManifestFile out_;
-  std::set<std::string> paths_ = {"manifest.json"}, compared_parts_;
-  size_t compared_prefixes_ = 0;
-  int64_t largest_golden_label_ = 0;
-};
-
-void check_format(yyjson_val* root) {
-  const std::string known = "paraedge-bundle/";
-  yyjson_val* value = yyjson_is_obj(root) ? yyjson_obj_get(root, "format") : nullptr;
-  require(yyjson_is_str(value), "format", "is missing");
-  const std::string format(yyjson_get_str(value), yyjson_get_len(value));
-  const std::string number = format.starts_with(known) ? format.substr(known.size()) : "";
-  const bool is_number = !number.empty() && number.size() <= 6 && std::all_of(number.begin(), number.end(), is_digit);
-  if (is_number && std::stoi(number) > 1) {
-    throw Refusal(ErrorCode::manifest, "manifest.json: field 'format' is '" + format +
-                                           "', newer than 'paraedge-bundle/1'; update paraedge on this device");
-  }
-  require(format == known + "1", "format", "is '" + format + "', not 'paraedge-bundle/1'");
-}
-
-}  // namespace
-
 ManifestFile read_manifest(std::string_view json) {
-  if (json.size() > kMaxManifestBytes) {
+  if (json.size() > static_cast<size_t>(kMaxManifestBytes)) {
     throw Refusal(ErrorCode::manifest, "manifest.json has " + std::to_string(json.size()) + " bytes, more than the " +
                                            std::to_string(kMaxManifestBytes) + " allowed");
   }

@@ -588,7 +588,7 @@ Result<std::unique_ptr<Session>> open_session(std::shared_ptr<const Bundle> bund
   }
   Program stem{manifest.stem, bundle->program(manifest.stem)};
   SessionOptions complete = options;
-  if (complete.early_stop.empty() && loaded == manifest.branches.size()) complete.early_stop = manifest.early_stop;
+  if (complete.early_stop.empty() && loaded == manifest.branches.size()) complete.early_stop = manifest.stop_rules;
   return open_session(std::move(stem), std::move(branches), bundle, complete, threading);
 }
 

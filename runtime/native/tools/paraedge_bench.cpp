@@ -193,7 +193,7 @@ int main(int count, char** arguments) {
 
   if (!options.against.empty()) {
     const auto other = value_of(Bundle::open(options.against));
-    if (other->manifest().input_shape != manifest.input_shape) fail("the two bundles read inputs of different shapes");
+    if (other->manifest().input.shape != manifest.input.shape) fail("the two bundles read inputs of different shapes");
     variants.push_back({"against", value_of(open_session(other, {.threads = 1}, Threading::pool)), {}, {}, {}});
   }
 

@@ -58,7 +58,7 @@ inline double quantile(std::vector<double> values, double which) {
 }
 
 inline std::vector<float> random_input(const Manifest& manifest) {
-  std::vector<float> input(elements(manifest.input_shape));
+  std::vector<float> input(elements(manifest.input.shape));
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   std::generate(input.begin(), input.end(), [&] { return normal(random); });

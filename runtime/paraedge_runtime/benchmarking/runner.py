@@ -125,7 +125,7 @@ class Bench:
             # (K, M): whether the first 1, 2, … branches name image m
             self._prefix_correct = self._classify(on_progress)
             prefix_accuracy = tuple(round(float(value), 6) for value in self._prefix_correct.mean(axis=1))
-            published = manifest.accuracy
+            published = bundle.card.accuracy
             accuracy = prefix_accuracy if published is None else published.prefix_accuracy
             self.full_s, stage_s, return_s = self._measure_unloaded()
             self.known = Known(stage_s, return_s, accuracy)

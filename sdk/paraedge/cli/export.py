@@ -26,7 +26,9 @@ _AUTO = "auto"
 @click.command()
 @click.option("--target", help="Kind of device; 'paraedge targets' lists them. Needed without --plan.")
 @click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. all. [default: all]")
-@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, quantization recipe.")
+@click.option(
+    "--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, quantization recipe."
+)
 @click.option("--model", default="fashion-mnist", show_default=True, help="A packaged model or a checkpoint folder.")
 @click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
 @click.option("--quantize", help="Quantization recipe (docs/targets.md), small or auto. [default: fp32]")

@@ -106,8 +106,8 @@ def plan(
 
 
 def _why(bundle: Bundle) -> str:
-    if bundle.manifest.recipe != "fp32":  # the logits that are kept are those in float32
-        return f": {bundle.manifest.recipe} was measured on all test images, branch by branch it is not known"
+    if bundle.manifest.quantization != "fp32":  # the logits that are kept are those in float32
+        return f": {bundle.manifest.quantization} was measured on all test images, branch by branch it is not known"
     return "; --model CHECKPOINT considers others"
 
 

@@ -75,9 +75,11 @@ def run(
         images = [(str(path), path, None) for path in pictures]
     else:
         golden = bundle.golden()
+        if golden.labels is None or golden.inputs.dtype != np.uint8:
+            raise InputError(f"{bundle.path} does not tell classes of images; run it with paraedge.Session")
         images = [
             (f"golden image {number}", image, int(label))
-            for number, (image, label) in enumerate(zip(golden.images, golden.labels, strict=True))
+            for number, (image, label) in enumerate(zip(golden.inputs, golden.labels, strict=True))
         ]
 
     results: list[tuple[str, int | None, Prediction]] = []

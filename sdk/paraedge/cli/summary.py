@@ -8,19 +8,21 @@ from paraedge.cli.output import as_percent, console, size_text, table
 
 if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.manifest import EarlyStop
+    from paraedge_runtime.card import PrefixParity
+    from paraedge_runtime.manifest import Manifest
 
-__all__ = ["bundle_document", "print_bundle", "snr_text"]
+__all__ = ["bundle_document", "nearness_text", "print_bundle", "snr_text"]
 
 
 def bundle_document(bundle: Bundle) -> dict[str, Any]:
-    """The manifest with the bundle's path and size."""
+    """Manifest and card with the bundle's path and size."""
     import msgspec
 
     return {
         "path": str(bundle.path),
         "size_bytes": bundle.size_bytes,
         "manifest": msgspec.to_builtins(bundle.manifest),
+        "card": msgspec.to_builtins(bundle.card),
     }
 
 
@@ -29,55 +31,84 @@ def snr_text(snr_db: float | None) -> str:
     return "equal" if snr_db is None else f"{snr_db:.0f} dB"
 
 
+def nearness_text(prefix: PrefixParity) -> str:
+    """``100 %`` of the labels, or the relative error of a vector."""
+    if prefix.top1_agreement is not None:
+        return f"{100 * prefix.top1_agreement:.0f} %"
+    return f"{prefix.relative_error:.1e}"
+
+
 def print_bundle(bundle: Bundle) -> None:
     """Name, parts with their sizes and costs, and what each prefix is worth."""
-    manifest = bundle.manifest
+    manifest, card = bundle.manifest, bundle.card
     console().print(f"[bold]{bundle.path}[/bold]  {size_text(bundle.size_bytes)}", highlight=False)
-    console().print(f"{manifest.description} ({manifest.license})", markup=False)
+    console().print(f"{card.description} ({card.license})", markup=False)
     engines = " or ".join(f"{name} ≥ {version}" for name, version in manifest.engine_min_version.items())
     console().print(
-        f"target {manifest.target}, engine {manifest.engine} ({engines}), {manifest.recipe}\n", markup=False
+        f"version {manifest.version}, target {manifest.target}, engine {manifest.engine} ({engines}), "
+        f"{manifest.quantization}",
+        markup=False,
     )
+    console().print(f"{_input_text(manifest)} → {_output_text(manifest)}\n", markup=False)
 
-    accuracy = manifest.accuracy
-    rows = table("part", ">size", ">parameters", ">MACs", ">against torch", ">answer so far", ">accuracy")
+    accuracy = card.accuracy
+    rows = table("part", ">size", ">parameters", ">MACs", ">against torch", ">sum so far", ">accuracy")
     names = list(manifest.parts())
     for name, entry in manifest.parts().items():
         place = names.index(name) - 1
-        prefix = manifest.parity.prefixes[place] if place >= 0 and manifest.parity.prefixes else None
+        prefix = card.parity.prefixes[place] if place >= 0 and card.parity.prefixes else None
         rows.add_row(
             name,
             size_text(entry.size_bytes),
-            f"{entry.parameters:,}",
+            f"{card.parts[name].parameters:,}",
             f"{entry.macs / 1e6:.2f} M",
-            snr_text(manifest.parity.parts[name].snr_db),
-            "" if place < 0 else f"{snr_text(prefix.snr_db)}, {100 * prefix.top1_agreement:.0f} %" if prefix else "–",
+            snr_text(card.parts[name].similarity.snr_db),
+            "" if place < 0 else f"{snr_text(prefix.snr_db)}, {nearness_text(prefix)}" if prefix else "–",
             "" if place < 0 else as_percent(accuracy.prefix_accuracy[place]) if accuracy else "unknown",
         )
     if manifest.fused is not None:
-        entry = manifest.fused
-        size, macs = size_text(entry.size_bytes), f"{entry.macs / 1e6:.2f} M"
-        rows.add_row("fused", size, f"{entry.parameters:,}", macs, "", "", "")
+        rows.add_row("fused", size_text(manifest.fused.size_bytes), "", "", "", "", "")
     console().print(rows)
-    compared = f"compared with {manifest.parity.reference} on {manifest.parity.num_samples} real images"
-    console().print(f"\n{compared} (SNR, same label)", markup=False)
+    compared = f"compared with {card.parity.reference} on {card.parity.num_samples} real inputs"
+    console().print(f"\n{compared} (SNR, {'same label' if manifest.labels else 'relative error'})", markup=False)
+    if not manifest.labels:
+        return
     if accuracy is not None:
         console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}", markup=False)
     else:
-        how = "" if manifest.recipe == "fp32" else "; export with --data-dir, which measures it"
+        how = "" if manifest.quantization == "fp32" else "; export with --data-dir, which measures it"
         console().print(f"accuracy unknown: nobody has measured these parts together{how}", markup=False)
-    console().print(_early_stop_text(manifest.early_stop, manifest.recipe), markup=False)
+    console().print(_early_stop_text(bundle), markup=False)
 
 
-def _early_stop_text(early_stop: EarlyStop | None, recipe: str) -> str:
+def _input_text(manifest: Manifest) -> str:
+    from paraedge_runtime.manifest import ImageInput
+
+    spec = manifest.input
+    if isinstance(spec, ImageInput):
+        _, channels, height, width = spec.shape
+        return f"image {height} × {width}, {channels} channel(s)"
+    axes = ", ".join(f"{axis} {size}" for axis, size in zip(spec.axes, spec.shape[1:], strict=True))
+    return f"tensor {spec.name} ({axes})"
+
+
+def _output_text(manifest: Manifest) -> str:
+    from paraedge_runtime.manifest import LabelsOutput
+
+    output = manifest.output
+    return f"{len(output.labels)} labels" if isinstance(output, LabelsOutput) else f"{output.size} × {output.name}"
+
+
+def _early_stop_text(bundle: Bundle) -> str:
+    early_stop, rules, recipe = bundle.card.early_stop, bundle.manifest.stop_rules, bundle.manifest.quantization
     if early_stop is None and recipe != "fp32":
         return f"early stop: not calibrated for {recipe}; export with --data-dir, which measures it"
-    if early_stop is None:
+    if early_stop is None or rules is None:
         return "early stop: not calibrated for this choice of branches"
-    if len(early_stop.prefixes) == 1:
+    if len(rules) == 1:
         return "early stop: nothing to stop with one branch"
     held, drop = early_stop.held_out, f"{100 * early_stop.max_accuracy_drop:g} points"
-    thresholds = [rule.threshold for rule in early_stop.prefixes if rule.threshold is not None]
+    thresholds = [rule.threshold for rule in rules if rule.threshold is not None]
     if not thresholds:
         return (
             f"early stop: never; on {early_stop.num_samples} images no threshold could be shown to lose at most {drop}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from paraedge.cli.output import console, json_option, print_json, table, working
-from paraedge.cli.summary import snr_text
+from paraedge.cli.summary import nearness_text, snr_text
 
 
 @click.command()
@@ -20,7 +20,7 @@ from paraedge.cli.summary import snr_text
 def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool) -> None:
     """Check a bundle's files, then its answers on this device.
 
-    Sizes and hashes first; then the golden images run through the engine, and every branch must be
+    Sizes and hashes first; then the golden inputs run through the engine, and every branch must be
     as near to torch here as it had to be when the bundle was made.
 
     \b
@@ -33,7 +33,7 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
     from paraedge_runtime.verification import verify_bundle
 
     opened = Bundle.open(bundle)
-    with working("running the golden images"):
+    with working("running the golden inputs"):
         report = verify_bundle(opened, engine=engine, threads=threads)
     if as_json:
         document = {
@@ -45,19 +45,18 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
         }
         print_json(document)
     else:
-        count = len(opened.manifest.files()) + 1
+        count = len(opened.manifest.entries()) + 1
         console().print(f"{bundle}: {count} files, sizes and hashes as listed", markup=False)
-        console().print(f"{report.num_samples} golden images through {report.engine}\n", markup=False)
-        rows = table("branch", ">against torch", ">largest error", ">answer so far", ">same label")
-        for (index, branch), prefix, agreement in zip(
-            report.branches.items(), report.prefixes, report.agreement, strict=True
-        ):
+        console().print(f"{report.num_samples} golden inputs through {report.engine}\n", markup=False)
+        last = ">same label" if opened.manifest.labels else ">relative error"
+        rows = table("branch", ">against torch", ">largest error", ">sum so far", last)
+        for (index, branch), prefix in zip(report.branches.items(), report.prefixes, strict=True):
             rows.add_row(
                 str(index),
                 snr_text(branch.snr_db),
                 f"{branch.max_abs_error:.1e}",
                 snr_text(prefix.snr_db),
-                f"{100 * agreement:.0f} %",
+                nearness_text(prefix),
             )
         console().print(rows)
         console().print()

@@ -12,7 +12,7 @@ from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.manifest import Manifest
+from paraedge_runtime.manifest import ImageInput, Manifest
 
 __all__ = ["images_at_hand", "load_for_bundle"]
 
@@ -23,11 +23,13 @@ def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | No
     Raises:
         InputError: no such data set, no files, or other classes.
     """
-    _, channels, height, _ = manifest.input.shape
+    spec = manifest.input
+    if not isinstance(spec, ImageInput) or not manifest.labels:
+        raise InputError(f"{manifest.name} does not tell classes of images; there is no data set for it")
     chosen = dataset or manifest.name
     if chosen not in DATASETS:
         raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
-    data = load_dataset(chosen, data_dir, FolderOptions(image_size=height, channels=channels))
+    data = load_dataset(chosen, data_dir, FolderOptions(image_size=spec.shape[2], channels=spec.shape[1]))
     if data.class_names != manifest.labels:
         raise InputError(f"{data.name} has the classes {data.class_names}, the bundle knows {manifest.labels}")
     return data
@@ -54,4 +56,6 @@ def images_at_hand(
         if images.images.shape[1:] == (*manifest.input.shape[2:], manifest.input.shape[1]):
             return images.balanced_sample(count, seed=0), "test images that ship with the packaged model"
     golden = bundle.golden()
-    return LabelledImages(golden.images, golden.labels.astype(np.int64)), "golden images of the bundle"
+    if golden.labels is None or golden.inputs.dtype != np.uint8:
+        raise InputError(f"{bundle.path} does not tell classes of images; this needs a bundle that does")
+    return LabelledImages(golden.inputs.astype(np.uint8), golden.labels), "golden images of the bundle"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraedge.model.config import ParaFormerConfig
-from paraedge_runtime.manifest import InputSpec
+from paraedge_runtime.manifest import ImageInput
 
 __all__ = ["Block", "Branch", "CLSBlock", "ParaFormer", "ResidualBlock", "Tokens"]
 
@@ -262,14 +262,12 @@ class ParaFormer(nn.Module):
         return self.config.num_classes
 
     @property
-    def input_spec(self) -> InputSpec:
+    def input_spec(self) -> ImageInput:
         """One input on the device: (1, in_channels, H, W), normalised."""
         config = self.config
-        return InputSpec(
+        return ImageInput(
             name="image",
             shape=(1, config.in_channels, config.image_size, config.image_size),
-            dtype="float32",
-            layout="NCHW",
             mean=config.mean,
             std=config.std,
         )

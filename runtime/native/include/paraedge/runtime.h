@@ -48,31 +48,49 @@ struct Part {  // one program of a bundle
   std::string file;
   int index = -1;  // a branch's place in the model it was taken from; -1 for the stem
   Shape input_shape, output_shape;
-  int64_t parameters = 0, macs = 0;
+  int64_t macs = 0;
 };
 
-// When a prefix's answer is enough: the likeliest label's softmax probability, of its logits divided by
-// `temperature`, reaches `threshold`. Above 1: never.
+// How sure a prefix is: the likeliest label's softmax probability, of its logits divided by `temperature`. From
+// `threshold` on its prediction is enough; above 1: never.
 struct StopRule {
   double temperature = 1, threshold = 2;
 };
 
-struct Manifest {
-  std::string name, engine;
-  std::vector<std::string> labels;
-  Shape input_shape;                 // (1, C, H, W)
-  std::vector<float> scale, shift;  // per channel: a picture's x is read as x * scale - shift
-  Part stem;
-  std::vector<Part> branches;        // ascending by index
-  std::vector<StopRule> early_stop;  // one for the first 1, 2, … branches; empty: not calibrated
+// What a caller has for one request, and how the stem reads it: x as x * scale - shift, in float32.
+struct Input {
+  enum class Kind {
+    image,   // uint8 (H, W, C) comes in
+    tensor,  // float32 comes in, of shape[1:], not normalised
+  };
+  Kind kind = Kind::image;
+  std::string name;
+  Shape shape;                      // what the stem reads: (1, C, H, W), or (1, ...)
+  std::vector<std::string> axes;    // of a tensor, without the batch axis
+  int normalized_axis = -1;         // the dimension of `shape` that has a scale and a shift each; -1: one for all
+  std::vector<float> scale, shift;  // along that dimension; an image's is 1, its channels
 };
 
-// A verified bundle folder, mapped into memory; immutable, free to share between sessions.
+struct Manifest {
+  std::string name, engine;
+  int64_t version = 1;  // of the model; grows
+  Input input;
+  std::vector<std::string> labels;  // empty: the output is a vector, not logits
+  int64_t num_outputs = 0;
+  Part stem;
+  std::vector<Part> branches;        // ascending by index
+  std::vector<StopRule> stop_rules;  // one for the first 1, 2, … branches; empty: not calibrated
+};
+
+// A verified bundle, immutable, free to share between sessions. Its programs are in memory as they were when
+// their hashes were compared: what was checked is what runs.
 class Bundle {
  public:
-  static Result<std::shared_ptr<const Bundle>> open(const std::string& folder);
+  // A bundle folder, or the zip that 'paraedge pack' makes.
+  static Result<std::shared_ptr<const Bundle>> open(const std::string& path);
   virtual ~Bundle() = default;
   virtual const Manifest& manifest() const = 0;
+  // The program of the stem or of a branch, aligned to 64 bytes; empty for a part of another bundle.
   virtual std::span<const std::byte> program(const Part& part) const = 0;
 };
 
@@ -170,7 +188,9 @@ class Session {
   virtual Result<Prediction> run(std::span<const float> input, const RunOptions& = {}) = 0;
 };
 
-// A uint8 picture (H, W, C) as the stem reads it, (1, C, H, W).
-Result<std::vector<float>> normalise(std::span<const uint8_t> picture, const Manifest& manifest);
+// A uint8 image (H, W, C) as the stem reads it, (1, C, H, W).
+Result<std::vector<float>> normalise(std::span<const uint8_t> image, const Input& input);
+// A tensor of input.shape[1:] as the stem reads it; refused if a value is not finite.
+Result<std::vector<float>> normalise(std::span<const float> tensor, const Input& input);
 
 }  // namespace paraedge
