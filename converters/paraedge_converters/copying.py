@@ -107,8 +107,12 @@ def _tensors_inside(module: nn.Module) -> Iterator[Tensor]:
 def _make_weights_plain(module: nn.Module) -> None:
     for child in list(module.modules()):
         if parametrize.is_parametrized(child):
-            for name in list(child.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+            # Not by torch's remove_parametrizations: it changes the class, which the caller's module shares.
+            values = {name: getattr(child, name).clone() for name in child.parametrizations}  # type: ignore[union-attr]
+            del child.parametrizations
+            child.__class__ = parametrize.type_before_parametrizations(child)
+            for name, value in values.items():
+                child.register_parameter(name, nn.Parameter(value))
         for hook in list(child._forward_pre_hooks.values()):
             if isinstance(hook, WeightNorm):
                 remove_weight_norm(child, hook.name)

@@ -16,6 +16,7 @@ from torch import nn
 from paraedge_converters.copying import copy_module
 from paraedge_converters.protocol import BranchModel
 from paraedge_converters.recipes import Recipe
+from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
 from paraedge_runtime.errors import EngineError, ParityError, UnsupportedModel
@@ -64,7 +65,11 @@ def torch_reference(model: BranchModel, branches: Sequence[int], inputs: Array) 
 
 def _run(name: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     copied = copy_module(module, name)
-    output: torch.Tensor = copied(x)
+    if has_half_precision(copied):
+        form = widened(copied, x[:1])
+        output = torch.cat([form(one[None]) for one in x])
+    else:
+        output = copied(x)
     if output.isfinite().all():
         return output
     count = int((~output.isfinite()).sum())

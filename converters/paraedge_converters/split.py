@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from paraedge_converters.copying import Untouched, copy_module, keeps_what_it_computes
 from paraedge_converters.protocol import BranchModel
+from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.errors import UnsupportedModel
 
 __all__ = ["Part", "SubsetModel", "check_contract", "count_macs", "fold_batchnorm", "quantizable", "split_model"]
@@ -146,7 +147,9 @@ def _part(name: str, module: nn.Module, example: Tensor) -> Part:
     try:
         with torch.no_grad():
             output = folded(example)  # the first call: a module may make tables in it
-            if keeps_what_it_computes(folded, example):
+            if has_half_precision(folded):
+                folded = widened(folded, example)
+            elif keeps_what_it_computes(folded, example):
                 folded = Untouched(folded).eval()
     except Exception as error:  # whatever the code of a network raises
         raise UnsupportedModel(f"{name} fails on an input of {tuple(example.shape)}: {error}") from error
