@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
     "int8-static": Recipe(
         "8-bit weights and 8-bit inputs, their ranges measured on real images; logits stay float",
         min_snr_db=10.0,
-        max_scale_error=0.05,
+        max_scale_error=0.1,  # measured ranges may cut off the largest values
         min_top1_agreement=0.98,
         max_relative_error=0.25,
     ),

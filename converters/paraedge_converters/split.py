@@ -143,11 +143,12 @@ def count_macs(part: Part) -> int:
 
 
 def _part(name: str, module: nn.Module, example: Tensor) -> Part:
-    folded = fold_batchnorm(module, name)
+    half = has_half_precision(module)  # folding would round its weights once more
+    folded = copy_module(module, name) if half else fold_batchnorm(module, name)
     try:
         with torch.no_grad():
             output = folded(example)  # the first call: a module may make tables in it
-            if has_half_precision(folded):
+            if half:
                 folded = widened(folded, example)
             elif keeps_what_it_computes(folded, example):
                 folded = Untouched(folded).eval()

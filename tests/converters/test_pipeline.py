@@ -107,9 +107,7 @@ def test_a_wrong_cache_entry_is_caught_by_the_gate_and_lowered_anew(description,
     for (name, _), (_, other) in zip(group, group[1:] + group[:1], strict=True):
         cache.put(name, other)
     steps = []
-    again = convert(
-        ConvBranches(), description, tmp_path / "b", target="linux", cache=cache, on_progress=steps.append
-    )
+    again = convert(ConvBranches(), description, tmp_path / "b", target="linux", cache=cache, on_progress=steps.append)
     assert [step.cached for step in steps if step.what.startswith(("stem", "branch"))] == [True] * 4 + [False] * 4
     assert steps[-1].step == steps[-1].total
     assert [part.sha256 for part in again.manifest.parts().values()] == [
@@ -219,7 +217,10 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
             "tflite-micro has no fp16: .*; choose one of fp32, int8-st",
         ),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
-        ({"target": "linux", "quantize": "int7"}, "unknown quantization recipe 'int7'; choose one of fp32, fp16, int8-dynamic"),
+        (
+            {"target": "linux", "quantize": "int7"},
+            "unknown quantization recipe 'int7'; choose one of fp32, fp16, int8-dynamic",
+        ),
         ({"target": "android", "quantize": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
         ({"target": "linux", "quantize": "fp16", "fused": True}, "a fused model is float32 only"),
         ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),

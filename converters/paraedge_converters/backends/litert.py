@@ -43,7 +43,7 @@ def lower(
 
         path = Path(folder, "part.tflite")
         litert_torch.convert(module, (example,)).export(str(path))
-        if recipe != "fp32":
+        if recipe != "fp32" and not (recipe == "int8-static" and _has_last_product_only(path.read_bytes())):
             _quantize(path, recipe, calibration)
         program = path.read_bytes()
         operators, custom = _operators(program)
@@ -104,6 +104,14 @@ def _with_short_names(program: bytes) -> bytes:
         for number, tensor in enumerate(graph.tensors):
             tensor.name = f"t{number}".encode()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _has_last_product_only(program: bytes) -> bool:
+    """Whether nothing is left to quantize: the last product stays float."""
+    operators, _ = _operators(program)
+    return sum(operators.get(name, 0) for name in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")) <= 1 and (
+        "FULLY_CONNECTED" in operators
+    )
 
 
 def _last_product(program: bytes) -> str | None:
