@@ -128,13 +128,13 @@ class Trial:
     """One quantization recipe that ``export_smallest`` tried.
 
     Attributes:
-        quantize: its name.
+        quantization: its name.
         size_bytes: of the whole bundle; ``None`` where the gate refused it.
         accuracy_drop: the largest over all prefixes against float32; ``None`` where not measured.
         problem: why it was refused.
     """
 
-    quantize: str
+    quantization: str
     size_bytes: int | None = None
     accuracy_drop: float | None = None
     problem: str = ""
@@ -197,12 +197,12 @@ def export_smallest(
                 refused.append(Trial(name, problem=str(error)))
         made.sort(key=lambda trial: trial.size_bytes or 0)
         for place, trial in enumerate(made):
-            bundle = run(trial.quantize, Path(folder, trial.quantize), test_set)
+            bundle = run(trial.quantization, Path(folder, trial.quantization), test_set)
             drop = float((reference - np.array(_prefix_accuracy(bundle))).max())
             made[place] = replace(trial, accuracy_drop=round(drop, 6))
-            if drop <= max_accuracy_drop or trial.quantize == "fp32":  # nothing larger than fp32 is of use
+            if drop <= max_accuracy_drop or trial.quantization == "fp32":  # nothing larger than fp32 is of use
                 break
-        default = bundle_name(config.name, target, plain.branches, plain.num_branches, trial.quantize)
+        default = bundle_name(config.name, target, plain.branches, plain.num_branches, trial.quantization)
         return bundle.subset(plain.branches, plain.out if out is not None else default), [*made[: place + 1], *refused]
 
 

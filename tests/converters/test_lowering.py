@@ -161,6 +161,12 @@ def test_integers_of_onnx_do_not_overflow_on_machines_without_vnni():
         np.testing.assert_allclose(got, wanted, rtol=0.03)
 
 
+def test_a_part_whose_one_product_stays_float_is_lowered_by_int8_static(engine_name):
+    module, x = nn.Sequential(nn.Linear(6, 4), nn.ReLU()).eval(), torch.randn(8, 6)
+    lowered = lower(converter_for(engine_name), module, x[:1], "int8-static", x)
+    assert lowered.program
+
+
 class _Undelegated(nn.Module):
     def forward(self, x):
         return torch.cumsum(torch.relu(x), dim=1)

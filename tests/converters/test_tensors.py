@@ -64,7 +64,7 @@ def test_a_model_of_tensors_computes_in_the_engine_what_it_computes_in_torch(mak
         assert all(prefix.top1_agreement == 1.0 for prefix in parity.prefixes)
 
 
-@pytest.mark.parametrize("quantize", ["fp16", "int8-static"])
+@pytest.mark.parametrize("quantize", ["fp16", "int8-dynamic"])
 def test_an_embedding_is_quantized_on_its_own_samples(quantize, engine_name, tmp_path):
     model = EmbeddingBranches().eval()
     description = describe(model)

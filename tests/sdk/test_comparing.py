@@ -39,7 +39,7 @@ def test_the_numbers_are_those_of_the_sessions(pair, images):
             labels = np.stack([session.run(image).prefix_outputs.argmax(axis=1) for image in images.images])
         answers.append(labels[:, -1])
         assert one.prefix_accuracy == pytest.approx((labels == images.labels[:, None]).mean(axis=0))
-        assert (one.engine, one.recipe, one.size_bytes) == (bundle.manifest.engine, "fp32", bundle.size_bytes)
+        assert (one.engine, one.quantization, one.size_bytes) == (bundle.manifest.engine, "fp32", bundle.size_bytes)
         sizes = [entry.size_bytes for entry in bundle.manifest.parts().values()]
         assert one.prefix_bytes == tuple(np.cumsum(sizes)[1:])
         assert len(one.prefix_ms) == len(bundle.manifest.branches)

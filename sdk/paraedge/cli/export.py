@@ -199,6 +199,6 @@ def _print_trials(trials: list[Trial]) -> None:
     for trial in trials:
         size = "" if trial.size_bytes is None else size_text(trial.size_bytes)
         drop = "" if trial.accuracy_drop is None else f"{100 * trial.accuracy_drop:.2f} points"
-        rows.add_row(trial.quantize, size, drop, trial.problem)
+        rows.add_row(trial.quantization, size, drop, trial.problem)
     console().print(rows)
     console().print()
