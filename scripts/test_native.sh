@@ -33,7 +33,7 @@ import hashlib, json, shutil, sys
 from pathlib import Path
 from PIL import Image
 from paraedge_runtime import Bundle
-Image.fromarray(Bundle.open(sys.argv[1]).golden().images[0, :, :, 0]).save(sys.argv[2])
+Image.fromarray(Bundle.open(sys.argv[1]).golden().inputs[0, :, :, 0]).save(sys.argv[2])
 refused = Path(shutil.copytree(sys.argv[1], sys.argv[3]))
 manifest = json.loads((refused / "manifest.json").read_text())
 branch = manifest["branches"][0]
@@ -73,17 +73,17 @@ for budget in 5abc nan inf -3 0 ""; do
     fails 2 "the budget is '$budget'; " classify "$PARAEDGE_TEST_BUNDLE" "$picture" "$budget"
 done
 fails 2 "README.md is not a binary PGM" classify "$PARAEDGE_TEST_BUNDLE" README.md
-fails 2 "nowhere.paraedge: " classify nowhere.paraedge "$picture"
+fails 2 "nowhere.paraedge does not exist; " classify nowhere.paraedge "$picture"
 fails 1 "executorch failed while reading branch_00.pte" classify "$refused" "$picture"
 fails 2 "the bundle's folder is missing" paraedge-bench
-fails 2 "nowhere.paraedge: " paraedge-bench nowhere.paraedge
+fails 2 "nowhere.paraedge does not exist; " paraedge-bench nowhere.paraedge
 fails 2 "9 branches were asked for; there are 8" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9
 fails 2 "--threads is '2x'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --threads 2x
 fails 2 "--spin-us is '99999999999'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --spin-us 99999999999
 fails 2 "unknown placement 'moon'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --placement moon
 fails 1 "executorch failed while reading branch_00.pte" paraedge-bench "$refused"
 fails 2 "a bundle's folder and numbers of threads are needed" paraedge-testbed
-fails 2 "nowhere.paraedge: " paraedge-testbed nowhere.paraedge 2
+fails 2 "nowhere.paraedge does not exist; " paraedge-testbed nowhere.paraedge 2
 fails 2 "THREADS is '2x'; " paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 2x
 fails 1 "executorch failed while reading branch_00.pte" paraedge-testbed "$refused" 1
 for line in "run 3 1 1" "run 1 9 1" "walk"; do

@@ -70,13 +70,13 @@ def read_archive(path: Path, file: BinaryIO) -> dict[str, ArchiveEntry]:
         place += _CENTRAL.size
         raw_name = directory[place : place + name_bytes]
         place += name_bytes
-        name = raw_name.decode("ascii", "backslashreplace")
+        name = raw_name.decode("latin-1")
         is_folder = name.endswith("/")
         plain = name.removesuffix("/")
 
         def require(fine: bool, problem: str, name: str = name) -> None:
             if not fine:
-                raise IntegrityError(f"{path}: {name!r} {problem}; pack the bundle again with 'paraedge pack'")
+                raise IntegrityError(f"{path}: {name!a} {problem}; pack the bundle again with 'paraedge pack'")
 
         require(len(raw_name) == name_bytes and is_plain_path(plain), "is not a plain path inside the bundle")
         require(plain.lower() not in taken, "is in the zip twice")

@@ -66,7 +66,7 @@ def check_input(value: Input, spec: InputSpec) -> Input:
         InputError: another type, shape or dtype, or values that are not finite.
     """
     if not isinstance(value, np.ndarray):
-        raise InputError(f"input '{spec.name}' must be a numpy array, not {type(value).__name__}; {_reads(spec)}")
+        raise InputError(f"input '{spec.name}' must be a numpy array, got {type(value).__name__}; {_reads(spec)}")
     if isinstance(spec, ImageInput):
         _, channels, height, width = spec.shape
         if value.dtype == np.uint8 and value.shape == (height, width) and channels == 1:
@@ -75,7 +75,8 @@ def check_input(value: Input, spec: InputSpec) -> Input:
     else:
         accepted = [("float32", spec.shape[1:])]
     if (str(value.dtype), value.shape) not in accepted:
-        raise InputError(f"input '{spec.name}' is {value.dtype} of shape {value.shape}; {_reads(spec)}")
+        hint = "; resize it first" if isinstance(spec, ImageInput) and value.dtype == np.uint8 else ""
+        raise InputError(f"input '{spec.name}' is {value.dtype} of shape {value.shape}; {_reads(spec)}{hint}")
     if value.dtype == np.float32 and not np.isfinite(value).all():
         raise InputError(f"input '{spec.name}' has {int((~np.isfinite(value)).sum())} values that are not finite")
     return value if value.flags.c_contiguous else cast("Input", np.ascontiguousarray(value))

@@ -19,6 +19,7 @@ from support.fake_engine import GATES, PARTS, RUNNING, Gate
 from paraedge_runtime import BranchState, EngineError, InputError, ProfileError, Session
 from paraedge_runtime.device import Device, write_device
 from paraedge_runtime.hardware import read_hardware
+from paraedge_runtime.manifest import StopRule
 
 PATIENCE_S = 30
 SOON_MS = 150  # a deadline that the fake parts meet easily, unless they are held
@@ -39,7 +40,7 @@ def held():
 
 @pytest.fixture
 def bundle(tmp_path, fake_engine):
-    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**place} for place in range(4)], early_stop=None)
+    return fake_bundle(tmp_path / "b.paraedge", [{"add": 10.0**place} for place in range(4)], stop_rules=None)
 
 
 @pytest.fixture
@@ -398,16 +399,7 @@ def test_random_deadlines_prefixes_and_streams_never_give_a_wrong_sum(bundle):
 
 def _rules(*thresholds):
     """For four branches; the last is never asked."""
-    prefixes = [{"temperature": 1.0, "threshold": threshold} for threshold in (*thresholds, None)]
-    held_out = {"num_samples": 1, "accuracy_full": 1.0, "accuracy_stopped": 1.0, "mean_branches": 1.0}
-    return {
-        "dataset": "d",
-        "num_samples": 1,
-        "max_accuracy_drop": 0.005,
-        "risk_confidence": 0.95,
-        "prefixes": prefixes,
-        "held_out": held_out,
-    }
+    return tuple(StopRule(temperature=1.0, threshold=threshold) for threshold in (*thresholds, None))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -425,7 +417,7 @@ def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
     tmp_path, fake_engine, threads, thresholds, used, hurried
 ):
     behaviours = [{"add": 0.1 * 10.0**place} for place in range(4)]
-    bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, early_stop=_rules(*thresholds))
+    bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, stop_rules=_rules(*thresholds))
     options = {"budget_ms": 20_000, "policy": "all"} if hurried else {}
     with Session.open(bundle, threads=threads) as session:
         whole = session.run(picture(90))
@@ -438,7 +430,7 @@ def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
 
 
 def test_early_stop_is_for_the_branches_it_was_calibrated_for(tmp_path, fake_engine):
-    bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, early_stop=_rules(0.5, 0.5, 0.5))
+    bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, stop_rules=_rules(0.5, 0.5, 0.5))
     with Session.open(bundle, branches=3) as session, pytest.raises(InputError, match="early_stop needs thresholds"):
         session.run(picture(), early_stop=True)
 

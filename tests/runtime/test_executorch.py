@@ -163,12 +163,12 @@ def test_every_form_of_a_picture_gives_the_same_bits(bundle, sequential, form):
     [
         (
             np.zeros((1, 1, 28, 27), np.float32),
-            r"float32 of shape \(1, 1, 28, 27\); this bundle reads \(1, 1, 28, 28\)",
+            r"float32 of shape \(1, 1, 28, 27\); this bundle reads a uint8 image of shape \(28, 28, 1\)",
         ),
         (np.zeros((28, 28), np.float32), r"float32 of shape \(28, 28\); this bundle reads"),
         (np.full((1, 1, 28, 28), np.nan, np.float32), "has 784 values that are not finite"),
-        (np.zeros((1, 1, 28, 28)), "dtype float64"),
-        (np.zeros((28, 28, 1), np.int8), "dtype int8"),
+        (np.zeros((1, 1, 28, 28)), "is float64 of shape"),
+        (np.zeros((28, 28, 1), np.int8), "is int8 of shape"),
         (np.zeros((28, 27, 1), np.uint8), "resize it first"),
         (b"picture", "must be a numpy array, got bytes"),
         (memoryview(bytes(784)).cast("B", (28, 28)), "must be a numpy array, got memoryview"),

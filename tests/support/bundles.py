@@ -87,6 +87,10 @@ def fake_bundle(
         }
 
     names = [f"branch_{place:02d}" for place in range(len(behaviours))]
+    rules = tuple(
+        StopRule(temperature=1.5, threshold=0.9 if place < len(names) - 1 else None) for place in range(len(names))
+    )
+    stop_rules = changes.get("stop_rules", rules if has_labels else None)
     card_fields: dict[str, Any] = {
         "description": "a fake model",
         "license": "Apache-2.0",
@@ -127,7 +131,7 @@ def fake_bundle(
             risk_confidence=0.95,
             held_out=HeldOut(num_samples=40, accuracy_full=0.5, accuracy_stopped=0.5, mean_branches=1.0),
         )
-        if has_labels
+        if stop_rules is not None
         else None,
         "golden": golden.record(),
         "tool_versions": {"fake": "1.0"},
@@ -152,11 +156,7 @@ def fake_bundle(
         ),
         "total_branches": 8,
         "fused": None,
-        "stop_rules": tuple(
-            StopRule(temperature=1.5, threshold=0.9 if place < len(names) - 1 else None) for place in range(len(names))
-        )
-        if has_labels
-        else None,
+        "stop_rules": stop_rules,
         "card": card_entry(card),
         "files": tuple(file_entry(name, data) for name, data in golden_files.items()),
         "signature": None,

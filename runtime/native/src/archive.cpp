@@ -92,7 +92,7 @@ std::map<std::string, ArchiveEntry> read_archive(const std::string& path, int fi
     const bool is_folder = name.ends_with('/');
     const std::string plain = is_folder ? name.substr(0, name.size() - 1) : name;
     auto require = [&](bool fine, const std::string& problem) {
-      if (!fine) refuse(path, ": '" + name + "' " + problem + "; pack the bundle again with 'paraedge pack'");
+      if (!fine) refuse(path, ": " + show_name(name) + " " + problem + "; pack the bundle again with 'paraedge pack'");
     };
 
     require(name_is_there && is_plain_path(plain), "is not a plain path inside the bundle");

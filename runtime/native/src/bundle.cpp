@@ -109,7 +109,7 @@ class FolderStorage final : public Storage {
       if (++count > kMaxFiles) refuse(path_, " holds more than " + std::to_string(kMaxFiles) + " files");
       const fs::file_status status = entry->symlink_status(problem);
       if (problem) break;
-      if (!is_plain_path(name)) refuse(path_, ": '" + name + "' is not listed in manifest.json; remove it");
+      if (!is_plain_path(name)) refuse(path_, ": " + show_name(name) + " is not listed in manifest.json; remove it");
       if (fs::is_symlink(status)) refuse(path_, ": " + name + " is a symbolic link; a bundle holds plain files only");
       if (fs::is_directory(status)) continue;
       if (!fs::is_regular_file(status)) refuse(path_, ": " + name + " is not a plain file; remove it");

@@ -45,14 +45,11 @@ struct Value {
   }
 
   int64_t integer(int64_t least, int64_t most) const {
-    double real = yyjson_is_real(json) ? yyjson_get_real(json) : 0.5;
-    std::optional<int64_t> number;
+    std::optional<int64_t> number;  // written without point and exponent
     if (yyjson_is_uint(json)) {
       number = yyjson_get_uint(json) > static_cast<uint64_t>(kAny) ? kAny : yyjson_get_sint(json);
     } else if (yyjson_is_sint(json)) {
       number = yyjson_get_sint(json);
-    } else if (std::floor(real) == real && std::fabs(real) <= static_cast<double>(kCount)) {
-      number = static_cast<int64_t>(real);  // 3.0 is a whole number in JSON
     }
     require(number.has_value(), field, "is not a whole number");
     require(*number >= least && *number <= most, field,
@@ -407,6 +404,20 @@ bool is_plain_path(std::string_view path) {
     }
   }
   return !at_start && path.size() <= 200;
+}
+
+std::string show_name(std::string_view name) {
+  std::string shown = "'";
+  for (const char c : name) {
+    if (c >= ' ' && c <= '~') {
+      shown += c;
+    } else {
+      constexpr const char* kDigits = "0123456789abcdef";
+      const auto byte = static_cast<unsigned char>(c);
+      shown += std::string("\\x") + kDigits[byte >> 4] + kDigits[byte & 15];
+    }
+  }
+  return shown + "'";
 }
 
 std::string lower(std::string text) {

@@ -30,7 +30,8 @@ struct ManifestFile {
 
 // Relative, forward slashes, letters, digits and "._+-", at most 200; nothing climbs and nothing is hidden.
 bool is_plain_path(std::string_view path);
-std::string lower(std::string text);  // of ASCII
+std::string lower(std::string text);           // of ASCII
+std::string show_name(std::string_view name);      // for messages, whatever bytes are in it
 
 // Throws Refusal (ErrorCode::manifest), which names the field.
 ManifestFile read_manifest(std::string_view json);

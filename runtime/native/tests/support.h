@@ -46,14 +46,15 @@ inline std::unique_ptr<Session> open_session(const SessionOptions& options) {
   return std::move(*session);
 }
 
-// The golden pictures, each normalised: golden/images.npy is a header and (n, H, W, C) bytes.
+// The golden images, each normalised: golden/inputs.npy is a header and (n, H, W, C) bytes.
 inline std::vector<std::vector<float>> pictures(const Manifest& manifest) {
-  const std::string npy = read(fs::path(bundle_folder()) / "golden/images.npy");
-  const size_t size = manifest.scale.size() * static_cast<size_t>(manifest.input_shape[2] * manifest.input_shape[3]);
+  const std::string npy = read(fs::path(bundle_folder()) / "golden/inputs.npy");
+  const Shape& shape = manifest.input.shape;
+  const auto size = static_cast<size_t>(shape[1] * shape[2] * shape[3]);
   const size_t header = 10 + static_cast<unsigned char>(npy[8]) + 256 * static_cast<unsigned char>(npy[9]);
   std::vector<std::vector<float>> found;
   for (size_t at = header; at + size <= npy.size(); at += size) {
-    auto input = normalise({reinterpret_cast<const uint8_t*>(npy.data()) + at, size}, manifest);
+    auto input = normalise({reinterpret_cast<const uint8_t*>(npy.data()) + at, size}, manifest.input);
     REQUIRE(input);
     found.push_back(std::move(*input));
   }

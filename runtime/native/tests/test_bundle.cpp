@@ -1,4 +1,5 @@
 // Bundles: a good one opens, every kind of damage is refused with the file's name.
+#include <cmath>
 #include <functional>
 
 #include "support.h"
@@ -11,11 +12,30 @@ TEST_CASE("a good bundle opens and describes itself") {
   const Manifest& manifest = bundle->manifest();
   CHECK(manifest.engine == "executorch");
   CHECK(manifest.labels.size() == 10);
-  CHECK(manifest.input_shape == Shape{1, 1, 28, 28});
+  CHECK(manifest.num_outputs == 10);
+  CHECK(manifest.version == 1);
+  CHECK(manifest.input.kind == Input::Kind::image);
+  CHECK(manifest.input.shape == Shape{1, 1, 28, 28});
+  CHECK(manifest.input.normalized_axis == 1);
   CHECK(manifest.branches.size() >= 2);
   for (const Part& branch : manifest.branches) {
     CHECK(bundle->program(branch).size() == fs::file_size(fs::path(bundle_folder()) / branch.file));
+    CHECK(reinterpret_cast<uintptr_t>(bundle->program(branch).data()) % 64 == 0);
   }
+  CHECK(bundle->program({.file = "card.json"}).empty());
+}
+
+TEST_CASE("what was checked is what runs, whatever happens to the files") {
+  const BundleCopy copy;
+  auto bundle = Bundle::open(copy.folder().string());
+  REQUIRE(bundle);
+  const Part& branch = (*bundle)->manifest().branches[0];
+  const auto bytes = (*bundle)->program(branch);
+  const std::string before(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  write(copy.folder() / branch.file, std::string(before.size(), 'x'));
+  CHECK(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) == before);
+  fs::remove_all(copy.folder());
+  CHECK(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) == before);
 }
 
 TEST_CASE("damage is refused, and says which file") {
@@ -50,13 +70,17 @@ TEST_CASE("damage is refused, and says which file") {
        },
        "golden is a symbolic link"},
       {"not JSON", [](auto& f) { write(f / "manifest.json", "{"); }, "manifest.json is not JSON"},
-      {"not a folder at all", [](auto& f) { fs::remove_all(f); }, "cannot be read"},
+      {"a signature that is not listed", [](auto& f) { write(f / "manifest.json.minisig", "x"); },
+       "manifest.json.minisig is not listed"},
+      {"the card is changed", [](auto& f) { write(f / "card.json", std::string(fs::file_size(f / "card.json"), ' ')); },
+       "card.json has SHA-256"},
+      {"nothing at all", [](auto& f) { fs::remove_all(f); }, "does not exist; make a bundle with"},
       {"a file in its place",
        [](auto& f) {
          fs::remove_all(f);
          write(f, "zip");
        },
-       "is a file"},
+       "is neither a bundle folder nor a zip made by 'paraedge pack'"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.what);
@@ -69,12 +93,51 @@ TEST_CASE("damage is refused, and says which file") {
   }
 }
 
-TEST_CASE("a picture of another size is refused") {
-  const auto bundle = open_bundle();
-  const std::vector<uint8_t> picture(27 * 28);
-  const auto input = normalise(picture, bundle->manifest());
-  REQUIRE_FALSE(input);
-  CHECK(input.error().code == ErrorCode::input);
+Input tensor_input(Shape shape, int normalized_axis, std::vector<float> scale, std::vector<float> shift) {
+  return {.kind = Input::Kind::tensor, .name = "sensor", .shape = std::move(shape), .axes = {},
+          .normalized_axis = normalized_axis, .scale = std::move(scale), .shift = std::move(shift)};
+}
+
+TEST_CASE("an image is read channel by channel") {
+  const Input image = {.kind = Input::Kind::image, .name = "image", .shape = {1, 2, 1, 2}, .axes = {},
+                       .normalized_axis = 1, .scale = {2, 10}, .shift = {1, 0}};
+  auto input = normalise(std::vector<uint8_t>{1, 2, 3, 4}, image);  // (H, W, C)
+  REQUIRE(input);
+  CHECK(*input == std::vector<float>{1, 5, 20, 40});
+}
+
+TEST_CASE("a tensor is normalised along its axis") {
+  const std::vector<float> x = {1, 2, 3, 4, 5, 6};
+  struct Row {
+    Input input;
+    std::vector<float> wanted;
+  };
+  const Row rows[] = {
+      {tensor_input({1, 2, 3}, 1, {1, 10}, {0, 1}), {1, 2, 3, 39, 49, 59}},
+      {tensor_input({1, 2, 3}, 2, {1, 10, 100}, {0, 1, 2}), {1, 19, 298, 4, 49, 598}},
+      {tensor_input({1, 2, 3}, -1, {2}, {1}), {1, 3, 5, 7, 9, 11}},
+      {tensor_input({1, 6}, 1, {1, 1, 1, 1, 1, 2}, {0, 0, 0, 0, 0, 0}), {1, 2, 3, 4, 5, 12}},
+  };
+  for (const Row& row : rows) {
+    auto input = normalise(x, row.input);
+    REQUIRE(input);
+    CHECK(*input == row.wanted);
+  }
+}
+
+TEST_CASE("an input that does not fit is refused, and told what is read") {
+  const Input image = open_bundle()->manifest().input, tensor = tensor_input({1, 2, 3}, -1, {1}, {0});
+  const auto small = normalise(std::vector<uint8_t>(27 * 28), image);
+  const auto floats = normalise(std::vector<float>(28 * 28), image);
+  const auto bytes = normalise(std::vector<uint8_t>(6), tensor);
+  const auto many = normalise(std::vector<float>(7), tensor);
+  const auto infinite = normalise(std::vector<float>(6, INFINITY), tensor);
+  for (const auto* refused : {&small, &floats, &bytes, &many, &infinite}) {
+    REQUIRE_FALSE(*refused);
+    CHECK(refused->error().code == ErrorCode::input);
+  }
+  CHECK(small.error().message == "input 'image' has 756 bytes; this bundle reads a uint8 image of 28 x 28 pixels of 1 channels");
+  CHECK(many.error().message == "input 'sensor' has 7 values; this bundle reads a float32 tensor of shape [2, 3]");
 }
 
 }  // namespace

@@ -142,7 +142,7 @@ def test_no_thread_and_no_process_is_left(bundle, pictures):
 
 
 def test_an_early_stop_without_thresholds_is_refused(tmp_path, fake_engine, pictures):
-    with Bench(fake_bundle(tmp_path / "b", early_stop=None), pictures) as bench:
+    with Bench(fake_bundle(tmp_path / "b", stop_rules=None), pictures) as bench:
         bench.check("paraedge")
         with pytest.raises(InputError, match="early_stop needs thresholds"):
             bench.check("paraedge-early-stop")
