@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 import paraedge
+from paraedge.cli._chatter import captured_chatter
 from paraedge.data import load_dataset
 from paraedge.packaged import resolve_checkpoint
 from paraedge.training.batches import normalise
 from paraedge_runtime import Session
-from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.similarity import compare, top1_agreement
 
 ENGINES = ("executorch", "litert", "onnxruntime")

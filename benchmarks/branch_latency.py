@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paraedge.cli._chatter import captured_chatter
 from paraedge.model import ParaFormerConfig, load_checkpoint
 from paraedge.model.paraformer import Block, Branch
 from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
-from paraedge_converters.lowering import converter_for
+from paraedge_converters.backends import converter_for
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import quantizable, split_model
-from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.engines import ENGINES, LoadedPart, open_engine
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.manifest import PartEntry

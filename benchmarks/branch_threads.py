@@ -35,10 +35,8 @@ def with_copies(bundle: Path, count: int, out: Path) -> Path:
         manifest["branches"].append({**branch, "index": index, "file": file})
         if index > 0:
             shutil.copyfile(bundle / branch["file"], out / file)
-        manifest["parity"]["parts"][f"branch_{index:02d}"] = manifest["parity"]["parts"]["branch_00"]
     manifest["total_branches"] = count
-    manifest["parity"]["prefixes"] = []
-    manifest["accuracy"] = None
+    manifest["stop_rules"] = None  # the card still speaks of the one branch; the programs do not read it
     (out / "manifest.json").write_text(json.dumps(manifest, indent=2))
     return out
 

@@ -39,8 +39,8 @@ def vit_bundle(depth: int, out: Path) -> None:
         description="untrained, for measurements",
         license="Apache-2.0",
         labels=packaged.config.labels,
-        images=samples.images[:64],
-        image_labels=samples.labels[:64],
+        samples=samples.images[:64],
+        sample_labels=samples.labels[:64],
     )
     convert(model, description, out, target="linux", engine="executorch")
 

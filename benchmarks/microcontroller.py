@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tflite_micro import runtime
 
+from paraedge.cli._chatter import captured_chatter
 from paraedge.data import load_dataset
 from paraedge.exporting import export
 from paraedge.model import load_checkpoint
 from paraedge.packaged import resolve_checkpoint
-from paraedge_runtime.chatter import captured_chatter
 from paraedge_runtime.inputs import normalise
 
 ENOUGH = 64 * 2**20  # bytes of arena, of which a part takes what it needs

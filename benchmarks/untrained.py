@@ -57,8 +57,8 @@ def one_branch_bundle(name: str, engine: str, out: Path) -> Path:
         description="untrained, for measurements",
         license="Apache-2.0",
         labels=tuple(str(label) for label in range(10)),
-        images=images[..., None],
-        image_labels=samples.labels[:64],
+        samples=images[..., None],
+        sample_labels=samples.labels[:64],
     )
     convert(model, description, out, target="linux", engine=engine)
     return out

@@ -9,8 +9,8 @@ import torch
 
 from paraedge.exporting import export
 from paraedge.training.batches import normalise
+from paraedge_converters import ModelDescription, convert
 from paraedge_converters.cache import PartCache
-from paraedge_converters.pipeline import ModelDescription, convert
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.verification import verify_bundle
 
@@ -78,8 +78,8 @@ def test_lowering_again_without_the_cache_gives_the_same_bytes(engine_name, bund
         description=config.description,
         license=config.license,
         labels=config.labels,
-        images=samples.images,
-        image_labels=samples.labels,
+        samples=samples.images,
+        sample_labels=samples.labels,
     )
     again = convert(
         checkpoint.model,

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paraedge_converters.recipes import RECIPES, Recipe
+from paraedge_converters.request import ExportRequest
 from paraedge_converters.targets import TARGETS, Target
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from paraedge_converters.description import EvaluationSet, ModelDescription
     from paraedge_converters.early_stop import calibrate_early_stop
-    from paraedge_converters.pipeline import ConversionProgress, EvaluationSet, ModelDescription, convert
+    from paraedge_converters.pipeline import ConversionProgress, convert
     from paraedge_converters.protocol import BranchModel
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "BranchModel",
     "ConversionProgress",
     "EvaluationSet",
+    "ExportRequest",
     "ModelDescription",
     "Recipe",
     "Target",
@@ -34,8 +37,8 @@ __getattr__ = lazy_names(
     {
         "BranchModel": "paraedge_converters.protocol",
         "ConversionProgress": "paraedge_converters.pipeline",
-        "ModelDescription": "paraedge_converters.pipeline",
-        "EvaluationSet": "paraedge_converters.pipeline",
+        "ModelDescription": "paraedge_converters.description",
+        "EvaluationSet": "paraedge_converters.description",
         "calibrate_early_stop": "paraedge_converters.early_stop",
         "convert": "paraedge_converters.pipeline",
     },

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import torch
 from torch import Tensor, nn
 
-from paraedge_converters.cache_folder import CACHE_VARIABLE, cache_folder
-from paraedge_converters.lowering import CachedPart, Converter
-from paraedge_converters.split import Part
+from paraedge_converters.backends import Converter, LoweredPart
+from paraedge_converters.cache_folder import cache_folder
 from paraedge_runtime.atomic import new_file
-from paraedge_runtime.errors import ConversionError, InputError
+from paraedge_runtime.errors import ConversionError
 
-__all__ = ["PartCache", "fingerprint", "tool_versions"]
+__all__ = ["CachedPart", "PartCache", "fingerprint", "graph_fingerprint", "tool_versions"]
+
+
+@dataclass(frozen=True)
+class CachedPart(LoweredPart):
+    """A lowered part as it is kept: with the multiply-adds of its module for one input."""
+
+    macs: int
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,41 +40,49 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PartCache:
     """A folder of lowered parts. Damaged entries are lowered again; deleting the folder is safe.
 
-    The key covers all that decides the bytes: weights, structure and source of the module, its
-    input shape, the recipe and what it was calibrated on, the converter's source and the versions
-    of its tools. What no key can see, such as
-    a helper function in another file, the parity gate does, which runs on cached parts too.
+    A cache that cannot be read or written holds nothing, and is no reason to fail.
+
+    Attributes:
+        problem: why a part could not be kept; empty when all could.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = (folder or cache_folder()) / "parts"
+        self.problem = ""
 
     def key(
         self,
-        part: Part,
+        module: nn.Module,
+        example: Tensor,
         engine: str,
         converter: Converter,
         *,
         recipe: str,
         calibration: Tensor,
         allow_undelegated: bool,
-    ) -> str:
-        """Content hash of a part lowered for ``engine``."""
-        digest = hashlib.sha256()
+    ) -> str | None:
+        """Content hash of a module lowered for ``engine``: of all that decides the program's bytes.
+
+        That is what the module computes (the graph that torch traces, and every tensor in it, wherever
+        the module has them from), the names of its classes, the quantization recipe and what it is
+        calibrated on, the converter's source and the versions of its tools. ``None`` for a module that
+        cannot be traced: it is not kept.
+        """
+        graph = graph_fingerprint(module, example)
+        if graph is None:
+            return None
         settings = {
             "engine": engine,
             "recipe": recipe,
             "calibration": fingerprint({"": calibration}),
             "allow_undelegated": allow_undelegated,
             "tools": tool_versions(converter),
-            "input": list(part.example.shape),
             "converter": _source(converter),
+            "graph": graph,
+            # Some converters name tensors after them.
+            "classes": [f"{name}:{type(child).__qualname__}" for name, child in module.named_modules()],
         }
-        digest.update(json.dumps(settings, sort_keys=True).encode())
-        for text in _structure(part.module):
-            digest.update(text.encode())
-        digest.update(fingerprint(part.module.state_dict()).encode())
-        return digest.hexdigest()
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def get(self, key: str) -> CachedPart | None:
         """A part lowered before, if it is there and whole."""
@@ -73,22 +90,25 @@ class PartCache:
             raw = (self.folder / key).read_bytes()
             head, _, program = raw.partition(b"\n")
             header = msgspec.json.decode(head, type=_Header)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError):
             return None
-        except OSError as error:
-            raise InputError(f"the cache {self.folder} cannot be read: {error}; set {CACHE_VARIABLE}") from error
         if hashlib.sha256(program).hexdigest() != header.sha256:
             return None
         return CachedPart(program, header.operators, header.macs)
 
     def put(self, key: str, lowered: CachedPart) -> None:
-        """Keep a part."""
+        """Keep a part, where the folder can be written."""
         header = _Header(hashlib.sha256(lowered.program).hexdigest(), lowered.operators, lowered.macs)
         try:
             with new_file(self.folder / key) as building:
                 building.write_bytes(msgspec.json.encode(header) + b"\n" + lowered.program)
         except OSError as error:
-            raise InputError(f"the cache {self.folder} cannot be written: {error}; set {CACHE_VARIABLE}") from error
+            self.problem = f"{self.folder}: {error.strerror or error}"
+
+    def discard(self, key: str) -> None:
+        """Forget a part."""
+        with contextlib.suppress(OSError):
+            (self.folder / key).unlink(missing_ok=True)
 
 
 def tool_versions(converter: Converter) -> dict[str, str]:
@@ -110,9 +130,35 @@ def fingerprint(state: dict[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes of tensors, in order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name}|{array.dtype}|{array.shape}|".encode())
-        digest.update(array.tobytes())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name}|{str(tensor.dtype).removeprefix('torch.')}|{tuple(tensor.shape)}|".encode())
+        digest.update(flat.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+    return digest.hexdigest()
+
+
+def graph_fingerprint(module: nn.Module, example: Tensor) -> str | None:
+    """Hash of what a module computes: its operators with their arguments, and the tensors that they read.
+
+    Whatever a forward reads is in it: parameters, buffers, plain attributes, functions and their globals.
+    ``None`` when torch cannot trace the module.
+    """
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(module, (example,))
+    except Exception:  # the converter will say what is wrong with it
+        return None
+    tensors = {**exported.state_dict, **exported.constants}
+    if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        return None
+    digest = hashlib.sha256(str(exported.graph_signature).encode())
+    for name, graph_module in exported.graph_module.named_modules():
+        if isinstance(graph_module, torch.fx.GraphModule):
+            digest.update(f"{name}:{graph_module.graph}".encode())
+    for node in exported.graph.nodes:
+        if isinstance(value := node.meta.get("val"), Tensor):
+            digest.update(f"{node.name}|{value.dtype}|{tuple(value.shape)};".encode())
+    digest.update(fingerprint(tensors).encode())
     return digest.hexdigest()
 
 
@@ -124,21 +170,3 @@ def _source(converter: Converter) -> str:
     for module in [own, *(other for other in others if other.__name__.startswith("paraedge_converters."))]:
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
-
-
-def _structure(module: nn.Module) -> Iterator[str]:
-    """Classes and plain attributes of all modules inside, and the source files of classes outside torch."""
-    sources: set[str] = set()
-    for name, child in module.named_modules():
-        kind = type(child)
-        yield f"{name}:{kind.__module__}.{kind.__qualname__}:"
-        for attribute, value in sorted(vars(child).items()):
-            if isinstance(value, (bool, int, float, str, tuple)) or value is None:
-                yield f"{attribute}={value!r};"
-        if not kind.__module__.startswith("torch."):
-            try:
-                sources.add(inspect.getsourcefile(kind) or "")
-            except TypeError:  # defined at a prompt
-                sources.add("")
-    for source in sorted(sources - {""}):
-        yield hashlib.sha256(Path(source).read_bytes()).hexdigest() if Path(source).is_file() else "?"

@@ -43,7 +43,7 @@ _RISK_CONFIDENCE = 0.95
 # From careful to bold, in steps of a thousandth: the order is part of the method, the step is not.
 _THRESHOLDS = tuple(step / 1000 for step in range(999, 0, -1))
 # 1 / temperature. The search ends at the upper end where no fitting image is wrong; means of many branches, each
-# trained to answer alone, need temperatures that grow with their number.
+# trained to work alone, need temperatures that grow with their number.
 _MIN_SHARPNESS, _MAX_SHARPNESS = 0.001, 20.0
 
 Logits = NDArray[np.float64]

@@ -1,105 +1,133 @@
-"""The contract of a converter (one module per backend), and the table of them."""
+"""The second stage: every part becomes a program, lowered now or taken from the cache, and is loaded in the engine."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from paraedge_runtime.chatter import captured_chatter
-from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
+from paraedge_converters.backends import converter_for
+from paraedge_converters.cache import CachedPart, PartCache
+from paraedge_converters.request import ExportRequest
+from paraedge_converters.split import Part, count_macs, quantizable
+from paraedge_runtime.bundle import file_entry
+from paraedge_runtime.engines import Engine, LoadedPart, engine_info
+from paraedge_runtime.manifest import PartEntry
 
-__all__ = ["CONVERTERS", "CachedPart", "Converter", "LoweredPart", "converter_for", "lowering_with"]
+__all__ = ["LoweredModel", "lower_parts"]
 
+Array = NDArray[np.float32]
 
-@dataclass(frozen=True)
-class LoweredPart:
-    """A program, and how often each operator occurs in it."""
-
-    program: bytes
-    operators: dict[str, int]
-
-
-@dataclass(frozen=True)
-class CachedPart(LoweredPart):
-    """A lowered part as it is kept: with the multiply-adds of its module for one input."""
-
-    macs: int
+NUM_CALIBRATION = 128  # inputs whose ranges a quantized part is made for; every second one of the description
 
 
-class Converter(Protocol):
-    """What each of ``executorch.py``, ``litert.py``, ``onnx.py`` and ``tflite_micro.py`` offers at module level.
-
-    The module imports its backend inside ``lower``: those imports take seconds, and an export whose
-    parts are all in the cache needs none of them.
+@dataclass(frozen=True, eq=False)
+class LoweredModel:
+    """All parts by name: ``stem``, ``branch_NN`` …, and ``fused`` if it was asked for.
 
     Attributes:
-        TOOLS: packages whose versions decide the program's bytes.
-        RECIPES: the recipes it can lower by -> how, in one line; ``recipes.py`` has why not the others.
+        programs: with operators and multiply-adds.
+        entries: of their files, as in the manifest.
+        loaded: in the engine.
+        cache_keys: of the parts that the cache can keep.
+        from_cache: names of those that were not lowered now.
     """
 
-    TOOLS: tuple[str, ...]
-    RECIPES: dict[str, str]
-
-    def engine_min_version(self, recipe: str) -> dict[str, str]:
-        """Package that can run the programs of a recipe -> oldest version known to."""
-
-    def lower(
-        self, module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
-    ) -> LoweredPart:
-        """Lower a module in eval mode, batch 1, to a program of one float32 input and output.
-
-        The same arguments give the same bytes. After lowering the converter checks its promise about
-        the operators that are left.
-
-        Args:
-            module: what to lower.
-            example: an input.
-            recipe: a key of ``RECIPES``.
-            calibration: (n, …) real inputs of this part; n may be 0 for ``fp32``.
-            allow_undelegated: accept operators outside the engine's fast backend.
-
-        Raises:
-            ConversionError: the backend failed, or the promise is not kept.
-        """
-
-
-# Name -> module of a converter, imported when it is chosen. An engine's own has its name; a target may name another.
-CONVERTERS = {
-    "executorch": "paraedge_converters.executorch",
-    "litert": "paraedge_converters.litert",
-    "onnxruntime": "paraedge_converters.onnx",
-    "tflite-micro": "paraedge_converters.tflite_micro",
-}
-
-
-def converter_for(name: str) -> Converter:
-    """Look a converter up.
-
-    Raises:
-        InputError: unknown name; the message lists the valid ones.
-    """
-    if name not in CONVERTERS:
-        raise InputError(f"unknown converter {name!r}; choose one of {', '.join(sorted(CONVERTERS))}")
-    return cast(Converter, importlib.import_module(CONVERTERS[name]))
+    programs: Mapping[str, CachedPart]
+    entries: Mapping[str, PartEntry]
+    loaded: Mapping[str, LoadedPart]
+    cache_keys: Mapping[str, str]
+    from_cache: tuple[str, ...]
 
 
 @contextlib.contextmanager
-def lowering_with(backend: str) -> Iterator[None]:
-    """The one edge where a backend's exceptions become ``ConversionError``; keeps the backend quiet."""
-    with captured_chatter() as chatter:
-        try:
-            yield
-        except ParaEdgeError:
-            raise
-        except ModuleNotFoundError as error:
-            raise ConversionError(
-                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[export]'"
-            ) from error
-        except Exception as error:
-            text = " ".join(str(error).split())[:400] or type(error).__name__
-            raise ConversionError(f"lowering with {backend} failed: {text} {chatter.tail()}".rstrip()) from error
+def lower_parts(
+    parts: Sequence[Part],
+    request: ExportRequest,
+    engine: Engine,
+    inputs: Array,
+    cache: PartCache,
+    *,
+    anew: bool,
+    on_part: Callable[[str, bool], None],
+) -> Iterator[LoweredModel]:
+    """Yield the parts as a :class:`LoweredModel`, which is closed when the block ends.
+
+    Args:
+        parts: from ``split_model``, the stem first.
+        request: what to make.
+        engine: opened.
+        inputs: (n, …), normalised; quantized parts are calibrated on some of them.
+        cache: of lowered parts.
+        anew: take nothing from the cache.
+        on_part: called with each name, and whether it came from the cache.
+
+    Raises:
+        ConversionError: the backend failed or left operators it should not have.
+        EngineError: the engine refused a program.
+    """
+    programs: dict[str, CachedPart] = {}
+    entries: dict[str, PartEntry] = {}
+    loaded: dict[str, LoadedPart] = {}
+    keys: dict[str, str] = {}
+    from_cache: list[str] = []
+    samples = inputs[1::2][:NUM_CALIBRATION] if len(inputs) > 1 else inputs
+    with contextlib.ExitStack() as stack:
+        for part in parts:
+            name = part.name
+            programs[name], key, was_cached = _lower(part, request, samples, cache, anew)
+            if key is not None:
+                keys[name] = key
+            if was_cached:
+                from_cache.append(name)
+            entries[name] = _entry(part, programs[name], request.engine)
+            loaded[name] = engine.load(name, programs[name].program, entries[name])
+            stack.callback(loaded[name].close)
+            if name == "stem" and request.quantize != "fp32":
+                # Branches are calibrated on what this stem makes, its errors included.
+                samples = np.concatenate([loaded[name].run(sample[None]) for sample in samples])
+            on_part(name, was_cached)
+        yield LoweredModel(programs, entries, loaded, keys, tuple(from_cache))
+
+
+def _lower(
+    part: Part, request: ExportRequest, samples: Array, cache: PartCache, anew: bool
+) -> tuple[CachedPart, str | None, bool]:
+    """The program, its key in the cache (``None``: it has none), and whether it came from there."""
+    converter, recipe = converter_for(request.converter), request.recipe_of(part.name)
+    calibration = torch.from_numpy(samples if recipe != "fp32" else samples[:0])
+    module = part.module if recipe == "fp32" else quantizable(part.module)
+    key = cache.key(
+        module,
+        part.example,
+        request.engine,
+        converter,
+        recipe=recipe,
+        calibration=calibration,
+        allow_undelegated=request.allow_undelegated,
+    )
+    if key is not None and not anew and (found := cache.get(key)) is not None:
+        return found, key, True
+    lowered = converter.lower(
+        module, part.example, recipe=recipe, calibration=calibration, allow_undelegated=request.allow_undelegated
+    )
+    made = CachedPart(lowered.program, lowered.operators, count_macs(part))
+    if key is not None:
+        cache.put(key, made)
+    return made, key, False
+
+
+def _entry(part: Part, lowered: CachedPart, engine: str) -> PartEntry:
+    entry = file_entry(f"{part.name}{engine_info(engine).suffix}", lowered.program)
+    return PartEntry(
+        file=entry.file,
+        size_bytes=entry.size_bytes,
+        sha256=entry.sha256,
+        input_shape=tuple(part.example.shape),
+        output_shape=part.output_shape,
+        macs=lowered.macs,
+    )

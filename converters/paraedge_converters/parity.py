@@ -1,4 +1,4 @@
-"""The parity gate: no bundle exists unless the real engine answers as torch does, on real images.
+"""The parity gate: no bundle exists unless the real engine computes what torch computes, on real inputs.
 
 Noise would not do: networks have passed on random input and failed on every photograph.
 """
@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from paraedge_converters.copying import copy_module
 from paraedge_converters.protocol import BranchModel
+from paraedge_converters.recipes import Recipe
+from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
-from paraedge_runtime.errors import EngineError, ParityError
+from paraedge_runtime.errors import EngineError, ParityError, UnsupportedModel
 from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
 
 __all__ = ["Reference", "check_parity", "torch_reference"]
@@ -28,7 +32,7 @@ class Reference:
     """What torch computes for n inputs.
 
     Attributes:
-        inputs: (n, C, H, W), normalised.
+        inputs: (n, …), normalised.
         tokens: (n, …), output of the stem.
         branch_outputs: (n, k, num_outputs), of the chosen branches.
     """
@@ -37,73 +41,93 @@ class Reference:
     tokens: Array
     branch_outputs: Array
 
+    @property
+    def prefixes(self) -> Array:
+        """(n, k, num_outputs), sums of the first 1, 2, … branches."""
+        sums: Array = self.branch_outputs.cumsum(axis=1, dtype=np.float32)
+        return sums
+
 
 def torch_reference(model: BranchModel, branches: Sequence[int], inputs: Array) -> Reference:
-    """Run the original model, unfolded and in float32, on ``inputs`` (n, C, H, W)."""
-    with torch.inference_mode():
-        tokens = model.stem(torch.from_numpy(inputs))
-        outputs = torch.stack([model.branches[index](tokens) for index in branches], dim=1)
+    """Run copies of the original modules, unfolded and in float32, on ``inputs`` (n, …).
+
+    Raises:
+        UnsupportedModel: torch itself computes numbers that are not finite; the message names the parameter
+            or buffer where they come from.
+    """
+    with torch.no_grad():
+        tokens = _run("stem", model.stem, torch.from_numpy(inputs))
+        outputs = [_run(f"branch_{index:02d}", model.branches[index], tokens) for index in branches]
     # torch may lay a convolution's output out channels last; parts are promised C-contiguous input.
-    return Reference(inputs, np.ascontiguousarray(tokens.numpy()), np.ascontiguousarray(outputs.numpy()))
+    stacked = torch.stack(outputs, dim=1)
+    return Reference(inputs, np.ascontiguousarray(tokens.numpy()), np.ascontiguousarray(stacked.numpy()))
+
+
+def _run(name: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    copied = copy_module(module, name)
+    if has_half_precision(copied):
+        form = widened(copied, x[:1])
+        output = torch.cat([form(one[None]) for one in x])
+    else:
+        output = copied(x)
+    if output.isfinite().all():
+        return output
+    count = int((~output.isfinite()).sum())
+    for place, tensor in [*copied.named_parameters(), *copied.named_buffers()]:
+        if not tensor.isfinite().all():
+            raise UnsupportedModel(
+                f"{name} computes {count} values that are not finite in torch itself, because its {place!r} has "
+                f"{int((~tensor.isfinite()).sum())} of them; train it again or load an earlier checkpoint"
+            )
+    raise UnsupportedModel(
+        f"{name} computes {count} values that are not finite in torch itself, from parameters that are; "
+        "look for a division by zero, a logarithm or an overflow in it"
+    )
 
 
 def check_parity(
     reference: Reference,
     parts: Mapping[str, LoadedPart],
+    recipe: Recipe,
     *,
-    min_snr_db: float,
-    min_top1_agreement: float,
-    fused: LoadedPart | None = None,
+    has_labels: bool = True,
     on_sample: Callable[[], None] = lambda: None,
 ) -> tuple[Parity, dict[str, Similarity], Array]:
-    """Run every part on what torch gave it, and the whole chain on the images.
+    """Run every part on what torch gave it, and the whole chain on the inputs.
 
     Args:
         reference: from :func:`torch_reference`.
-        parts: ``stem`` first, then the branches in the reference's order.
-        min_snr_db, min_top1_agreement: what every part and every prefix must reach.
-        fused: the single-file model, compared with the sum of all branches.
+        parts: ``stem`` first, then the branches in the reference's order; ``fused``, if it is there, is compared
+            with the sum of all branches.
+        recipe: has the limits.
+        has_labels: whether the outputs are logits; of vectors the relative error counts, not the label.
         on_sample: called after each sample.
 
     Returns:
-        The card's record, how near each part is, and the sums of every prefix, (n, k, num_outputs).
+        The card's record, how near each part is, and what the engine computes for every prefix, (n, k, num_outputs).
 
     Raises:
         ParityError: names the part that is off, and by how much.
     """
-    names = list(parts)
-    stem, branches = parts["stem"], [parts[name] for name in names[1:]]
-    tokens = np.empty_like(reference.tokens)
-    alone = np.empty_like(reference.branch_outputs)  # each branch fed with torch's tokens
-    chained = np.empty_like(reference.branch_outputs)  # fed with the engine's own tokens
-    whole = np.empty_like(reference.branch_outputs[:, 0])
-    try:
-        for number in range(len(reference.inputs)):
-            image = reference.inputs[number : number + 1]
-            tokens[number] = stem.run(image)[0]
-            for place, branch in enumerate(branches):
-                alone[number, place] = branch.run(reference.tokens[number : number + 1])[0]
-                chained[number, place] = branch.run(tokens[number : number + 1])[0]
-            if fused is not None:
-                whole[number] = fused.run(image)[0]
-            on_sample()
-    except EngineError as error:
-        raise ParityError(f"a lowered part does not run: {error}") from error
-
-    thresholds = Thresholds(min_snr_db=min_snr_db, min_top1_agreement=min_top1_agreement, max_relative_error=None)
-    similarities = {"stem": _check("stem", reference.tokens, tokens, min_snr_db)}
-    for place, name in enumerate(names[1:]):
-        wanted = reference.branch_outputs[:, place]
-        similarities[name] = _check(name, wanted, alone[:, place], min_snr_db)
-        _check(f"{name} after the stem", wanted, chained[:, place], min_snr_db)
+    tokens, alone, chained, fused = _run_engine(reference, parts, on_sample)
+    names = [name for name in parts if name not in ("stem", "fused")]
+    similarities = {"stem": _check("stem", reference.tokens, tokens, recipe)}
+    for place, name in enumerate(names):
+        output = reference.branch_outputs[:, place]
+        similarities[name] = _check(name, output, alone[:, place], recipe)
+        _check(f"{name} after the stem", output, chained[:, place], recipe)
+    thresholds = Thresholds(
+        min_snr_db=recipe.min_snr_db,
+        min_top1_agreement=recipe.min_top1_agreement if has_labels else None,
+        max_relative_error=None if has_labels else recipe.max_relative_error,
+    )
+    wanted, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
     prefixes = []
-    wanted_sums = reference.branch_outputs.cumsum(axis=1, dtype=np.float32)
-    sums = chained.cumsum(axis=1, dtype=np.float32)
-    for count in range(1, len(branches) + 1):
-        name = f"the first {count} branch(es) together"
-        prefixes.append(_check_prefix(name, wanted_sums[:, count - 1], sums[:, count - 1], thresholds))
+    for place in range(len(names)):
+        what = f"the first {place + 1} branch(es) together"
+        prefixes.append(_check_prefix(what, wanted[:, place], sums[:, place], recipe, thresholds))
     if fused is not None:
-        _check_prefix("the fused model", wanted_sums[:, -1], whole, thresholds)
+        _check_prefix("the fused model", wanted[:, -1], fused, recipe, thresholds)
     parity = Parity(
         reference=f"torch {torch.__version__}",
         num_samples=len(reference.inputs),
@@ -114,7 +138,32 @@ def check_parity(
     return parity, similarities, sums
 
 
-def _check(name: str, wanted: Array, got: Array, min_snr_db: float) -> Similarity:
+def _run_engine(
+    reference: Reference, parts: Mapping[str, LoadedPart], on_sample: Callable[[], None]
+) -> tuple[Array, Array, Array, Array | None]:
+    """The stem's output, each branch's from torch's tokens and from the engine's own, and the fused model's."""
+    stem, fused = parts["stem"], parts.get("fused")
+    branches = [part for name, part in parts.items() if name not in ("stem", "fused")]
+    tokens = np.empty_like(reference.tokens)
+    alone = np.empty_like(reference.branch_outputs)
+    chained = np.empty_like(reference.branch_outputs)
+    whole = np.empty_like(reference.branch_outputs[:, 0])
+    try:
+        for number in range(len(reference.inputs)):
+            one = slice(number, number + 1)
+            tokens[number] = stem.run(reference.inputs[one])[0]
+            for place, branch in enumerate(branches):
+                alone[number, place] = branch.run(reference.tokens[one])[0]
+                chained[number, place] = branch.run(tokens[one])[0]
+            if fused is not None:
+                whole[number] = fused.run(reference.inputs[one])[0]
+            on_sample()
+    except EngineError as error:
+        raise ParityError(f"a lowered part does not run: {error}") from error
+    return tokens, alone, chained, None if fused is None else whole
+
+
+def _check(name: str, wanted: Array, got: Array, recipe: Recipe) -> Similarity:
     if not np.isfinite(got).all():
         raise ParityError(
             f"{name}: the engine's output has {int((~np.isfinite(got)).sum())} values that are not finite"
@@ -122,17 +171,30 @@ def _check(name: str, wanted: Array, got: Array, min_snr_db: float) -> Similarit
     if not got.any() and wanted.any():
         raise ParityError(f"{name}: the engine's output is all zero")
     similarity = compare(wanted, got)
-    if not snr_at_least(similarity, min_snr_db):
+    if not snr_at_least(similarity, recipe.min_snr_db):
         raise ParityError(
-            f"{name}: SNR against torch is {similarity.snr_db} dB on real images, {min_snr_db} dB are needed "
+            f"{name}: SNR against torch is {similarity.snr_db} dB on real inputs, {recipe.min_snr_db} dB are needed "
             f"(cosine {similarity.cosine:.6f}, largest error {similarity.max_abs_error:.3g})"
+        )
+    scale = _common_factor(wanted, got)
+    if abs(scale - 1) > recipe.max_scale_error:
+        raise ParityError(
+            f"{name}: the engine's output is {scale:.3f} times torch's on real inputs; "
+            f"{1 - recipe.max_scale_error:g} to {1 + recipe.max_scale_error:g} is allowed"
         )
     return similarity
 
 
-def _check_prefix(name: str, wanted: Array, got: Array, thresholds: Thresholds) -> PrefixParity:
-    _check(name, wanted, got, thresholds.min_snr_db)
-    prefix = compare_prefix(wanted, got, has_labels=True)
+def _check_prefix(name: str, wanted: Array, got: Array, recipe: Recipe, thresholds: Thresholds) -> PrefixParity:
+    _check(name, wanted, got, recipe)
+    prefix = compare_prefix(wanted, got, has_labels=thresholds.min_top1_agreement is not None)
     if problem := prefix_shortfall(prefix, thresholds):
         raise ParityError(f"{name} {problem}")
     return prefix
+
+
+def _common_factor(wanted: Array, got: Array) -> float:
+    """The factor that brings ``wanted`` nearest to ``got``: rounding leaves it at 1, a wrong scale does not."""
+    reference, output = wanted.astype(np.float64).ravel(), got.astype(np.float64).ravel()
+    energy = float(reference @ reference)
+    return float(reference @ output) / energy if energy else 1.0

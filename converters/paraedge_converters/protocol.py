@@ -27,15 +27,15 @@ class BranchModel(Protocol):
 
     Nothing outside the model knows what the branches are made of. The contract:
 
-    * ``stem(image)`` takes ``input_spec.shape`` and returns one float tensor, its batch first;
+    * ``stem(x)`` takes ``input_spec.shape`` and returns one float tensor, its batch first;
     * each of ``branches`` takes that tensor and returns (1, ``num_outputs``) additive outputs;
-    * the answer of a set of branches is the sum of their outputs, so no bias may be counted twice;
+    * the output of a set of branches is the sum of their outputs, so no bias may be counted twice;
     * in eval mode all of them are deterministic, and ``torch.export`` takes them.
     """
 
     @property
     def stem(self) -> nn.Module:
-        """Image -> what every branch reads."""
+        """Input -> what every branch reads."""
 
     @property
     def branches(self) -> ModuleSequence:
@@ -47,4 +47,4 @@ class BranchModel(Protocol):
 
     @property
     def num_outputs(self) -> int:
-        """Length of the answer."""
+        """Length of the output."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
+from paraedge_converters.copying import Untouched, copy_module, keeps_what_it_computes
 from paraedge_converters.protocol import BranchModel
+from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.errors import UnsupportedModel
 
 __all__ = ["Part", "SubsetModel", "check_contract", "count_macs", "fold_batchnorm", "quantizable", "split_model"]
@@ -23,7 +24,7 @@ class Part:
     """A piece of the model that becomes one program.
 
     Attributes:
-        name: ``stem`` or ``branch_NN``, NN being the branch's place in the model.
+        name: ``stem``, ``branch_NN`` (NN being the branch's place in the model) or ``fused``.
         module: in eval mode, BatchNorm folded.
         example: an input, batch 1.
         output_shape: what the module makes of ``example``.
@@ -54,12 +55,12 @@ class SubsetModel(nn.Module):
         return total
 
 
-def fold_batchnorm(module: nn.Module) -> nn.Module:
+def fold_batchnorm(module: nn.Module, name: str = "the module") -> nn.Module:
     """A copy in eval mode whose convolutions have absorbed the BatchNorm that follows them.
 
     Sees ``Conv2d`` and ``BatchNorm2d`` next to each other in an ``nn.Sequential``; others stay.
     """
-    folded = copy.deepcopy(module).eval()
+    folded = copy_module(module, name)
     for sequence in [child for child in folded.modules() if isinstance(child, nn.Sequential)]:
         children = list(sequence)
         for place in range(len(children) - 1):
@@ -80,7 +81,7 @@ def quantizable(module: nn.Module) -> nn.Module:
     if offer is not None:
         form: nn.Module = offer()
         return form.eval()
-    copied = copy.deepcopy(module)
+    copied = copy_module(module, "a part")
     for name, child in list(copied.named_modules()):
         if callable(offer := getattr(child, "quantizable", None)):
             parent, _, last = name.rpartition(".")
@@ -101,25 +102,33 @@ def check_contract(model: Any) -> None:
         raise UnsupportedModel(f"{type(model).__name__} has no branches; at least one is needed")
 
 
-def split_model(model: BranchModel, branches: Sequence[int]) -> list[Part]:
-    """The stem and the chosen branches as parts.
+def split_model(model: BranchModel, branches: Sequence[int], *, fused: bool = False) -> list[Part]:
+    """The stem and the chosen branches as parts, made of copies: the model is not changed.
+
+    Args:
+        model: to split.
+        branches: indexes.
+        fused: add them all as one more part, ``fused``.
 
     Raises:
         UnsupportedModel: the network does not keep the ``BranchModel`` contract; the message says how.
     """
-    image = torch.zeros(tuple(model.input_spec.shape))
-    stem = _part("stem", model.stem, image)
-    with torch.inference_mode():
-        tokens = torch.zeros(stem.output_shape)
+    stem = _part("stem", model.stem, torch.zeros(tuple(model.input_spec.shape)))
+    tokens = torch.zeros(stem.output_shape)
     parts = [stem]
     for index in branches:
         part = _part(f"branch_{index:02d}", model.branches[index], tokens)
         if part.output_shape != (1, model.num_outputs):
             raise UnsupportedModel(
                 f"branch {index} returns {part.output_shape}; a branch of this model must return "
-                f"(1, {model.num_outputs}), its share of the answer"
+                f"(1, {model.num_outputs}), its share of the sum"
             )
+        if part.parameters == 0:
+            raise UnsupportedModel(f"{part.name} has no parameters; a branch that learned nothing cannot be meant")
         parts.append(part)
+    if fused:
+        whole = SubsetModel(stem.module, [part.module for part in parts[1:]]).eval()
+        parts.append(Part("fused", whole, stem.example, (1, model.num_outputs), _num_parameters(whole)))
     return parts
 
 
@@ -128,25 +137,28 @@ def count_macs(part: Part) -> int:
 
     Kept with the lowered part: torch's counter takes seconds to be imported.
     """
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         part.module(part.example)
     return int(counter.get_total_flops()) // 2
 
 
 def _part(name: str, module: nn.Module, example: Tensor) -> Part:
-    folded = fold_batchnorm(module)
+    half = has_half_precision(module)  # folding would round its weights once more
+    folded = copy_module(module, name) if half else fold_batchnorm(module, name)
     try:
-        with torch.inference_mode():
-            output = folded(example)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        with torch.no_grad():
+            output = folded(example)  # the first call: a module may make tables in it
+            if half:
+                folded = widened(folded, example)
+            elif keeps_what_it_computes(folded, example):
+                folded = Untouched(folded).eval()
+    except Exception as error:  # whatever the code of a network raises
         raise UnsupportedModel(f"{name} fails on an input of {tuple(example.shape)}: {error}") from error
     if not isinstance(output, Tensor) or output.dtype != torch.float32 or output.ndim == 0 or output.shape[0] != 1:
         found = f"{tuple(output.shape)} {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
         raise UnsupportedModel(f"{name} returns {found}; a part must return one float32 tensor, batch first")
-    return Part(
-        name=name,
-        module=folded,
-        example=example.clone(),
-        output_shape=tuple(output.shape),
-        parameters=sum(parameter.numel() for parameter in folded.parameters()),
-    )
+    return Part(name, folded, example.clone(), tuple(output.shape), _num_parameters(folded))
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -26,7 +26,7 @@ class ComparedBundle:
         path: where it is.
         name: of its model.
         engine: what runs it.
-        recipe: how its numbers are written.
+        quantization: recipe by which its numbers are written.
         size_bytes: of all its files.
         prefix_bytes: of the stem's program and those of the branches.
         prefix_accuracy: fractions.
@@ -38,7 +38,7 @@ class ComparedBundle:
     path: str
     name: str
     engine: str
-    recipe: str
+    quantization: str
     size_bytes: int
     prefix_bytes: tuple[int, ...]
     prefix_accuracy: tuple[float, ...]
@@ -69,7 +69,7 @@ def compare_bundles(
         on_progress: called with requests done and in all.
 
     Raises:
-        InputError: a bundle answers another question than the first, or there is nothing to compare.
+        InputError: a bundle is of another task than the first or has no labels, or there is nothing to compare.
         EngineError: a branch failed.
         EngineUnavailable: an engine is not installed.
     """
@@ -84,7 +84,7 @@ def compare_bundles(
 
     with contextlib.ExitStack() as stack:
         sessions = [stack.enter_context(Session.open(bundle, threads=threads)) for bundle in bundles]
-        answers = []  # of every bundle, (M, k, C)
+        outputs = []  # of every bundle, (M, k, C)
         for session in sessions:
             logits = []
             for image in images:
@@ -97,25 +97,25 @@ def compare_bundles(
                     )
                 logits.append(prediction.prefix_outputs)
                 advance()
-            answers.append(np.stack(logits))
+            outputs.append(np.stack(logits))
         times_ms = _take_turns(sessions, images, rounds, advance)
 
     compared = []
-    for bundle, answer, times in zip(bundles, answers, times_ms, strict=True):
+    for bundle, output, times in zip(bundles, outputs, times_ms, strict=True):
         manifest = bundle.manifest
-        correct = answer.argmax(axis=2) == labels[:, None]
+        correct = output.argmax(axis=2) == labels[:, None]
         branch_bytes = np.cumsum([entry.size_bytes for entry in manifest.branches])
         compared.append(
             ComparedBundle(
                 path=str(bundle.path),
                 name=manifest.name,
                 engine=manifest.engine,
-                recipe=manifest.quantization,
+                quantization=manifest.quantization,
                 size_bytes=bundle.size_bytes,
                 prefix_bytes=tuple(int(count) for count in manifest.stem.size_bytes + branch_bytes),
                 prefix_accuracy=tuple(round(float(value), 6) for value in correct.mean(axis=0)),
                 prefix_ms=tuple(round(float(value), 4) for value in np.median(times, axis=0)),
-                agreement=round(top1_agreement(answers[0][:, -1], answer[:, -1]), 6),
+                agreement=round(top1_agreement(outputs[0][:, -1], output[:, -1]), 6),
             )
         )
     return compared
@@ -129,6 +129,10 @@ def _check(bundles: Sequence[Bundle], images: NDArray[np.uint8], labels: NDArray
     if labels.shape != (len(images),):
         raise InputError(f"{len(images)} images have labels of shape {labels.shape}; every image needs one")
     first = bundles[0].manifest
+    if not first.labels:
+        raise InputError(
+            f"{bundles[0].path} makes a vector and no labels; 'paraedge inspect' shows how near to torch it is"
+        )
     for bundle in bundles[1:]:
         manifest = bundle.manifest
         if manifest.labels != first.labels or manifest.input.shape != first.input.shape:

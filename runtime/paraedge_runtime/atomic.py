@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["new_file", "new_folder"]
-
-_UMASK = os.umask(0)
-os.umask(_UMASK)
+__all__ = ["check_writable", "new_file", "new_folder"]
 
 
 @contextlib.contextmanager
@@ -23,13 +19,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     temporary folder is a neighbour, so that the rename never crosses file systems.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # mkdtemp makes folders private to this user; what is shipped must be readable.
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.new.", dir=target.parent))
-    building.chmod(0o777 & ~_UMASK)
+    building = _neighbour(target, "new")
+    building.mkdir()  # with the modes that the umask allows, and no chmod: some file systems refuse it
     try:
         yield building
         if target.is_dir() and not target.is_symlink():
-            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            retired = _neighbour(target, "old")
+            retired.mkdir()
             target.rename(retired / target.name)
             try:
                 building.rename(target)
@@ -48,12 +44,36 @@ def new_folder(target: Path) -> Iterator[Path]:
 def new_file(target: Path) -> Iterator[Path]:
     """Yield a path to write; it becomes ``target`` when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.new.", dir=target.parent)
-    os.close(handle)
-    building = Path(name)
-    building.chmod(0o666 & ~_UMASK)
+    building = _neighbour(target, "new")
+    building.touch(exist_ok=False)
     try:
         yield building
         building.replace(target)
     finally:
         building.unlink(missing_ok=True)
+
+
+def check_writable(target: Path) -> None:
+    """Ask before long work whether :func:`new_folder` and :func:`new_file` can write ``target``; leaves nothing.
+
+    Raises:
+        OSError: they cannot.
+    """
+    made: list[Path] = []
+    try:
+        for folder in reversed([target, *target.parents][1:]):
+            if not folder.exists():
+                folder.mkdir()
+                made.append(folder)
+        probe = _neighbour(target, "new")
+        probe.mkdir()
+        made.append(probe)
+    finally:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _neighbour(target: Path, kind: str) -> Path:
+    """A hidden name beside ``target`` that nothing has."""
+    return target.with_name(f".{target.name}.{kind}.{secrets.token_hex(8)}")

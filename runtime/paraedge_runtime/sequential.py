@@ -1,4 +1,4 @@
-"""A session without the native core: branches one after another in the caller's thread, deadlines checked in between."""
+"""A session without the native core: branches one after another in the caller's thread, deadlines checked in between.
 
 For a machine without a wheel of paraedge and without a C++ compiler. Nothing is predicted, no branch is interrupted.
 """

@@ -4,19 +4,19 @@ import pytest
 import torch
 from support.conv_branches import ConvBranches
 
-from paraedge_converters.cache import PartCache, fingerprint, tool_versions
+from paraedge_converters.backends import converter_for
+from paraedge_converters.cache import CachedPart, PartCache, fingerprint, tool_versions
 from paraedge_converters.cache_folder import cache_folder
-from paraedge_converters.lowering import CachedPart, converter_for
 from paraedge_converters.split import split_model
-from paraedge_runtime.errors import ConversionError, InputError
+from paraedge_runtime.errors import ConversionError
 
 LOWERED = CachedPart(b"program\nwith\nlines", {"CONV": 2}, macs=7)
 
 
 def _key(cache, model=None, engine="onnxruntime", part=0, **changes):
-    parts = split_model(model or ConvBranches(), (0, 1))
+    parts = split_model(ConvBranches() if model is None else model, (0, 1))
     settings = {"recipe": "int8-static", "calibration": torch.zeros(2, 3), "allow_undelegated": False, **changes}
-    return cache.key(parts[part], engine, converter_for(engine), **settings)
+    return cache.key(parts[part].module, parts[part].example, engine, converter_for(engine), **settings)
 
 
 def test_the_same_part_has_the_same_key(tmp_path):
@@ -114,10 +114,13 @@ def test_a_damaged_entry_is_no_entry(tmp_path, damage):
     assert cache.get("key") is None
 
 
-def test_a_cache_that_cannot_be_written_says_so(tmp_path):
+def test_a_cache_that_cannot_be_used_holds_nothing_and_says_why(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be written.*PARAEDGE_CACHE"):
-        PartCache(tmp_path / "file").put("key", LOWERED)
+    cache = PartCache(tmp_path / "file")
+    cache.put("key", LOWERED)
+    assert cache.get("key") is None
+    cache.discard("key")
+    assert cache.problem == f"{tmp_path / 'file' / 'parts'}: Not a directory"
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

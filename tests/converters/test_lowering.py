@@ -1,6 +1,9 @@
 """Every converter keeps its promise, or says by name what broke it; the same part gives the same bytes."""
 
 import importlib
+import logging
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch import nn
 
 from paraedge.model import ParaFormer, ParaFormerConfig
-from paraedge_converters.lowering import CONVERTERS, converter_for
+from paraedge_converters.backends import CONVERTERS, converter_for
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import quantizable, split_model
 from paraedge_converters.targets import TARGETS
@@ -158,6 +161,12 @@ def test_integers_of_onnx_do_not_overflow_on_machines_without_vnni():
         np.testing.assert_allclose(got, wanted, rtol=0.03)
 
 
+def test_a_part_whose_one_product_stays_float_is_lowered_by_int8_static(engine_name):
+    module, x = nn.Sequential(nn.Linear(6, 4), nn.ReLU()).eval(), torch.randn(8, 6)
+    lowered = lower(converter_for(engine_name), module, x[:1], "int8-static", x)
+    assert lowered.program
+
+
 class _Undelegated(nn.Module):
     def forward(self, x):
         return torch.cumsum(torch.relu(x), dim=1)
@@ -176,7 +185,22 @@ class _DataDependent(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-def test_a_module_that_cannot_be_exported_is_a_conversion_error_and_quiet(engine_name, capfd):
+def test_a_module_that_cannot_be_exported_is_a_conversion_error(engine_name):
     with pytest.raises(ConversionError, match=r"lowering with .* failed"):
         lower(converter_for(engine_name), _DataDependent().eval(), torch.randn(1, 3))
-    assert capfd.readouterr() == ("", "")
+
+
+def test_the_streams_and_the_logging_of_the_process_are_its_own(engine_name, monkeypatch):
+    """What a host application writes while a part is lowered reaches its own streams."""
+    converter, seen = converter_for(engine_name), []
+
+    class Speaks(nn.Module):
+        def forward(self, x):
+            seen.append((sys.stdout, sys.stderr, os.fstat(1), os.fstat(2), logging.root.manager.disable))
+            return torch.relu(x)
+
+    before = (sys.stdout, sys.stderr, os.fstat(1), os.fstat(2), logging.root.manager.disable)
+    lower(converter, Speaks().eval(), torch.randn(1, 3))
+    assert seen
+    assert all(one[:2] == before[:2] and one[4] == before[4] for one in seen)
+    assert all(os.path.samestat(one[place], before[place]) for one in seen for place in (2, 3))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from paraedge_converters.parity import Reference, check_parity
+from paraedge_converters.recipes import RECIPES
 from paraedge_runtime.errors import EngineError, ParityError
 
 RNG = np.random.default_rng(3)
@@ -34,8 +35,9 @@ def gate(stem=lambda y: y, first=lambda y: y, second=lambda y: y, fused=None):
         "branch_00": Replay(TOKENS, OUTPUTS[:, 0], first),
         "branch_04": Replay(TOKENS, OUTPUTS[:, 1], second),
     }
-    whole = None if fused is None else Replay(INPUTS, OUTPUTS.sum(axis=1, dtype=np.float32), fused)
-    return check_parity(REFERENCE, parts, min_snr_db=100.0, min_top1_agreement=1.0, fused=whole)
+    if fused is not None:
+        parts["fused"] = Replay(INPUTS, OUTPUTS.sum(axis=1, dtype=np.float32), fused)
+    return check_parity(REFERENCE, parts, RECIPES["fp32"])
 
 
 def test_equal_outputs_pass_and_are_reported():
@@ -91,4 +93,4 @@ def test_labels_must_agree_even_where_the_noise_is_small():
         "branch_04": Replay(TOKENS, outputs[:, 1]),
     }
     with pytest.raises(ParityError, match=r"first 1 branch\(es\) together gives the same label on 97\.50 %"):
-        check_parity(reference, parts, min_snr_db=100.0, min_top1_agreement=1.0)
+        check_parity(reference, parts, RECIPES["fp32"])

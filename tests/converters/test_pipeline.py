@@ -8,9 +8,10 @@ import torch
 from support.conv_branches import ConvBranches
 
 from paraedge_converters import TARGETS, calibrate_early_stop
+from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache
-from paraedge_converters.lowering import converter_for
-from paraedge_converters.pipeline import EvaluationSet, ModelDescription, convert
+from paraedge_converters.description import EvaluationSet, ModelDescription
+from paraedge_converters.pipeline import convert
 from paraedge_converters.recipes import RECIPES
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.engines import ENGINES, engine_info
@@ -25,8 +26,8 @@ def description(checkpoint):
         description="three convolutional branches",
         license="MIT (Zalando SE)",
         labels=checkpoint.config.labels,
-        images=checkpoint.samples.images,
-        image_labels=checkpoint.samples.labels,
+        samples=checkpoint.samples.images,
+        sample_labels=checkpoint.samples.labels,
     )
 
 
@@ -50,7 +51,7 @@ def test_a_convolutional_branch_model_goes_the_same_way(engine_name, description
     assert verify_bundle(bundle).problems == ()
     model.eval()
     with Session.open(bundle, threads=2) as session, torch.inference_mode():
-        for image in description.images[:20]:
+        for image in description.samples[:20]:
             tokens = model.stem(torch.from_numpy(normalise(image[None], model.input_spec)))
             wanted = sum(branch(tokens) for branch in model.branches)[0].numpy()
             np.testing.assert_allclose(session.run(image).output, wanted, rtol=1e-4, atol=1e-5)
@@ -94,9 +95,9 @@ def test_a_wrong_part_fails_the_gate_and_leaves_nothing(description, tmp_path, m
     assert not (tmp_path / "new.paraedge").exists()
 
 
-def test_a_stale_cache_entry_is_caught_by_the_gate(description, tmp_path):
+def test_a_wrong_cache_entry_is_caught_by_the_gate_and_lowered_anew(description, tmp_path):
     cache = PartCache(tmp_path / "cache")
-    convert(ConvBranches(), description, tmp_path / "a", target="linux", cache=cache)
+    good = convert(ConvBranches(), description, tmp_path / "a", target="linux", cache=cache)
     # Give every branch the program of another one of the same size, as a faulty key would.
     by_size = {}
     for path in sorted(cache.folder.iterdir()):
@@ -105,20 +106,26 @@ def test_a_stale_cache_entry_is_caught_by_the_gate(description, tmp_path):
     group = next(group for group in by_size.values() if len(group) > 1)
     for (name, _), (_, other) in zip(group, group[1:] + group[:1], strict=True):
         cache.put(name, other)
-    with pytest.raises(ParityError, match="branch_0"):
-        convert(ConvBranches(), description, tmp_path / "b", target="linux", cache=cache)
-    assert not (tmp_path / "b").exists()
+    steps = []
+    again = convert(ConvBranches(), description, tmp_path / "b", target="linux", cache=cache, on_progress=steps.append)
+    assert [step.cached for step in steps if step.what.startswith(("stem", "branch"))] == [True] * 4 + [False] * 4
+    assert steps[-1].step == steps[-1].total
+    assert [part.sha256 for part in again.manifest.parts().values()] == [
+        part.sha256 for part in good.manifest.parts().values()
+    ]
+    for name, part in group:
+        assert cache.get(name) == part
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"labels": ("a", "b")}, "2 labels for a model of 10 outputs"),
-        ({"images": np.zeros((4, 32, 32, 3), np.uint8)}, r"\(4, 32, 32, 3\) uint8; \(n, 28, 28, 1\) uint8"),
-        ({"images": np.zeros((0, 28, 28, 1), np.uint8)}, "real images are needed"),
-        ({"images": np.zeros((256, 28, 28, 1), np.uint8)}, "one flat colour"),
-        ({"image_labels": np.full(256, 10)}, "one class index below 10 per image"),
-        ({"image_labels": np.zeros(3, np.int64)}, "one class index below 10 per image"),
+        ({"samples": np.zeros((4, 32, 32, 3), np.uint8)}, r"\(4, 32, 32, 3\) uint8; \(n, 28, 28, 1\) uint8"),
+        ({"samples": np.zeros((0, 28, 28, 1), np.uint8)}, "real images are needed"),
+        ({"samples": np.zeros((256, 28, 28, 1), np.uint8)}, "one flat value"),
+        ({"sample_labels": np.full(256, 10)}, "one class index below 10 per sample"),
+        ({"sample_labels": np.zeros(3, np.int64)}, "one class index below 10 per sample"),
     ],
     ids=["labels", "image shape", "no images", "flat images", "label range", "label count"],
 )
@@ -140,7 +147,7 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
     engine_name, recipe, checkpoint, description, bundles, tmp_path
 ):
     bundle = convert(
-        checkpoint.model, description, tmp_path / "b", target="linux", engine=engine_name, recipe=recipe, branches=1
+        checkpoint.model, description, tmp_path / "b", target="linux", engine=engine_name, quantize=recipe, branches=1
     )
     manifest, whole = bundle.manifest, bundles[engine_name].manifest
     assert manifest.quantization == recipe
@@ -163,10 +170,10 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
 
 def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path):
     images, labels = checkpoint.samples.images[:100], checkpoint.samples.labels[:100]
-    test_set = EvaluationSet(images=images, labels=labels, dataset="a few", max_accuracy_drop=0.02)
+    test_set = EvaluationSet(samples=images, labels=labels, dataset="a few", max_accuracy_drop=0.02)
     description = dataclasses.replace(description, test_set=test_set)
     bundle = convert(
-        checkpoint.model, description, tmp_path / "b", target="linux", recipe="int8-dynamic", branches=(0, 2)
+        checkpoint.model, description, tmp_path / "b", target="linux", quantize="int8-dynamic", branches=(0, 2)
     )
     accuracy, early_stop = bundle.card.accuracy, bundle.card.early_stop
     assert accuracy.dataset == early_stop.dataset == "a few, int8-dynamic in onnxruntime"
@@ -183,7 +190,7 @@ def test_a_recipe_that_loses_labels_is_refused_and_leaves_nothing(description, t
         ParityError,
         match=r"the same label on \d\d\.\d\d % of the inputs, 99\.00 % are needed; .*int8-dynamic\+fp32-stem",
     ):
-        convert(ConvBranches(), description, tmp_path / "b", target="linux", recipe="int8-dynamic")
+        convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize="int8-dynamic")
     assert not (tmp_path / "b").exists()
 
 
@@ -205,11 +212,17 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
             {"target": "microcontroller", "engine": "onnxruntime"},
             "parts for microcontroller are made for litert; leave the engine 'onnxruntime' out",
         ),
-        ({"target": "microcontroller", "recipe": "fp16"}, "tflite-micro has no fp16: .*; choose one of fp32, int8-st"),
+        (
+            {"target": "microcontroller", "quantize": "fp16"},
+            "tflite-micro has no fp16: .*; choose one of fp32, int8-st",
+        ),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
-        ({"target": "linux", "recipe": "int7"}, "unknown recipe 'int7'; choose one of fp32, fp16, int8-dynamic"),
-        ({"target": "android", "recipe": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
-        ({"target": "linux", "recipe": "fp16", "fused": True}, "a fused model is float32 only"),
+        (
+            {"target": "linux", "quantize": "int7"},
+            "unknown quantization recipe 'int7'; choose one of fp32, fp16, int8-dynamic",
+        ),
+        ({"target": "android", "quantize": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
+        ({"target": "linux", "quantize": "fp16", "fused": True}, "a fused model is float32 only"),
         ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),
         ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),
         ({"target": "linux", "branches": (1, 0)}, "ascending order"),

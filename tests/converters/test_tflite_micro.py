@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from paraedge.exporting import export
-from paraedge_converters import litert, tflite_micro
+from paraedge_converters.backends import litert, tflite_micro
 from paraedge_converters.recipes import RECIPES
 from paraedge_converters.split import split_model
 from paraedge_runtime import Session

@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_the_sessions(pair, images):
             labels = np.stack([session.run(image).prefix_outputs.argmax(axis=1) for image in images[0]])
         answers.append(labels[:, -1])
         assert one.prefix_accuracy == pytest.approx((labels == images[1][:, None]).mean(axis=0))
-        assert (one.engine, one.recipe, one.size_bytes) == (bundle.manifest.engine, "fp32", bundle.size_bytes)
+        assert (one.engine, one.quantization, one.size_bytes) == (bundle.manifest.engine, "fp32", bundle.size_bytes)
         sizes = [entry.size_bytes for entry in bundle.manifest.parts().values()]
         assert one.prefix_bytes == tuple(np.cumsum(sizes)[1:])
         assert len(one.prefix_ms) == len(bundle.manifest.branches)
@@ -45,12 +45,12 @@ def test_the_numbers_are_those_of_the_sessions(pair, images):
 def test_bundles_of_other_tasks_and_nothing_are_refused(pair, images, checkpoint, tmp_path):
     from support.conv_branches import ConvBranches
 
-    from paraedge_converters.pipeline import ModelDescription
+    from paraedge_converters import ModelDescription
 
     samples = checkpoint.samples
     other = ModelDescription(
-        name="letters", description="letters", license="MIT", labels=tuple("abcdefghij"), images=samples.images[:9],
-        image_labels=samples.labels[:9],
+        name="letters", description="letters", license="MIT", labels=tuple("abcdefghij"), samples=samples.images[:9],
+        sample_labels=samples.labels[:9],
     )  # fmt: skip
     letters = convert(ConvBranches(), other, tmp_path / "letters", target="linux", branches=1)
     with pytest.raises(InputError, match=r"knows the classes \('a', .*; compare bundles of one task"):

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import os
 import shutil
 import stat
@@ -7,7 +8,7 @@ import stat
 import pytest
 from support.bundles import tree
 
-from paraedge_runtime.atomic import new_file, new_folder
+from paraedge_runtime.atomic import check_writable, new_file, new_folder
 
 
 class Stop(BaseException):
@@ -143,3 +144,38 @@ def test_what_is_made_has_the_ordinary_permissions(tmp_path):
         pass
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~umask
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_file_system_that_knows_no_modes_is_good_enough(tmp_path, monkeypatch):
+    def refuse(*arguments, **settings):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for name in ("chmod", "fchmod"):
+        monkeypatch.setattr(os, name, refuse)
+    with new_folder(tmp_path / "folder") as building:
+        _write(building, a="1")
+    with new_file(tmp_path / "file") as building:
+        building.write_bytes(b"1")
+    assert tree(tmp_path) == {"folder": "folder", "folder/a": b"1", "file": b"1"}
+
+
+def test_the_umask_of_the_moment_counts_and_is_left_alone(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with new_file(tmp_path / "file"):
+            pass
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_whether_a_place_can_be_written_is_asked_without_a_trace(tmp_path):
+    check_writable(tmp_path / "a" / "b" / "made")
+    assert tree(tmp_path) == {}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        check_writable(tmp_path / "file" / "sub" / "made")
+    with pytest.raises(OSError, match="too long"):
+        check_writable(tmp_path / "new" / ("x" * 300))
+    assert tree(tmp_path) == {"file": b""}

@@ -137,7 +137,7 @@ def test_a_recipe_is_in_the_name_and_the_manifest(asked, bundle, tmp_path):
     assert "early stop: not calibrated for int8-dynamic; export with --data-dir" in text
     small = tmp_path / "fashion-mnist-raspberry-pi-2-int8-dynamic.paraedge"
     document = json.loads(succeed("inspect", small, "--json"))
-    assert document["manifest"]["recipe"] == "int8-dynamic"
+    assert document["manifest"]["quantization"] == "int8-dynamic"
     assert "verified" in succeed("verify", small)
     assert succeed("run", small)
     part, whole = (json.loads(succeed("inspect", path, "--json"))["manifest"] for path in (small, bundle))
@@ -149,7 +149,7 @@ def test_auto_takes_the_smallest_that_is_accurate_enough_and_shows_what_it_tried
     options = ["--target", "linux", "--model", trained.folder, "--quantize", "auto", "--out", "auto.paraedge"]
     document = json.loads(succeed("export", *options, "--json", cwd=tmp_path))
     *smaller, chosen = [trial for trial in document["tried"] if trial["accuracy_drop"] is not None]
-    assert chosen["recipe"] == document["manifest"]["recipe"]
+    assert chosen["quantization"] == document["manifest"]["quantization"]
     assert chosen["accuracy_drop"] <= 0.005
     assert all(trial["accuracy_drop"] > 0.005 and trial["size_bytes"] <= chosen["size_bytes"] for trial in smaller)
     assert "digits test split, " in document["manifest"]["accuracy"]["dataset"]
@@ -376,13 +376,13 @@ MISTAKES = [
     (["export", "--target", "linux", "--max-accuracy-drop", "nan"], "max_accuracy_drop is nan"),
     (
         ["export", "--target", "linux", "--quantize", "int7"],
-        "unknown recipe 'int7'; choose one of fp32, fp16, int",
+        "unknown quantization recipe 'int7'; choose one of fp32, fp16, int",
     ),
     (
         ["export", "--target", "ios", "--quantize", "int4-weight"],
         "executorch has no int4-weight: XNNPACK has no",
     ),
-    (["export", "--target", "linux", "--quantize", "fp32+fp32-stem"], "unknown recipe 'fp32+fp32-stem'"),
+    (["export", "--target", "linux", "--quantize", "fp32+fp32-stem"], "unknown quantization recipe 'fp32+fp32-stem'"),
     (["export", "--target", "linux", "--quantize", "auto"], "Fashion-MNIST was not found"),
     (["export", "--target", "linux", "--quantize", "auto", "--fused"], "a fused model is float32 only"),
     (["export", "--target", "linux", "--quantize", "fp16", "--fused"], "a fused model is float32 only"),

@@ -101,6 +101,7 @@ def bench(
       paraedge bench fashion-mnist-linux-all.paraedge
       paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty --interference none,square --plot out.png
     """
+    from paraedge.cli._chatter import captured_chatter
     from paraedge.data.bundles import images_at_hand
     from paraedge_measure.deadlines.cells import grid
     from paraedge_measure.deadlines.interference import open_interference
@@ -110,7 +111,6 @@ def bench(
     from paraedge_measure.device import read_device
     from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.chatter import captured_chatter
     from paraedge_runtime.cores import available_cores
     from paraedge_runtime.errors import InputError
 

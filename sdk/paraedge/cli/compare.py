@@ -32,7 +32,7 @@ def compare(
     """Compare bundles: size, accuracy of every prefix, latency here.
 
     Accuracy is measured on the test images that ship with the packaged model, or on those of --dataset in
-    --data-dir. Every bundle's answers are compared with the first one's. Times are medians of requests
+    --data-dir. Every bundle's predictions are compared with the first one's. Times are medians of requests
     that take turns; they hold for this machine, and for the load that is on it now.
 
     \b
@@ -76,12 +76,14 @@ def compare(
         )
         return
     first = compared[0]
-    rows = table("bundle", "engine", "recipe", ">size", ">÷ first", ">accuracy by branches, %", ">same label", ">ms")
+    rows = table(
+        "bundle", "engine", "quantization", ">size", ">÷ first", ">accuracy by branches, %", ">same label", ">ms"
+    )
     for name, one in zip(names, compared, strict=True):
         rows.add_row(
             name,
             one.engine,
-            one.recipe,
+            one.quantization,
             size_text(one.size_bytes),
             f"{one.size_bytes / first.size_bytes:.3f}",
             " ".join(f"{100 * value:.1f}" for value in one.prefix_accuracy),
@@ -93,4 +95,4 @@ def compare(
         f"\n{len(images)} {source}; label and time of all branches, median of {rounds} requests in turns", markup=False
     )
     if png is not None:
-        console().print(f"picture: {png}", markup=False)
+        console().print(f"plot: {png}", markup=False)

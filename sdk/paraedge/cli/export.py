@@ -11,18 +11,28 @@ import click
 from paraedge.cli.options import BRANCHES, Branches
 from paraedge.cli.output import console, json_option, print_json, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
+from paraedge_converters.cache_folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
+    from paraedge_runtime.planning import Plan
+
     from paraedge.exporting import Trial
+    from paraedge_converters.pipeline import ConversionProgress
+    from paraedge_converters.request import ExportRequest
+    from paraedge_runtime.bundle import Bundle
+
+_AUTO = "auto"
 
 
 @click.command()
 @click.option("--target", help="Kind of device; 'paraedge targets' lists them. Needed without --plan.")
 @click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. all. [default: all]")
-@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, recipe.")
+@click.option(
+    "--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, quantization recipe."
+)
 @click.option("--model", default="fashion-mnist", show_default=True, help="A packaged model or a checkpoint folder.")
 @click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
-@click.option("--quantize", help="A recipe (docs/targets.md), small or auto. [default: fp32]")
+@click.option("--quantize", help="Quantization recipe (docs/targets.md), small or auto. [default: fp32]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="The model's data set: measure the exported parts.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
 @click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
@@ -54,9 +64,9 @@ def export(
     Every part is compared with torch on real images before the bundle is written. Lowered parts are
     kept in a cache, so another choice of branches of the same model takes seconds.
 
-    --quantize small is the target's recipe in 'paraedge targets', which kept the accuracy of the packaged
-    models. --quantize auto takes the smallest recipe that costs no prefix more than --max-accuracy-drop on
-    the test set; it needs --data-dir or $PARAEDGE_DATA.
+    --quantize small is the target's quantization recipe in 'paraedge targets', which kept the accuracy of the
+    packaged models. --quantize auto takes the recipe of the smallest bundle that costs no prefix more than
+    --max-accuracy-drop on the test set; it needs --data-dir or $PARAEDGE_DATA.
 
     \b
     Example:
@@ -65,102 +75,124 @@ def export(
       paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
       paraedge export --plan plan.json
     """
-    # Names first: loading torch takes seconds, saying that a target is unknown should not.
+    # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.
     from paraedge.model.records import CheckpointConfig, read_json
     from paraedge.packaged import resolve_checkpoint
-    from paraedge_converters.recipes import recipe_for
-    from paraedge_converters.targets import TARGETS, backend_for
-    from paraedge_measure.planning import read_plan
-    from paraedge_runtime.engines import engine_info
-    from paraedge_runtime.errors import InputError
-    from paraedge_runtime.session import choose_branches
+    from paraedge_converters.request import parse_request
 
     config = read_json(resolve_checkpoint(model) / "config.json", CheckpointConfig)
     if plan_path is not None:
         if any(given is not None for given in (target, engine, branches, quantize)):
             raise click.UsageError(
-                "--plan says target, engine, branches and recipe; leave --target, --engine, --branches, --quantize out"
+                "--plan says target, engine, branches and quantization recipe; "
+                "leave --target, --engine, --branches, --quantize out"
             )
-        plan = read_plan(plan_path)
-        if plan.bundle_name != config.name:
-            raise click.UsageError(f"{plan_path} is for {plan.bundle_name}, not {config.name}; name it with --model")
+        plan = _read_plan(plan_path, config.name)
         target, engine, branches, quantize = plan.target, plan.engine, plan.branches, plan.recipe
-    recipe_name = quantize or "fp32"
     if target is None:
         raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
-    engine_name, converter = backend_for(target, engine)
-    engine_info(engine_name)
-    if recipe_name == "small":
-        recipe_name = TARGETS[target].recipe
-    if recipe_name != "auto":
-        recipe_for(recipe_name, converter)
-    if fused and recipe_name != "fp32":
-        raise InputError(f"a fused model is float32 only; leave out --fused or --quantize {recipe_name}")
-    choose_branches(branches, tuple(range(config.model.num_branches)))
-
-    with progress_bar("{task.fields[note]}") as bar:
-        task = bar.add_task("loading torch", total=None, note="")
-        from paraedge.data import FolderOptions, load_dataset
-        from paraedge.exporting import Trial, export_smallest
-        from paraedge.exporting import export as run_export
-        from paraedge_converters.pipeline import ConversionProgress
-
-        test_set = None
-        if data_dir is not None or recipe_name == "auto":
-            shape = config.model
-            data = load_dataset(config.dataset, data_dir, FolderOptions(shape.image_size, shape.in_channels))
-            test_set = data.test
-        cached, trials = 0, list[Trial]()
-
-        def show(recipe: str, progress: ConversionProgress) -> None:
-            nonlocal cached
-            cached += progress.cached
-            what = {"parity": "checking against torch", "test set": "running the test set"}
-            note = f"{cached} part(s) from the cache" if cached else ""
-            bar.update(
-                task,
-                description=f"{recipe}: {what.get(progress.what, f'lowered {progress.what}')}",
-                total=progress.total,
-                completed=progress.step,
-                note=note,
-            )
-
-        bar.update(task, description="lowering stem")
-        if recipe_name == "auto":
-            assert test_set is not None
-            bundle, trials = export_smallest(
-                model,
-                target=target,
-                test_set=test_set,
-                branches=branches,
-                engine=engine,
-                out=out,
-                allow_undelegated=allow_undelegated,
-                max_accuracy_drop=max_accuracy_drop,
-                on_progress=show,
-            )
-        else:
-            bundle = run_export(
-                model,
-                target=target,
-                branches=branches,
-                engine=engine,
-                quantize=recipe_name,
-                test_set=test_set,
-                out=out,
-                fused=fused,
-                allow_undelegated=allow_undelegated,
-                max_accuracy_drop=max_accuracy_drop,
-                on_progress=lambda progress: show(recipe_name, progress),
-            )
+    request = parse_request(
+        name=config.name,
+        num_branches=config.model.num_branches,
+        target=target,
+        engine=engine,
+        quantize="fp32" if quantize in (None, _AUTO) else quantize,
+        branches=branches,
+        out=out,
+        fused=fused,
+        allow_undelegated=allow_undelegated,
+    )
+    if fused and quantize == _AUTO:
+        raise click.UsageError("a fused model is float32 only; leave out --fused or --quantize auto")
+    bundle, trials, note = _export(request, model, quantize == _AUTO, out, data_dir, max_accuracy_drop)
+    if note:
+        click.echo(note, err=True)
     if as_json:
         document = bundle_document(bundle)
         print_json({**document, "tried": [asdict(trial) for trial in trials]} if trials else document)
-    else:
-        if trials:
-            _print_trials(trials)
-        print_bundle(bundle)
-        console().print(f"\nNext: paraedge run {bundle.path}")
+        return
+    if trials:
+        _print_trials(trials)
+    print_bundle(bundle)
+    console().print(f"\nNext: paraedge run {bundle.path}")
+
+
+def _read_plan(path: Path, name: str) -> Plan:
+    """A plan that is for the model ``name``."""
+    from paraedge_measure.planning import read_plan
+
+    plan = read_plan(path)
+    if plan.bundle_name != name:
+        raise click.UsageError(f"{path} is for {plan.bundle_name}, not {name}; name it with --model")
+    return plan
+
+
+def _export(
+    request: ExportRequest, model: str, auto: bool, out: Path | None, data_dir: Path | None, max_accuracy_drop: float
+) -> tuple[Bundle, list[Trial], str]:
+    """The bundle, the recipes that were tried for it, and a note for people."""
+    from paraedge.cli._chatter import captured_chatter
+    from paraedge_runtime.errors import ConversionError
+
+    with progress_bar("{task.fields[note]}") as bar, captured_chatter() as chatter:
+        task = bar.add_task("loading torch", total=None, note="")
+        from paraedge.data import FolderOptions, load_dataset
+        from paraedge.exporting import export_checkpoint, export_smallest
+        from paraedge.model import load_checkpoint
+        from paraedge.packaged import resolve_checkpoint
+        from paraedge_converters.cache import PartCache
+
+        checkpoint = load_checkpoint(resolve_checkpoint(model))
+        test_set = None
+        if data_dir is not None or auto:
+            shape = checkpoint.config.model
+            options = FolderOptions(shape.image_size, shape.in_channels)
+            test_set = load_dataset(checkpoint.config.dataset, data_dir, options).test
+        cached = 0
+
+        def show(quantize: str, progress: ConversionProgress) -> None:
+            nonlocal cached
+            cached += progress.cached
+            what = {"parity": "checking against torch", "test set": "running the test set"}
+            bar.update(
+                task,
+                description=f"{quantize}: {what.get(progress.what, f'lowered {progress.what}')}",
+                total=progress.total,
+                completed=progress.step,
+                note=f"{cached} part(s) from the cache" if cached else "",
+            )
+
+        bar.update(task, description="lowering stem")
+        cache, trials = PartCache(), list[Trial]()
+        try:
+            if test_set is not None and auto:
+                bundle, trials = export_smallest(
+                    checkpoint,
+                    target=request.target,
+                    test_set=test_set,
+                    branches=request.branches,
+                    engine=request.engine,
+                    out=out,
+                    allow_undelegated=request.allow_undelegated,
+                    max_accuracy_drop=max_accuracy_drop,
+                    cache=cache,
+                    on_progress=show,
+                )
+            else:
+                bundle = export_checkpoint(
+                    checkpoint,
+                    request,
+                    test_set=test_set,
+                    max_accuracy_drop=max_accuracy_drop,
+                    cache=cache,
+                    on_progress=lambda progress: show(request.quantize, progress),
+                )
+        except ConversionError as error:
+            if type(error) is ConversionError and (tail := chatter.tail()):  # compilers print what is wrong
+                raise ConversionError(f"{error} ({tail})") from error
+            raise
+    note = f"lowered parts were not kept: {cache.problem}; set {CACHE_VARIABLE}" if cache.problem else ""
+    return bundle, trials, note
 
 
 def _print_trials(trials: list[Trial]) -> None:
@@ -168,6 +200,6 @@ def _print_trials(trials: list[Trial]) -> None:
     for trial in trials:
         size = "" if trial.size_bytes is None else size_text(trial.size_bytes)
         drop = "" if trial.accuracy_drop is None else f"{100 * trial.accuracy_drop:.2f} points"
-        rows.add_row(trial.recipe, size, drop, trial.problem)
+        rows.add_row(trial.quantization, size, drop, trial.problem)
     console().print(rows)
     console().print()

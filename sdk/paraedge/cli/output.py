@@ -71,7 +71,7 @@ def progress_bar(*extra_columns: str) -> Progress:
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
     """A spinner while engines load and run; what they print about themselves stays off the terminal."""
-    from paraedge_runtime.chatter import captured_chatter
+    from paraedge.cli._chatter import captured_chatter
 
     with _progress_console().status(what), captured_chatter():
         yield

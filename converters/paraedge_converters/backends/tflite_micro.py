@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from paraedge_converters import litert
-from paraedge_converters.lowering import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, litert, lowering_with
 from paraedge_runtime.errors import ConversionError
 
 TOOLS = litert.TOOLS
@@ -43,14 +42,14 @@ _LARGEST_SQUARE = 20.25
 
 
 def engine_min_version(recipe: str) -> dict[str, str]:
-    """See :class:`paraedge_converters.lowering.Converter`."""
+    """See :class:`paraedge_converters.backends.Converter`."""
     return litert.engine_min_version(recipe)
 
 
 def lower(
     module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
-    """Lower a module; see :class:`paraedge_converters.lowering.Converter`."""
+    """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
     with lowering_with("LiteRT"):
         written_out = write_out_gelu(module, example)
     lowered = litert.lower(

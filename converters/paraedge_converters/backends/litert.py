@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from paraedge_converters.lowering import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, lowering_with
 from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES, part_recipe
 from paraedge_runtime.errors import ConversionError
 
@@ -28,7 +28,7 @@ RECIPES = {
 
 
 def engine_min_version(recipe: str) -> dict[str, str]:
-    """See :class:`paraedge_converters.lowering.Converter`."""
+    """See :class:`paraedge_converters.backends.Converter`."""
     newer = {"ai-edge-litert": "1.2"}
     old = part_recipe(recipe, "branch") in TFLITE_RUNTIME_RECIPES
     return {**newer, "tflite-runtime": "2.14"} if old else newer
@@ -37,13 +37,13 @@ def engine_min_version(recipe: str) -> dict[str, str]:
 def lower(
     module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
-    """Lower a module; see :class:`paraedge_converters.lowering.Converter`."""
+    """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
     with lowering_with("LiteRT"), tempfile.TemporaryDirectory() as folder:
         import litert_torch
 
         path = Path(folder, "part.tflite")
         litert_torch.convert(module, (example,)).export(str(path))
-        if recipe != "fp32":
+        if recipe != "fp32" and not (recipe == "int8-static" and _has_last_product_only(path.read_bytes())):
             _quantize(path, recipe, calibration)
         program = path.read_bytes()
         operators, custom = _operators(program)
@@ -104,6 +104,14 @@ def _with_short_names(program: bytes) -> bytes:
         for number, tensor in enumerate(graph.tensors):
             tensor.name = f"t{number}".encode()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _has_last_product_only(program: bytes) -> bool:
+    """Whether nothing is left to quantize: the last product stays float."""
+    operators, _ = _operators(program)
+    return sum(operators.get(name, 0) for name in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")) <= 1 and (
+        "FULLY_CONNECTED" in operators
+    )
 
 
 def _last_product(program: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Keep what engines and converters print about themselves off the terminal, and keep its end."""
+"""Keep what engines and converters print about themselves off the command's output, and keep its end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def captured_chatter() -> Iterator[Chatter]:
     """Send everything that is written to stdout and stderr to a file, by Python and by C.
 
     Logging below ERROR and warnings are silenced as well. For the whole process and all its
-    threads: the command line and the converters use it, ``Session`` by itself never does.
+    threads, so it belongs to the command line and to nothing below it.
     """
     with tempfile.TemporaryFile() as log, warnings.catch_warnings():
         warnings.simplefilter("ignore")

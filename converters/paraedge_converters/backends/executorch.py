@@ -12,7 +12,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from paraedge_converters.lowering import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, lowering_with
 from paraedge_runtime.errors import ConversionError
 
 TOOLS = ("torch", "executorch", "torchao")
@@ -30,14 +30,14 @@ _ALLOWED_OUTSIDE_FP16 = _ALLOWED_OUTSIDE | {"dim_order_ops._to_dim_order_copy.de
 
 
 def engine_min_version(recipe: str) -> dict[str, str]:
-    """See :class:`paraedge_converters.lowering.Converter`."""
+    """See :class:`paraedge_converters.backends.Converter`."""
     return {"executorch": "1.5"}
 
 
 def lower(
     module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
-    """Lower a module; see :class:`paraedge_converters.lowering.Converter`."""
+    """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
     allowed = _ALLOWED_OUTSIDE
     with lowering_with("ExecuTorch"):
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -90,7 +90,7 @@ def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, *, dynam
     if not dynamic:
         quantizer.set_filter_function(lambda node: node.name not in products[-1:])
     prepared = prepare_pt2e(graph_module, quantizer)
-    with torch.inference_mode():
+    with torch.no_grad():
         for sample in calibration[:, None]:
             prepared(sample)
     return convert_pt2e(prepared)  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from paraedge_converters.lowering import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, lowering_with
 from paraedge_runtime.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ _OWN_DOMAIN = {"com.microsoft": {"MatMulNBits"}}
 
 
 def engine_min_version(recipe: str) -> dict[str, str]:
-    """See :class:`paraedge_converters.lowering.Converter`."""
+    """See :class:`paraedge_converters.backends.Converter`."""
     return {"onnxruntime": "1.19"}
 
 
 def lower(
     module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
-    """Lower a module; see :class:`paraedge_converters.lowering.Converter`."""
+    """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
     with lowering_with("ONNX"):
         import onnx
 
@@ -127,7 +127,7 @@ def _quantized(model: ModelProto, recipe: str, calibration: Tensor) -> ModelProt
         # What follows a convolution is rounded once, after its activation: half of the range before a ReLU is lost.
         activated = {name for node in present if node.op_type == "Relu" for name in node.input}
         sums = [node.name for node in present if node.op_type == "Add" and node.output[0] not in activated]
-        # A convolution of a picture of 1 or 3 channels has next to no weights, and its rounding is in all that follows.
+        # A convolution of an image of 1 or 3 channels has next to no weights, and its rounding is in all that follows.
         first = [node.name for node in present if node.op_type == "Conv" and node.input[0] == "x"]
         few = calibration.shape[1] <= 4
         ranged = ["Conv", "Relu", "Add", *(_PRODUCTS if recipe == "int8-static" else ())]

@@ -11,7 +11,7 @@ import warnings
 
 import pytest
 
-from paraedge_runtime.chatter import captured_chatter
+from paraedge.cli._chatter import captured_chatter
 
 WAYS = {
     "print": lambda: print("noise"),

@@ -1,0 +1,100 @@
+"""The contract of a converter (one module per backend), and the table of them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
+
+__all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "lowering_with"]
+
+
+@dataclass(frozen=True)
+class LoweredPart:
+    """A program, and how often each operator occurs in it."""
+
+    program: bytes
+    operators: dict[str, int]
+
+
+class Converter(Protocol):
+    """What each of ``executorch.py``, ``litert.py``, ``onnx.py`` and ``tflite_micro.py`` offers at module level.
+
+    The module imports its backend inside ``lower``: those imports take seconds, and an export whose
+    parts are all in the cache needs none of them.
+
+    Attributes:
+        TOOLS: packages whose versions decide the program's bytes.
+        RECIPES: the quantization recipes it can lower by -> how, in one line; ``recipes.py`` has why not the others.
+    """
+
+    TOOLS: tuple[str, ...]
+    RECIPES: dict[str, str]
+
+    def engine_min_version(self, recipe: str) -> dict[str, str]:
+        """Package that can run the programs of a quantization recipe -> oldest version known to."""
+
+    def lower(
+        self, module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
+    ) -> LoweredPart:
+        """Lower a module in eval mode, batch 1, to a program of one float32 input and output.
+
+        The same arguments give the same bytes. After lowering the converter checks its promise about
+        the operators that are left.
+
+        Args:
+            module: what to lower.
+            example: an input.
+            recipe: a key of ``RECIPES``.
+            calibration: (n, …) real inputs of this part; n may be 0 for ``fp32``.
+            allow_undelegated: accept operators outside the engine's fast backend.
+
+        Raises:
+            ConversionError: the backend failed, or the promise is not kept.
+        """
+
+
+# Name -> module of a converter, imported when it is chosen. An engine's own has its name; a target may name another.
+CONVERTERS = {
+    "executorch": "paraedge_converters.backends.executorch",
+    "litert": "paraedge_converters.backends.litert",
+    "onnxruntime": "paraedge_converters.backends.onnx",
+    "tflite-micro": "paraedge_converters.backends.tflite_micro",
+}
+
+
+def converter_for(name: str) -> Converter:
+    """Look a converter up.
+
+    Raises:
+        InputError: unknown name; the message lists the valid ones.
+    """
+    if name not in CONVERTERS:
+        raise InputError(f"unknown converter {name!r}; choose one of {', '.join(sorted(CONVERTERS))}")
+    return cast(Converter, importlib.import_module(CONVERTERS[name]))
+
+
+@contextlib.contextmanager
+def lowering_with(backend: str) -> Iterator[None]:
+    """The one edge where a backend's exceptions become ``ConversionError``."""
+    with warnings.catch_warnings():
+        # What a backend's packages warn about concerns their own authors.
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except ParaEdgeError:
+            raise
+        except ModuleNotFoundError as error:
+            raise ConversionError(
+                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[export]'"
+            ) from error
+        except Exception as error:
+            text = " ".join(str(error).split())[:400] or type(error).__name__
+            raise ConversionError(f"lowering with {backend} failed: {text}") from error

@@ -1,0 +1,143 @@
+"""What a bundle says about its model, and the real inputs that prove it right: :class:`ModelDescription`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, Calibration
+from paraedge_converters.protocol import BranchModel
+from paraedge_runtime.card import Accuracy
+from paraedge_runtime.errors import InputError
+from paraedge_runtime.manifest import ImageInput, LabelsOutput, Text, VectorOutput
+
+__all__ = ["EvaluationSet", "ModelDescription", "check_description"]
+
+ModelVersion = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
+Samples = NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EvaluationSet:
+    """Inputs that trained nothing, on which the parts that were just made are measured.
+
+    Attributes:
+        samples: (M, …), as those of :class:`ModelDescription`.
+        labels: (M,) class indexes.
+        dataset: what they are, for people.
+        max_accuracy_drop: what early stop may cost; see :func:`calibrate_early_stop`.
+    """
+
+    samples: Samples
+    labels: NDArray[np.int64]
+    dataset: str
+    max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModelDescription:
+    """What a bundle says about its model, and the real inputs that prove it right.
+
+    A model whose output is a vector (a regression, an embedding) has ``vector`` in place of ``labels``, and
+    nothing that counts labels: ``sample_labels``, ``accuracy``, ``early_stop`` and ``test_set`` stay ``None``.
+
+    Attributes:
+        name: short, used for file names: letters, digits, ``.``, ``-``, ``_``, ``+``.
+        description: one sentence.
+        license: of the weights and the samples.
+        samples: real inputs; parity needs them, a few become golden. (n, H, W, C) uint8 for an image input,
+            (n, …) float32 before they are normalised for a tensor input.
+        labels: one name per output.
+        vector: what the outputs are together, such as ``embedding``.
+        sample_labels: (n,) class indexes.
+        accuracy: of every prefix of the chosen branches in float32, if known.
+        early_stop: from :func:`calibrate_early_stop` on the chosen branches in float32, if wanted.
+        test_set: if given, accuracy and early stop are measured on the exported parts themselves. A
+            quantized bundle is another model than the one in float32, and has none without it.
+        version: of the model; a whole number that grows.
+    """
+
+    name: str
+    description: str
+    license: str
+    samples: Samples
+    labels: tuple[str, ...] | None = None
+    vector: str | None = None
+    sample_labels: NDArray[np.int64] | None = None
+    accuracy: Accuracy | None = None
+    early_stop: Calibration | None = None
+    test_set: EvaluationSet | None = None
+    version: int = 1
+
+    def output(self, num_outputs: int) -> LabelsOutput | VectorOutput:
+        """The manifest's ``output``."""
+        if self.labels is not None:
+            return LabelsOutput(labels=self.labels)
+        assert self.vector is not None  # check_description
+        return VectorOutput(name=self.vector, size=num_outputs)
+
+
+def check_description(model: BranchModel, description: ModelDescription, num_chosen: int) -> None:
+    """Refuse a description that does not fit the model.
+
+    Raises:
+        InputError: names the field.
+    """
+    _check_texts(model, description)
+    _check_samples("samples", description.samples, model)
+    if description.samples.min() == description.samples.max():
+        raise InputError("all samples for the parity gate are one flat value; real inputs are needed")
+    if description.labels is None:
+        for field in ("sample_labels", "accuracy", "early_stop", "test_set"):
+            if getattr(description, field) is not None:
+                raise InputError(f"{field} was given for an output without labels; leave it out, or name the labels")
+        return
+    _check_labels("sample_labels", description.sample_labels, len(description.samples), model.num_outputs)
+    if (test_set := description.test_set) is not None:
+        _check_samples("test_set.samples", test_set.samples, model)
+        _check_labels("test_set.labels", test_set.labels, len(test_set.samples), model.num_outputs)
+    if description.early_stop is not None and len(description.early_stop.stop_rules) != num_chosen:
+        raise InputError(
+            f"early_stop has {len(description.early_stop.stop_rules)} prefixes for {num_chosen} branches; "
+            "calibrate it on the branches that are exported"
+        )
+
+
+def _check_texts(model: BranchModel, description: ModelDescription) -> None:
+    if (description.labels is None) == (description.vector is None):
+        raise InputError("a model has labels or a vector as its output; give one of the two")
+    if description.labels is not None and len(description.labels) != model.num_outputs:
+        raise InputError(f"{len(description.labels)} labels for a model of {model.num_outputs} outputs")
+    try:  # what the manifest and the card would refuse after the work
+        msgspec.convert(msgspec.to_builtins(description.output(model.num_outputs)), LabelsOutput | VectorOutput)
+        msgspec.convert(description.description, Text)
+        msgspec.convert(description.license, Text)
+        msgspec.convert(description.version, ModelVersion)
+    except msgspec.ValidationError as error:
+        raise InputError(f"the description of {description.name} cannot be written: {error}") from None
+
+
+def _check_samples(field: str, samples: Samples, model: BranchModel) -> None:
+    spec = model.input_spec
+    dtype: type[np.generic] = np.float32
+    shape: tuple[int, ...] = spec.shape[1:]
+    what = "real inputs before they are normalised"
+    if isinstance(spec, ImageInput):
+        _, channels, height, width = spec.shape
+        dtype, shape, what = np.uint8, (height, width, channels), "real images"
+    if samples.dtype != dtype or samples.shape[1:] != shape or not len(samples):
+        needed = ", ".join(["n", *map(str, shape)])
+        raise InputError(
+            f"{field} are {samples.shape} {samples.dtype}; ({needed}) {np.dtype(dtype).name} {what} are needed"
+        )
+    if not np.isfinite(samples).all():
+        raise InputError(f"{field} have {int((~np.isfinite(samples)).sum())} values that are not finite")
+
+
+def _check_labels(field: str, labels: NDArray[np.int64] | None, count: int, num_outputs: int) -> None:
+    if labels is None or labels.shape != (count,) or labels.min() < 0 or labels.max() >= num_outputs:
+        raise InputError(f"{field} must be one class index below {num_outputs} per sample")

@@ -1,0 +1,154 @@
+"""What an export is asked to make: parsed and checked once, before anything slow begins. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from paraedge_converters.recipes import Recipe, part_recipe, recipe_for
+from paraedge_converters.targets import TARGETS, backend_for
+from paraedge_runtime.atomic import check_writable
+from paraedge_runtime.bundle import check_place
+from paraedge_runtime.engines import engine_info
+from paraedge_runtime.errors import InputError
+from paraedge_runtime.manifest import Name
+from paraedge_runtime.session import choose_branches
+
+__all__ = ["SMALL", "ExportRequest", "bundle_name", "check_name", "parse_request"]
+
+SMALL = "small"  # stands for the target's own quantization recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """One export, every field valid. Made by :func:`parse_request` only.
+
+    Attributes:
+        name: of the model, and so of the bundle.
+        num_branches: of the whole model.
+        branches: indexes of those that are exported, ascending.
+        target: kind of device, a key of ``TARGETS``.
+        engine: that runs the parts.
+        converter: that makes them, a key of ``backends.CONVERTERS``.
+        quantize: quantization recipe, a key of ``RECIPES``, or one with ``+fp32-stem``.
+        out: bundle folder to write.
+        fused: add the chosen branches as one ordinary model.
+        allow_undelegated: accept operators outside the engine's fast backend.
+    """
+
+    name: str
+    num_branches: int
+    branches: tuple[int, ...]
+    target: str
+    engine: str
+    converter: str
+    quantize: str
+    out: Path
+    fused: bool
+    allow_undelegated: bool
+
+    @property
+    def recipe(self) -> Recipe:
+        """Limits that the parity gate holds the bundle to."""
+        return recipe_for(self.quantize, self.converter)
+
+    def recipe_of(self, part: str) -> str:
+        """The name of one part's quantization recipe."""
+        return part_recipe(self.quantize, part)
+
+
+def parse_request(
+    *,
+    name: str,
+    num_branches: int,
+    target: str,
+    engine: str | None = None,
+    quantize: str = "fp32",
+    branches: int | Sequence[int] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    fused: bool = False,
+    allow_undelegated: bool = False,
+) -> ExportRequest:
+    """Check everything that can be checked without the model's weights.
+
+    Args:
+        name: of the model.
+        num_branches: of the model.
+        target: a key of ``TARGETS``.
+        engine: another engine than the target's own.
+        quantize: a quantization recipe that the engine has; ``small`` is the target's.
+        branches: the first so many, or these indexes in ascending order; all when ``None``.
+        out: bundle folder to write; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
+        fused, allow_undelegated: see :class:`ExportRequest`.
+
+    Raises:
+        InputError: unknown target, engine or quantization recipe, no such branch, a name that no bundle can
+            have, or ``out`` cannot be written.
+        BundleError: ``out`` exists and is no bundle folder.
+    """
+    check_name(name)
+    engine_name, converter = backend_for(target, engine)
+    engine_info(engine_name)
+    recipe_name = TARGETS[target].recipe if quantize == SMALL else quantize
+    recipe_for(recipe_name, converter)
+    if fused and recipe_name != "fp32":
+        raise InputError(
+            f"a fused model is float32 only; leave out fused (--fused) or the quantization recipe {recipe_name!r}"
+        )
+    chosen = choose_branches(branches, tuple(range(num_branches)))
+    place = Path(out) if out is not None else Path(bundle_name(name, target, chosen, num_branches, recipe_name))
+    check_place(place)
+    try:
+        check_writable(place)
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror}; choose another place with --out") from error
+    return ExportRequest(
+        name=name,
+        num_branches=num_branches,
+        branches=chosen,
+        target=target,
+        engine=engine_name,
+        converter=converter,
+        quantize=recipe_name,
+        out=place,
+        fused=fused,
+        allow_undelegated=allow_undelegated,
+    )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no bundle can have.
+
+    Raises:
+        InputError: with a name that would do.
+    """
+    try:
+        msgspec.convert(name, Name)
+    except msgspec.ValidationError:
+        fitting = re.sub(r"[^A-Za-z0-9_.+-]+", "-", str(name)).strip(".+-")[:100] or "model"
+        raise InputError(
+            f"{name!r} cannot be the name of a bundle; use letters, digits, '_', '.', '+' and '-', at most 100 "
+            f"of them, the first a letter, a digit or '_': {fitting!r}"
+        ) from None
+
+
+def bundle_name(name: str, target: str, branches: Sequence[int], num_branches: int, quantize: str = "fp32") -> str:
+    """``fashion-mnist-android-2.paraedge``; ``-all`` for all branches, ``-0-3-5`` for a choice of them.
+
+    A quantization recipe other than ``fp32`` comes last: ``fashion-mnist-android-2-int8-dynamic.paraedge``.
+    """
+    if list(branches) == list(range(num_branches)):
+        choice = "all"
+    elif list(branches) == list(range(len(branches))):
+        choice = str(len(branches))
+    else:
+        choice = "-".join(str(index) for index in branches)
+        if len(branches) == 1:
+            choice = f"only-{choice}"
+    suffix = "" if quantize == "fp32" else f"-{quantize}"
+    return f"{name}-{target}-{choice}{suffix}.paraedge"
