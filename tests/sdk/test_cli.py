@@ -83,11 +83,12 @@ def test_the_anchor_command_with_no_other_argument(tmp_path):
     text = succeed("export", "--target", "android", "--branches", "2", cwd=tmp_path)
     assert "fashion-mnist-android-2.paraedge" in text
     assert re.search(r"branch_01 .* dB.* 100 %.* \d\d\.\d\d %", text)
-    manifest = Bundle.open(tmp_path / "fashion-mnist-android-2.paraedge").manifest
-    assert manifest.engine == "executorch"
-    assert manifest.branch_indexes == (0, 1)
-    assert set(manifest.stem.operators) == {"XnnpackBackend"}
-    assert set(manifest.branches[0].operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
+    bundle = Bundle.open(tmp_path / "fashion-mnist-android-2.paraedge")
+    assert bundle.manifest.engine == "executorch"
+    assert bundle.manifest.branch_indexes == (0, 1)
+    parts = bundle.card.parts
+    assert set(parts["stem"].operators) == {"XnnpackBackend"}
+    assert set(parts["branch_00"].operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
 
 
 @pytest.mark.parametrize(
