@@ -14,7 +14,7 @@ from paraedge.cli.summary import bundle_document, print_bundle
 from paraedge_converters.cache_folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
-    from paraedge_runtime.planning import Plan
+    from paraedge_measure.planning import Plan
 
     from paraedge.exporting import Trial
     from paraedge_converters.pipeline import ConversionProgress
