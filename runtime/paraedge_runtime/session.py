@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
-from paraedge_runtime.core import core_problem, load_core
+from paraedge_runtime.core import core_problem
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.engines import Engine, engine_info, open_engine
 from paraedge_runtime.engines.base import SessionOptions
@@ -367,9 +367,10 @@ def _open_core(
     spec = bundle.manifest.input
     if problem := core_problem():
         return SequentialSession(engine, parts, spec, options), f"{engine.description}; one after another: {problem}"
-    core = load_core()
-    sources = [core.PartSource(name, program, entry) for name, program, entry in parts]
-    return core.Session(engine.native or engine, sources, spec, options), engine.description
+    from paraedge_runtime import _native
+
+    sources = [_native.PartSource(name, program, entry) for name, program, entry in parts]
+    return _native.Session(engine.native or engine, sources, spec, options), engine.description
 
 
 def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:

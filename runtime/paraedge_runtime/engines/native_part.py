@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.core import load_core
 from paraedge_runtime.engines.base import mapped_errors
 from paraedge_runtime.manifest import PartEntry
 
@@ -18,14 +15,14 @@ class NativePart:
     """A ``LoadedPart``."""
 
     def __init__(self, engine: str, name: str, program: bytes, entry: PartEntry) -> None:
-        core = load_core()
+        from paraedge_runtime import _native
+
         with mapped_errors(engine, f"loading {entry.file}"):
-            self._part: Any = core.Part(engine, core.PartSource(name, program, entry))
+            self._part = _native.Part(engine, _native.PartSource(name, program, entry))
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the part."""
-        result: NDArray[np.float32] = self._part.run(x)
-        return result
+        return self._part.run(x)
 
     def close(self) -> None:
         """Free the program."""

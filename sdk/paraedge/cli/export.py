@@ -14,11 +14,10 @@ from paraedge.cli.summary import bundle_document, print_bundle
 from paraedge_converters.cache_folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
-    from paraedge_measure.planning import Plan
-
     from paraedge.exporting import Trial
     from paraedge_converters.pipeline import ConversionProgress
     from paraedge_converters.request import ExportRequest
+    from paraedge_measure.planning import Plan
     from paraedge_runtime.bundle import Bundle
 
 _AUTO = "auto"
