@@ -33,7 +33,7 @@ test-native: setup
 
 # dist/: the wheels of x86-64 and of 64-bit Arm for this Python, without any engine's libraries.
 wheels: setup
-	scripts/make_wheels.sh $(BIN)
+	scripts/make_wheels.sh $(BIN) dist
 
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup

