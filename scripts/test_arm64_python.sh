@@ -1,85 +1,90 @@
 #!/usr/bin/env bash
-# Cross-builds the Python extension for 64-bit Arm and verifies a bundle with it in an emulated Debian Python.
+# Installs the wheel for 64-bit Arm as a device does and runs every engine from it in an emulated Debian Python.
 #
 #   scripts/test_arm64_python.sh BIN      after test_arm64.sh, whose build, bundle and processor it uses
 set -euo pipefail
-bin=$(realpath "$1")
+bin=$(realpath --no-symlinks "$1")
 cd "$(dirname "$0")/.."
 build=$PWD/build/arm64
-root=$build/python
 site=$build/site
-wheel=$(echo "$build"/executorch-*)
 python=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 say() { echo "[$SECONDS s] $*"; }
 
-# ---- Python: Debian's packages for arm64 from the sources of this machine, unpacked into a folder. apt has its
-#      lists in a folder too, so that nothing here becomes a machine of two architectures.
-if [ ! -d "$root" ]; then
-  rm -rf "$root.part" "$build/apt"
-  mkdir -p "$root.part/debs" "$build/apt/lists/partial" "$build/apt/cache/archives/partial"
-  : >"$build/apt/status"
-  apt=(apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root
-    -o Dir::State="$build/apt" -o Dir::State::status="$build/apt/status" -o Dir::Cache="$build/apt/cache")
-  "${apt[@]}" update
-  # Of its libraries only those that numpy, ctypes and zipfile need; the C library is the cross compiler's.
-  packages=("python$python-minimal" "libpython$python"-{minimal,stdlib,dev} libexpat1 libffi8 zlib1g)
-  if ! (cd "$root.part/debs" && "${apt[@]}" download "${packages[@]}"); then
-    echo "Error: Debian here has no Python $python, which $bin has; use a $bin of Debian's Python" >&2
-    exit 1
-  fi
-  for package in "$root.part"/debs/*.deb; do dpkg-deb --extract "$package" "$root.part"; done
-  ln -sf /usr/aarch64-linux-gnu/lib/*.so* "$root.part/lib/"
-  # The header that chooses between architectures looks for the chosen one where a compiler's own headers are.
-  cp "$root.part/usr/include"/{aarch64-linux-gnu,.}/"python$python/pyconfig.h"
-  rm -rf "$root.part/debs" "$build/apt"
-  mv "$root.part" "$root"
-fi
+executorch=$(scripts/executorch_wheel.sh "$bin/python" aarch64)
+root=$(scripts/arm64_python.sh "$bin/python")
 cp -r "$build"/cortex-a72/{proc,sys} "$root/"
+scripts/make_wheels.sh "$bin" "$build/dist" aarch64
 
-# ---- the extension. nanobind names it after the Python that runs here.
-cmake -S runtime/native -B "$build/native" --log-level=WARNING -DPARAEDGE_PYTHON=ON \
-  -Dnanobind_DIR="$("$bin/python" -m nanobind --cmake_dir)" -DPython_EXECUTABLE="$bin/python" \
-  -DPython_INCLUDE_DIR="$root/usr/include/python$python" >/dev/null
-cmake --build "$build/native" -- --quiet
+# ---- what a device has: the wheel and what it asks for, which is no engine; and then an engine
+install() { # FOLDER ARGUMENT...: pip install of wheels for 64-bit Arm
+  "$bin/python" -m pip install --quiet --quiet --progress-bar off --only-binary :all: --target "$1" \
+    --platform manylinux_2_34_aarch64 --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \
+    --platform manylinux2014_aarch64 --platform any "${@:2}"
+}
+wheel=$(echo "$build"/dist/paraedge-*_aarch64.whl)
+rm -rf "$site" "$build"/with-*
+install "$site" "$wheel"
+for engine in ai_edge_litert tflite_runtime onnxruntime executorch torch; do
+  [ ! -e "$site/$engine" ] || { echo "Error: installing paraedge installed $engine too" >&2; exit 1; }
+done
+install "$build/with-litert" "$wheel[litert]"
+size_mb=$(($(du --bytes --summarize "$build/with-litert" | cut -f1) / 1000000))
+say "installed $(basename "$wheel"): $size_mb MB with LiteRT"
+install "$build/with-onnxruntime" "$wheel[onnxruntime]"
+[ "$python" != 3.11 ] || install "$build/with-tflite-runtime" "$wheel[tflite-runtime]"
 
-# ---- what a device has: the package, numpy, msgspec, the executorch wheel; no torch
-rm -rf "$site"
-"$bin/python" -m pip install --quiet --quiet --progress-bar off --no-deps --only-binary :all: --target "$site" \
-  --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 numpy msgspec
-cp -r runtime/paraedge_runtime runtime/paraedge_measure "$site/"
-rm -f "$site"/paraedge_runtime/_native*.so
-cp "$build"/native/_native.*.so "$site/paraedge_runtime/_native.cpython-${python/./}-aarch64-linux-gnu.so"
-say "built the extension for Python $python"
+on_arm() { # PATHS ARGUMENT...: Python on a Cortex-A72 that finds its packages there
+  PYTHONPATH=$1 PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-static -cpu cortex-a72 -L "$root" \
+    "$root/usr/bin/python$python" "${@:2}"
+}
+
+# ---- a bundle of three branches for each engine; test_arm64.sh made the one for ExecuTorch
+for engine in litert onnxruntime; do
+  rm -rf "$build/$engine.paraedge"
+  "$bin/paraedge" export --target linux --engine "$engine" --branches 3 --out "$build/$engine.paraedge" >/dev/null
+done
+say "exported bundles for LiteRT and ONNX Runtime"
 
 cat >"$build/verify.py" <<'PYTHON'
+"""BUNDLE PACKAGE: the predictions are right, and branches ran in two threads at the same time."""
 import platform
 import sys
 
-from paraedge_runtime import Bundle
+from paraedge_runtime import Bundle, Session
 from paraedge_runtime.verification import verify_bundle
 
-report = verify_bundle(Bundle.open(sys.argv[1]), threads=2)
+bundle = Bundle.open(sys.argv[1])
+report = verify_bundle(bundle, threads=2)
 assert platform.machine() == "aarch64" and "torch" not in sys.modules
-assert report.engine.endswith("(native core)"), report.engine
+assert report.engine.startswith(sys.argv[2]), report.engine
 assert not report.problems, report.problems
+with Session.open(bundle, threads=2) as session:
+    assert session.threads == 2
+    timelines = [session.run(picture).timeline[1:] for picture in bundle.golden().inputs[:4]]
+assert any(
+    one.thread != other.thread and one.start_ms < other.end_ms and other.start_ms < one.end_ms
+    for timeline in timelines for one in timeline for other in timeline
+), timelines
 print(f"{report.engine}: {report.num_samples} pictures, SNR {report.prefixes[-1].snr_db} dB")
 PYTHON
-PYTHONPATH=$site:$wheel PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-static -cpu cortex-a72 -L "$root" \
-  "$root/usr/bin/python$python" "$build/verify.py" "$build/test.paraedge" 2>"$build/python.log" || {
-  tail -n 20 "$build/python.log" >&2
-  exit 1
+verify() { # NAME BUNDLE PATHS
+  on_arm "$3" "$build/verify.py" "$2" "$1" 2>"$build/$1.log" || {
+    tail -n 20 "$build/$1.log" >&2
+    exit 1
+  }
+  say "$1: right, with branches in two threads"
 }
-say "Python $python verifies the bundle"
+verify executorch "$build/test.paraedge" "$site:$executorch"
+verify ai-edge-litert "$build/litert.paraedge" "$build/with-litert"
+verify onnxruntime "$build/onnxruntime.paraedge" "$build/with-onnxruntime"
+[ ! -d "$build/with-tflite-runtime" ] || verify tflite-runtime "$build/litert.paraedge" "$build/with-tflite-runtime"
 
 # ---- the demo, as a device has it without its page: the terminal view on the bundle's own pictures
-"$bin/python" -m pip install --quiet --quiet --progress-bar off --no-deps --target "$site" \
-  click rich markdown-it-py mdurl pygments
-cp -r demos/raspberry_pi/paraedge_demo "$site/"
-PYTHONPATH=$site:$wheel PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-static -cpu cortex-a72 -L "$root" \
-  "$root/usr/bin/python$python" -m paraedge_demo --bundle "$build/test.paraedge" \
+install "$build/with-cli" "$wheel[cli]"
+on_arm "$build/with-cli:$executorch" -m paraedge_demo --bundle "$build/test.paraedge" \
   --source packaged --headless --frames 50 2>"$build/demo.log" | tee "$build/demo.txt" || {
   tail -n 20 "$build/demo.log" >&2
   exit 1
 }
 grep -q '^50 frames at .* right, ' "$build/demo.txt"
-say "paraedge-demo answers 50 pictures"
+say "paraedge-demo runs 50 pictures"

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Every engine and recipe on 64-bit Arm: bundles made here are verified and run in an emulated Debian Python.
 #
-#   scripts/test_arm64_recipes.sh BIN      after test_arm64_python.sh, whose Python and extension it uses
+#   scripts/test_arm64_recipes.sh BIN      after test_arm64_python.sh, whose packages it uses
 #
 # Ends with the table of docs/targets.md. The answers count; what is emulated has no timing.
 set -euo pipefail
-bin=$(realpath "$1")
+bin=$(realpath --no-symlinks "$1")
 cd "$(dirname "$0")/.."
 build=$PWD/build/arm64
-root=$build/python
 work=$build/recipes
 python=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+root=$(scripts/arm64_python.sh "$bin/python")
 say() { echo "[$SECONDS s] $*"; }
 
 # ---- a bundle of one branch for each engine and recipe, with the answers that this machine gives. Half of the
@@ -45,18 +45,6 @@ first=$!
 "$bin/python" "$work/export.py" "$work" litert onnxruntime
 wait $first
 say "exported $(find "$work" -maxdepth 2 -name '*.paraedge' | wc -l) bundles"
-
-# ---- the engines as an Arm device installs them; tflite-runtime, the old one, wants the numpy of its days
-wheels() { # FOLDER PACKAGE...
-  [ -d "$build/$1" ] && return
-  rm -rf "$build/$1.part"
-  "$bin/python" -m pip install --quiet --quiet --progress-bar off --no-deps --only-binary :all: \
-    --target "$build/$1.part" --platform manylinux_2_34_aarch64 --platform manylinux_2_28_aarch64 \
-    --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 --platform any "${@:2}"
-  mv "$build/$1.part" "$build/$1"
-}
-wheels engines onnxruntime 'ai-edge-litert>=2.3' flatbuffers protobuf
-wheels old-engines 'tflite-runtime==2.14.*' 'numpy<2'
 
 cat >"$work/check.py" <<'PYTHON'
 """ENGINE FOLDER NAME: verify and run every bundle in FOLDER, compare with the answers beside it, note a row for each."""
@@ -98,13 +86,12 @@ on_arm() { # ENGINE NAME PATHS: the engine's bundles in one process
     return 1
   }
 }
-site=$build/site
-on_arm litert litert "$build/engines:$site" &
+on_arm litert litert "$build/with-litert" &
 first=$!
-on_arm executorch executorch "$site:$(echo "$build"/executorch-*)"
-on_arm onnxruntime onnxruntime "$build/engines:$site"
+on_arm executorch executorch "$build/site:$(scripts/executorch_wheel.sh "$bin/python" aarch64)"
+on_arm onnxruntime onnxruntime "$build/with-onnxruntime"
 wait $first
-on_arm litert tflite-runtime "$build/old-engines:$site"
+[ ! -d "$build/with-tflite-runtime" ] || on_arm litert tflite-runtime "$build/with-tflite-runtime"
 say 'verified and run on Arm; against torch, and against x86:'
 
 "$bin/python" - "$work" <<'PYTHON'

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,15 +42,10 @@ class SequentialSession:
         self._indexes = [index for index in self._parts if index >= 0]
 
     def run(
-        self,
-        data: NDArray[Any],
-        first_branches: int = 0,
-        branches: Sequence[int] | None = None,
-        deadline_s: float = math.inf,
-        leave_s: float = math.inf,
-        early_stop: bool = False,
-        **ignored: object,  # what only matters beside other threads
-    ) -> RawPrediction:
+        self, data: NDArray[Any], first_branches: int = 0, branches: Sequence[int] | None = None,
+        deadline_s: float = math.inf, leave_s: float = math.inf, all: bool = False, early_stop: bool = False,
+        on_prediction: Callable[[RawPrediction], bool] | None = None,
+    ) -> RawPrediction:  # fmt: skip
         """Run the stem, then branches until the deadline; see ``Session.run``."""
         started_s = time.monotonic()
         tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
@@ -78,6 +73,11 @@ class SequentialSession:
             if early_stop and len(rows) == len(runs) < len(wanted):
                 rule = self._options.stop_rules[len(rows) - 1]
                 is_enough = softmax_confidence(np.sum(rows, axis=0), rule.temperature) >= (rule.threshold or math.inf)
+            if on_prediction and state == BranchState.USED and not is_enough and len(runs) < len(wanted):
+                is_enough = not on_prediction(self._prediction(runs, rows, (started_s, stem_ms, deadline_s)))
+        return self._prediction(runs, rows, (started_s, stem_ms, deadline_s))
+
+    def _prediction(self, runs: list[BranchRun], rows: list[Any], times: tuple[float, float, float]) -> RawPrediction:
         used = [run.index for run in runs if run.state == BranchState.USED]
         output = np.cumsum(rows, axis=0, dtype=np.float32)[-1] if rows else np.full(1, np.nan, np.float32)
         if not np.isfinite(output).all():
@@ -87,9 +87,9 @@ class SequentialSession:
         temperatures = self._options.temperatures if used == self._indexes[: len(used)] else ()
         is_calibrated = len(rows) <= len(temperatures)
         confidence = softmax_confidence(output, temperatures[len(rows) - 1] if is_calibrated else 1.0)
-        now_s = time.monotonic()
+        (started_s, stem_ms, deadline_s), now_s = times, time.monotonic()
         return SimpleNamespace(
-            output=output, branch_outputs=np.stack(rows), branches=runs, label_index=int(output.argmax()),
+            output=output, branch_outputs=np.stack(rows), branches=tuple(runs), label_index=int(output.argmax()),
             confidence=confidence, is_calibrated=is_calibrated, stem_ms=stem_ms, requests_to_learn=0,
             elapsed_ms=(now_s - started_s) * 1e3, deadline_met=now_s <= deadline_s,
         )  # fmt: skip

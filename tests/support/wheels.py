@@ -1,0 +1,62 @@
+"""Wheels of this checkout, and the environments of devices that they are installed into."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+
+
+def wheel_of_this_machine() -> Path:
+    """The wheel that 'make wheels' makes for this machine; the first test process that asks builds it."""
+    folder = Path(os.environ["PARAEDGE_CACHE"]) / "wheels"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("*.whl")):
+            command = [ROOT / "scripts" / "make_wheels.sh", Path(sys.executable).parent, folder, os.uname().machine]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+class DeviceEnvironment:
+    """A virtual environment with nothing in it, not even pip, and programs that see no compiler."""
+
+    def __init__(self, folder: Path, *, programs: tuple[str, ...] = ()) -> None:
+        self.python = folder / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        for program in programs:
+            (folder / "bin" / program).symlink_to(str(shutil.which(program)))
+        self._environment = {
+            name: value for name, value in os.environ.items() if name not in ("CC", "CXX", "PYTHONPATH")
+        }
+        self._environment["PATH"] = str(folder / "bin")
+
+    def install(self, *arguments: object) -> None:
+        """``pip install`` with these arguments."""
+        self.pip("install", "--quiet", "--progress-bar", "off", *arguments)
+
+    def pip(self, *arguments: object) -> str:
+        """What pip says about this environment."""
+        return self._run([*PIP[:3], "--python", self.python, *PIP[3:], *arguments])
+
+    def run(self, code: str, *arguments: object, timeout_s: float = 120) -> str:
+        """What a program of Python prints."""
+        return self._run([self.python, "-c", code, *arguments], timeout_s)
+
+    def site_packages(self) -> Path:
+        """Where packages are installed."""
+        (folder,) = self.python.parents[1].glob("lib/python*/site-packages")
+        return folder
+
+    def _run(self, command: list[object], timeout_s: float | None = None) -> str:
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, env=self._environment, timeout=timeout_s
+        )
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
