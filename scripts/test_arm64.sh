@@ -37,7 +37,7 @@ folder = Path(sys.argv[2])
 folder.mkdir()
 bundle = runtime.Bundle.open(sys.argv[1])
 with runtime.Session.open(bundle) as session:
-    for number, image in enumerate(bundle.golden().images[:8]):
+    for number, image in enumerate(bundle.golden().inputs[:8]):
         (folder / f"{number}.pgm").write_bytes(b"P5 %d %d 255\n" % image.shape[1::-1] + image.tobytes())
         (folder / f"{number}.label").write_text(session.run(image).label)
 PYTHON

@@ -37,7 +37,7 @@ for engine in sys.argv[2:]:
             path.parent.mkdir(exist_ok=True, parents=True)
             bundle = export(checkpoint, target="linux", engine=engine, quantize=recipe, branches=1, out=path)
             with Session.open(bundle, threads=1) as session:
-                answers = [session.run(image).output for image in bundle.golden().images]
+                answers = [session.run(image).output for image in bundle.golden().inputs]
             np.save(path.with_suffix(".npy"), np.stack(answers))
 PYTHON
 "$bin/python" "$work/export.py" "$work" executorch &
@@ -63,7 +63,7 @@ engine, folder, name = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 rows = []
 for path in sorted(folder.glob("*.paraedge")):
     bundle = Bundle.open(path)
-    images, there = bundle.golden().images[:16], np.load(path.with_suffix(".npy"))[:16]
+    images, there = bundle.golden().inputs[:16], np.load(path.with_suffix(".npy"))[:16]
     try:
         report = verify_bundle(bundle, threads=1)
         assert not report.problems, (path.stem, report.problems)
