@@ -10,13 +10,13 @@ setup: $(STAMP)
 
 # torch first and by itself: with a CPU build at hand (a wheel folder, an index of CPU builds) pip
 # takes it, and the packages after it find their need met. Then what the native core is built against.
-$(STAMP): pyproject.toml $(shell find runtime/native -type f)
+$(STAMP): pyproject.toml sdk/models/pyproject.toml $(shell find runtime/native -type f)
 	scripts/need_debian.sh g++ || echo 'going on without the native core; "make test" will want it'
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "paraedge needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off 'torch==2.13.0'
 	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps 'executorch==1.5.1'
-	env $$(command -v c++ >/dev/null && echo PARAEDGE_NATIVE_REQUIRED=1) $(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dev]'
+	env $$(command -v c++ >/dev/null && echo PARAEDGE_NATIVE_REQUIRED=1) $(BIN)/python -m pip install --quiet --progress-bar off --editable sdk/models --editable '.[dev]'
 	$(BIN)/python -m pip check
 	touch $@
 

@@ -89,8 +89,9 @@ def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_pa
     rows = [
         (["run", bundles["onnxruntime"].path], "the engine 'onnxruntime' is not installed"),
         (["run", bundles[ENVIRONMENTS[device[0]][0]].path, tmp_path / "picture.png"], "pip install 'paraedge[cli]'"),
-        (["run"], "making one of the packaged model needs torch"),
-        (["export", "--target", "linux", "--branches", "2"], "torch"),
+        (["run"], "the packaged models are not installed; export one on a workstation"),
+        (["models"], "or 'paraedge[models]' alone"),
+        (["export", "--target", "linux", "--branches", "2"], "pip install 'paraedge[export]' on a workstation"),
         (["train", "--dataset", "digits", "--out", tmp_path / "x"], "scikit-learn"),
         (["evaluate"], "torch"),
     ]

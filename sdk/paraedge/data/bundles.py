@@ -9,7 +9,7 @@ import numpy as np
 
 from paraedge.data.datasets import DATA_DIR_VARIABLE, DATASETS, FolderOptions, load_dataset
 from paraedge.data.images import ImageDataset, LabelledImages
-from paraedge.packaged import PACKAGED_MODELS, resolve_checkpoint
+from paraedge.packaged import packaged_folder
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, Manifest
@@ -50,8 +50,8 @@ def images_at_hand(
     if dataset is not None or data_dir is not None or os.environ.get(DATA_DIR_VARIABLE):
         data = load_for_bundle(manifest, dataset, data_dir)
         return data.test.balanced_sample(count, seed=0), f"{data.name} test split"
-    if manifest.name in PACKAGED_MODELS:
-        with np.load(resolve_checkpoint(manifest.name) / "samples.npz") as samples:
+    if (folder := packaged_folder(manifest.name)) is not None:
+        with np.load(folder / "samples.npz") as samples:
             images = LabelledImages(samples["images"], samples["labels"].astype(np.int64))
         if images.images.shape[1:] == (*manifest.input.shape[2:], manifest.input.shape[1]):
             return images.balanced_sample(count, seed=0), "test images that ship with the packaged model"
