@@ -168,6 +168,14 @@ convert(model, ModelDescription(
     assert (tmp_path / "b.paraedge" / "manifest.json").is_file()
 
 
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(description, tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = PartCache(tmp_path / "file")
+    bundle = convert(ConvBranches(), description, tmp_path / "b", target="linux", branches=1, cache=cache)
+    assert bundle.manifest.branch_indexes == (0,)
+    assert "Not a directory" in cache.problem
+
+
 @pytest.mark.parametrize("where", ["stem", "branch"])
 def test_numbers_that_are_not_finite_in_torch_are_the_models_own(where, description, tmp_path):
     model = ConvBranches()
