@@ -9,10 +9,11 @@ from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBran
 
 from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.pipeline import convert
-from paraedge_runtime import InputError, ParityError
+from paraedge_runtime import InputError, ParityError, Session
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.similarity import relative_error
+from paraedge_runtime.verification import verify_bundle
 
 
 def describe(model, **changes):
@@ -62,6 +63,31 @@ def test_a_model_of_tensors_computes_in_the_engine_what_it_computes_in_torch(mak
     else:
         assert manifest.labels == description.labels
         assert all(prefix.top1_agreement == 1.0 for prefix in parity.prefixes)
+
+
+@pytest.mark.parametrize(
+    "make", [SoundBranches, MotionBranches, EmbeddingBranches], ids=["sound", "motion", "embedding"]
+)
+def test_a_session_runs_tensors_and_gives_labels_or_a_vector(make, engine_name, tmp_path):
+    model = make().eval()
+    bundle = convert(model, describe(model), tmp_path / "b.paraedge", target="linux", engine=engine_name)
+    golden = bundle.golden()
+    wanted = run_in_engine(bundle, golden.inputs)
+    with Session.open(bundle, threads=2) as session:
+        for value, output in zip(golden.inputs, wanted, strict=True):
+            prediction = session.run(value)
+            np.testing.assert_array_equal(prediction.output, output)
+            assert session.run(value, budget_ms=1e6, policy="all").branches_used == prediction.branches_used
+            if make is EmbeddingBranches:
+                assert prediction.output.shape == (384,)
+                with pytest.raises(InputError, match="a vector of 384 numbers; read 'output'"):
+                    prediction.label  # noqa: B018
+            else:
+                assert prediction.label == f"class {output.argmax()}"
+        for wrong in (golden.inputs[0][None], golden.inputs[0].astype(np.float64), golden.inputs[0][:, :-1]):
+            with pytest.raises(InputError, match=r"this bundle reads float32 of shape"):
+                session.run(wrong)
+    assert verify_bundle(bundle).problems == ()
 
 
 @pytest.mark.parametrize("quantize", ["fp16", "int8-dynamic"])
