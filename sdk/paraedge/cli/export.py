@@ -161,7 +161,8 @@ def _export(
             )
 
         bar.update(task, description="lowering stem")
-        cache, trials = PartCache(), list[Trial]()
+        cache = PartCache()
+        trials: list[Trial] = []
         try:
             if test_set is not None and auto:
                 bundle, trials = export_smallest(
