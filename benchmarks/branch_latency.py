@@ -58,7 +58,7 @@ def lower_and_load(engine: str, module: nn.Module, example: Tensor, recipe: str,
             output_shape = tuple(module(example).shape)
         entry = PartEntry(
             file="branch", size_bytes=len(lowered.program), sha256="0" * 64, input_shape=tuple(example.shape),
-            output_shape=output_shape, parameters=0, macs=0, operators=lowered.operators,
+            output_shape=output_shape, macs=0,
         )  # fmt: skip
         return open_engine(engine).load("branch", lowered.program, entry)
 

@@ -118,8 +118,8 @@ def test_gelu_is_written_out_as_the_same_function(module):
     lowered = tflite_micro.lower(module.eval(), x, recipe="fp32", calibration=torch.zeros(0), allow_undelegated=False)
     assert {"LOGISTIC", "MINIMUM", "MUL"} <= set(lowered.operators) <= tflite_micro.OPERATORS
     entry = PartEntry(
-        file="x", size_bytes=0, sha256="0" * 64, input_shape=tuple(x.shape), output_shape=tuple(x.shape), parameters=0,
-        macs=0, operators={},
+        file="x", size_bytes=0, sha256="0" * 64, input_shape=tuple(x.shape), output_shape=tuple(x.shape),
+        macs=0,
     )  # fmt: skip
     got = open_engine("litert").load("x", lowered.program, entry).run(x.numpy())
     np.testing.assert_allclose(got, module(x).numpy(), rtol=0, atol=6e-6)

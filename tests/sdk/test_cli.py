@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from support.bundles import EMBEDDING, MOTION, fake_bundle, replace_file
 
 from paraedge.cli.main import COMMANDS
 from paraedge.packaged import PACKAGED_MODELS
@@ -82,11 +83,12 @@ def test_the_anchor_command_with_no_other_argument(tmp_path):
     text = succeed("export", "--target", "android", "--branches", "2", cwd=tmp_path)
     assert "fashion-mnist-android-2.paraedge" in text
     assert re.search(r"branch_01 .* dB.* 100 %.* \d\d\.\d\d %", text)
-    manifest = Bundle.open(tmp_path / "fashion-mnist-android-2.paraedge").manifest
-    assert manifest.engine == "executorch"
-    assert manifest.branch_indexes == (0, 1)
-    assert set(manifest.stem.operators) == {"XnnpackBackend"}
-    assert set(manifest.branches[0].operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
+    bundle = Bundle.open(tmp_path / "fashion-mnist-android-2.paraedge")
+    assert bundle.manifest.engine == "executorch"
+    assert bundle.manifest.branch_indexes == (0, 1)
+    parts = bundle.card.parts
+    assert set(parts["stem"].operators) == {"XnnpackBackend"}
+    assert set(parts["branch_00"].operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_auto_takes_the_smallest_that_is_accurate_enough_and_shows_what_it_tried
     assert chosen["quantization"] == document["manifest"]["quantization"]
     assert chosen["accuracy_drop"] <= 0.005
     assert all(trial["accuracy_drop"] > 0.005 and trial["size_bytes"] <= chosen["size_bytes"] for trial in smaller)
-    assert "digits test split, " in document["manifest"]["accuracy"]["dataset"]
+    assert "digits test split, " in document["card"]["accuracy"]["dataset"]
     assert "verified" in succeed("verify", tmp_path / "auto.paraedge")
 
 
@@ -216,22 +218,33 @@ def test_inspect_verify_pack_subset(bundle, tmp_path):
     succeed("subset", packed, "--branches", 1, "--out", tmp_path / "one.paraedge")
 
 
+def test_inspect_and_verify_know_tensors_and_vectors(tmp_path):
+    path = fake_bundle(tmp_path / "motion.paraedge", input=MOTION, output=EMBEDDING, version=7).path
+    text = succeed("inspect", path)
+    assert "version 7, target linux" in text
+    assert "tensor motion (channel 6, time 16) → 7 × embedding" in text
+    assert re.search(r"branch_02 .* 130 dB, 1\.0e-06", text)
+    assert "SNR, relative error" in text
+    assert "accuracy unknown" not in text
+    document = json.loads(succeed("inspect", path, "--json"))
+    assert document["manifest"]["output"] == {"kind": "vector", "name": "embedding", "size": 7}
+    assert document["card"]["parity"]["prefixes"][0]["relative_error"] == 1e-6
+    done = run("run", path)
+    assert done.returncode == 2
+    assert "motion.paraedge does not tell classes of images; run it with paraedge.Session" in done.stderr
+
+
 def test_verify_fails_with_1_when_the_answers_are_wrong(bundle, tmp_path):
-    import hashlib
     import io
     import shutil
 
     copy = tmp_path / "changed.paraedge"
     shutil.copytree(bundle, copy)
-    golden = Bundle.open(bundle).golden()
-    outputs = golden.branch_outputs.copy()
+    outputs = Bundle.open(bundle).golden().branch_outputs.copy()
     outputs[:, 2] += 0.5
     buffer = io.BytesIO()
     np.save(buffer, outputs)
-    (copy / "golden/branch_outputs.npy").write_bytes(buffer.getvalue())
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["golden"]["branch_outputs"]["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    replace_file(copy, "golden/branch_outputs.npy", buffer.getvalue())
     done = run("verify", copy)
     assert done.returncode == 1
     assert "branch 2: SNR" in done.stdout

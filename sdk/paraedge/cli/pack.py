@@ -26,10 +26,10 @@ def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
     from paraedge_runtime.bundle import Bundle
 
     opened = Bundle.open(bundle)
-    target = out if out is not None else bundle.with_name(bundle.name + ".zip")
-    opened.pack(target)
-    size_bytes = Bundle.open(target).path.stat().st_size
+    path = out if out is not None else bundle.with_name(bundle.name + ".zip")
+    opened.pack(path)
+    size_bytes = Bundle.open(path).path.stat().st_size
     if as_json:
-        print_json({"path": str(target), "size_bytes": size_bytes})
+        print_json({"path": str(path), "size_bytes": size_bytes})
     else:
-        click.echo(f"{target}  {size_text(size_bytes)}")
+        click.echo(f"{path}  {size_text(size_bytes)}")

@@ -75,7 +75,7 @@ def run(
         images = [(str(path), path, None) for path in pictures]
     else:
         golden = bundle.golden()
-        if golden.labels is None or golden.inputs.dtype != np.uint8:
+        if golden.labels is None or golden.inputs.dtype != "uint8":
             raise InputError(f"{bundle.path} does not tell classes of images; run it with paraedge.Session")
         images = [
             (f"golden image {number}", image, int(label))

@@ -27,10 +27,10 @@ def update(old: Path, new: Path, out: Path | None, as_json: bool) -> None:
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.update import write_update
 
-    target = out if out is not None else new.with_name(f"{new.name}.update.zip")
-    changed, whole = write_update(Bundle.open(old), opened := Bundle.open(new), target), opened.size_bytes
-    size_bytes = target.stat().st_size
+    path = out if out is not None else new.with_name(f"{new.name}.update.zip")
+    changed, whole = write_update(Bundle.open(old), opened := Bundle.open(new), path), opened.size_bytes
+    size_bytes = path.stat().st_size
     if as_json:
-        print_json({"path": str(target), "size_bytes": size_bytes, "bundle_bytes": whole, "files": changed})
+        print_json({"path": str(path), "size_bytes": size_bytes, "bundle_bytes": whole, "files": changed})
     else:
-        click.echo(f"{target}  {size_text(size_bytes)} of {size_text(whole)}: {', '.join(changed)}")
+        click.echo(f"{path}  {size_text(size_bytes)} of {size_text(whole)}: {', '.join(changed)}")
