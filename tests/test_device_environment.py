@@ -13,7 +13,7 @@ PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--prog
 
 # The environments: what provides the engine -> engine, packages installed by name (so that nothing else
 # comes along), packages installed without what they ask for: executorch asks for a workstation's.
-BASE = ["click", "rich", "msgspec"]
+BASE = ["click", "rich", "msgspec"]  # without Pillow, so that it is known what needs that
 ENVIRONMENTS = {
     "ai-edge-litert": ("litert", [*BASE, "numpy", "ai-edge-litert"], []),
     "tflite-runtime": ("litert", [*BASE, "numpy<2", "tflite-runtime==2.14.0"], []),
@@ -88,7 +88,7 @@ def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_pa
     (tmp_path / "picture.png").write_bytes(b"")
     rows = [
         (["run", bundles["onnxruntime"].path], "the engine 'onnxruntime' is not installed"),
-        (["run", bundles[ENVIRONMENTS[device[0]][0]].path, tmp_path / "picture.png"], "needs Pillow"),
+        (["run", bundles[ENVIRONMENTS[device[0]][0]].path, tmp_path / "picture.png"], "pip install 'paraedge[cli]'"),
         (["run"], "making one of the packaged model needs torch"),
         (["export", "--target", "linux", "--branches", "2"], "torch"),
         (["train", "--dataset", "digits", "--out", tmp_path / "x"], "scikit-learn"),
@@ -99,6 +99,73 @@ def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_pa
         assert message in error, error
         assert "Traceback" not in error
         assert error.strip().splitlines()[-1].startswith("Error: ")
+
+
+@pytest.fixture(scope="module")
+def bare_device(wheel, tmp_path_factory):
+    """What ``pip install 'paraedge[litert]'`` makes."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([folder / "bin" / "python", *PIP, f"{wheel}[litert]"], check=True)
+    return folder
+
+
+ON_THE_DEVICE = """
+import json, sys
+from paraedge_runtime import Bundle, Session
+
+bundle = Bundle.open(sys.argv[1])
+with Session.open(bundle, threads=2) as session:
+    predictions = [session.run(image, budget_ms=20_000) for image in bundle.golden().images]
+print(json.dumps([[float(value) for value in prediction.output] for prediction in predictions]))
+"""
+
+
+@pytest.mark.environment
+def test_a_device_without_the_command_line_runs_a_bundle_and_can_be_measured(bare_device, bundles, tmp_path):
+    python = bare_device / "bin" / "python"
+    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
+    packages = {package["name"].lower() for package in json.loads(listed.stdout)}
+    assert {"numpy", "msgspec", "ai-edge-litert", "paraedge"} <= packages
+    assert not {"click", "rich", "pillow", "torch", "matplotlib"} & packages
+
+    bundle = bundles["litert"].path
+    done = subprocess.run([python, "-c", ON_THE_DEVICE, bundle], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    outputs = [result["output"] for result in _run_here(bundle)]
+    for here, there in zip(outputs, json.loads(done.stdout), strict=True):
+        assert max(abs(one - other) for one, other in zip(here, there, strict=True)) < 1e-4
+
+    command = [
+        python,
+        "-m",
+        "paraedge_measure",
+        "measure",
+        bundle,
+        "--threads",
+        "2",
+        "--min-runs",
+        "5",
+        "--min-s",
+        "0.01",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (measurement,) = json.loads(done.stdout)["result"]
+    assert len(measurement["parts"]) == 9
+
+
+@pytest.mark.environment
+@pytest.mark.parametrize(
+    ("program", "extra"), [("paraedge", "pip install 'paraedge[cli]'"), ("paraedge-demo", "'paraedge[demo,litert]'")]
+)
+def test_without_its_extra_a_program_says_what_to_install(bare_device, program, extra):
+    done = subprocess.run([bare_device / "bin" / program, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert extra in line
 
 
 def _run_here(bundle):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from array import array
@@ -55,6 +56,12 @@ class SeriesLength:
 
     min_runs: int
     min_s: float
+
+    def __post_init__(self) -> None:
+        if self.min_runs < 1 or not 0 < self.min_s < math.inf:
+            raise InputError(
+                f"{self.min_runs} runs and {self.min_s} s measure nothing; give at least 1 run and a time above 0"
+            )
 
 
 USUAL = SeriesLength(min_runs=50, min_s=1.0)

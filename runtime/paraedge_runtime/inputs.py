@@ -120,7 +120,7 @@ def picture_array(path: str | os.PathLike[str], height: int, width: int, channel
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise InputError(f"reading {path} needs Pillow ({error}); pip install pillow") from error
+        raise InputError(f"reading {path} needs Pillow ({error}); pip install 'paraedge[cli]'") from error
     try:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture)

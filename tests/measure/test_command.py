@@ -10,7 +10,7 @@ from support.bundles import replace_file
 from paraedge_measure.__main__ import main
 from paraedge_measure.command import read_reply
 from paraedge_measure.hardware import read_hardware
-from paraedge_runtime import DeviceError, EngineUnavailable, IntegrityError
+from paraedge_runtime import DeviceError, EngineUnavailable, InputError, IntegrityError
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,8 @@ def test_the_command_reads_the_hardware():
     ("arguments", "error", "problem"),
     [
         (["measure", "none.paraedge"], IntegrityError, r"none\.paraedge does not exist"),
+        (["measure", "none.paraedge", "--min-s", "0"], InputError, r"50 runs and 0\.0 s measure nothing"),
+        (["measure", "none.paraedge", "--min-runs", "0"], InputError, r"0 runs and 1\.0 s measure nothing"),
         (["cold", "none.paraedge", "--engine", "litert", "--threads", "1"], IntegrityError, "does not exist"),
     ],
 )

@@ -203,7 +203,7 @@ def test_over_ssh_errors_of_the_device_come_back(ssh_device, bundle, tmp_path):
         ({"python": "BARE"}, "has no paraedge", "-m pip install --upgrade 'paraedge[litert]'"),
         (
             {"python": "NONSENSE"},
-            "the device answered what cannot be: Expected `object`",
+            "the device replied what cannot be: Expected `object`",
             "is paraedge there this version?",
         ),
     ],

@@ -1,5 +1,5 @@
 """``python -m paraedge_demo``."""
 
-from paraedge_demo.main import main
+from paraedge_demo._console import main
 
 main()

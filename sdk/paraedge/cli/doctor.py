@@ -12,7 +12,8 @@ from paraedge.cli.output import console, json_option, print_json, size_text, tab
 
 # What a package is for -> packages, in the order of the table.
 _PACKAGES = {
-    "device": ("numpy", "msgspec", "click", "rich", "pillow"),
+    "device": ("numpy", "msgspec"),
+    "cli": ("click", "rich", "pillow"),
     "engine": ("ai-edge-litert", "tflite-runtime", "onnxruntime", "executorch"),
     "train": ("torch", "safetensors", "scikit-learn", "matplotlib"),
     "export": ("litert-torch", "onnx", "onnxscript"),
@@ -79,7 +80,7 @@ def doctor(as_json: bool) -> None:
     for purpose, packages in _PACKAGES.items():
         for package in packages:
             found = versions[package]
-            hint = "" if found or purpose == "engine" else f"pip install 'paraedge[{purpose}]'"
+            hint = "" if found or purpose in ("device", "engine") else f"pip install 'paraedge[{purpose}]'"
             rows.add_row(purpose, package, found or "–", hint)
     console().print(rows)
     console().print(

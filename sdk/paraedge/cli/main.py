@@ -95,7 +95,8 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _missing(error: ModuleNotFoundError) -> str:
     package = (error.name or str(error)).split(".")[0]
-    return f"this command needs {package}, which is not installed here; pip install 'paraedge[export]'"
+    extra = "cli" if package in ("rich", "PIL") else "export"
+    return f"this command needs {package}, which is not installed here; pip install 'paraedge[{extra}]'"
 
 
 def main() -> NoReturn:
