@@ -309,7 +309,7 @@ _PAPER = TrainingConfig(
 )
 _WIDE = replace(
     RECIPES["cifar10"].training,
-    epochs=180,
+    epochs=240,
     learning_rate=0.4,
     weight_decay=5e-4,
     clip_norm=5.0,
@@ -454,7 +454,7 @@ def test(options: argparse.Namespace) -> None:
     print(json.dumps(tested(options.name, options.weights, data.test, device)))
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("macs", help="Multiply-adds of every answer of every network.")
@@ -481,7 +481,11 @@ def main() -> None:
     command.add_argument("name", choices=BASELINES)
     command.add_argument("weights", type=Path)
     command.add_argument("--data-dir", type=Path, required=True)
-    options = parser.parse_args()
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
     options.run(options)
 
 

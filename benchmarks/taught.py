@@ -28,7 +28,7 @@ def report(progress: TrainingProgress) -> None:
         print(f"epoch {progress.epoch + 1}, loss {progress.loss:.4f}", flush=True)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="cifar10-taught", help="Name or .json file. [cifar10-taught]")
     parser.add_argument("--teacher", type=Path, help="Weights of a wide-resnet; without, the labels alone teach.")
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="Processes that make batches.")
     parser.add_argument("--save-interval", type=float, default=60.0, help="Seconds between saved states. [60]")
     parser.add_argument("--compile", action="store_true", help="torch.compile the layers; pays on a GPU.")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     recipe = load_recipe(options.recipe)
     data = load_dataset(recipe.dataset, options.data_dir)
     if options.holdout:
