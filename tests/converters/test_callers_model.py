@@ -228,9 +228,9 @@ def test_the_cache_tells_apart_what_a_state_dict_does_not(changes, quantize, des
 
 def test_a_wrong_scale_does_not_pass_a_quantized_gate(checkpoint, description, tmp_path, monkeypatch):
     """The labels are the same and the noise is as small as a recipe may make it."""
-    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeEngine
+    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeNative
 
-    load = OnnxRuntimeEngine.load
+    load = OnnxRuntimeNative.load
 
     def load_scaled(self, name, program, entry):
         part = load(self, name, program, entry)
@@ -239,6 +239,6 @@ def test_a_wrong_scale_does_not_pass_a_quantized_gate(checkpoint, description, t
             part.run = lambda x: run(x) * np.float32(0.833)
         return part
 
-    monkeypatch.setattr(OnnxRuntimeEngine, "load", load_scaled)
+    monkeypatch.setattr(OnnxRuntimeNative, "load", load_scaled)
     with pytest.raises(ParityError, match=r"branch_00: the engine's output is 0\.83\d times torch's.*0\.95 to 1\.05"):
         convert(checkpoint.model, description, tmp_path / "b", target="linux", quantize="int8-dynamic", branches=1)
