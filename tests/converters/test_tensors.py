@@ -134,9 +134,9 @@ def test_a_description_that_does_not_fit_is_refused(make, changes, problem, tmp_
 def test_a_vector_that_is_off_in_one_sample_does_not_pass(tmp_path, monkeypatch):
     model = EmbeddingBranches().eval()
     description = describe(model)
-    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeEngine
+    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeNative
 
-    load = OnnxRuntimeEngine.load
+    load = OnnxRuntimeNative.load
     unlucky = normalise(description.samples[7:8], model.input_spec)
 
     def load_wrong(self, name, program, entry):
@@ -146,7 +146,7 @@ def test_a_vector_that_is_off_in_one_sample_does_not_pass(tmp_path, monkeypatch)
             part.run = lambda x: run(x) * np.float32(1.0004 if np.array_equal(x, unlucky) else 1)
         return part
 
-    monkeypatch.setattr(OnnxRuntimeEngine, "load", load_wrong)
+    monkeypatch.setattr(OnnxRuntimeNative, "load", load_wrong)
     with pytest.raises(ParityError):
         convert(model, description, tmp_path / "b", target="linux")
     assert not (tmp_path / "b").exists()
