@@ -458,6 +458,7 @@ class Scheduler {
     const bool learns = request.has_deadline() && !options.on_prediction && request.places.size() > 1;
     const bool waited = waits && (all_finished() || request.cut_short);
     close(request);
+    refuse_if_ending();
     const bool cancelled = request.cancelled;
     lock.unlock();
     if (cancelled) throw Refusal(ErrorCode::cancelled, "the request was cancelled");

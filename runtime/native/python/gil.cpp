@@ -35,7 +35,10 @@ void stay_outside() {
   while (true) std::this_thread::sleep_for(std::chrono::hours(1));
 }
 
-GilRelease::GilRelease() : state_(PyEval_SaveThread()) { outside.fetch_add(1); }
+GilRelease::GilRelease() {
+  outside.fetch_add(1);  // first: without the GIL anything may happen, the end of the interpreter too
+  state_ = PyEval_SaveThread();
+}
 
 GilRelease::~GilRelease() {
   {

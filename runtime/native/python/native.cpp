@@ -224,6 +224,16 @@ void free_state(SessionState* state) {
   }
 }
 
+// Set when the interpreter ends, with the GIL.
+std::optional<std::thread::id> ending_thread;
+
+// A request that cannot be made, or go on, because the process ends: its thread ends as daemon threads do, without a word.
+[[noreturn]] void refuse_request(const Error& error) {
+  if (!ending_thread || *ending_thread == std::this_thread::get_id()) raise(error);
+  PyErr_SetNone(PyExc_SystemExit);
+  nb::raise_python_error();
+}
+
 class NativeSession;
 std::set<NativeSession*>& open_sessions() {  // with the GIL
   static auto* sessions = new std::set<NativeSession*>();
@@ -273,7 +283,7 @@ class NativeSession {
                  double leave_s, bool all, bool early_stop, const nb::object& on_prediction,
                  const nb::object& is_cancelled) {
     const std::shared_ptr<SessionState> state = state_;  // the end of the process may take it away meanwhile
-    if (!state) raise({ErrorCode::engine, "the session is closed; open a new one"});
+    if (!state) refuse_request({ErrorCode::engine, "the session is closed; open a new one"});
     RunOptions options{.first_branches = first_branches,
                        .deadline = time_point(deadline_s),
                        .leave = time_point(leave_s),
@@ -301,6 +311,7 @@ class NativeSession {
     for (const std::exception_ptr& error : {raised, raised_by_part}) {
       if (error) std::rethrow_exception(error);
     }
+    if (!*result && result->error().code == ErrorCode::cancelled) refuse_request(result->error());
     if (!*result) raise(result->error());
     state->session->hand_over(**result, kHandOver);
     return nb::cast(Found(std::move(**result), call_time));
@@ -411,6 +422,7 @@ class NativeSession {
 
 // At exit: sessions are closed, unless a branch does not end. Then its threads and memory are left alone.
 void end_all_sessions() {
+  ending_thread = std::this_thread::get_id();
   std::vector<std::shared_ptr<SessionState>> ending;
   while (!open_sessions().empty()) ending.push_back((*open_sessions().begin())->take());
   const Clock::time_point until = Clock::now() + kPatience;
