@@ -53,8 +53,17 @@ void register_engine(const pe_engine& given) {
   if (!given.name || !given.load || !given.run || !given.close) {
     throw Refusal(ErrorCode::input, "a pe_engine needs a name and the functions load, run and close");
   }
+  const pe_engine engine = complete(given);
+  if (engine.set_log) {
+    engine.set_log([](int level, const char* message) {
+      try {
+        log(level, message);
+      } catch (const std::exception&) {  // no memory for a message
+      }
+    });
+  }
   std::lock_guard lock(registry_mutex());
-  registry()[given.name] = complete(given);
+  registry()[engine.name] = engine;
 }
 
 void load_engine(const std::string& library) {
