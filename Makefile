@@ -1,10 +1,10 @@
-# make setup | demo | test | test-native | test-arm64 | lint | bench: each works from a fresh clone.
+# make setup | demo | test-quick | test | test-native | wheels | test-arm64 | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-native test-arm64 lint bench clean
+.PHONY: setup demo test-quick test test-native wheels test-arm64 lint bench clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ test-native: setup
 	scripts/need_debian.sh g++ cmake ninja-build doctest-dev
 	scripts/test_native.sh $(BIN)/python
 
+# dist/: the wheels of x86-64 and of 64-bit Arm for this Python, without any engine's libraries.
+wheels: setup
+	scripts/make_wheels.sh $(BIN) dist
+
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup
 	scripts/test_arm64.sh $(BIN)
@@ -47,4 +51,4 @@ bench: setup
 	$(BIN)/python benchmarks/first_numbers.py
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -14,22 +14,13 @@ say() { echo "[$SECONDS s] $*"; }
 scripts/need_debian.sh g++ cmake ninja-build doctest-dev g++-aarch64-linux-gnu qemu-user-static
 
 # ---- headers and libraries: the wheel that an Arm device installs
-version=$(sed -n 's/^set(PARAEDGE_EXECUTORCH_WANTED \(.*\))$/\1/p' runtime/native/cmake/executorch.cmake)
-wheel=$build/executorch-$version
-if [ ! -d "$wheel" ]; then
-  rm -rf "$wheel.part"
-  "$bin/python" -m pip download --quiet --quiet --progress-bar off --no-deps --only-binary :all: \
-    --platform manylinux_2_28_aarch64 --python-version 3.11 --dest "$wheel.part" "executorch==$version"
-  "$bin/python" -m zipfile -e "$wheel.part"/executorch-*.whl "$wheel.part"
-  rm "$wheel.part"/executorch-*.whl
-  mv "$wheel.part" "$wheel"
-fi
+wheel=$(scripts/executorch_wheel.sh "$bin/python" aarch64)
 
 # ---- library, programs, tests
 cmake -G Ninja -S runtime/native -B "$build/native" --log-level=WARNING -DPARAEDGE_TESTS=ON \
   -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DPARAEDGE_EXECUTORCH="$wheel/executorch" >/dev/null
 cmake --build "$build/native" -- --quiet
-say "built for $(aarch64-linux-gnu-g++ -dumpmachine) with executorch $version"
+say "built for $(aarch64-linux-gnu-g++ -dumpmachine) with ${wheel##*/}"
 
 # ---- a bundle made here, and pictures with the answers that this machine gives. Three branches: emulation
 #      takes hundreds of times as long, and more of them are more of the same.

@@ -31,6 +31,7 @@ from paraedge_runtime.errors import (
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from paraedge_runtime._version import __version__
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.frames import Frame, LatestFrame
     from paraedge_runtime.latency import Latency
@@ -61,6 +62,7 @@ __all__ = [
     "ProfileError",
     "Session",
     "UnsupportedModel",
+    "__version__",
 ]
 
 __getattr__ = lazy_names(
@@ -76,5 +78,6 @@ __getattr__ = lazy_names(
         "PartRun": "paraedge_runtime.prediction",
         "Prediction": "paraedge_runtime.prediction",
         "Session": "paraedge_runtime.session",
+        "__version__": "paraedge_runtime._version",
     },
 )

@@ -19,7 +19,7 @@ from paraedge_runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from paraedge.exporting import export
     from paraedge.model import ParaFormer, ParaFormerConfig, load_checkpoint
-    from paraedge_runtime import Bundle, Prediction, Session
+    from paraedge_runtime import Bundle, Prediction, Session, __version__
 
 __all__ = [
     "Bundle",
@@ -28,6 +28,7 @@ __all__ = [
     "ParaFormerConfig",
     "Prediction",
     "Session",
+    "__version__",
     "export",
     "load_checkpoint",
 ]
@@ -40,6 +41,7 @@ __getattr__ = lazy_names(
         "ParaFormerConfig": "paraedge.model",
         "Prediction": "paraedge_runtime",
         "Session": "paraedge_runtime",
+        "__version__": "paraedge_runtime",
         "export": "paraedge.exporting",
         "load_checkpoint": "paraedge.model",
     },
