@@ -235,9 +235,7 @@ class Session:
 
         def work() -> None:
             try:
-                predictions.put(
-                    self._run(image, request._replace(on_prediction=tell, is_cancelled=lambda: not wanted))
-                )
+                predictions.put(self._run(image, request._replace(on_prediction=tell, is_cancelled=lambda: not wanted)))
             except BaseException as error:  # raised where the predictions are read
                 predictions.put(error)
             done.set()

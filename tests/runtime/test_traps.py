@@ -136,8 +136,8 @@ def test_ctrl_c_while_the_next_request_waits_for_a_late_branch(gated, gate):
     """Branch 1 alone is asked for, and the worker that is late in it has to leave first."""
     with Session.open(gated, threads=2) as session:
         session.run(picture(), deadline_s=time.monotonic(), policy="all")
+        poker = _interrupted_when(gate.entered)
         with pytest.raises(KeyboardInterrupt):  # a first one, with the branch held by a worker or by the caller
-            poker = _interrupted_when(gate.entered)
             session.run(picture(), budget_ms=1e6, policy="all")
         poker.join()
         poker = _interrupted_when(gate.entered)
@@ -151,7 +151,7 @@ def test_ctrl_c_while_the_next_request_waits_for_a_late_branch(gated, gate):
 def test_ctrl_c_while_a_stream_is_read_does_not_wait_for_its_branches(gated, gate):
     with Session.open(gated, threads=2) as session:
         poker = _interrupted_when(gate.entered)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
             for prediction in session.stream(picture()):
                 assert prediction.branches_used == (0,)
         poker.join()

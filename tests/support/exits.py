@@ -182,4 +182,5 @@ for _ in range(count):
     if child == 0:
         kept = play(how, path)
         break
-    print(ended(child), flush=True)
+    sys.stdout.write(f"{ended(child)}\n")
+    sys.stdout.flush()

@@ -1,6 +1,6 @@
 """Another build of the native core, such as one with a sanitizer, in place of the installed one.
 
-    PARAEDGE_TEST_NATIVE=build/native-thread/_native….so python -m pytest -p support.other_native …
+PARAEDGE_TEST_NATIVE=build/native-thread/_native….so python -m pytest -p support.other_native …
 """
 
 import importlib
