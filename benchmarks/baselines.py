@@ -2,9 +2,13 @@
 
     .venv/bin/python benchmarks/baselines.py macs
     .venv/bin/python benchmarks/baselines.py train vit-exits --data-dir data --out vit-exits
+    .venv/bin/python benchmarks/baselines.py train wide-resnet --holdout 5000 --data-dir data --out wide-resnet
+    .venv/bin/python benchmarks/baselines.py test wide-resnet wide-resnet.safetensors --data-dir data
+    .venv/bin/python benchmarks/baselines.py train msdnet --teacher wide-resnet.safetensors --data-dir data --out msdnet
 
-Every network answers at several costs. ``train`` prints the accuracy of every answer and keeps the record as JSON;
-called again after a run that was cut off, it goes on from the last epoch.
+Every network answers at several costs, but for ``wide-resnet``, which is there to teach. ``train`` prints the accuracy
+of every answer, keeps the record as JSON and the weights in float16; called again after a run that was cut off, it goes
+on from the last epoch.
 
 Letters in shape comments: B images, T tokens, D width, N answers, C classes.
 """
@@ -17,17 +21,21 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from wide_resnet import WideBlock, WideResNet
 
-from paraedge.data import load_dataset
+from paraedge.data import LabelledImages, load_dataset
 from paraedge.model.config import ParaFormerConfig
 from paraedge.model.paraformer import Block, ParaFormer, Tokens
-from paraedge.training import RECIPES, TrainingConfig
+from paraedge.training import RECIPES, Teacher, TrainingConfig
 from paraedge.training.batches import TrainingBatches, normalise, training_batches
 from paraedge.training.evaluate import evaluate_model
 from paraedge.training.loop import learning_rate
@@ -56,6 +64,19 @@ class Baseline(nn.Module):
     def branch_logits(self, images: Tensor) -> Tensor:
         """(B, 3, 32, 32) -> (N, B, C): answers, each whole; other than those of branches they do not add up."""
         return torch.stack(list(self.answers(images)))
+
+
+class OneAnswer(Baseline):
+    """An ordinary network: one answer, after all of it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.config = shape(1, branch_width=128)  # of it only the number of answers and the normalisation count
+        self.network = network.to(memory_format=torch.channels_last)
+
+    def answers(self, images: Tensor) -> Iterator[Tensor]:
+        """(B, 3, 32, 32) -> (B, C), once."""
+        yield self.network(images)
 
 
 class ExitViT(Baseline):
@@ -261,6 +282,21 @@ class PaperStep(TrainingStep):
             self._correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
 
 
+class SGDStep(TrainingStep):
+    """SGD with Nesterov's momentum in place of AdamW: what wide residual networks are best trained with."""
+
+    def __init__(self, model: Baseline, config: TrainingConfig, device: torch.device, **options: Any) -> None:
+        super().__init__(model, config, device, **options)  # type: ignore[arg-type]
+        groups = self.optimizer.param_groups
+        self.optimizer = torch.optim.SGD(
+            [{"params": group["params"], "weight_decay": group["weight_decay"]} for group in groups],
+            lr=groups[0]["lr"],
+            momentum=0.9,
+            nesterov=True,
+            fused=self._is_cuda,
+        )
+
+
 _EXITS = replace(RECIPES["cifar10"].training, branch_weight=1.0)  # the mean cross-entropy of all answers
 _PAPER = TrainingConfig(
     epochs=300,
@@ -271,7 +307,18 @@ _PAPER = TrainingConfig(
     crop_padding=4,
     rand_augment_magnitude=14,
 )
+_WIDE = replace(
+    RECIPES["cifar10"].training,
+    epochs=240,
+    learning_rate=0.4,
+    weight_decay=5e-4,
+    clip_norm=5.0,
+    label_smoothing=0.0,  # a smoothed teacher says less of what else the image could be (arXiv 1906.02629)
+    rand_augment_magnitude=9,
+    branch_weight=0.0,
+)
 BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
+    "wide-resnet": (lambda: OneAnswer(WideResNet(28, 6, NUM_CLASSES)), _WIDE),
     "vit-exits": (lambda: ExitViT(128, (1, 5, 13)), _EXITS),
     "vit-exits-thin": (lambda: ExitViT(48, (1, 3, 7, 15)), _EXITS),
     "msdnet": (lambda: MSDNet(8, 18, (3, 6, 9, 12, 15, 18)), _EXITS),
@@ -290,17 +337,54 @@ def million_macs(model: Baseline) -> list[float]:
     return found
 
 
+def load_teacher(path: Path) -> Teacher:
+    """The ``wide-resnet`` whose weights ``train`` kept.
+
+    Raises:
+        RuntimeError: the weights are those of another network.
+    """
+    model = BASELINES["wide-resnet"][0]()
+    load_weights(model, path)
+    assert isinstance(model, OneAnswer)
+    return Teacher(model.network, MEAN, STD)
+
+
+def load_weights(model: Baseline, path: Path) -> None:
+    """What ``train`` kept, back in float32."""
+    state = {name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()}
+    counters = {name: tensor for name, tensor in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    model.load_state_dict({**counters, **state})
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """In float16, without BatchNorm's step counters."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    safetensors.torch.save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
+
+
+def settings(name: str, options: argparse.Namespace) -> TrainingConfig:
+    """Those of the network; with a teacher, those of ``cifar10-taught`` where it differs from ``cifar10``."""
+    _, config = BASELINES[name]
+    if options.teacher:
+        plain, taught = (msgspec.structs.asdict(RECIPES[recipe].training) for recipe in ("cifar10", "cifar10-taught"))
+        config = replace(config, **{field: value for field, value in taught.items() if value != plain[field]})
+    epochs = options.epochs or config.epochs
+    return replace(config, seed=options.seed, epochs=epochs, warmup_epochs=min(config.warmup_epochs, epochs / 10))
+
+
 def train(options: argparse.Namespace) -> None:
     """Train one baseline, from the last saved epoch if there is one, and write down every answer's accuracy."""
-    make, config = BASELINES[options.name]
-    by_paper = config is _PAPER
-    epochs = options.epochs or config.epochs
-    config = replace(config, seed=options.seed, epochs=epochs, warmup_epochs=min(config.warmup_epochs, epochs / 10))
+    make, own = BASELINES[options.name]
+    config = settings(options.name, options)
     torch.manual_seed(config.seed)
     model = make()
     data = load_dataset("cifar10", options.data_dir)
+    if options.holdout:
+        data = data.holdout(options.holdout, seed=0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    step = (PaperStep if by_paper else TrainingStep)(model, config, device)  # type: ignore[arg-type]
+    teacher = load_teacher(options.teacher) if options.teacher else None
+    kind = {id(_PAPER): PaperStep, id(_WIDE): SGDStep}.get(id(own), TrainingStep)
+    step = kind(model, config, device, teacher=teacher)  # type: ignore[arg-type]
     state_file = options.out.with_suffix(".resume")
     first_epoch = 0
     if state_file.exists():
@@ -312,8 +396,10 @@ def train(options: argparse.Namespace) -> None:
         first_epoch = state["epochs"]
     if options.compile:
         for part in model.modules():
-            if isinstance(part, Block | PaperBlock):
+            if isinstance(part, Block | PaperBlock | WideBlock):
                 part.compile(dynamic=False)
+        if teacher is not None:
+            teacher.network.compile(dynamic=False)
     images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
     split = TrainingBatches(images[: options.images], labels[: options.images], NUM_CLASSES, config)
     batches = training_batches(split, first_epoch, num_workers=options.workers, pin_memory=device.type == "cuda")
@@ -322,9 +408,9 @@ def train(options: argparse.Namespace) -> None:
         step.start_epoch(epoch)
         for number in range(split.steps_per_epoch):
             done = epoch + number / split.steps_per_epoch
-            step(*next(batches), config.learning_rate if by_paper else learning_rate(config, done))
+            step(*next(batches), config.learning_rate if own is _PAPER else learning_rate(config, done))
         print(
-            f"{time.monotonic() - started:.0f} s: epoch {epoch + 1} of {config.epochs}, loss {step.loss:.3f}",
+            f"{time.monotonic() - started:.1f} s: epoch {epoch + 1} of {config.epochs}, loss {step.loss:.3f}",
             flush=True,
         )
         is_last_now = time.monotonic() - started > options.seconds
@@ -335,16 +421,40 @@ def train(options: argparse.Namespace) -> None:
             saved = time.monotonic()
         if is_last_now:
             break
-    answers = evaluate_model(step.trained, data.test).branch_logits  # (N, images, C)
-    accuracy = (answers.argmax(axis=2) == data.test.labels).mean(axis=1)
-    macs = million_macs(step.trained.cpu())  # type: ignore[arg-type]
-    rows = [{"million_macs": cost, "accuracy": float(right)} for cost, right in zip(macs, accuracy, strict=True)]
-    record = {"name": options.name, "seed": config.seed, "epochs": epoch + 1, "of": config.epochs, "answers": rows}
+    save_weights(step.trained, options.out.with_suffix(".safetensors"))
+    record = {
+        "name": options.name,
+        "seed": config.seed,
+        "epochs": epoch + 1,
+        "of": config.epochs,
+        "seconds": round(time.monotonic() - started),
+        "tested_on": data.name,
+        "settings": msgspec.to_builtins(config),
+        "answers": tested(options.name, options.out.with_suffix(".safetensors"), data.test, device),
+    }
     options.out.with_suffix(".json").write_text(json.dumps(record) + "\n")
     print(json.dumps(record))
 
 
-def main() -> None:
+def tested(name: str, weights: Path, data: LabelledImages, device: torch.device) -> list[dict[str, float]]:
+    """Cost and accuracy of every answer, of the weights as they are kept."""
+    model = BASELINES[name][0]()
+    load_weights(model, weights)
+    macs = million_macs(model)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 throughout
+        answers = evaluate_model(model.to(device), data).branch_logits  # type: ignore[arg-type]  # (N, images, C)
+    accuracy = (answers.argmax(axis=2) == data.labels).mean(axis=1)
+    return [{"million_macs": cost, "accuracy": float(right)} for cost, right in zip(macs, accuracy, strict=True)]
+
+
+def test(options: argparse.Namespace) -> None:
+    """Every answer of a trained baseline on the test split."""
+    data = load_dataset("cifar10", options.data_dir)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(json.dumps(tested(options.name, options.weights, data.test, device)))
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("macs", help="Multiply-adds of every answer of every network.")
@@ -360,11 +470,22 @@ def main() -> None:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--workers", type=int, default=0, help="Processes that make batches.")
     command.add_argument("--images", type=int, help="Only the first so many, to try it.")
+    command.add_argument("--holdout", type=int, help="Leave so many training images out, and test on them.")
+    command.add_argument("--teacher", type=Path, help="Weights of a wide-resnet, whose answers become targets.")
     command.add_argument(
         "--seconds", type=float, default=float("inf"), help="Stop after an epoch; called again, it goes on."
     )
     command.add_argument("--compile", action="store_true", help="torch.compile the layers; pays on a GPU.")
-    options = parser.parse_args()
+    command = commands.add_parser("test", help="Test every answer of kept weights.")
+    command.set_defaults(run=test)
+    command.add_argument("name", choices=BASELINES)
+    command.add_argument("weights", type=Path)
+    command.add_argument("--data-dir", type=Path, required=True)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
     options.run(options)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from paraedge_converters.backends import Converter, LoweredPart
-from paraedge_converters.cache_folder import cache_folder
+from paraedge_converters.cache_folder import CACHE_VARIABLE, cache_folder
 from paraedge_runtime.atomic import new_file
-from paraedge_runtime.errors import ConversionError
+from paraedge_runtime.errors import ConversionError, InputError
 
 __all__ = ["CachedPart", "PartCache", "fingerprint", "graph_fingerprint", "tool_versions"]
 
@@ -47,8 +48,11 @@ class PartCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = (folder or cache_folder()) / "parts"
         self.problem = ""
+        try:
+            self.folder = (folder or cache_folder()) / "parts"
+        except InputError as error:
+            self.folder, self.problem = Path(os.devnull, "parts"), str(error)
 
     def key(
         self,
@@ -103,7 +107,7 @@ class PartCache:
             with new_file(self.folder / key) as building:
                 building.write_bytes(msgspec.json.encode(header) + b"\n" + lowered.program)
         except OSError as error:
-            self.problem = f"{self.folder}: {error.strerror or error}"
+            self.problem = self.problem or f"{self.folder}: {error.strerror or error}; set {CACHE_VARIABLE}"
 
     def discard(self, key: str) -> None:
         """Forget a part."""

@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from paraedge_runtime.errors import InputError
+
 __all__ = ["CACHE_VARIABLE", "cache_folder"]
 
 CACHE_VARIABLE = "PARAEDGE_CACHE"
 
 
 def cache_folder() -> Path:
-    """``$PARAEDGE_CACHE``, else ``paraedge`` in the user's cache folder."""
+    """``$PARAEDGE_CACHE``, else ``paraedge`` in the user's cache folder.
+
+    Raises:
+        InputError: this user has no home folder, as in some containers.
+    """
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paraedge"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "paraedge"
+    try:
+        return Path.home() / ".cache" / "paraedge"
+    except RuntimeError:
+        raise InputError(f"this user has no home folder to keep lowered parts in; set {CACHE_VARIABLE}") from None

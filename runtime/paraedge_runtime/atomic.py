@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -76,4 +78,6 @@ def check_writable(target: Path) -> None:
 
 def _neighbour(target: Path, kind: str) -> Path:
     """A hidden name beside ``target`` that nothing has."""
+    if not target.name:  # ".", "/"
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     return target.with_name(f".{target.name}.{kind}.{secrets.token_hex(8)}")

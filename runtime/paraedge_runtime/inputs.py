@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import cast
@@ -15,10 +16,12 @@ from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 __all__ = [
     "PICTURE_SUFFIXES",
     "check_input",
+    "find_inputs",
     "find_pictures",
     "normalise",
     "picture_array",
     "read_picture",
+    "read_tensor",
     "scale_and_shift",
     "stem_input",
 ]
@@ -134,20 +137,54 @@ def picture_array(path: str | os.PathLike[str], height: int, width: int, channel
         raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
 
 
+def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.float32]:
+    """A ``.npy`` file of one input as a bundle of tensors reads it: float32 of ``spec.shape[1:]``.
+
+    Raises:
+        InputError: it does not exist, is no such array, or holds values that are not finite.
+    """
+    most_bytes = 4 * math.prod(spec.shape) + 4096  # the array and its header
+    try:
+        if Path(path).stat().st_size > most_bytes:
+            raise InputError(f"{path} has {Path(path).stat().st_size} bytes, at most {most_bytes} fit; {_reads(spec)}")
+        value = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise InputError(f"{path} is no .npy file that can be read: {error}; save it with numpy.save") from error
+    if not isinstance(value, np.ndarray):  # .npz
+        raise InputError(f"{path} holds several arrays; save the one to run with numpy.save")
+    try:
+        return cast("NDArray[np.float32]", check_input(value, spec))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def find_inputs(paths: list[Path], spec: InputSpec) -> list[Path]:
+    """The files among ``paths`` that a bundle can read: files as they are, folders searched, sorted by name.
+
+    Raises:
+        InputError: a path does not exist, or a folder holds none.
+    """
+    return find_pictures(paths) if isinstance(spec, ImageInput) else _find(paths, frozenset({".npy"}), ".npy files")
+
+
 def find_pictures(paths: list[Path]) -> list[Path]:
     """The picture files among ``paths``: files as they are, folders searched, sorted by name.
 
     Raises:
         InputError: a path does not exist, or a folder holds no pictures.
     """
+    return _find(paths, PICTURE_SUFFIXES, f"pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+
+
+def _find(paths: list[Path], suffixes: frozenset[str], what: str) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(
-                entry for entry in path.rglob("*") if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file()
-            )
+            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file())
             if not inside:
-                raise InputError(f"{path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+                raise InputError(f"{path} holds no {what}")
             found += inside
         elif path.exists():
             found.append(path)

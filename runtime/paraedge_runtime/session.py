@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class _Request(NamedTuple):
     all: bool = False
     early_stop: bool = False
     on_prediction: Any = None
+    is_cancelled: Any = None
 
 
 _EVERYTHING = _Request()  # made once: what Python does is cold after a request
@@ -218,13 +219,14 @@ class Session:
         """Every improvement on the way: after the first branch, then whenever more have finished.
 
         The last one is what ``run`` would have returned. Whoever stops reading stops the request:
-        no further branch is started. The request runs in a thread of its own, from the first
-        ``next``; the budget counts from the call.
+        no further branch is started, and none is waited for. The request runs in a thread of its own,
+        from the first ``next``; the budget counts from the call.
         """
         return self._stream(image, self._request(branches, budget_ms, deadline_s, policy, early_stop))
 
     def _stream(self, image: Image, request: _Request) -> Iterator[Prediction]:
         predictions: SimpleQueue[Prediction | BaseException] = SimpleQueue()
+        pid = os.getpid()
         wanted = True
 
         def tell(raw: RawPrediction) -> bool:
@@ -233,7 +235,7 @@ class Session:
 
         def work() -> None:
             try:
-                predictions.put(self._run(image, request._replace(on_prediction=tell)))
+                predictions.put(self._run(image, request._replace(on_prediction=tell, is_cancelled=lambda: not wanted)))
             except BaseException as error:  # raised where the predictions are read
                 predictions.put(error)
             done.set()
@@ -242,13 +244,16 @@ class Session:
         threading.Thread(target=work, name="paraedge-stream", daemon=True).start()
         try:
             while not (done.is_set() and predictions.empty()):
+                if pid != os.getpid():
+                    self._refuse_fork()
                 prediction = predictions.get()
                 if isinstance(prediction, BaseException):
                     raise prediction
                 yield prediction
         finally:
             wanted = False
-            done.wait()
+            if pid == os.getpid():  # the thread exists
+                done.wait()
 
     def _request(
         self,
@@ -284,10 +289,7 @@ class Session:
 
     def _run(self, image: Image, request: _Request, waiting_s: Sequence[float] = ()) -> Prediction:
         if self._pid != os.getpid():  # before the lock, which another thread of the parent may have held
-            raise EngineError(
-                f"the session on {self.bundle.path} was opened before a fork, and its threads are in the parent "
-                "process; open a session in the child process"
-            )
+            self._refuse_fork()
         with self._lock:
             core = self._core
             if core is None:
@@ -298,6 +300,12 @@ class Session:
             if raw is None:  # the core takes what it reads and nothing else
                 raw = core.run(check_input(image, self.bundle.manifest.input), *request)
         return Prediction(raw, self._labels, self._description)
+
+    def _refuse_fork(self) -> NoReturn:
+        raise EngineError(
+            f"the session on {self.bundle.path} was opened before a fork, and its threads are in the parent "
+            "process; open a session in the child process"
+        )
 
     def close(self) -> None:
         """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing."""

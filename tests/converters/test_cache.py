@@ -120,7 +120,21 @@ def test_a_cache_that_cannot_be_used_holds_nothing_and_says_why(tmp_path):
     cache.put("key", LOWERED)
     assert cache.get("key") is None
     cache.discard("key")
-    assert cache.problem == f"{tmp_path / 'file' / 'parts'}: Not a directory"
+    assert cache.problem == f"{tmp_path / 'file' / 'parts'}: Not a directory; set PARAEDGE_CACHE"
+
+
+def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):
+    monkeypatch.delenv("PARAEDGE_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    cache = PartCache()
+    cache.put("key", LOWERED)
+    assert cache.get("key") is None
+    assert cache.problem == "this user has no home folder to keep lowered parts in; set PARAEDGE_CACHE"
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

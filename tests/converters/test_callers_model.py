@@ -168,6 +168,14 @@ convert(model, ModelDescription(
     assert (tmp_path / "b.paraedge" / "manifest.json").is_file()
 
 
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(description, tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = PartCache(tmp_path / "file")
+    bundle = convert(ConvBranches(), description, tmp_path / "b", target="linux", branches=1, cache=cache)
+    assert bundle.manifest.branch_indexes == (0,)
+    assert "Not a directory" in cache.problem
+
+
 @pytest.mark.parametrize("where", ["stem", "branch"])
 def test_numbers_that_are_not_finite_in_torch_are_the_models_own(where, description, tmp_path):
     model = ConvBranches()
@@ -220,9 +228,9 @@ def test_the_cache_tells_apart_what_a_state_dict_does_not(changes, quantize, des
 
 def test_a_wrong_scale_does_not_pass_a_quantized_gate(checkpoint, description, tmp_path, monkeypatch):
     """The labels are the same and the noise is as small as a recipe may make it."""
-    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeEngine
+    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeNative
 
-    load = OnnxRuntimeEngine.load
+    load = OnnxRuntimeNative.load
 
     def load_scaled(self, name, program, entry):
         part = load(self, name, program, entry)
@@ -231,6 +239,6 @@ def test_a_wrong_scale_does_not_pass_a_quantized_gate(checkpoint, description, t
             part.run = lambda x: run(x) * np.float32(0.833)
         return part
 
-    monkeypatch.setattr(OnnxRuntimeEngine, "load", load_scaled)
+    monkeypatch.setattr(OnnxRuntimeNative, "load", load_scaled)
     with pytest.raises(ParityError, match=r"branch_00: the engine's output is 0\.83\d times torch's.*0\.95 to 1\.05"):
         convert(checkpoint.model, description, tmp_path / "b", target="linux", quantize="int8-dynamic", branches=1)

@@ -9,10 +9,11 @@ from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBran
 
 from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.pipeline import convert
-from paraedge_runtime import InputError, ParityError
+from paraedge_runtime import InputError, ParityError, Session
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.similarity import relative_error
+from paraedge_runtime.verification import verify_bundle
 
 
 def describe(model, **changes):
@@ -64,6 +65,31 @@ def test_a_model_of_tensors_computes_in_the_engine_what_it_computes_in_torch(mak
         assert all(prefix.top1_agreement == 1.0 for prefix in parity.prefixes)
 
 
+@pytest.mark.parametrize(
+    "make", [SoundBranches, MotionBranches, EmbeddingBranches], ids=["sound", "motion", "embedding"]
+)
+def test_a_session_runs_tensors_and_gives_labels_or_a_vector(make, engine_name, tmp_path):
+    model = make().eval()
+    bundle = convert(model, describe(model), tmp_path / "b.paraedge", target="linux", engine=engine_name)
+    golden = bundle.golden()
+    wanted = run_in_engine(bundle, golden.inputs)
+    with Session.open(bundle, threads=2) as session:
+        for value, output in zip(golden.inputs, wanted, strict=True):
+            prediction = session.run(value)
+            np.testing.assert_array_equal(prediction.output, output)
+            assert session.run(value, budget_ms=1e6, policy="all").branches_used == prediction.branches_used
+            if make is EmbeddingBranches:
+                assert prediction.output.shape == (384,)
+                with pytest.raises(InputError, match="a vector of 384 numbers; read 'output'"):
+                    prediction.label  # noqa: B018
+            else:
+                assert prediction.label == f"class {output.argmax()}"
+        for wrong in (golden.inputs[0][None], golden.inputs[0].astype(np.float64), golden.inputs[0][:, :-1]):
+            with pytest.raises(InputError, match=r"this bundle reads float32 of shape"):
+                session.run(wrong)
+    assert verify_bundle(bundle).problems == ()
+
+
 @pytest.mark.parametrize("quantize", ["fp16", "int8-dynamic"])
 def test_an_embedding_is_quantized_on_its_own_samples(quantize, engine_name, tmp_path):
     model = EmbeddingBranches().eval()
@@ -108,9 +134,9 @@ def test_a_description_that_does_not_fit_is_refused(make, changes, problem, tmp_
 def test_a_vector_that_is_off_in_one_sample_does_not_pass(tmp_path, monkeypatch):
     model = EmbeddingBranches().eval()
     description = describe(model)
-    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeEngine
+    from paraedge_runtime.engines.onnxruntime import OnnxRuntimeNative
 
-    load = OnnxRuntimeEngine.load
+    load = OnnxRuntimeNative.load
     unlucky = normalise(description.samples[7:8], model.input_spec)
 
     def load_wrong(self, name, program, entry):
@@ -120,7 +146,7 @@ def test_a_vector_that_is_off_in_one_sample_does_not_pass(tmp_path, monkeypatch)
             part.run = lambda x: run(x) * np.float32(1.0004 if np.array_equal(x, unlucky) else 1)
         return part
 
-    monkeypatch.setattr(OnnxRuntimeEngine, "load", load_wrong)
+    monkeypatch.setattr(OnnxRuntimeNative, "load", load_wrong)
     with pytest.raises(ParityError):
         convert(model, description, tmp_path / "b", target="linux")
     assert not (tmp_path / "b").exists()

@@ -173,7 +173,7 @@ def test_fused_adds_one_ordinary_model(tmp_path):
 
 def test_run_on_pictures_and_folders(bundle, pictures, checkpoint):
     results = json.loads(succeed("run", bundle, pictures, "--threads", 2, "--json"))
-    assert [Path(result["image"]).name for result in results] == [f"{n}.png" for n in range(6)] + ["large.jpg"]
+    assert [Path(result["input"]).name for result in results] == [f"{n}.png" for n in range(6)] + ["large.jpg"]
     labels = checkpoint.config.labels
     right = sum(
         result["label"] == labels[label] for result, label in zip(results, checkpoint.samples.labels[:6], strict=False)

@@ -12,7 +12,7 @@ import torch
 
 from paraedge.data import ImageDataset, LabelledImages
 from paraedge.model import load_checkpoint
-from paraedge.training import TrainingConfig, evaluate_model, loop, step, train
+from paraedge.training import Teacher, TrainingConfig, evaluate_model, loop, step, train
 from paraedge_runtime.errors import InputError
 
 CHECKPOINT_FILES = ["config.json", "evaluation.npz", "model.safetensors", "samples.npz", "training.json"]
@@ -329,6 +329,65 @@ def test_checkpoint_of_another_shape_cannot_be_started_from(trained, few_digits,
     with pytest.raises(InputError, match=r"the checkpoint to start from is .*num_branches=2.*num_branches=3"):
         train(few_digits, make.checkpoint(num_branches=3), make.training(), tmp_path / "out", init=trained.checkpoint)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- a teacher ------------------------------------------------------------------------------------
+
+
+def _network(pixels=64, classes=10):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(pixels, classes))
+
+
+def test_a_teacher_of_another_architecture_teaches_what_it_answers(few_digits, make, tmp_path):
+    """One that calls every image a seven makes a pupil that does."""
+    network = _network()
+    torch.nn.init.zeros_(network[1].weight)
+    network[1].bias.data = 20.0 * torch.eye(10)[7]
+    before = [parameter.clone() for parameter in network.parameters()]
+    config = make.training(epochs=3, teacher_weight=1.0, ema_decay=0.0)
+    pupil = train(few_digits, make.checkpoint(), config, tmp_path / "out", teacher=Teacher(network, (0.5,), (0.5,)))
+    answers = pupil.evaluation.branch_logits.sum(axis=0).argmax(axis=1)
+    assert (answers == 7).mean() > 0.9
+    assert all(torch.equal(now, old) for now, old in zip(network.parameters(), before, strict=True))
+
+
+def test_state_of_a_run_with_another_teacher_is_refused(few_digits, make, tmp_path):
+    teachers = [Teacher(_network(), (0.5,), (0.5,)) for _ in range(2)]
+    arguments = few_digits, make.checkpoint(), make.training(epochs=2, teacher_weight=0.5), tmp_path / "out"
+    with pytest.raises(_Interrupted):
+        train(*arguments, teacher=teachers[0], on_progress=_interrupt_in_epoch(1))
+    with pytest.raises(InputError, match=r"out\.resume belongs to a run with other settings"):
+        train(*arguments, teacher=teachers[1])
+    assert train(*arguments, teacher=teachers[0]).training.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        pytest.param(lambda: _network(classes=7), r"answers one image with logits of shape \(1, 7\)", id="classes"),
+        pytest.param(lambda: _network(pixels=99), "cannot take an image", id="size"),
+    ],
+)
+def test_a_teacher_of_other_data_is_refused(few_digits, make, tmp_path, network, message):
+    teacher = Teacher(network(), (0.5,), (0.5,))
+    with pytest.raises(InputError, match=rf"the teacher {message}.*8×8×1: give one trained on the same data"):
+        train(few_digits, make.checkpoint(), make.training(teacher_weight=0.5), tmp_path / "out", teacher=teacher)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_other_classes_cannot_teach(trained, few_digits, make, tmp_path):
+    names = tuple(f"digit {number}" for number in range(10))
+    data = ImageDataset(few_digits.name, few_digits.train, few_digits.test, names, few_digits.license)
+    settings = msgspec.structs.replace(make.checkpoint(), labels=names)
+    with pytest.raises(InputError, match=r"the teacher knows the classes 0, 1, .*give one trained on the same data"):
+        train(data, settings, make.training(teacher_weight=0.5), tmp_path / "out", teacher=trained.checkpoint)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_teacher_and_its_weight_come_together(trained, few_digits, make, tmp_path, weight):
+    teacher = None if weight else trained.checkpoint
+    with pytest.raises(InputError, match=rf"teacher_weight is {weight} and there is .* teacher; give both"):
+        train(few_digits, make.checkpoint(), make.training(teacher_weight=weight), tmp_path / "out", teacher=teacher)
 
 
 # --- refusals -------------------------------------------------------------------------------------

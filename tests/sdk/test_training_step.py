@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from paraedge.model import ParaFormer
 from paraedge.training.batches import normalise
 from paraedge.training.step import TrainingStep, _parameter_groups
+from paraedge.training.teacher import Teacher
 
 
 @pytest.fixture
@@ -63,10 +64,10 @@ def test_branch_weight_mixes_the_loss_of_the_prefixes_with_that_of_the_branches_
 def test_a_teachers_answer_is_its_share_of_the_targets(make, batch):
     images, targets = batch
     plain = _step(make)
-    teacher = copy.deepcopy(plain.model).eval()
-    pictures = normalise(images, teacher.config)
+    network = copy.deepcopy(plain.model).eval()
+    teacher = Teacher(network, mean=(0.3,), std=(0.7,))  # it wants its images otherwise than the pupil
     with torch.no_grad():
-        answer = (teacher(pictures) / 2.0).softmax(dim=1)
+        answer = (network(normalise(images, teacher)) / 2.0).softmax(dim=1)
     expected = _step(make)
     expected(images, torch.lerp(targets, answer, 0.25), 0.0)
     model = _step(make).model
@@ -78,7 +79,7 @@ def test_a_teachers_answer_is_its_share_of_the_targets(make, batch):
     untaught = _step(make)
     untaught(images, targets, 0.0)
     assert abs(step.loss - untaught.loss) > 1e-4
-    torch.testing.assert_close(_parameters(teacher), _parameters(plain.model))  # the teacher learns nothing
+    torch.testing.assert_close(_parameters(network), _parameters(plain.model))  # the teacher learns nothing
 
 
 def test_moving_average_follows_weights_and_running_statistics(make, batch):

@@ -53,8 +53,17 @@ void register_engine(const pe_engine& given) {
   if (!given.name || !given.load || !given.run || !given.close) {
     throw Refusal(ErrorCode::input, "a pe_engine needs a name and the functions load, run and close");
   }
+  const pe_engine engine = complete(given);
+  if (engine.set_log) {
+    engine.set_log([](int level, const char* message) {
+      try {
+        log(level, message);
+      } catch (const std::exception&) {  // no memory for a message
+      }
+    });
+  }
   std::lock_guard lock(registry_mutex());
-  registry()[given.name] = complete(given);
+  registry()[engine.name] = engine;
 }
 
 void load_engine(const std::string& library) {
@@ -77,6 +86,25 @@ std::string engine_names() {
   return names.empty() ? "none" : names;
 }
 
+std::string as_utf8(const char (&message)[PE_MESSAGE_BYTES]) {
+  std::string text(message, strnlen(message, sizeof message));
+  for (size_t at = 0; at < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[at]);
+    const size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+    const auto second = static_cast<unsigned char>(at + 1 < text.size() ? text[at + 1] : 0);
+    bool valid = length > 0 && at + length <= text.size();
+    for (size_t i = 1; valid && i < length; ++i) valid = (static_cast<unsigned char>(text[at + i]) & 0xC0) == 0x80;
+    // Overlong, surrogates, above U+10FFFF.
+    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) ||
+        (lead == 0xF4 && second > 0x8F)) {
+      valid = false;
+    }
+    if (!valid) text[at] = '?';
+    at += valid ? length : 1;
+  }
+  return text;
+}
+
 LoadedPart::LoadedPart(const pe_engine& engine, const Program& program, std::string name, int threads)
     : engine_(complete(engine)), name_(std::move(name)) {
   const Part& part = program.part;
@@ -95,7 +123,7 @@ LoadedPart::LoadedPart(const pe_engine& engine, const Program& program, std::str
       engine_.load(engine_.context, &described, program.bytes.data(), program.bytes.size(), &loaded_, message);
   if (code == PE_OK) return;
   throw Refusal(code == PE_ERROR_MANIFEST ? ErrorCode::manifest : ErrorCode::engine,
-                message[0] ? message : std::string(engine_.name) + " failed to load " + part.file);
+                message[0] ? as_utf8(message) : std::string(engine_.name) + " failed to load " + part.file);
 }
 
 LoadedPart::~LoadedPart() {

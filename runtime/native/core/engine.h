@@ -21,6 +21,9 @@ std::string engine_names();
 // ONNX Runtime by its C API; engines/onnxruntime.cpp. Throws Refusal (unavailable).
 void load_onnxruntime(const std::string& library);
 
+// An engine's message, with '?' for what is no UTF-8, such as a character that was cut in two.
+std::string as_utf8(const char (&message)[PE_MESSAGE_BYTES]);
+
 struct RunResult {
   int code = PE_OK;
   std::string problem;  // empty when the code is PE_OK
@@ -41,7 +44,7 @@ class LoadedPart {
     message[0] = 0;
     const int code = engine_.run(loaded_, input, output, message);
     if (code == PE_OK) return {};
-    return {code, message[0] ? message : std::string(engine_.name) + " failed while running " + name_};
+    return {code, message[0] ? as_utf8(message) : std::string(engine_.name) + " failed while running " + name_};
   }
   // Asks a run in progress to return soon; does nothing where the engine cannot.
   void cancel() {

@@ -212,10 +212,10 @@ class Session {
   // Whoever hands a prediction of `run` to the application calls this last: it says whether the deadline was met, and
   // the session learns how long before a deadline it has to return. `later` is what handing over still takes.
   virtual void hand_over(Prediction& prediction, Clock::duration later = {}) = 0;
-  // For the end of a process: no further branch is started, late ones are cancelled. Says whether every thread has left
-  // its branch in time; if so the session may be destroyed, else only abandoned: its threads and memory are left alone.
+  // For the end of a process, where a hung branch must not hold it up. No further branch is started, late ones are
+  // cancelled, requests end with ErrorCode::cancelled. Says whether every thread has left the parts in time; if not, the
+  // session cannot be destroyed, and whoever owns it leaves it as it is.
   virtual bool settle(Clock::duration patience) = 0;
-  virtual void abandon() = 0;
 };
 
 // A uint8 image (H, W, C) as the stem reads it, (1, C, H, W).

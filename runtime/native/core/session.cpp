@@ -121,12 +121,13 @@ class Scheduler {
   }
 
   Prediction run(std::span<const float> input, const RunOptions& options) {
+    const Caller caller(*this);
     std::lock_guard call(call_mutex_);
     check(input);
     Request& request = free_slot();
     prepare(request, options);
     run_stem(input, request);
-    const Claim first = publish(request);
+    const Claim first = publish(request, options);
     const int helpers = static_cast<int>(std::min(request.places.size(), static_cast<size_t>(threads_))) - 1;
     if (helpers > 0 && has_more(request)) {
       cores_.move_away_from(current_core(), workers_);
@@ -145,10 +146,15 @@ class Scheduler {
   bool settle(Clock::duration patience) {
     const Clock::time_point until = Clock::now() + patience;
     std::unique_lock lock(mutex_);
-    if (current_) close(*current_);
+    ending_ = true;
+    if (current_) {  // its caller may wait for branches that nobody starts any more
+      current_->cancelled = true;
+      close(*current_);
+      unfinished_ = 0;
+    }
     cancel_late();
-    wants_every_end_ = true;
-    return finished_.wait_until(lock, until, [&] { return count_busy() == 0; });
+    finished_.notify_all();
+    return finished_.wait_until(lock, until, [&] { return count_busy() == 0 && callers_ == 0; });
   }
 
   void hand_over(Prediction& prediction, Clock::duration later) {
@@ -164,6 +170,29 @@ class Scheduler {
   }
 
  private:
+  // A thread in `run`, or on its way to the head of the queue. None comes in once the session has to end.
+  class Caller {
+   public:
+    explicit Caller(Scheduler& scheduler) : scheduler_(scheduler) {
+      std::lock_guard lock(scheduler_.mutex_);
+      scheduler_.refuse_if_ending();
+      ++scheduler_.callers_;
+    }
+    ~Caller() {
+      std::lock_guard lock(scheduler_.mutex_);
+      --scheduler_.callers_;
+      if (scheduler_.ending_) scheduler_.finished_.notify_all();
+    }
+    Caller(const Caller&) = delete;
+
+   private:
+    Scheduler& scheduler_;
+  };
+
+  void refuse_if_ending() const {  // with mutex_ held
+    if (ending_) throw Refusal(ErrorCode::cancelled, "the process ends, and this session with it");
+  }
+
   void load(const pe_engine& engine, const Program& stem, const std::vector<Program>& branches) {
     const int whole = engine.pool_threads && options_.split_branches ? engine.pool_threads(engine.context) : 1;
     const int branch_threads =
@@ -257,14 +286,15 @@ class Scheduler {
 
   // Opens the branches to the workers, all but the one that the caller takes. In a request that may leave
   // branches out that is the first: it has to be waited for in any case.
-  Claim publish(Request& request) {
+  Claim publish(Request& request, const RunOptions& options) {
     request.begin(indexes_);
     std::unique_lock lock(mutex_);
     controller_.observe(0, 1, milliseconds(request.stem_end - request.started));
     // A worker that is late in the only branches asked for has to leave first.
     wants_every_end_ = true;
-    finished_.wait(lock, [&] { return waiting(request).has_value(); });
+    sleep(lock, options, Clock::time_point::max(), [&] { return ending_ || waiting(request).has_value(); });
     wants_every_end_ = false;
+    refuse_if_ending();
     request.open = true;
     unfinished_ = request.places.size();
     used_ = running_ = 0;
@@ -360,7 +390,7 @@ class Scheduler {
     busy_[place] = false;
     --request.users;
     if (!request.open) {  // late: the prediction was made without it
-      if (wants_every_end_) finished_.notify_one();
+      if (wants_every_end_ || ending_) finished_.notify_all();
       return;
     }
     Task& task = request.tasks[place];
@@ -381,7 +411,7 @@ class Scheduler {
   }
 
   void finish_one() {  // with mutex_ held
-    if (unfinished_.fetch_sub(1) == 1 || wants_every_end_) finished_.notify_one();
+    if (unfinished_.fetch_sub(1) == 1 || wants_every_end_) finished_.notify_all();
   }
 
   void drain(int thread) {
@@ -428,8 +458,10 @@ class Scheduler {
     const bool learns = request.has_deadline() && !options.on_prediction && request.places.size() > 1;
     const bool waited = waits && (all_finished() || request.cut_short);
     close(request);
+    refuse_if_ending();
+    const bool cancelled = request.cancelled;
     lock.unlock();
-    if (request.cancelled) throw Refusal(ErrorCode::cancelled, "the request was cancelled");
+    if (cancelled) throw Refusal(ErrorCode::cancelled, "the request was cancelled");
     Prediction prediction = collect(request);
     if (learns && (waited || !waits)) prediction.wait = waited ? Wait::waited : Wait::skipped;
     prediction.due = due;
@@ -538,6 +570,8 @@ class Scheduler {
   size_t used_ = 0, running_ = 0;  // branches of the current request
   std::atomic<size_t> unfinished_{0};  // written with mutex_ held, read without while spinning
   bool wants_every_end_ = false;
+  bool ending_ = false;  // for good: see settle
+  int callers_ = 0;      // threads in `run`
 
   std::vector<std::thread*> workers_;
   std::optional<Pool> pool_;  // last: its threads use all of the above
@@ -569,8 +603,6 @@ class ThreadedSession final : public Session {
   }
 
   bool settle(Clock::duration patience) override { return !is_forked() && scheduler_->settle(patience); }
-
-  void abandon() override { static_cast<void>(scheduler_.release()); }
 
   void hand_over(Prediction& prediction, Clock::duration later) override {
     if (!is_forked()) scheduler_->hand_over(prediction, later);

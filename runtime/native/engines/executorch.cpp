@@ -10,6 +10,7 @@
 #include <executorch/extension/threadpool/threadpool_guard.h>
 #include <executorch/runtime/backend/backend_options_map.h>
 #include <executorch/runtime/backend/options.h>
+#include <executorch/runtime/platform/platform.h>
 #include <executorch/runtime/platform/runtime.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 // Exported, but in no header that is shipped.
@@ -86,6 +88,17 @@ class OneThread {
 
  private:
   bool before_;
+};
+
+// Says that the calling thread is in ExecuTorch for paraedge as long as this lives.
+class OurCall {
+ public:
+  OurCall() { ++depth_; }
+  ~OurCall() { --depth_; }
+  static bool is_inside() { return depth_ > 0; }
+
+ private:
+  inline static thread_local int depth_ = 0;
 };
 
 class ExecuTorchPart {
@@ -159,6 +172,7 @@ class ExecuTorchPart {
 
 int load(void*, const pe_part* part, const void* program, size_t bytes, void** loaded, char* message) {
   rt::runtime_init();
+  const OurCall inside;
   try {
     *loaded = new ExecuTorchPart(*part, program, bytes);
     return PE_OK;
@@ -172,6 +186,7 @@ int load(void*, const pe_part* part, const void* program, size_t bytes, void** l
 }
 
 int run(void* loaded, const float* input, float* output, char* message) {
+  const OurCall inside;
   return static_cast<ExecuTorchPart*>(loaded)->run(input, output, message);
 }
 
@@ -183,8 +198,31 @@ int pool_threads(void*) {
   return pool == nullptr ? 1 : static_cast<int>(pool->get_thread_count());
 }
 
+void (*log_to)(int level, const char* message);
+rt::PalImpl before;  // what ExecuTorch did with its messages
+
+// Messages of our own calls go to the application's log; others, of its own use of ExecuTorch, go where they went.
+void pass_on(et_timestamp_t time, et_pal_log_level_t level, const char* file, const char* function, size_t line,
+             const char* message, size_t length) {
+  if (!OurCall::is_inside()) return before.emit_log_message(time, level, file, function, line, message, length);
+  char text[PE_MESSAGE_BYTES];
+  std::snprintf(text, sizeof text, "executorch: %.*s (%s:%zu)", static_cast<int>(std::min(length, size_t{400})), message,
+                file, line);
+  log_to(level == kError || level == kFatal ? PE_LOG_ERROR : PE_LOG_INFO, text);
+}
+
+void set_log(void (*log)(int, const char*)) {
+  constexpr std::string_view kDefault = "executorch/runtime/platform/platform.cpp";
+  const rt::PalImpl* installed = rt::get_pal_impl();
+  if (log_to || !installed->source_filename) return;
+  if (!std::string_view(installed->source_filename).ends_with(kDefault)) return;  // the host has its own logger
+  log_to = log;
+  before = *installed;
+  rt::register_pal(rt::PalImpl::create(pass_on, __FILE__));
+}
+
 const pe_engine kEngine = {sizeof(pe_engine), "executorch", nullptr, load,    run,     close, 0,
-                           nullptr,           pool_threads, nullptr, nullptr};
+                           nullptr,           pool_threads, nullptr, nullptr, set_log};
 
 }  // namespace
 

@@ -188,8 +188,17 @@ int run(void* loaded, const float* input, float* output, char* message) {
 void close(void* loaded) { delete static_cast<OnnxPart*>(loaded); }
 void cancel(void* loaded) { static_cast<OnnxPart*>(loaded)->cancel(); }
 
+// What ONNX Runtime would write to stderr. An environment that the process had before keeps its own way.
+void pass_on(void*, ort::LogLevel level, const char*, const char*, const char* place, const char* message) {
+  try {
+    log(level >= ort::LogLevel::error ? PE_LOG_ERROR : PE_LOG_WARNING,
+        std::string("onnxruntime: ") + message + " (" + place + ")");
+  } catch (const std::exception&) {  // no memory for a message
+  }
+}
+
 constexpr pe_engine kEngine = {sizeof(pe_engine), "onnxruntime", nullptr, load,    run,    close, 0,
-                               cancel,            nullptr,       nullptr, nullptr};
+                               cancel,            nullptr,       nullptr, nullptr, nullptr};
 
 }  // namespace
 
@@ -208,7 +217,7 @@ void load_onnxruntime(const std::string& library) {
                                               " is too old; version 1.19 or newer is needed");
   }
   table = found;
-  ort::Status* status = ort::create_env(table, ort::LogLevel::error, "paraedge", &env);
+  ort::Status* status = ort::create_env_with_log(table, &pass_on, static_cast<void*>(nullptr), ort::LogLevel::error, "paraedge", &env);
   if (!status) status = ort::create_cpu_memory_info(table, ort::kArenaAllocator, ort::kMemoryDefault, &memory);
   if (status) {
     const std::string problem = message_of(status);

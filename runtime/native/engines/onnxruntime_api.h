@@ -40,7 +40,9 @@ struct Entry {
 };
 
 inline constexpr Entry<2, const char*(const Status*)> get_error_message;
-inline constexpr Entry<3, Status*(LogLevel, const char*, Env**)> create_env;
+using LogFunction = void(void* context, LogLevel level, const char* category, const char* logger, const char* place,
+                         const char* message);
+inline constexpr Entry<4, Status*(LogFunction*, void*, LogLevel, const char*, Env**)> create_env_with_log;
 inline constexpr Entry<6, Status*(const Env*)> disable_telemetry;
 inline constexpr Entry<8, Status*(const Env*, const void*, size_t, const SessionOptions*, Session**)> create_session;
 inline constexpr Entry<9, Status*(Session*, const RunOptions*, const char* const*, const Value* const*, size_t,

@@ -1,15 +1,14 @@
-// An application: a bundle, a picture, a budget → the label, and which branches made it.
+// An application: a bundle, an image, a budget -> the label, and which branches made it.
 //
-//   classify model.paraedge picture.pgm 5      (PGM or PPM, of the size that the bundle reads)
+//   classify model.paraedge image.pgm 5      (PGM or PPM, of the size that the bundle reads)
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <paraedge/paraedge.hpp>
 #include <string>
 #include <vector>
-
-#include "paraedge/runtime.h"
 
 namespace {
 
@@ -23,7 +22,7 @@ int fail(const paraedge::Error& error) {
 }
 
 // The pixels of a binary PGM (P5) or PPM (P6); empty when it is neither.
-std::vector<uint8_t> read_picture(const char* path) {
+std::vector<uint8_t> read_image(const char* path) {
   std::ifstream file(path, std::ios::binary);
   std::string magic;
   size_t width = 0, height = 0, most = 0;
@@ -37,17 +36,16 @@ std::vector<uint8_t> read_picture(const char* path) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count < 3 || count > 4) return fail("usage: classify BUNDLE PICTURE.pgm [BUDGET_MS]");
+  if (count < 3 || count > 4) return fail("usage: classify BUNDLE IMAGE.pgm [BUDGET_MS]");
 
+  if (auto loaded = paraedge::load_engine("libparaedge_executorch.so"); !loaded) return fail(loaded.error());
   auto bundle = paraedge::Bundle::open(arguments[1]);
   if (!bundle) return fail(bundle.error());
   auto session = paraedge::Session::open(*bundle);
   if (!session) return fail(session.error());
 
-  const std::vector<uint8_t> picture = read_picture(arguments[2]);
-  if (picture.empty()) return fail(std::string(arguments[2]) + " is not a binary PGM or PPM with 255 levels");
-  auto input = paraedge::normalise(picture, (*bundle)->manifest().input);
-  if (!input) return fail(input.error());
+  const std::vector<uint8_t> image = read_image(arguments[2]);
+  if (image.empty()) return fail(std::string(arguments[2]) + " is not a binary PGM or PPM with 255 levels");
 
   paraedge::RunOptions options;
   if (count == 4) {
@@ -58,15 +56,19 @@ int main(int count, char** arguments) {
     }
     options.deadline = paraedge::Clock::now() + std::chrono::microseconds(static_cast<int64_t>(budget_ms * 1e3));
   }
-  auto prediction = (*session)->run(*input, options);
+  auto prediction = session->run(image, options);
   if (!prediction) return fail(prediction.error());
 
   std::string used;
-  for (const auto& branch : prediction->branches) {
-    if (branch.state == paraedge::BranchState::used) used += (used.empty() ? "" : ",") + std::to_string(branch.index);
+  for (size_t position = 0; position < prediction->num_branches(); ++position) {
+    const paraedge::BranchRun branch = prediction->branch(position);
+    if (branch.state == paraedge::BranchState::used) {
+      used += (used.empty() ? "" : ",") + std::to_string(branch.index);
+    }
   }
-  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n",
-              (*bundle)->manifest().labels[static_cast<size_t>(prediction->label_index)].c_str(),
-              prediction->confidence * 100, used.c_str(), prediction->branches.size(), prediction->elapsed_ms);
+  const char* label = bundle->label(prediction->label_index());
+  if (!label) return fail("this bundle's output is a vector without labels");
+  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n", label, prediction->confidence() * 100, used.c_str(),
+              prediction->num_branches(), prediction->elapsed_ms());
   return 0;
 }

@@ -4,12 +4,16 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cxxabi.h>
+
+#include <chrono>
+
 namespace paraedge::python {
 
-// Without the GIL as long as this lives. Once the interpreter shuts down, threads other than the main one stay outside.
+// Without the GIL as long as this lives. Once the doors are shut, threads other than the one that shut them stay outside.
 class GilRelease {
  public:
-  GilRelease() : state_(PyEval_SaveThread()) {}
+  GilRelease();
   ~GilRelease();
   GilRelease(const GilRelease&) = delete;
   GilRelease& operator=(const GilRelease&) = delete;
@@ -18,7 +22,7 @@ class GilRelease {
   PyThreadState* state_;
 };
 
-// With the GIL as long as this lives, if the interpreter is not shutting down.
+// With the GIL as long as this lives, if the doors are open.
 class GilAcquire {
  public:
   GilAcquire();
@@ -34,11 +38,31 @@ class GilAcquire {
   PyGILState_STATE state_{};
 };
 
+[[noreturn]] void stay_outside();  // until the process ends
+
+// Runs Python code. A thread that Python ends in there, since the interpreter has gone meanwhile, stays here: going on
+// would run destructors that touch Python.
+template <class Body>
+auto in_python(Body&& body) {
+#ifdef __GLIBCXX__
+  try {
+    return body();
+  } catch (abi::__forced_unwind&) {  // how glibc's pthread_exit leaves
+    stay_outside();
+  }
+#else
+  return body();
+#endif
+}
+
 // The thread state of a worker: kept for its whole life, since making one for every crossing costs 6.5 µs.
 void* begin_thread();
 void end_thread(void* begun);
+// Whether this thread is a worker: it must not wait for workers, one of which it may be.
+bool is_worker();
 
-// At exit, with the GIL: from now on threads stay outside, and none is on its way in.
-void shut_doors();
+// At exit, without the GIL: waits at most until then for threads that are on their way back into the interpreter, then
+// lets none in but the caller.
+void shut_doors(std::chrono::steady_clock::time_point patience);
 
 }  // namespace paraedge::python

@@ -11,9 +11,12 @@
 #include <cmath>
 #include <initializer_list>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
+#include <system_error>
+#include <thread>
 
 #include "controller.h"
 #include "engine.h"
@@ -102,7 +105,8 @@ class NativePart {
   }
 
   nb::object run(const FloatArray& x) {
-    if (!part_) raise({ErrorCode::engine, source_.name + " is closed"});
+    const std::shared_ptr<LoadedPart> part = part_;  // however it is closed meanwhile
+    if (!part) raise({ErrorCode::engine, source_.name + " is closed"});
     if (x.size() != input_size_) {
       raise({ErrorCode::input, source_.name + " reads " + std::to_string(input_size_) + " values, the input has " +
                                    std::to_string(x.size())});
@@ -113,7 +117,7 @@ class NativePart {
     RunResult result;
     {
       const GilRelease free;
-      result = part_->run(x.data(), output.data());
+      result = part->run(x.data(), output.data());
     }
     if (result.code != PE_OK) raise({ErrorCode::engine, result.problem + "; 'paraedge verify' checks the bundle"});
     return array(std::move(output), output_shape_);
@@ -125,7 +129,7 @@ class NativePart {
   PartSource source_;  // the part reads its program from here
   size_t input_size_ = 0;
   std::vector<size_t> output_shape_;
-  std::unique_ptr<LoadedPart> part_;
+  std::shared_ptr<LoadedPart> part_;
 };
 
 // A prediction, turned into Python's objects as far as somebody asks for them.
@@ -180,29 +184,79 @@ Clock::time_point time_point(double monotonic_s) {
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::max(monotonic_s, -kFar))));
 }
 
-// A stem and its branches with their threads. The caller sees to it that one thread at a time calls `run`.
+// An exception on its way through Python, put aside: whatever is freed then may call Python.
+class ErrorAside {
+ public:
+  ErrorAside() { PyErr_Fetch(&type_, &value_, &traceback_); }
+  ~ErrorAside() { PyErr_Restore(type_, value_, traceback_); }
+  ErrorAside(const ErrorAside&) = delete;
+
+ private:
+  PyObject *type_, *value_, *traceback_;
+};
+
+// What the threads of a session use. It outlives the Python object while one of them is inside.
+struct SessionState {
+  std::vector<PartSource> sources;     // the parts read their programs from here
+  std::optional<PythonEngine> python;  // outlives the session
+  std::unique_ptr<Session> session;
+};
+
+// With the GIL. Waits for the session's threads, unless this is one of them: a Python engine may drop the last reference,
+// or start the garbage collection that finds it.
+void free_state(SessionState* state) {
+  const ErrorAside aside;
+  if (!is_worker()) {
+    {
+      const GilRelease free;
+      state->session.reset();
+    }
+    delete state;
+    return;
+  }
+  try {
+    std::thread([state] {
+      state->session.reset();
+      const GilAcquire gil;
+      if (gil) in_python([&] { delete state; });
+    }).detach();
+  } catch (const std::system_error&) {  // no thread can be started: it stays as it is
+  }
+}
+
+// Set when the interpreter ends, with the GIL.
+std::optional<std::thread::id> ending_thread;
+
+// A request that cannot be made, or go on, because the process ends: its thread ends as daemon threads do, without a word.
+[[noreturn]] void refuse_request(const Error& error) {
+  if (!ending_thread || *ending_thread == std::this_thread::get_id()) raise(error);
+  PyErr_SetNone(PyExc_SystemExit);
+  nb::raise_python_error();
+}
+
 class NativeSession;
 std::set<NativeSession*>& open_sessions() {  // with the GIL
   static auto* sessions = new std::set<NativeSession*>();
   return *sessions;
 }
 
+// A stem and its branches with their threads. The caller sees to it that one thread at a time calls `run`.
 class NativeSession {
  public:
   NativeSession(const nb::object& engine, std::vector<PartSource> parts, const nb::object& input_spec,
-                const nb::object& options)
-      : sources_(std::move(parts)) {
+                const nb::object& options) {
     read_input(input_spec);
+    const std::shared_ptr<SessionState> state(new SessionState{std::move(parts), std::nullopt, nullptr}, free_state);
     pe_engine chosen{};
     if (nb::isinstance<nb::str>(engine)) {
       chosen = native_engine(nb::cast<std::string>(engine));
     } else {
-      python_.emplace(engine, !nb::cast<bool>(engine.attr("parallel")));
-      for (const PartSource& source : sources_) python_->add(source.name, source.bytes, source.entry);
-      chosen = python_->c();
+      state->python.emplace(engine, !nb::cast<bool>(engine.attr("parallel")));
+      for (const PartSource& source : state->sources) state->python->add(source.name, source.bytes, source.entry);
+      chosen = state->python->c();
     }
     std::vector<Program> programs;
-    for (const PartSource& source : sources_) programs.push_back(source.program());
+    for (const PartSource& source : state->sources) programs.push_back(source.program());
     Program stem = std::move(programs.front());
     programs.erase(programs.begin());
     SessionOptions session_options = read_options(options);
@@ -211,19 +265,25 @@ class NativeSession {
       const GilRelease free;
       opened.emplace(Session::open(chosen, std::move(stem), std::move(programs), nullptr, session_options));
     }
-    rethrow();
-    session_ = value_of(std::move(*opened));
+    rethrow(*state);
+    state->session = value_of(std::move(*opened));
+    state_ = state;
     open_sessions().insert(this);
   }
 
-  ~NativeSession() { close(); }
+  ~NativeSession() {
+    const ErrorAside aside;
+    close();
+  }
   NativeSession(const NativeSession&) = delete;
 
   // None if `data` is not exactly what the bundle reads, C-contiguous and finite: see Session.run in session.py. Times
   // are of time.monotonic(); infinity for none.
   nb::object run(nb::handle data, int first_branches, const std::optional<std::vector<int>>& branches, double deadline_s,
-                 double leave_s, bool all, bool early_stop, const nb::object& on_prediction) {
-    if (!session_) raise({ErrorCode::engine, "the session is closed; open a new one"});
+                 double leave_s, bool all, bool early_stop, const nb::object& on_prediction,
+                 const nb::object& is_cancelled) {
+    const std::shared_ptr<SessionState> state = state_;  // the end of the process may take it away meanwhile
+    if (!state) refuse_request({ErrorCode::engine, "the session is closed; open a new one"});
     RunOptions options{.first_branches = first_branches,
                        .deadline = time_point(deadline_s),
                        .leave = time_point(leave_s),
@@ -234,7 +294,7 @@ class NativeSession {
     if (!on_prediction.is_none()) {
       options.on_prediction = [&](const Prediction& so_far) { return tell(on_prediction, so_far, raised); };
     }
-    options.cancelled = [&] { return has_signal(raised); };
+    options.cancelled = [&] { return has_to_end(is_cancelled, raised); };
     const View view(data, array_type_);
     std::vector<float> normalised;
     const auto input = read(view, normalised);
@@ -244,43 +304,38 @@ class NativeSession {
     {
       const GilRelease free;
       const Clock::time_point begin = Clock::now();
-      result.emplace(session_->run(*input, options));
+      result.emplace(state->session->run(*input, options));
       call_time = Clock::now() - begin;
     }
-    if (raised) std::rethrow_exception(raised);
-    rethrow();
+    const std::exception_ptr raised_by_part = take_raised(*state);  // once, whichever is passed on
+    for (const std::exception_ptr& error : {raised, raised_by_part}) {
+      if (error) std::rethrow_exception(error);
+    }
+    if (!*result && result->error().code == ErrorCode::cancelled) refuse_request(result->error());
     if (!*result) raise(result->error());
-    session_->hand_over(**result, kHandOver);
+    state->session->hand_over(**result, kHandOver);
     return nb::cast(Found(std::move(**result), call_time));
   }
 
-  int threads() const { return session_ ? session_->threads() : 0; }
-  double mandatory_ms() const { return session_ ? session_->mandatory_ms() : std::numeric_limits<double>::quiet_NaN(); }
-
-  void close() {
-    open_sessions().erase(this);
-    std::unique_ptr<Session> closing = std::move(session_);
-    if (!closing) return;
-    const GilRelease free;
-    closing.reset();
+  int threads() const { return state_ ? state_->session->threads() : 0; }
+  double mandatory_ms() const {
+    return state_ ? state_->session->mandatory_ms() : std::numeric_limits<double>::quiet_NaN();
   }
 
-  // At exit: close, unless a branch does not end. Then its threads and memory are left alone.
-  void end() {
-    std::unique_ptr<Session> closing = std::move(session_);
-    if (!closing) return;
-    const GilRelease free;
-    if (closing->settle(kPatience)) {
-      closing.reset();
-    } else {
-      closing->abandon();
-    }
+  void close() { take().reset(); }
+
+  std::shared_ptr<SessionState> take() {
+    open_sessions().erase(this);
+    return std::move(state_);
   }
 
  private:
-  void rethrow() {
-    if (!python_) return;
-    if (const std::exception_ptr raised = python_->take_raised()) std::rethrow_exception(raised);
+  static std::exception_ptr take_raised(SessionState& state) {
+    return state.python ? state.python->take_raised() : nullptr;
+  }
+
+  static void rethrow(SessionState& state) {
+    if (const std::exception_ptr raised = take_raised(state)) std::rethrow_exception(raised);
   }
 
   void read_input(const nb::object& spec) {
@@ -334,39 +389,54 @@ class NativeSession {
   static bool tell(const nb::object& on_prediction, const Prediction& so_far, std::exception_ptr& raised) {
     const GilAcquire held;
     if (!held) return false;
-    try {
-      return nb::cast<bool>(on_prediction(Found(so_far)));
-    } catch (const std::exception&) {
-      raised = std::current_exception();
-      return false;
-    }
+    return in_python([&] {
+      try {
+        return nb::cast<bool>(on_prediction(Found(so_far)));
+      } catch (const std::exception&) {
+        raised = std::current_exception();
+        return false;
+      }
+    });
   }
 
-  // Ctrl-C while the main thread waits for a branch.
-  static bool has_signal(std::exception_ptr& raised) {
+  // Ctrl-C while the main thread waits for a branch, or the caller's own word.
+  static bool has_to_end(const nb::object& is_cancelled, std::exception_ptr& raised) {
     const GilAcquire held;
     if (!held) return false;
-    if (PyErr_CheckSignals() == 0) return false;
-    try {
-      nb::raise_python_error();
-    } catch (const nb::python_error&) {
-      raised = std::current_exception();
-    }
-    return true;
+    return in_python([&] {
+      try {
+        if (PyErr_CheckSignals() != 0) nb::raise_python_error();
+        return !is_cancelled.is_none() && nb::cast<bool>(is_cancelled());
+      } catch (const std::exception&) {
+        raised = std::current_exception();
+        return true;
+      }
+    });
   }
 
-  std::vector<PartSource> sources_;  // the parts read their programs from here
   Input input_;
   std::vector<Py_ssize_t> image_shape_, grey_shape_, float_shape_;
   nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
-  std::optional<PythonEngine> python_;  // outlives the session
-  std::unique_ptr<Session> session_;
+  std::shared_ptr<SessionState> state_;  // none: closed
 };
 
+// At exit: sessions are closed, unless a branch does not end. Then its threads and memory are left alone.
 void end_all_sessions() {
-  for (NativeSession* session : std::set<NativeSession*>(open_sessions())) session->end();
-  open_sessions().clear();
-  shut_doors();
+  ending_thread = std::this_thread::get_id();
+  std::vector<std::shared_ptr<SessionState>> ending;
+  while (!open_sessions().empty()) ending.push_back((*open_sessions().begin())->take());
+  const Clock::time_point until = Clock::now() + kPatience;
+  PyThreadState* thread = PyEval_SaveThread();
+  for (const auto& state : ending) state->session->settle({});  // all are told before one is waited for
+  std::vector<bool> settled;
+  for (const auto& state : ending) settled.push_back(state->session->settle(until - Clock::now()));
+  shut_doors(until);
+  PyEval_RestoreThread(thread);
+  for (size_t i = 0; i < ending.size(); ++i) {
+    // Whoever still has a reference stays outside for ever, and the state with it.
+    if (settled[i] && ending[i].use_count() == 1) continue;
+    new std::shared_ptr<SessionState>(ending[i]);
+  }
 }
 
 template <void (*Load)(const std::string&)>
@@ -439,7 +509,7 @@ NB_MODULE(_native, m) {
            "parts"_a, "input_spec"_a, "options"_a)
       .def("run", &NativeSession::run, "data"_a, "first_branches"_a = 0, "branches"_a = nb::none(),
            "deadline_s"_a = never, "leave_s"_a = never, "all"_a = false, "early_stop"_a = false,
-           "on_prediction"_a = nb::none())
+           "on_prediction"_a = nb::none(), "is_cancelled"_a = nb::none())
       .def_prop_ro("threads", &NativeSession::threads)
       .def_prop_ro("mandatory_ms", &NativeSession::mandatory_ms)
       .def("close", &NativeSession::close);

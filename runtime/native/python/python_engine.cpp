@@ -17,12 +17,23 @@ void write(char* message, const std::string& text) { std::snprintf(message, PE_M
 
 constexpr const char* kShuttingDown = "the interpreter is shutting down";
 
+// str(exception), whatever is in it; "" if that raises too.
+std::string str(nb::handle exception) {
+  const nb::object text = nb::steal(PyObject_Str(exception.ptr()));
+  const nb::object bytes =
+      nb::steal(text.is_valid() ? PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace") : nullptr);
+  if (!bytes.is_valid()) {
+    PyErr_Clear();
+    return "";
+  }
+  return {PyBytes_AsString(bytes.ptr()), static_cast<size_t>(PyBytes_Size(bytes.ptr()))};
+}
+
 // An exception as one line; errors of paraedge's own speak for themselves, others are named.
 std::string text_of(nb::handle exception) {
-  const std::string text = nb::str(exception).c_str();
   const nb::object errors = nb::module_::import_("paraedge_runtime.errors");
-  if (nb::isinstance(exception, errors.attr("ParaEdgeError"))) return text;
-  return std::string(nb::str(exception.type().attr("__name__")).c_str()) + ": " + text;
+  if (nb::isinstance(exception, errors.attr("ParaEdgeError"))) return str(exception);
+  return std::string(nb::str(exception.type().attr("__name__")).c_str()) + ": " + str(exception);
 }
 
 }  // namespace
@@ -30,23 +41,18 @@ std::string text_of(nb::handle exception) {
 class PythonPart {
  public:
   PythonPart(PythonEngine& engine, nb::object part, const pe_part& described)
-      : engine_(engine), part_(part.release().ptr()), run_(nb::object(nb::handle(part_).attr("run")).release().ptr()),
+      : engine_(engine), run_(nb::object(part.attr("run")).release().ptr()), part_(part.release().ptr()),
         input_shape_(described.input_shape, described.input_shape + described.input_rank) {
     for (size_t i = 0; i < described.output_rank; ++i) output_size_ *= static_cast<size_t>(described.output_shape[i]);
   }
 
   int run(const float* input, float* output, char* message) {  // with the GIL
-    PyObject* x = view_of(input);
-    // Python may end this very thread inside the call, while it shuts down: no C++ object with a destructor is alive here
-    // that would touch Python.
-    PyObject* result = x ? PyObject_CallFunctionObjArgs(run_, x, nullptr) : nullptr;
-    if (!result) return failed(message);
-    const bool fits = copy(result, output);
-    Py_DECREF(result);
-    if (fits) return PE_OK;
-    PyErr_Clear();
-    write(message, "the engine's output is no float32 array of the shape that the manifest says");
-    return PE_ERROR_ENGINE;
+    try {
+      return call(input, output, message);
+    } catch (const std::exception& error) {
+      write(message, error.what());
+      return PE_ERROR_ENGINE;
+    }
   }
 
   void close() {  // with the GIL
@@ -60,6 +66,18 @@ class PythonPart {
   }
 
  private:
+  int call(const float* input, float* output, char* message) {
+    PyObject* x = view_of(input);
+    PyObject* result = x ? PyObject_CallFunctionObjArgs(run_, x, nullptr) : nullptr;
+    if (!result) return failed(message);
+    const bool fits = copy(result, output);
+    Py_DECREF(result);
+    if (fits) return PE_OK;
+    PyErr_Clear();
+    write(message, "the engine's output is no float32 array of the shape that the manifest says");
+    return PE_ERROR_ENGINE;
+  }
+
   // A read-only array over the values. Requests take turns in a few slots, so arrays are kept.
   PyObject* view_of(const float* input) {
     for (const auto& [known, view] : views_) {
@@ -94,7 +112,7 @@ class PythonPart {
       nb::raise_python_error();
     } catch (nb::python_error& error) {
       write(message, text_of(error.value()));
-      if (error.matches(PyExc_Exception)) return PE_ERROR_ENGINE;
+      if (is_worker() || error.matches(PyExc_Exception)) return PE_ERROR_ENGINE;
       engine_.raised_ = std::current_exception();  // Ctrl-C, SystemExit: the caller's, not the branch's
       return PE_ERROR_CANCELLED;
     }
@@ -102,7 +120,7 @@ class PythonPart {
 
   static constexpr size_t kMaxViews = 64;
   PythonEngine& engine_;
-  PyObject *part_, *run_;
+  PyObject *run_, *part_;
   std::vector<size_t> input_shape_;
   size_t output_size_ = 1;
   std::vector<std::pair<const float*, PyObject*>> views_;
@@ -131,21 +149,23 @@ int PythonEngine::load(void* context, const pe_part* part, const void*, size_t, 
     write(message, kShuttingDown);
     return PE_ERROR_ENGINE;
   }
-  try {
-    const Source& source = self.sources_.at(part->name);
-    nb::object made = self.engine_.attr("load")(part->name, source.program, source.entry);
-    *loaded = new PythonPart(self, std::move(made), *part);
-    return PE_OK;
-  } catch (const std::exception& error) {
-    self.raised_ = std::current_exception();
-    write(message, error.what());
-    return PE_ERROR_ENGINE;
-  }
+  return in_python([&] {
+    try {
+      const Source& source = self.sources_.at(part->name);
+      nb::object made = self.engine_.attr("load")(part->name, source.program, source.entry);
+      *loaded = new PythonPart(self, std::move(made), *part);
+      return static_cast<int>(PE_OK);
+    } catch (const std::exception& error) {
+      self.raised_ = std::current_exception();
+      write(message, error.what());
+      return static_cast<int>(PE_ERROR_ENGINE);
+    }
+  });
 }
 
 int PythonEngine::run(void* loaded, const float* input, float* output, char* message) {
   const GilAcquire gil;
-  if (gil) return static_cast<PythonPart*>(loaded)->run(input, output, message);
+  if (gil) return in_python([&] { return static_cast<PythonPart*>(loaded)->run(input, output, message); });
   write(message, kShuttingDown);
   return PE_ERROR_ENGINE;
 }
@@ -153,7 +173,7 @@ int PythonEngine::run(void* loaded, const float* input, float* output, char* mes
 void PythonEngine::close(void* loaded) {
   auto* part = static_cast<PythonPart*>(loaded);
   const GilAcquire gil;
-  if (gil) part->close();
+  if (gil) in_python([&] { part->close(); });
   delete part;
 }
 

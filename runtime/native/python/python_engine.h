@@ -23,7 +23,7 @@ class PythonEngine {
   // What `load` is to be given for a part.
   void add(const std::string& name, nb::bytes program, nb::object entry);
   const pe_engine& c() const { return c_; }
-  // What Python raised in `load`, or in the thread that called `run` and was no Exception (Ctrl-C); taken once.
+  // What Python raised in `load`, or in the thread that called the session and was no Exception (Ctrl-C); taken once.
   std::exception_ptr take_raised() { return std::exchange(raised_, nullptr); }
 
  private:

@@ -1,5 +1,5 @@
-// The controller: guesses, learning, following a slowdown, lower bounds. Its numbers are compared with
-// Python's in tests/runtime/test_controller.py.
+// The controller: guesses, learning, following a slowdown, lower bounds. Python tests its numbers too
+// (tests/runtime/test_controller.py).
 #include <cmath>
 
 #include "controller.h"
@@ -48,10 +48,35 @@ TEST_CASE("what has outlasted its prediction raises it, what has not says nothin
   CHECK(controller.predicted_ms(1, 1) > before);
 }
 
+TEST_CASE("a branch that is dropped again and again is tried once more") {
+  Controller known({1}, {{1, 1}, {}}), bound({1}, {});
+  bound.outlasted(1, 1, 1.0);  // never seen to finish
+  for (Controller* controller : {&known, &bound}) {
+    const double before = controller->predicted_ms(1, 1);
+    for (int request = 0; request < 10; ++request) controller->dropped(1);
+    CHECK(controller->predicted_ms(1, 1) < before);
+    controller->observe(1, 1, before);  // it was tried: no more doubt
+    const double after = controller->predicted_ms(1, 1);
+    controller->dropped(1);
+    CHECK(controller->predicted_ms(1, 1) < after);
+  }
+  CHECK(bound.requests_to_learn() == Controller::kRequestsToLearn);
+}
+
+TEST_CASE("the margin follows how late callers return, and never falls below the least") {
+  Controller controller({1}, {});
+  CHECK(controller.margin_ms(0.05) == 0.05);
+  for (int request = 0; request < 20; ++request) controller.returned(3.0);
+  const double late = controller.margin_ms(0.05);
+  CHECK(late > 3.0);
+  for (int request = 0; request < 100; ++request) controller.did_not_wait();
+  CHECK(controller.margin_ms(0.05) < late);
+}
+
 TEST_CASE("latencies that cannot be are refused") {
   for (const Latency& latency : {Latency{{1, 1, 1}, {}}, Latency{{1}, {}}, Latency{{1, 0}, {}}, Latency{{1, 1}, {-1}},
                                  Latency{{1, NAN}, {}}, Latency{{1, 1}, {INFINITY}}}) {
-    auto refused = Session::open(open_bundle(), {.threads = 1, .branches = 1, .latency = latency});
+    auto refused = Session::open(open_bundle(), {.threads = 1, .first_branches = 1, .latency = latency});
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == ErrorCode::input);
   }

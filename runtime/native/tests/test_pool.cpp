@@ -8,11 +8,13 @@ namespace {
 
 using std::chrono::microseconds;
 
+const pe_engine kNoEngine{};
+
 TEST_CASE("every call is answered") {
   for (const int spin_us : {0, 50, 2000}) {
     CAPTURE(spin_us);
     std::atomic<int> answered{0};
-    Pool pool(3, microseconds(spin_us), [&](int) { ++answered; });
+    Pool pool(3, microseconds(spin_us), kNoEngine, [&](int) { ++answered; });
     for (int round = 1; round <= 2000; ++round) {
       for (int worker = 0; worker < 3; ++worker) pool.wake(worker);
       while (answered < 3 * round) std::this_thread::yield();
@@ -24,7 +26,7 @@ TEST_CASE("calls during work are one more round, not many and not none") {
   std::atomic<int> rounds{0};
   std::atomic<bool> gate{false};
   {
-    Pool pool(1, microseconds(0), [&](int) {
+    Pool pool(1, microseconds(0), kNoEngine, [&](int) {
       ++rounds;
       while (!gate) std::this_thread::yield();
     });
@@ -40,7 +42,7 @@ TEST_CASE("calls during work are one more round, not many and not none") {
 TEST_CASE("stopping waits") {
   std::atomic<bool> finished{false}, started{false};
   {
-    Pool pool(1, microseconds(0), [&](int) {
+    Pool pool(1, microseconds(0), kNoEngine, [&](int) {
       started = true;
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       finished = true;
@@ -52,7 +54,7 @@ TEST_CASE("stopping waits") {
 }
 
 TEST_CASE("pools come and go") {
-  for (int i = 0; i < 200; ++i) Pool pool(4, microseconds(i % 3 * 20), [](int) {});
+  for (int i = 0; i < 200; ++i) Pool pool(4, microseconds(i % 3 * 20), kNoEngine, [](int) {});
 }
 
 }  // namespace

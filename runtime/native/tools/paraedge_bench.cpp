@@ -12,7 +12,6 @@
 #include "runtime.h"
 #include "placement.h"
 #include "pool.h"
-#include "session.h"
 #include "tool.h"
 
 namespace {
@@ -68,7 +67,7 @@ Options parse(int count, char** arguments) {
     } else if (name == "--threads") {
       options.session.threads = number(name, value, 1, 1024);
     } else if (name == "--branches") {
-      options.session.branches = number(name, value, 1, 1000);
+      options.session.first_branches = number(name, value, 1, 1000);
     } else if (name == "--requests") {
       options.requests = number(name, value, 1, 100'000'000);
     } else if (name == "--spin-us") {
@@ -127,7 +126,7 @@ double overhead_us(const Prediction& p) {
 // From waking a worker that has nothing to do to seeing that it has done it.
 double handoff_us(int spin_us, int pause_us) {
   std::atomic<int> done{0};
-  Pool pool(1, microseconds(spin_us), [&](int) { ++done; });
+  Pool pool(1, microseconds(spin_us), pe_engine{}, [&](int) { ++done; });
   WorkerCores cores(Placement::avoid_caller, 2, allowed_cores());
   std::vector<double> times;
   for (int i = 1; i <= 300; ++i) {
@@ -174,27 +173,28 @@ std::pair<long, long> memory_kb() {
 
 int main(int count, char** arguments) {
   const Options options = parse(count, arguments);
+  register_executorch();
   const auto bundle = value_of(Bundle::open(options.bundle));
   const Manifest& manifest = bundle->manifest();
   const auto cores = static_cast<int>(allowed_cores().size());
-  const int loaded = options.session.branches ? options.session.branches : static_cast<int>(manifest.branches.size());
+  const int loaded = options.session.first_branches ? options.session.first_branches : static_cast<int>(manifest.branches.size());
   const int threads = options.session.threads ? options.session.threads : std::max(1, std::min(loaded, cores));
-  resize_pool(threads);
+  resize_executorch_pool(threads);
   const auto before_kb = memory_kb();
 
   std::vector<Variant> variants;
   for (const std::string& name : options.only) {
     SessionOptions session = options.session;
     session.threads = name == "parallel" ? threads : 1;
-    if (name == "one-branch") session.branches = 1;
-    const Threading threading = name == "intra-op" ? Threading::pool : Threading::one;
-    variants.push_back({name, value_of(open_session(bundle, session, threading)), {}, {}, {}});
+    if (name == "one-branch") session.first_branches = 1;
+    session.split_branches = name == "intra-op";
+    variants.push_back({name, value_of(Session::open(bundle, session)), {}, {}, {}});
   }
 
   if (!options.against.empty()) {
     const auto other = value_of(Bundle::open(options.against));
     if (other->manifest().input.shape != manifest.input.shape) fail("the two bundles read inputs of different shapes");
-    variants.push_back({"against", value_of(open_session(other, {.threads = 1}, Threading::pool)), {}, {}, {}});
+    variants.push_back({"against", value_of(Session::open(other, {.threads = 1, .split_branches = true})), {}, {}, {}});
   }
 
   const std::vector<float> input = random_input(manifest);

@@ -32,7 +32,7 @@ double milliseconds_since(Clock::time_point begin) {
 
 void run(Session& session, const std::vector<float>& input, int branches, int count) {
   for (int i = 0; i < count; ++i) {
-    const Prediction p = value_of(session.run(input, {.branches = branches}));
+    const Prediction p = value_of(session.run(input, {.first_branches = branches}));
     std::printf("%s[%.6f, %.6f, [", i ? ", " : "[", p.elapsed_ms, p.stem_ms);
     for (const BranchRun& branch : p.branches) {
       if (branch.state != BranchState::used) {
@@ -88,6 +88,7 @@ int main(int count, char** arguments) {
     return 0;
   }
   if (count != 3) fail("a bundle's folder and numbers of threads are needed; see --help");
+  register_executorch();
   const auto bundle = value_of(Bundle::open(arguments[1]));
   const auto all = static_cast<int>(bundle->manifest().branches.size());
   std::map<int, std::unique_ptr<Session>> sessions;
@@ -97,7 +98,7 @@ int main(int count, char** arguments) {
     sessions[wanted] = value_of(Session::open(bundle, {.threads = wanted}));
   }
   std::printf("{\"load_ms\": %.6g, \"cores\": %zu, \"executorch\": \"%s\"}\n", milliseconds_since(begin),
-              allowed_cores().size(), PARAEDGE_EXECUTORCH_VERSION);
+              allowed_cores().size(), pe_executorch_version());
   std::fflush(stdout);
 
   const std::vector<float> input = random_input(bundle->manifest());

@@ -1,4 +1,4 @@
-// What the tools share: options, errors, quantiles, random input.
+// What the tools share: the engine, options, errors, quantiles, random input.
 #pragma once
 
 #include <algorithm>
@@ -7,9 +7,13 @@
 #include <cstdlib>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "engine.h"
+#include "executorch.h"
+#include "refusal.h"
 #include "runtime.h"
 #include "shape.h"
 
@@ -24,9 +28,16 @@ template <class Number>
 Number number(const std::string& option, const char* text, Number least, Number most) {
   Number value{};
   const std::string given = text ? text : "";
-  const char* end = given.data() + given.size();
-  const auto [rest, problem] = std::from_chars(given.data(), end, value);
-  if (problem != std::errc() || rest != end || !(value >= least && value <= most)) {
+  const char* const end = given.data() + given.size();
+  const char* rest = given.data();
+  if constexpr (std::is_floating_point_v<Number>) {  // Android's C++ library has no std::from_chars for these
+    char* parsed = nullptr;
+    value = std::strtod(given.c_str(), &parsed);
+    rest = parsed;
+  } else if (const auto parsed = std::from_chars(rest, end, value); parsed.ec == std::errc()) {
+    rest = parsed.ptr;
+  }
+  if (given.empty() || rest != end || !(value >= least && value <= most)) {
     fail(option + " is '" + given + "'; a number from " + std::to_string(least) + " to " + std::to_string(most) +
          " is needed");
   }
@@ -49,6 +60,9 @@ T value_of(Result<T> result) {
   if (!result) fail(result.error().message, result.error().code == ErrorCode::engine ? 1 : 2);
   return std::move(*result);
 }
+
+// The ExecuTorch engine is linked into the tools, so that one file is enough on a device.
+inline void register_executorch() { register_engine(*pe_engine_entry(PE_API_VERSION)); }
 
 inline double quantile(std::vector<double> values, double which) {
   if (values.empty()) return 0;

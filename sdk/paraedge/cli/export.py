@@ -11,7 +11,6 @@ import click
 from paraedge.cli.options import BRANCHES, Branches
 from paraedge.cli.output import console, json_option, print_json, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
-from paraedge_converters.cache_folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
     from paraedge.exporting import Trial
@@ -162,7 +161,8 @@ def _export(
             )
 
         bar.update(task, description="lowering stem")
-        cache, trials = PartCache(), list[Trial]()
+        cache = PartCache()
+        trials: list[Trial] = []
         try:
             if test_set is not None and auto:
                 bundle, trials = export_smallest(
@@ -190,7 +190,7 @@ def _export(
             if type(error) is ConversionError and (tail := chatter.tail()):  # compilers print what is wrong
                 raise ConversionError(f"{error} ({tail})") from error
             raise
-    note = f"lowered parts were not kept: {cache.problem}; set {CACHE_VARIABLE}" if cache.problem else ""
+    note = f"lowered parts were not kept: {cache.problem}" if cache.problem else ""
     return bundle, trials, note
 
 

@@ -1,4 +1,4 @@
-"""``paraedge run``: classify images with a bundle."""
+"""``paraedge run``: run a bundle on images or tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from paraedge.cli.output import console, json_option, print_json, progress_bar, 
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from paraedge_runtime.bundle import Bundle
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLE] [PICTURES]...")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLE] [INPUTS]...")
 @click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. [default: all]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
-@click.option("--budget-ms", type=float, help="Answer each picture within so many milliseconds.")
+@click.option("--budget-ms", type=float, help="Target time of each prediction, in milliseconds.")
 @click.option("--profile", type=click.Path(path_type=Path), help="The device.json that 'paraedge profile' made here.")
 @click.option("--allow-foreign-profile", is_flag=True, help="Take the profile of another device or bundle.")
-@click.option("--early-stop", is_flag=True, help="Stop when the answer is sure enough, as calibrated at export.")
-@click.option("--explain", is_flag=True, help="Tell of every branch why it ran or was dropped.")
+@click.option("--early-stop", is_flag=True, help="Stop when the prediction is sure enough, as calibrated at export.")
+@click.option("--explain", is_flag=True, help="Show why each branch ran or was dropped.")
 @json_option
 def run(
     paths: tuple[Path, ...],
@@ -43,9 +42,9 @@ def run(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Classify images with a bundle.
+    """Run a bundle on images, or on tensors in .npy files.
 
-    PICTURES are files or folders; without any, the bundle's own golden images are used. Without
+    INPUTS are files or folders; without any, the bundle's own golden inputs are used. Without
     BUNDLE, the packaged Fashion-MNIST model is exported for this machine first (needs torch).
 
     \b
@@ -57,31 +56,18 @@ def run(
     from paraedge_measure.latency import known_latency
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.errors import InputError
-    from paraedge_runtime.inputs import find_pictures, read_picture
+    from paraedge_runtime.inputs import find_pictures
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
 
     if paths and looks_like_bundle(paths[0]):
-        bundle = Bundle.open(paths[0])
-        pictures = find_pictures(list(paths[1:]))
+        bundle, files = Bundle.open(paths[0]), list(paths[1:])
     else:
         if paths and not paths[0].exists():
             raise InputError(f"{paths[0]} does not exist")
-        pictures = find_pictures(list(paths))
+        files = find_pictures(list(paths))
         bundle = Bundle.open(packaged_bundle(engine))
-
-    spec = bundle.manifest.input
-    images: list[tuple[str, NDArray[np.uint8] | Path, int | None]]
-    if pictures:
-        images = [(str(path), path, None) for path in pictures]
-    else:
-        golden = bundle.golden()
-        if golden.labels is None or golden.inputs.dtype != "uint8":
-            raise InputError(f"{bundle.path} does not tell classes of images; run it with paraedge.Session")
-        images = [
-            (f"golden image {number}", image, int(label))
-            for number, (image, label) in enumerate(zip(golden.inputs, golden.labels, strict=True))
-        ]
+    inputs = _inputs(bundle, files)
 
     results: list[tuple[str, int | None, Prediction]] = []
     with working(f"loading {bundle.manifest.engine}"):
@@ -100,10 +86,9 @@ def run(
             ),
         )
     with opened as session, progress_bar() as bar:
-        bar.disable = len(images) < 500
-        for name, image, label in bar.track(images, description="classifying"):
-            pixels = read_picture(image, spec) if isinstance(image, Path) else image
-            prediction = session.run(pixels, budget_ms=budget_ms, early_stop=early_stop)
+        bar.disable = len(inputs) < 500
+        for name, value, label in bar.track(inputs, description="running"):
+            prediction = session.run(_read(value, bundle), budget_ms=budget_ms, early_stop=early_stop)
             results.append((name, label, prediction))
         description, used_threads = session.engine.description, session.threads
     if as_json:
@@ -112,14 +97,45 @@ def run(
         _print(bundle, results, f"{description}, {used_threads} thread(s)", explain)
 
 
+def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:
+    """Name, value or file, and label of each input; the bundle's golden ones without files."""
+    from paraedge_runtime.inputs import find_inputs
+
+    if files:
+        return [(str(path), path, None) for path in find_inputs(files, bundle.manifest.input)]
+    golden = bundle.golden()
+    labels = [None] * len(golden.inputs) if golden.labels is None else [int(label) for label in golden.labels]
+    return [
+        (f"golden {_kind(bundle)} {number}", value, label)
+        for number, (value, label) in enumerate(zip(golden.inputs, labels, strict=True))
+    ]
+
+
+def _kind(bundle: Bundle) -> str:
+    from paraedge_runtime.manifest import TensorInput
+
+    return "tensor" if isinstance(bundle.manifest.input, TensorInput) else "image"
+
+
+def _read(value: NDArray[Any] | Path, bundle: Bundle) -> NDArray[Any]:
+    from paraedge_runtime.inputs import read_picture, read_tensor
+    from paraedge_runtime.manifest import TensorInput
+
+    if not isinstance(value, Path):
+        return value
+    spec = bundle.manifest.input
+    return read_tensor(value, spec) if isinstance(spec, TensorInput) else read_picture(value, spec)
+
+
 def _document(bundle: Bundle, name: str, label: int | None, prediction: Prediction) -> dict[str, Any]:
     labels = bundle.manifest.labels
     return {
-        "image": name,
-        "label": prediction.label,
-        "label_index": prediction.label_index,
+        "input": name,
+        "label": prediction.label if labels else None,
+        "label_index": prediction.label_index if labels else None,
         "true_label": None if label is None else labels[label],
-        "confidence": round(prediction.confidence, 6),
+        "confidence": round(prediction.confidence, 6) if labels else None,
+        "is_calibrated": prediction.is_calibrated,
         "output": [round(float(value), 6) for value in prediction.output],
         "branches_used": list(prediction.branches_used),
         "branches_dropped": [{"index": drop.index, "reason": drop.reason} for drop in prediction.branches_dropped],
@@ -142,17 +158,18 @@ def _document(bundle: Bundle, name: str, label: int | None, prediction: Predicti
 def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str, explain: bool) -> None:
     if explain:
         for name, _, prediction in results:
-            console().print(f"{name}: {prediction.label}\n{prediction.explain()}\n", markup=False)
+            console().print(f"{name}: {_result(prediction, bundle)}\n{prediction.explain()}\n", markup=False)
     labels = bundle.manifest.labels
-    rows = table("image", "label", ">confidence", "branches", ">ms", "")
+    columns = ("label", ">confidence") if labels else ("output", ">norm")
+    rows = table(_kind(bundle), *columns, "branches", ">ms", "")
     for name, label, prediction in results:
         note = _dropped(prediction)
-        if label is not None and label != prediction.label_index:
+        if label is not None and labels and label != prediction.label_index:
             note = "; ".join(filter(None, [f"is {labels[label]}", note]))
         rows.add_row(
             name,
-            prediction.label,
-            f"{100 * prediction.confidence:.1f} %",
+            _result(prediction, bundle),
+            f"{100 * prediction.confidence:.1f} %" if labels else f"{float((prediction.output**2).sum()) ** 0.5:.4g}",
             " ".join(str(index) for index in prediction.branches_used),
             f"{prediction.elapsed_ms:.2f}",
             note,
@@ -163,7 +180,17 @@ def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], en
     right = f", {sum(known)} of {len(known)} right" if known else ""
     late = sum(not prediction.deadline_met for _, _, prediction in results)
     missed = f", {late} after the deadline" if late else ""
-    console().print(f"\n{len(results)} image(s){right}{missed}, median {middle_ms:.2f} ms, {engine}", markup=False)
+    console().print(
+        f"\n{len(results)} {_kind(bundle)}(s){right}{missed}, median {middle_ms:.2f} ms, {engine}",
+        markup=False,
+    )
+
+
+def _result(prediction: Prediction, bundle: Bundle) -> str:
+    """The label, or the first numbers of a vector."""
+    if bundle.manifest.labels:
+        return prediction.label
+    return " ".join(f"{value:.4g}" for value in prediction.output[:3]) + (" …" if prediction.output.size > 3 else "")
 
 
 def _dropped(prediction: Prediction) -> str:

@@ -6,10 +6,12 @@ from paraedge.training.extension import extend
 from paraedge.training.loop import TrainingProgress, train
 from paraedge.training.loss import prefix_sums, prefix_weights, progressive_loss
 from paraedge.training.recipes import RECIPES, Recipe, load_recipe
+from paraedge.training.teacher import Teacher
 
 __all__ = [
     "RECIPES",
     "Recipe",
+    "Teacher",
     "TrainingConfig",
     "TrainingProgress",
     "evaluate_model",

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from paraedge.model.config import ParaFormerConfig
 from paraedge.training.augment import augment, mix
 from paraedge.training.config import TrainingConfig
 
 __all__ = ["TrainingBatches", "normalise", "training_batches"]
 
 
-def normalise(images: Tensor, config: ParaFormerConfig) -> Tensor:
+class _Statistics(Protocol):
+    """A network's configuration, as far as it says how images are normalised: one value per channel."""
+
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+
+def normalise(images: Tensor, config: _Statistics) -> Tensor:
     """uint8 (B, H, W, C) -> float32 (B, C, H, W), ``(x / 255 - mean) / std`` per channel."""
     images = images.permute(0, 3, 1, 2).float() / 255.0
     shift, scale = _statistics(config.mean, config.std, images.device)

@@ -29,6 +29,7 @@ from paraedge.training.evaluate import evaluate_model
 from paraedge.training.loss import prefix_weights
 from paraedge.training.parallel import PARALLEL, OneProcess
 from paraedge.training.step import TrainingStep
+from paraedge.training.teacher import Teacher
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import InputError
 
@@ -60,7 +61,7 @@ def train(
     *,
     init: Checkpoint | None = None,
     base: Checkpoint | None = None,
-    teacher: Checkpoint | None = None,
+    teacher: Checkpoint | Teacher | None = None,
     device: str | None = None,
     dtype: torch.dtype = torch.float16,
     parallel: Literal["data", "branches"] = "data",
@@ -84,11 +85,12 @@ def train(
         init: start from these weights rather than from random ones.
         base: a network that this one extends: its parts stay as they are, and only the branches after
             them learn. See :func:`paraedge.training.extend`.
-        teacher: a trained network of the same classes, whose answers are ``config.teacher_weight`` of the targets.
+        teacher: a trained network of the same classes, whose answers are ``config.teacher_weight`` of the targets;
+            of another architecture as a :class:`paraedge.training.Teacher`.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
         parallel: what several processes share out, the images of every batch or the branches.
-        compile_parts: compile stem and blocks with ``torch.compile``; pays in runs of minutes on a GPU.
+        compile_parts: compile stem, blocks and teacher with ``torch.compile``; pays in runs of minutes on a GPU.
         num_workers: processes that make batches; 0 to make them in between the steps.
         save_interval_s: the state to resume from is saved at most this often.
         on_progress: called every few steps and at the end of every epoch.
@@ -115,19 +117,7 @@ def train(
             f"teacher_weight is {config.teacher_weight} and there is {'no' if teacher is None else 'a'} teacher; "
             "give both (--teacher) or neither"
         )
-    if teacher is not None and (
-        teacher.config.labels,
-        teacher.config.model.image_size,
-        teacher.config.model.in_channels,
-    ) != (
-        checkpoint_config.labels,
-        shape.image_size,
-        shape.in_channels,
-    ):
-        raise InputError(
-            f"the teacher {teacher.config.name} knows other classes or images than {data.name}; "
-            "give one trained on the same data"
-        )
+    wise = _teacher(teacher, data)
     try:
         prefix_weights(shape.num_branches, config.prefix_weights)
     except ValueError as error:
@@ -158,7 +148,7 @@ def train(
         config,
         torch_device,
         num_frozen=num_frozen,
-        teacher=None if teacher is None else teacher.model,
+        teacher=wise,
         parallel=how,
     )
     started_from = init or base
@@ -172,7 +162,7 @@ def train(
             checkpoint_config,
             config,
             previous,
-            *([teacher.training] if teacher else []),
+            *([wise.digest()] if wise else []),
             *([step.parallel.world_size] if own_state else []),
         ],
     )
@@ -183,6 +173,8 @@ def train(
         own = [part for part in model.branches.modules() if isinstance(part, Tokens | Block | CLSBlock)]
         for part in [model.stem, *own]:
             part.compile(dynamic=False)
+        if wise is not None:
+            wise.network.compile(dynamic=False)
 
     train_split = TrainingBatches(
         torch.from_numpy(data.train.images),
@@ -263,7 +255,7 @@ class _RunState:
 class _ResumeFile:
     """State after the last whole epoch. Written by torch, read back with ``weights_only``: nothing runs."""
 
-    def __init__(self, path: Path, run: list[msgspec.Struct | int | None]) -> None:
+    def __init__(self, path: Path, run: list[msgspec.Struct | int | str | None]) -> None:
         self.path = path
         self._run = msgspec.json.encode(run).decode()
 
@@ -308,6 +300,35 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
         return config.learning_rate * min(max(epoch, 1e-2) / config.warmup_epochs, 1.0)
     done = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+
+def _teacher(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teacher | None:
+    """What teaches the images of ``data``, found to answer them.
+
+    Raises:
+        InputError: it knows other classes, or takes other images.
+    """
+    if given is None:
+        return None
+    problem = ""
+    if isinstance(given, Checkpoint):
+        if given.config.labels != data.class_names:
+            problem = f"knows the classes {', '.join(given.config.labels)}"
+        given = Teacher(given.model, given.config.model.mean, given.config.model.std)
+    if not problem:
+        try:
+            answer = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.images[:1]))
+            if answer.shape != (1, len(data.class_names)):
+                problem = f"answers one image with logits of shape {tuple(answer.shape)}"
+        except (RuntimeError, ValueError, TypeError) as error:
+            problem = f"cannot take an image ({str(error).splitlines()[0]})"
+    if problem:
+        height, width, channels = data.image_shape
+        raise InputError(
+            f"the teacher {problem}; {data.name} has {len(data.class_names)} classes and images of "
+            f"{height}×{width}×{channels}: give one trained on the same data"
+        )
+    return given
 
 
 def _hardware(device: torch.device, num_processes: int) -> str:

@@ -17,6 +17,7 @@ from paraedge.training.config import TrainingConfig
 from paraedge.training.loss import branch_loss, prefix_sums, prefix_weights, progressive_loss, shuffle_branches
 from paraedge.training.parallel import OneProcess
 from paraedge.training.stochastic_depth import add_stochastic_depth
+from paraedge.training.teacher import Teacher
 
 __all__ = ["TrainingStep"]
 
@@ -43,13 +44,13 @@ class TrainingStep:
         device: torch.device,
         *,
         num_frozen: int = 0,
-        teacher: ParaFormer | None = None,
+        teacher: Teacher | None = None,
         parallel: type[OneProcess] = OneProcess,
     ) -> None:
         self.model = model.to(device)
         self.config = config
         self._num_frozen = num_frozen
-        self._teacher = None if teacher is None else teacher.to(device).eval().requires_grad_(False)
+        self._teacher = None if teacher is None else teacher.ready(device)
         self._frozen = [model.stem, *model.branches[:num_frozen]] if num_frozen else []
         for part in self._frozen:
             part.requires_grad_(False)
@@ -142,10 +143,8 @@ class TrainingStep:
         """The targets (B, C) with the teacher's share: its answer to these images (B, H, W, channels)."""
         if self._teacher is None:
             return targets
-        with torch.no_grad():
-            logits = self._teacher(normalise(images, self._teacher.config)).float()
-            answer = (logits / self.config.teacher_temperature).softmax(dim=1)
-            return torch.lerp(targets, answer, self.config.teacher_weight)
+        answer = (self._teacher.logits(images) / self.config.teacher_temperature).softmax(dim=1)
+        return torch.lerp(targets, answer, self.config.teacher_weight)
 
     def _compute_on_gpu(self, images: Tensor, targets: Tensor) -> None:
         device = self._loss.device
