@@ -46,6 +46,34 @@ build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 2>/dev/null
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 50 2>/dev/null
 build/native/paraedge-bench "$PARAEDGE_TEST_BUNDLE" --requests 50 2>/dev/null
 
+test_interfaces() { # what applications see: tests through the shared library, its symbols, its installation
+    local sanitizer folder library
+    export PARAEDGE_TEST_REFUSED_BUNDLE=$refused PARAEDGE_TEST_ONNX_BUNDLE=build/native/onnx.paraedge
+    PARAEDGE_TEST_ONNXRUNTIME=$("$python" -c 'import importlib.util as u, pathlib
+print(*pathlib.Path(u.find_spec("onnxruntime").submodule_search_locations[0]).glob("capi/libonnxruntime.so.1.*"))')
+    export PARAEDGE_TEST_ONNXRUNTIME
+    "$(dirname "$python")/paraedge" export --target linux --engine onnxruntime --out "$PARAEDGE_TEST_ONNX_BUNDLE"
+    for sanitizer in "" thread address; do
+        folder=build/native${sanitizer:+-$sanitizer}
+        echo "== paraedge-interface-tests ${sanitizer:-as they are}"
+        "$folder/paraedge-interface-tests" 2>"$folder.stderr" || { cat "$folder.stderr"; exit 1; }
+        if grep -E 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer' "$folder.stderr"; then exit 1; fi
+    done
+
+    echo "== exported symbols are pe_* and no others; installation, and a project outside that uses it"
+    cmake --install build/native --prefix "$PWD/build/prefix" >build/native.log
+    for library in build/prefix/lib*/libparaedge.so build/prefix/lib*/libparaedge_executorch.so; do
+        nm -D --defined-only "$library" | grep -q ' T pe_'
+        if nm -D --defined-only "$library" | grep -v ' T pe_'; then echo "$library exports these too"; exit 1; fi
+    done
+    rm -rf build/outside
+    cmake -S runtime/native/examples/outside -B build/outside -DCMAKE_PREFIX_PATH="$PWD/build/prefix" >build/outside.log
+    cmake --build build/outside >>build/outside.log 2>&1 || { cat build/outside.log; exit 1; }
+    build/outside/in_c "$PARAEDGE_TEST_BUNDLE" | grep -E ' %, paraedge [0-9]'
+    build/outside/in_cpp "$PARAEDGE_TEST_BUNDLE" | grep -E ' %, [0-9]+ branches'
+}
+test_interfaces
+
 echo "== paraedge profile over adb: this machine plays the phone, paraedge-testbed is the real one"
 phone=$PWD/build/phone
 rm -rf "$phone" && mkdir -p "$phone/bin" "$phone/tools"

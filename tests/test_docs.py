@@ -19,6 +19,7 @@ from paraedge_demo.main import demo
 
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "runtime" / "native"
+OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -95,14 +96,22 @@ def test_make_targets_and_extras_exist(page):
                 assert (ROOT / match[1]).is_file(), command
             elif match := re.fullmatch(r"pip install --no-deps executorch==(\S+)", command):
                 assert f"PARAEDGE_EXECUTORCH_WANTED {match[1]})" in (NATIVE / "cmake/executorch.cmake").read_text()
-            elif match := re.fullmatch(r"cmake (?:-S (\S+) )?(?:-B|--build) .*", command):  # run by 'make test-native'
-                assert not match[1] or ROOT / match[1] == NATIVE, command
-            elif match := re.fullmatch(r"build/native/(\S+) .*", command):
-                assert f"add_executable({match[1]} " in (NATIVE / "CMakeLists.txt").read_text(), command
+            elif match := re.fullmatch(r"cmake (?:-S (\S+) )?(?:-B|--build|--install) .*", command):  # run by 'make test-native'
+                assert not match[1] or ROOT / match[1] in (NATIVE, OUTSIDE), command
+            elif match := re.fullmatch(r"build/(native|outside)/(\S+) .*", command):
+                project = {"native": NATIVE, "outside": OUTSIDE}[match[1]]
+                assert f"add_executable({match[2]} " in (project / "CMakeLists.txt").read_text(), command
             elif command == "pip install fairscale":  # what a benchmark compares with, no part of paraedge
                 assert "from fairscale.nn import Pipe" in (ROOT / "benchmarks/several_gpus.py").read_text()
             else:
                 assert command == "", f"{page.name}: nothing checks the command {command!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_c_and_cpp_are_parts_of_an_example(page):
+    examples = [path.read_text() for path in OUTSIDE.iterdir()]
+    for language, text in blocks(page, "c", "cpp", "cmake"):
+        assert any(text in example for example in examples), f"{page.name}: no example has this {language}:\n{text}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -112,7 +121,7 @@ def test_nothing_is_left_to_be_filled_in(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)]+)\)", FENCE.sub("", page.read_text(encoding="utf-8"))):
         if not target.startswith(("http://", "https://", "#")):
             assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
 

@@ -20,7 +20,7 @@ install(DIRECTORY include/paraedge DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 if(TARGET paraedge_executorch)
   # ExecuTorch's libraries are taken from beside the engine, else from where it was built against them.
   set_target_properties(paraedge_executorch PROPERTIES
-    EXPORT_NAME executorch INSTALL_RPATH "$ORIGIN" INSTALL_RPATH_USE_LINK_PATH ON)
+    EXPORT_NAME executorch INSTALL_RPATH "$ORIGIN;${PARAEDGE_EXECUTORCH}/lib")
   install(TARGETS paraedge_executorch EXPORT paraedge)
 endif()
 install(EXPORT paraedge NAMESPACE paraedge:: FILE paraedgeConfig.cmake DESTINATION "${_package}")

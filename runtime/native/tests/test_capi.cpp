@@ -20,6 +20,7 @@ namespace {
 
 using application::bundle_path;
 using application::golden_image;
+using application::golden_label;
 
 struct Free {
   void operator()(pe_bundle* object) const { pe_bundle_free(object); }

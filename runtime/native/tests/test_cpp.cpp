@@ -71,14 +71,18 @@ TEST_CASE("C++: callbacks") {
   auto session = value_of(paraedge::Session::open(bundle, {.threads = 1}));
   const auto image = golden_image(784);
   size_t calls = 0, most = 0;
-  const auto watched = value_of(session.run(image, {.on_prediction = [&](paraedge::PredictionView so_far) {
-                                              ++calls;
-                                              most = so_far.branch_outputs().size() / 10;
-                                              return true;
-                                            }}));
+  auto watch = [&](paraedge::PredictionView so_far) {
+    ++calls;
+    most = so_far.branch_outputs().size() / so_far.output().size();
+    return true;
+  };
+  // It is not called where all branches finish before the caller looks.
+  for (int i = 0; i < 1000 && calls == 0; ++i) {
+    CHECK(value_of(session.run(image, {.on_prediction = watch})).branch_outputs().size() == 80);
+  }
   CHECK(calls >= 1);
+  CHECK(most >= 1);
   CHECK(most <= 8);
-  CHECK(watched.branch_outputs().size() == 80);
   bool asked = false;
   std::vector<uint8_t> none;
   const auto failed = session.run(none, {.cancelled = [&] { return asked = true; }});

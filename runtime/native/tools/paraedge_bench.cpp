@@ -147,7 +147,8 @@ void measure(Variant& variant, const std::vector<float>& input, const Options& o
     run.deadline =
         Clock::now() + std::chrono::duration_cast<Clock::duration>(duration<double, std::milli>(options.budget_ms));
   }
-  const Prediction p = value_of(variant.session->run(input, run));
+  Prediction p = value_of(variant.session->run(input, run));
+  variant.session->hand_over(p);
   if (!counts) return;
   variant.request_ms.push_back(p.elapsed_ms);
   variant.branches_ms.push_back(p.elapsed_ms - p.stem_ms);
