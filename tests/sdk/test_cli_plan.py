@@ -111,7 +111,7 @@ def test_other_branches_than_the_first_are_planned_and_exported(unequal, cifar10
     assert re.search(r"→ +3 +litert", text)
     assert "Next: paraedge export --plan plan.json --model cifar10" in text
     run("export", "--plan", "plan.json", "--model", "cifar10", cwd=unequal)
-    planned = Bundle.open(unequal / "cifar10-linux-3.paraedge")
+    planned = Bundle.open(unequal / "cifar10-linux-only-3.paraedge")
     assert planned.manifest.branch_indexes == (3,)
     best_prefix = cifar10.card.accuracy.prefix_accuracy[2]
     assert planned.card.accuracy.prefix_accuracy[0] > best_prefix
