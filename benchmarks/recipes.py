@@ -39,6 +39,7 @@ def measure(model: str, engine: str, recipe: str, data_dir: Path) -> dict[str, A
             bundle = export(checkpoint, target="linux", engine=engine, quantize=recipe, out=Path(folder, "b"))
         except ParityError as error:
             return {**cell, "refused": str(error)}
+        parity = bundle.card.parity  # read while the folder is there
         with Session.open(bundle, threads=1) as session:
             answers = [session.run(image).prefix_outputs.argmax(axis=1) for image in test.images]
     labels = np.stack(answers, axis=1)  # (k, M)
@@ -50,7 +51,7 @@ def measure(model: str, engine: str, recipe: str, data_dir: Path) -> dict[str, A
         "accuracy": [round(float(value), 4) for value in accuracy],
         "drop": round(float((full - accuracy).max()), 4),
         "kept": round(float((labels == reference).mean(axis=1).min()), 4),
-        "kept_by_gate": min(prefix.top1_agreement for prefix in bundle.card.parity.prefixes),
+        "kept_by_gate": min(prefix.top1_agreement for prefix in parity.prefixes),
     }
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-COLOURS = ("#1f6f8b", "#7fb2c4", "#3a8f5c", "#c44536", "#8a5a9e", "#b8860b", "#7a7a7a")
+COLOURS = ("#1f6f8b", "#7fb2c4", "#3a8f5c", "#c44536", "#8a5a9e", "#b8860b", "#7a7a7a", "#d67ab1")
 
 
 def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
@@ -46,14 +46,14 @@ def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
     axes.set_xlabel("stem and branches so far, million multiply-adds")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=7, loc="lower right")
 
 
 def main() -> None:
     """Draw one panel per data set and save."""
     lines = (HERE / "measured" / "prefix_curves.jsonl").read_text().splitlines()
     runs = [json.loads(line) for line in lines]
-    figure = Figure(figsize=(10.4, 4.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10.4, 5.6), dpi=120, layout="constrained")
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
     for axes, dataset in zip(figure.subplots(1, len(datasets)), datasets, strict=True):
         draw(axes, dataset, [run for run in runs if run["dataset"] == dataset])

@@ -24,12 +24,12 @@ def prefixes_of(evaluation):
     ("model", "branch_ms", "expected"),
     [
         # Branches of 14, 14, 29 and 102 M multiply-adds; the largest is more accurate alone than the others together.
-        ("cifar10", (14, 14, 29, 102), {(3,), (0, 3), (2, 3), (0, 2, 3)}),
-        # On branches that cost the same, the last ones are the best.
-        ("cifar10", (9, 9, 9, 9), {(3,), (2, 3), (0, 2, 3)}),
+        ("cifar10", (14, 14, 29, 102), {(3,), (1, 3), (0, 1, 3)}),
+        # If they cost the same, it is the first to run.
+        ("cifar10", (9, 9, 9, 9), {(3,), (1, 3), (0, 1, 3)}),
         # By what they cost, nothing is better than the first ones, whatever differs by chance.
         ("fashion-mnist", (20, 29, 39, 52, 66, 99, 139, 186), set()),
-        # If they cost the same, the last but one would be the first to run.
+        # Here that would be the last but one.
         ("fashion-mnist", (9, 9, 9, 9, 9, 9, 9, 9), {(6,)}),
         ("fashion-mnist", (9.2, 9, 9.1, 9, 9, 9, 8.9, 9), {(6,)}),
     ],

@@ -101,20 +101,20 @@ def unequal(tmp_path, cifar10):
 
 
 def test_other_branches_than_the_first_are_planned_and_exported(unequal, cifar10):
-    # p95 is 1.3 times p50: the first three branches take 6.5 ms; the first and the last, more accurate, 11.7.
+    # p95 is 1.3 times p50: the first three branches take 6.5 ms; the last alone, as accurate as all, 10.4.
     arguments = ["plan", "--profile", "device.json", "--budget-ms", "11.8", cifar10.path]
     document = json.loads(run(*arguments, "--json", cwd=unequal))
-    assert [0, 3] in [one["branches"] for one in document["pareto"]]
-    assert document["chosen"]["branches"] == [0, 3]
+    assert [3] in [one["branches"] for one in document["pareto"]]
+    assert document["chosen"]["branches"] == [3]
 
     text = run(*arguments, "--out", "plan.json", cwd=unequal)
-    assert re.search(r"→ +0,3 +litert", text)
+    assert re.search(r"→ +3 +litert", text)
     assert "Next: paraedge export --plan plan.json --model cifar10" in text
     run("export", "--plan", "plan.json", "--model", "cifar10", cwd=unequal)
-    planned = Bundle.open(unequal / "cifar10-linux-0-3.paraedge")
-    assert planned.manifest.branch_indexes == (0, 3)
+    planned = Bundle.open(unequal / "cifar10-linux-only-3.paraedge")
+    assert planned.manifest.branch_indexes == (3,)
     best_prefix = cifar10.card.accuracy.prefix_accuracy[2]
-    assert planned.card.accuracy.prefix_accuracy[1] > best_prefix
+    assert planned.card.accuracy.prefix_accuracy[0] > best_prefix
 
 
 def test_whose_logits_they_are_is_not_guessed(unequal, cifar10):

@@ -34,7 +34,13 @@ def packaged(request):
 
 
 # The first branch, all of them, and what each of branches 2, 3, 4 adds.
-_AT_LEAST = {"fashion-mnist": (0.92, 0.94, 0.0), "cifar10": (0.895, 0.93, 0.004)}
+_AT_LEAST = {"fashion-mnist": (0.92, 0.94, 0.0), "cifar10": (0.93, 0.95, 0.004)}
+
+# How the commands begin. A network of another architecture taught cifar10.
+_MADE_BY = {
+    "fashion-mnist": "paraedge train --recipe fashion-mnist ",
+    "cifar10": "taught.py --recipe cifar10-taught --teacher wide-resnet.safetensors ",
+}
 
 
 def test_accuracy_of_the_prefixes(packaged):
@@ -52,8 +58,7 @@ def test_the_training_record_is_true(packaged):
     """The kept logits are the model's own: torch gives them again for the packaged test images."""
     checkpoint, record = packaged, packaged.training
     np.testing.assert_allclose(record.prefix_accuracy, checkpoint.evaluation.prefix_accuracy(), atol=2e-4)
-    assert record.command.startswith("paraedge train ")
-    assert checkpoint.config.dataset in record.command
+    assert record.command.startswith(_MADE_BY[checkpoint.config.name])
     assert len(checkpoint.samples) == 256
     with torch.inference_mode():
         logits = checkpoint.model.branch_logits(
