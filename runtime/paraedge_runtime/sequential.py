@@ -44,19 +44,22 @@ class SequentialSession:
     def run(
         self, data: NDArray[Any], first_branches: int = 0, branches: Sequence[int] | None = None,
         deadline_s: float = math.inf, leave_s: float = math.inf, all: bool = False, early_stop: bool = False,
-        on_prediction: Callable[[RawPrediction], bool] | None = None,
+        on_prediction: Callable[[RawPrediction], bool] | None = None, is_cancelled: Callable[[], bool] | None = None,
     ) -> RawPrediction:  # fmt: skip
         """Run the stem, then branches until the deadline; see ``Session.run``."""
         started_s = time.monotonic()
         tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
         if not np.isfinite(tokens).all():
             raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
-        stem_ms = (time.monotonic() - started_s) * 1e3
-        wanted = list(branches or self._indexes[: first_branches or None])
+        stem_ms, wanted = (
+            (time.monotonic() - started_s) * 1e3,
+            list(branches or self._indexes[: first_branches or None]),
+        )
         if early_stop and wanted != self._indexes[: len(wanted)]:
             raise InputError("early_stop is calibrated for the first branches; leave out 'branches', or give a count")
         runs, rows, is_enough = list[BranchRun](), list[NDArray[np.float32]](), False
         for index in wanted:
+            is_enough = is_enough or (is_cancelled is not None and is_cancelled())
             if is_enough or (rows and time.monotonic() >= min(deadline_s, leave_s)):
                 state = BranchState.NOT_NEEDED if is_enough else BranchState.LATE
                 runs.append(BranchRun(index, state, -1, 0.0, 0.0, math.nan, math.nan, ""))
@@ -68,8 +71,8 @@ class SequentialSession:
                 rows += [row] * (state == BranchState.USED)
             except Exception as error:  # a failing branch does not fail the request
                 problem = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-            end_ms = (time.monotonic() - started_s) * 1e3
-            runs.append(BranchRun(index, state, 0, start_ms, end_ms, math.nan, math.nan, problem))
+            now_ms = (time.monotonic() - started_s) * 1e3
+            runs.append(BranchRun(index, state, 0, start_ms, now_ms, math.nan, math.nan, problem))
             if early_stop and len(rows) == len(runs) < len(wanted):
                 rule = self._options.stop_rules[len(rows) - 1]
                 is_enough = softmax_confidence(np.sum(rows, axis=0), rule.temperature) >= (rule.threshold or math.inf)

@@ -1,10 +1,14 @@
 """Without the native core a session gives the same predictions, one branch after another, and says so."""
 
+import inspect
+
 import numpy as np
 import pytest
 from support.bundles import fake_bundle, picture
 
 from paraedge_runtime import BranchState, EngineError, Session
+from paraedge_runtime.sequential import SequentialSession
+from paraedge_runtime.session import _Request
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 
@@ -16,7 +20,9 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def no_core(monkeypatch):
-    monkeypatch.setattr("paraedge_runtime.session.core_problem", lambda: "the native core was not built; install a wheel")
+    monkeypatch.setattr(
+        "paraedge_runtime.session.core_problem", lambda: "the native core was not built; install a wheel"
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,6 +50,11 @@ def test_requests_give_what_the_core_gives(bundle, options, monkeypatch):
     assert (prediction.label, prediction.deadline_met) == (right.label, right.deadline_met)
     assert prediction.confidence == pytest.approx(right.confidence, abs=1e-6)
     assert {run.thread for run in prediction.timeline} == {0}
+
+
+def test_it_takes_the_arguments_that_the_core_takes():
+    parameters = list(inspect.signature(SequentialSession.run).parameters)
+    assert parameters == ["self", "data", *_Request._fields]
 
 
 def test_it_has_one_thread_and_says_why(bundle, no_core):
