@@ -47,6 +47,10 @@ def gated(tmp_path, gate):
     return fake_bundle(tmp_path / "g.paraedge", [{"add": 1.0}, {"add": 2.0, "event": "gate"}])
 
 
+# JAX, which other tests of this process may have imported, warns of every fork.
+FORKS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 def _threads():
     return len(os.listdir("/proc/self/task"))
 
@@ -337,6 +341,7 @@ def _child_of(session, stream=None):
     return use
 
 
+@FORKS
 def test_a_child_is_refused_and_the_parent_goes_on(bundle):
     with Session.open(bundle, threads=3) as session:
         wanted = session.run(picture()).output
@@ -344,6 +349,7 @@ def test_a_child_is_refused_and_the_parent_goes_on(bundle):
         assert np.array_equal(session.run(picture()).output, wanted)
 
 
+@FORKS
 def test_a_fork_in_the_middle_of_requests(gated, gate):
     """A stream is being read, another thread is inside a request, others enter and leave."""
     with Session.open(gated, threads=2) as session, Session.open(gated, threads=2) as busy:
@@ -406,6 +412,7 @@ def _in_multiprocessing(queue):
 SESSIONS = []
 
 
+@FORKS
 def test_multiprocessing_with_fork(bundle):
     context = multiprocessing.get_context("fork")
     with Session.open(bundle, threads=2) as session:

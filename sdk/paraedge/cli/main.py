@@ -34,7 +34,7 @@ COMMANDS = {
     "subset": "Make a smaller bundle from a bundle, without torch.",
     "inspect": "Show what a bundle holds.",
     "verify": "Check a bundle's files, then its answers on this device.",
-    "run": "Classify images with a bundle.",
+    "run": "Run a bundle on images, or on tensors in .npy files.",
     "compare": "Compare bundles: size, accuracy of every prefix, latency here.",
     "profile": "Measure a device: parts, requests, contention, cold start.",
     "plan": "Choose branches, engine and threads for a budget.",
