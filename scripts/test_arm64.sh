@@ -93,9 +93,9 @@ for cpu in cortex-a72 cortex-a76; do
   : >"$build/$cpu.log"
   # The two with hundreds of requests run on one of them: the processors differ in the kernels that the wheel
   # takes, which 'golden' checks, and not in what this project's threads do.
-  skipped=()
-  [ "$cpu" = cortex-a72 ] || skipped=(-tce="threads*spinning*,several threads*")
-  on "$cpu" paraedge-tests --no-version "${skipped[@]}" || wrong "$cpu" "paraedge-tests failed"
+  skipped="only so many threads*" # qemu does not enforce the limit of memory that this one sets
+  [ "$cpu" = cortex-a72 ] || skipped+=",threads*spinning*,several threads*"
+  on "$cpu" paraedge-tests --no-version -tce="$skipped" || wrong "$cpu" "paraedge-tests failed"
   say "$cpu: paraedge-tests passed"
   classify "$cpu"
   say "$cpu: classify gives this machine's labels, and with no time the first branch's"
