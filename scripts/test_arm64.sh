@@ -17,7 +17,7 @@ scripts/need_debian.sh g++ cmake ninja-build doctest-dev g++-aarch64-linux-gnu q
 wheel=$(scripts/executorch_wheel.sh "$bin/python" aarch64)
 
 # ---- library, programs, tests
-cmake -G Ninja -S runtime/native -B "$build/native" --log-level=WARNING -DPARAEDGE_TESTS=ON \
+cmake -G Ninja -S runtime/native -B "$build/native" --log-level=WARNING -DPARAEDGE_TESTS=ON -DPARAEDGE_TOOLS=ON \
   -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DPARAEDGE_EXECUTORCH="$wheel/executorch" >/dev/null
 cmake --build "$build/native" -- --quiet
 say "built for $(aarch64-linux-gnu-g++ -dumpmachine) with ${wheel##*/}"
