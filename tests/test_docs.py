@@ -96,7 +96,7 @@ def test_make_targets_and_extras_exist(page):
                 assert (ROOT / match[1]).is_file(), command
             elif match := re.fullmatch(r"pip install --no-deps executorch==(\S+)", command):
                 assert f"PARAEDGE_EXECUTORCH_WANTED {match[1]})" in (NATIVE / "cmake/executorch.cmake").read_text()
-            elif match := re.fullmatch(r"cmake (?:-S (\S+) )?(?:-B|--build|--install) .*", command):  # run by 'make test-native'
+            elif match := re.fullmatch(r"cmake (?:-S (\S+) )?(?:-B|--build|--install) .*", command):
                 assert not match[1] or ROOT / match[1] in (NATIVE, OUTSIDE), command
             elif match := re.fullmatch(r"build/(native|outside)/(\S+) .*", command):
                 project = {"native": NATIVE, "outside": OUTSIDE}[match[1]]

@@ -2,6 +2,7 @@
 #include "engine.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -36,6 +37,18 @@ pe_engine complete(const pe_engine& given) {
   return engine;
 }
 
+// The path of a library in the folder of this one, if it is there; else its name, which dlopen looks for.
+std::string beside_us(const std::string& library) {
+  Dl_info us{};
+  if (library.find('/') != std::string::npos) return library;
+  if (dladdr(reinterpret_cast<void*>(&find_engine), &us) == 0 || !us.dli_fname) return library;
+  const std::string own = us.dli_fname;
+  const size_t slash = own.rfind('/');
+  if (slash == std::string::npos) return library;
+  const std::string path = own.substr(0, slash + 1) + library;
+  return access(path.c_str(), R_OK) == 0 ? path : library;
+}
+
 }  // namespace
 
 std::optional<pe_engine> find_engine(const std::string& name) {
@@ -68,13 +81,14 @@ void register_engine(const pe_engine& given) {
 
 void load_engine(const std::string& library) {
   // Never closed: parts and threads of the engine may exist until the process ends.
-  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* handle = dlopen(beside_us(library).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) throw Refusal(ErrorCode::unavailable, std::string("an engine cannot be loaded: ") + dlerror());
   const auto entry = reinterpret_cast<const pe_engine* (*)(int)>(dlsym(handle, "pe_engine_entry"));
   if (!entry) throw Refusal(ErrorCode::unavailable, library + " is no paraedge engine: it lacks pe_engine_entry");
   const pe_engine* engine = entry(PE_API_VERSION);
   if (!engine) {
-    throw Refusal(ErrorCode::unavailable, library + " is of another version of paraedge; install both from one release");
+    throw Refusal(ErrorCode::unavailable,
+                  library + " is of another version of paraedge; install both from one release");
   }
   register_engine(*engine);
 }
