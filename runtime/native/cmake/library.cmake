@@ -10,9 +10,7 @@ target_compile_options(paraedge PRIVATE -Wall -Wextra -Wshadow)
 target_include_directories(paraedge
   PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}> PRIVATE core)
 target_link_libraries(paraedge PRIVATE paraedge_core paraedge_linking)
-# Engines are looked for beside the library.
-set_target_properties(paraedge PROPERTIES
-  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
+set_target_properties(paraedge PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 
 set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/paraedge")
 install(TARGETS paraedge EXPORT paraedge)

@@ -165,7 +165,8 @@ RunOptions run_options(const pe_run_options& c) {
   require(!c.branches || c.num_branches > 0, "branches is empty; give indexes, or NULL for all");
   options.deadline = time_point(c.deadline_ns);
   options.leave = time_point(c.leave_ns);
-  static_assert(static_cast<int>(Policy::anytime) == PE_POLICY_ANYTIME && static_cast<int>(Policy::all) == PE_POLICY_ALL);
+  static_assert(static_cast<int>(Policy::anytime) == PE_POLICY_ANYTIME &&
+                static_cast<int>(Policy::all) == PE_POLICY_ALL);
   options.policy = static_cast<Policy>(in_range(c.policy, PE_POLICY_ALL, "policy"));
   options.early_stop = c.early_stop != 0;
   if (c.on_prediction) {

@@ -87,7 +87,8 @@ void load_engine(const std::string& library) {
   if (!entry) throw Refusal(ErrorCode::unavailable, library + " is no paraedge engine: it lacks pe_engine_entry");
   const pe_engine* engine = entry(PE_API_VERSION);
   if (!engine) {
-    throw Refusal(ErrorCode::unavailable, library + " is of another version of paraedge; install both from one release");
+    throw Refusal(ErrorCode::unavailable,
+                  library + " is of another version of paraedge; install both from one release");
   }
   register_engine(*engine);
 }

@@ -104,17 +104,19 @@ class OurCall {
 class ExecuTorchPart {
  public:
   ExecuTorchPart(const pe_part& part, const void* program, size_t bytes)
-      : splits_(part.threads > 1), input_shape_(part.input_shape, part.input_shape + part.input_rank),
+      : splits_(part.threads > 1),
+        input_shape_(part.input_shape, part.input_shape + part.input_rank),
         output_shape_(part.output_shape, part.output_shape + part.output_rank) {
     const std::string file = part.file;
-    if (bytes > 0 && reinterpret_cast<uintptr_t>(program) % 16 != 0) throw Failure(PE_ERROR_ENGINE, file + ": its bytes are not aligned to 16");
+    if (bytes > 0 && reinterpret_cast<uintptr_t>(program) % 16 != 0)
+      throw Failure(PE_ERROR_ENGINE, file + ": its bytes are not aligned to 16");
     module_ = std::make_unique<et::Module>(std::make_unique<et::BufferDataLoader>(program, bytes));
     check(module_->load(rt::Program::Verification::InternalConsistency), file, "reading");
     const auto meta = module_->method_meta("forward");
     check(meta.error(), file, "looking for the method 'forward' of");
     if (meta->num_inputs() != 1 || meta->num_outputs() != 1) {
-      throw Failure(PE_ERROR_MANIFEST, file + ": the program has " + std::to_string(meta->num_inputs()) + " inputs and " +
-                                           std::to_string(meta->num_outputs()) +
+      throw Failure(PE_ERROR_MANIFEST, file + ": the program has " + std::to_string(meta->num_inputs()) +
+                                           " inputs and " + std::to_string(meta->num_outputs()) +
                                            " outputs, not one each; export the bundle again");
     }
     check_tensor(meta->input_tensor_meta(0), input_shape_, file, "input");
@@ -136,7 +138,8 @@ class ExecuTorchPart {
   void load_method(const std::string& file) {
     if (splits_) return check(module_->load_method("forward"), file, "loading");
     // Every part its own workspace and weights: those that parts share are locked while one of them runs, and phone
-    // builds of ExecuTorch share weights by default. And no pool: which one a program uses is settled when it is loaded.
+    // builds of ExecuTorch share weights by default. And no pool: which one a program uses is settled when it is
+    // loaded.
     rt::BackendOptions<2> options;
     check(options.set_option("workspace_sharing_mode", 0), file, "preparing");
     check(options.set_option("weight_cache_enabled", false), file, "preparing");
@@ -206,8 +209,8 @@ void pass_on(et_timestamp_t time, et_pal_log_level_t level, const char* file, co
              const char* message, size_t length) {
   if (!OurCall::is_inside()) return before.emit_log_message(time, level, file, function, line, message, length);
   char text[PE_MESSAGE_BYTES];
-  std::snprintf(text, sizeof text, "executorch: %.*s (%s:%zu)", static_cast<int>(std::min(length, size_t{400})), message,
-                file, line);
+  std::snprintf(text, sizeof text, "executorch: %.*s (%s:%zu)", static_cast<int>(std::min(length, size_t{400})),
+                message, file, line);
   log_to(level == kError || level == kFatal ? PE_LOG_ERROR : PE_LOG_INFO, text);
 }
 
@@ -221,7 +224,7 @@ void set_log(void (*log)(int, const char*)) {
   rt::register_pal(rt::PalImpl::create(pass_on, __FILE__));
 }
 
-const pe_engine kEngine = {sizeof(pe_engine), "executorch", nullptr, load,    run,     close, 0,
+const pe_engine kEngine = {sizeof(pe_engine), "executorch", nullptr, load,    run,    close, 0,
                            nullptr,           pool_threads, nullptr, nullptr, set_log};
 
 }  // namespace

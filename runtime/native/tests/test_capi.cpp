@@ -1,4 +1,5 @@
-// paraedge.h: every function, wrong arguments, structures of other sizes, callbacks, an engine of the application's own.
+// paraedge.h: every function, wrong arguments, structures of other sizes, callbacks, an engine of the application's
+// own.
 #include <paraedge/paraedge.h>
 
 #include <atomic>
@@ -36,6 +37,8 @@ struct Failure {
   std::string message;
 };
 
+std::string text_of(const pe_error* error) { return error ? pe_error_message(error) : "no error"; }
+
 // Calls with a place for an error, and says what error came; the call must also survive without that place.
 Failure failure_of(const std::function<void(pe_error**)>& call) {
   pe_error* error = nullptr;
@@ -56,7 +59,7 @@ void check_refused(const std::function<void(pe_error**)>& call, int code, const 
 
 template <class T>
 T* made(T* object, pe_error* error) {
-  REQUIRE_MESSAGE(object != nullptr, (error ? pe_error_message(error) : "no error"));
+  REQUIRE_MESSAGE(object != nullptr, text_of(error));
   return object;
 }
 
@@ -90,7 +93,7 @@ pe_run_options run_options() {
 struct ExecuTorch {  // the engine that the bundle names
   ExecuTorch() {
     pe_error* error = nullptr;
-    REQUIRE_MESSAGE(pe_engine_load(application::kEngine, &error) == PE_OK, pe_error_message(error));
+    REQUIRE_MESSAGE(pe_engine_load(application::kEngine, &error) == PE_OK, text_of(error));
   }
 };
 
@@ -106,7 +109,8 @@ struct Fake {
     engine.size = sizeof engine;
     engine.name = "executorch";
     engine.context = this;
-    engine.load = [](void* context, const pe_part* part, const void* program, size_t bytes, void** loaded, char* message) {
+    engine.load = [](void* context, const pe_part* part, const void* program, size_t bytes, void** loaded,
+                     char* message) {
       auto& self = *static_cast<Fake*>(context);
       if (self.refuses_to_load) {
         std::snprintf(message, PE_MESSAGE_BYTES, "no room for %s", part->file);
@@ -145,7 +149,7 @@ struct Fake {
     engine.thread_end = [](void*, void* begun) { --static_cast<Fake*>(begun)->threads; };
     engine.set_log = [](void (*log)(int, const char*)) { log(PE_LOG_INFO, "the fake engine is here"); };
     pe_error* error = nullptr;
-    REQUIRE_MESSAGE(pe_engine_register(&engine, &error) == PE_OK, pe_error_message(error));
+    REQUIRE_MESSAGE(pe_engine_register(&engine, &error) == PE_OK, text_of(error));
   }
   ~Fake() { ExecuTorch back; }
 
@@ -292,10 +296,14 @@ TEST_CASE("NULL is refused, or means nothing") {
   const uint8_t pixel = 0;
   check_refused([](pe_error** e) { pe_bundle_open(nullptr, e); }, PE_ERROR_INPUT, "path is NULL");
   check_refused([](pe_error** e) { pe_session_open(nullptr, nullptr, e); }, PE_ERROR_INPUT, "bundle is NULL");
-  check_refused([&](pe_error** e) { pe_session_run_image(nullptr, &pixel, 1, nullptr, e); }, PE_ERROR_INPUT, "session is NULL");
-  check_refused([&](pe_error** e) { pe_session_run_tensor(nullptr, &value, 1, nullptr, e); }, PE_ERROR_INPUT, "session is NULL");
-  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), nullptr, 784, nullptr, e); }, PE_ERROR_INPUT, "image is NULL");
-  check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), nullptr, 784, nullptr, e); }, PE_ERROR_INPUT, "values is NULL");
+  check_refused([&](pe_error** e) { pe_session_run_image(nullptr, &pixel, 1, nullptr, e); }, PE_ERROR_INPUT,
+                "session is NULL");
+  check_refused([&](pe_error** e) { pe_session_run_tensor(nullptr, &value, 1, nullptr, e); }, PE_ERROR_INPUT,
+                "session is NULL");
+  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), nullptr, 784, nullptr, e); }, PE_ERROR_INPUT,
+                "image is NULL");
+  check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), nullptr, 784, nullptr, e); }, PE_ERROR_INPUT,
+                "values is NULL");
   check_refused([](pe_error** e) { pe_engine_register(nullptr, e); }, PE_ERROR_INPUT, "engine is NULL");
   check_refused([](pe_error** e) { pe_engine_load(nullptr, e); }, PE_ERROR_INPUT, "library is NULL");
   check_refused([](pe_error** e) { pe_engine_load_onnxruntime(nullptr, e); }, PE_ERROR_INPUT, "library is NULL");
@@ -355,7 +363,8 @@ TEST_CASE("options out of range are refused with their value") {
       {[](pe_session_options& o, const double*) { o.placement = 3; }, "placement is 3; give 0 to 2"},
       {[](pe_session_options& o, const double*) { o.num_part_ms = 9; }, "part_ms is NULL, its length is 9"},
       {[](pe_session_options& o, const double* v) { o.part_ms = v, o.num_part_ms = 1; }, "part_ms has a value"},
-      {[](pe_session_options& o, const double* v) { o.contention = v, o.num_contention = 1; }, "contention has a value"},
+      {[](pe_session_options& o, const double* v) { o.contention = v, o.num_contention = 1; },
+       "contention has a value"},
   };
   for (const auto& [change, message] : session_cases) {
     pe_session_options options;
@@ -385,11 +394,11 @@ TEST_CASE("options out of range are refused with their value") {
     check_refused([&](pe_error** e) { pe_session_run_image(session.get(), image.data(), image.size(), &options, e); },
                   PE_ERROR_INPUT, message);
   }
-  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), image.data(), 783, nullptr, e); }, PE_ERROR_INPUT,
-                "783 bytes");
+  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), image.data(), 783, nullptr, e); },
+                PE_ERROR_INPUT, "783 bytes");
   const std::vector<float> nan(784, std::numeric_limits<float>::quiet_NaN());
-  check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), nan.data(), 784, nullptr, e); }, PE_ERROR_INPUT,
-                "not finite");
+  check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), nan.data(), 784, nullptr, e); },
+                PE_ERROR_INPUT, "not finite");
   check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), nan.data(), 7, nullptr, e); }, PE_ERROR_INPUT,
                 "7 values");
 }
@@ -479,7 +488,8 @@ TEST_CASE("an engine of the application's own") {
   CHECK(fake.open == 0);
   CHECK(fake.threads == 0);
   fake.refuses_to_load = true;
-  check_refused([&](pe_error** e) { pe_session_open(bundle.get(), nullptr, e); }, PE_ERROR_ENGINE, "no room for stem.pte");
+  check_refused([&](pe_error** e) { pe_session_open(bundle.get(), nullptr, e); }, PE_ERROR_ENGINE,
+                "no room for stem.pte");
 
   fake.refuses_to_load = false;
   fake.fails = -2;
@@ -503,7 +513,8 @@ TEST_CASE("an engine that lacks something is refused") {
 
   check_refused([](pe_error** e) { pe_engine_load("nowhere.so", e); }, PE_ERROR_UNAVAILABLE, "nowhere.so");
   check_refused([](pe_error** e) { pe_engine_load("libm.so.6", e); }, PE_ERROR_UNAVAILABLE, "lacks pe_engine_entry");
-  check_refused([](pe_error** e) { pe_engine_load_onnxruntime("libm.so.6", e); }, PE_ERROR_UNAVAILABLE, "lacks OrtGetApiBase");
+  check_refused([](pe_error** e) { pe_engine_load_onnxruntime("libm.so.6", e); }, PE_ERROR_UNAVAILABLE,
+                "lacks OrtGetApiBase");
 }
 
 TEST_CASE("on_prediction sees the sum grow, and ends the request") {
@@ -626,13 +637,14 @@ TEST_CASE("the log is silent unless somebody listens; ExecuTorch's messages of o
 
 TEST_CASE("ONNX Runtime runs a bundle for it") {
   const char *library = std::getenv("PARAEDGE_TEST_ONNXRUNTIME"), *path = std::getenv("PARAEDGE_TEST_ONNX_BUNDLE");
-  REQUIRE_MESSAGE((library && path), "PARAEDGE_TEST_ONNXRUNTIME and PARAEDGE_TEST_ONNX_BUNDLE must name libonnxruntime.so and a bundle");
+  REQUIRE_MESSAGE((library && path),
+                  "PARAEDGE_TEST_ONNXRUNTIME and PARAEDGE_TEST_ONNX_BUNDLE must name libonnxruntime.so and a bundle");
   const Bundle bundle(pe_bundle_open(path, nullptr));
   REQUIRE(bundle);
   check_refused([&](pe_error** e) { pe_session_free(pe_session_open(bundle.get(), nullptr, e)); }, PE_ERROR_UNAVAILABLE,
                 "needs the engine 'onnxruntime', which is not registered");
   pe_error* error = nullptr;
-  REQUIRE_MESSAGE(pe_engine_load_onnxruntime(library, &error) == PE_OK, pe_error_message(error));
+  REQUIRE_MESSAGE(pe_engine_load_onnxruntime(library, &error) == PE_OK, text_of(error));
   const Session session = open_session(bundle.get());
   const Bundle other = open_bundle();
   const ExecuTorch engine;

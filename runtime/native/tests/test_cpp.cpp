@@ -11,7 +11,8 @@ using application::bundle_path;
 using application::golden_image;
 using std::chrono::milliseconds;
 
-static_assert(std::is_nothrow_move_constructible_v<paraedge::Session> && !std::is_copy_constructible_v<paraedge::Session>);
+static_assert(std::is_nothrow_move_constructible_v<paraedge::Session> &&
+              !std::is_copy_constructible_v<paraedge::Session>);
 
 template <class T>
 T value_of(paraedge::Result<T> result) {

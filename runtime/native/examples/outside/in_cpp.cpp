@@ -28,10 +28,11 @@ int main(int count, char** arguments) {
   for (const int64_t size : bundle->input_shape()) pixels *= static_cast<size_t>(size);
   const std::vector<uint8_t> image(pixels);
   const auto deadline = paraedge::Clock::now() + std::chrono::milliseconds(50);
-  const auto prediction = session->run(image, {.deadline = deadline, .on_prediction = [&](paraedge::PredictionView so_far) {
-                                                 std::printf("so far %s\n", bundle->label(so_far.label_index()));
-                                                 return true;
-                                               }});
+  const auto prediction =
+      session->run(image, {.deadline = deadline, .on_prediction = [&](paraedge::PredictionView so_far) {
+                             std::printf("so far %s\n", bundle->label(so_far.label_index()));
+                             return true;
+                           }});
   if (!prediction) return fail(prediction.error());
   std::printf("%s, %.0f %%, %zu branches\n", bundle->label(prediction->label_index()), prediction->confidence() * 100,
               prediction->num_branches());

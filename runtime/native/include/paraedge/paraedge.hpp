@@ -182,8 +182,8 @@ class PredictionView {
     pe_branch_run c{};
     c.size = sizeof c;
     pe_prediction_branch(get(), position, &c);
-    return {c.index,  static_cast<BranchState>(c.state), c.thread, c.start_ms, c.end_ms, c.predicted_ms,
-            c.left_ms, c.problem};
+    return {c.index,  static_cast<BranchState>(c.state), c.thread, c.start_ms, c.end_ms, c.predicted_ms, c.left_ms,
+            c.problem};
   }
   const pe_prediction* get() const { return prediction_; }
 
