@@ -117,7 +117,7 @@ from paraedge_runtime import Bundle, Session
 
 bundle = Bundle.open(sys.argv[1])
 with Session.open(bundle, threads=2) as session:
-    predictions = [session.run(image, budget_ms=20_000) for image in bundle.golden().images]
+    predictions = [session.run(image, budget_ms=20_000) for image in bundle.golden().inputs]
 print(json.dumps([[float(value) for value in prediction.output] for prediction in predictions]))
 """
 
