@@ -68,9 +68,9 @@ def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_
     results = json.loads(paraedge(device, "run", bundle, "--threads", 2, "--json"))
     assert len(results) == 32
     assert {result["engine"].split()[0] for result in results} == {device[0]}
-    here = {result["image"]: result["output"] for result in _run_here(bundle)}
+    here = {result["input"]: result["output"] for result in _run_here(bundle)}
     for result in results:
-        assert max(abs(a - b) for a, b in zip(result["output"], here[result["image"]], strict=True)) < 1e-4
+        assert max(abs(a - b) for a, b in zip(result["output"], here[result["input"]], strict=True)) < 1e-4
 
     paraedge(device, "subset", bundle, "--branches", "0,3,5", "--out", tmp_path / "small.paraedge")
     assert "verified" in paraedge(device, "verify", tmp_path / "small.paraedge")
