@@ -18,7 +18,7 @@ ALLOWED = {
     "runtime/native/core/placement.h": "where the pool's threads may run",
     "runtime/native/core/placement.cpp": "where the pool's threads may run",
     "runtime/native/core/session.cpp": "the scheduler",
-    "runtime/native/python/gil.cpp": "names the main thread",
+    "runtime/native/python/native.cpp": "frees a session whose last reference goes on its own worker",
 }
 SOURCES = sorted(
     path
