@@ -51,16 +51,13 @@ class SequentialSession:
         tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
         if not np.isfinite(tokens).all():
             raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
-        stem_ms, wanted = (
-            (time.monotonic() - started_s) * 1e3,
-            list(branches or self._indexes[: first_branches or None]),
-        )
+        stem_ms = (time.monotonic() - started_s) * 1e3
+        wanted = list(branches or self._indexes[: first_branches or None])
         if early_stop and wanted != self._indexes[: len(wanted)]:
             raise InputError("early_stop is calibrated for the first branches; leave out 'branches', or give a count")
         runs, rows, is_enough = list[BranchRun](), list[NDArray[np.float32]](), False
         for index in wanted:
-            is_enough = is_enough or (is_cancelled is not None and is_cancelled())
-            if is_enough or (rows and time.monotonic() >= min(deadline_s, leave_s)):
+            if is_enough or (is_cancelled and is_cancelled()) or (rows and time.monotonic() >= min(deadline_s, leave_s)):
                 state = BranchState.NOT_NEEDED if is_enough else BranchState.LATE
                 runs.append(BranchRun(index, state, -1, 0.0, 0.0, math.nan, math.nan, ""))
                 continue
