@@ -27,6 +27,11 @@ test: setup
 	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
+# While working: the runtime, what measures it, and nothing that exports, trains or installs. Under 90 s on two cores.
+test-quick: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not export and not environment and not slow' \
+		tests/runtime tests/measure tests/test_one_core.py
+
 test-native: setup
 	scripts/need_debian.sh g++ cmake ninja-build doctest-dev
 	scripts/test_native.sh $(BIN)/python

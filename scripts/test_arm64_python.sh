@@ -28,8 +28,13 @@ for engine in ai_edge_litert tflite_runtime onnxruntime executorch torch; do
   [ ! -e "$site/$engine" ] || { echo "Error: installing paraedge installed $engine too" >&2; exit 1; }
 done
 install "$build/with-litert" "$wheel[litert]"
-size_mb=$(($(du --bytes --summarize "$build/with-litert" | cut -f1) / 1000000))
-say "installed $(basename "$wheel"): $size_mb MB with LiteRT"
+size_mib=$(($(du --bytes --summarize "$build/with-litert" | cut -f1) >> 20))
+say "installed $(basename "$wheel"): $size_mib MiB with LiteRT"
+[ "$size_mib" -le 120 ] || {
+  echo "Error: a device's install is to be at most 120 MiB; the largest:" >&2
+  du --bytes --summarize "$build"/with-litert/* | sort -rn | head -n 5 >&2
+  exit 1
+}
 install "$build/with-onnxruntime" "$wheel[onnxruntime]"
 [ "$python" != 3.11 ] || install "$build/with-tflite-runtime" "$wheel[tflite-runtime]"
 

@@ -21,6 +21,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ENGINE_NAMES = ("executorch", "litert", "onnxruntime")
 
 
+def pytest_collection_modifyitems(items):
+    """What needs a bundle of every branch waits for its export, so 'make test-quick' leaves it out."""
+    for item in items:
+        if "bundles" in item.fixturenames:
+            item.add_marker("export")
+
+
 @pytest.fixture(scope="session")
 def checkpoint():
     from paraedge.model import load_checkpoint

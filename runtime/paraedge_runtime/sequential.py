@@ -6,8 +6,8 @@ For a machine without a wheel of paraedge and without a C++ compiler. Nothing is
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,31 +47,28 @@ class SequentialSession:
         on_prediction: Callable[[RawPrediction], bool] | None = None, is_cancelled: Callable[[], bool] | None = None,
     ) -> RawPrediction:  # fmt: skip
         """Run the stem, then branches until the deadline; see ``Session.run``."""
-        started_s = time.monotonic()
+        started_s = monotonic()
         tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
         if not np.isfinite(tokens).all():
             raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
-        stem_ms, wanted = (
-            (time.monotonic() - started_s) * 1e3,
-            list(branches or self._indexes[: first_branches or None]),
-        )
+        stem_ms = (monotonic() - started_s) * 1e3
+        wanted = list(branches or self._indexes[: first_branches or None])
         if early_stop and wanted != self._indexes[: len(wanted)]:
             raise InputError("early_stop is calibrated for the first branches; leave out 'branches', or give a count")
         runs, rows, is_enough = list[BranchRun](), list[NDArray[np.float32]](), False
         for index in wanted:
-            is_enough = is_enough or (is_cancelled is not None and is_cancelled())
-            if is_enough or (rows and time.monotonic() >= min(deadline_s, leave_s)):
+            if is_enough or (is_cancelled and is_cancelled()) or (rows and monotonic() >= min(deadline_s, leave_s)):
                 state = BranchState.NOT_NEEDED if is_enough else BranchState.LATE
                 runs.append(BranchRun(index, state, -1, 0.0, 0.0, math.nan, math.nan, ""))
                 continue
-            start_ms, state, problem = (time.monotonic() - started_s) * 1e3, BranchState.FAILED, ""
+            start_ms, state, problem = (monotonic() - started_s) * 1e3, BranchState.FAILED, ""
             try:
                 row = self._parts[index].run(tokens)[0]
                 state = BranchState.USED if np.isfinite(row).all() else BranchState.NOT_FINITE
                 rows += [row] * (state == BranchState.USED)
             except Exception as error:  # a failing branch does not fail the request
                 problem = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-            now_ms = (time.monotonic() - started_s) * 1e3
+            now_ms = (monotonic() - started_s) * 1e3
             runs.append(BranchRun(index, state, 0, start_ms, now_ms, math.nan, math.nan, problem))
             if early_stop and len(rows) == len(runs) < len(wanted):
                 rule = self._options.stop_rules[len(rows) - 1]
@@ -90,7 +87,7 @@ class SequentialSession:
         temperatures = self._options.temperatures if used == self._indexes[: len(used)] else ()
         is_calibrated = len(rows) <= len(temperatures)
         confidence = softmax_confidence(output, temperatures[len(rows) - 1] if is_calibrated else 1.0)
-        (started_s, stem_ms, deadline_s), now_s = times, time.monotonic()
+        (started_s, stem_ms, deadline_s), now_s = times, monotonic()
         return SimpleNamespace(
             output=output, branch_outputs=np.stack(rows), branches=tuple(runs), label_index=int(output.argmax()),
             confidence=confidence, is_calibrated=is_calibrated, stem_ms=stem_ms, requests_to_learn=0,
