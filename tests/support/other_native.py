@@ -19,6 +19,10 @@ def load(path: str) -> None:
     sys.modules["paraedge_runtime"]._native = module
 
 
+def pytest_report_header() -> str:
+    return f"native core: {sys.modules[NAME].__file__}"
+
+
 if path := os.environ.get("PARAEDGE_TEST_NATIVE"):
     importlib.import_module("paraedge_runtime")
     load(path)
