@@ -12,7 +12,7 @@ from PIL import Image
 from paraedge_measure.deadlines.runner import ORACLES
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
-POLICIES = [*(f"static-{count}" for count in range(1, 8)), "all", "alert-any", "paraedge", "paraedge-early-stop"]
+POLICIES = [*(f"static-{count}" for count in range(1, 8)), "all", "alert-any", "anytime", "anytime-early-stop"]
 TINY = ("--requests", 16, "--block", 8, "--deadlines", "1.5")
 
 
@@ -45,7 +45,7 @@ def test_a_tiny_grid_and_the_same_command_again(bundle, tmp_path):
     grid = (bundle, *TINY, "--arrivals", "closed,periodic", "--interference", "none,square", "--out", "b.jsonl")
     text = run(*grid, cwd=tmp_path)
     for part in ("closed, none, deadline 1.5", "periodic, square, deadline 1.5", "alert-any", "(best static)",
-                 "oracle-dynamic", "paraedge − alert-any:", "one branch alone fits", "records: b.jsonl"):  # fmt: skip
+                 "oracle-dynamic", "anytime − alert-any:", "one branch alone fits", "records: b.jsonl"):  # fmt: skip
         assert part in text
     kept = (tmp_path / "b.jsonl").read_bytes()
     assert len(kept.splitlines()) == 1 + 4 * (len(POLICIES) + len(ORACLES))
@@ -72,9 +72,9 @@ def test_what_is_missing_is_measured_and_a_line_cut_off_is_named(bundle, tmp_pat
     assert [record["policy"] for record in first["records"]] == ["all", *ORACLES]
     path = tmp_path / "b.jsonl"
     path.write_bytes(path.read_bytes()[:-10])
-    second = json.loads(run(*few, "--policies", "all,paraedge", cwd=tmp_path))
+    second = json.loads(run(*few, "--policies", "all,anytime", cwd=tmp_path))
     assert "the last line of b.jsonl was cut off" in second["notes"][0]
-    assert sorted(record["policy"] for record in second["records"]) == sorted(["all", "paraedge", *ORACLES])
+    assert sorted(record["policy"] for record in second["records"]) == sorted(["all", "anytime", *ORACLES])
     assert second["records"][0] == first["records"][0]
     (comparison,) = [entry for entry in second["cells"][0]["comparisons"] if entry["against"] == "all"]
     assert comparison["in_turns"] is False
@@ -85,11 +85,11 @@ def test_a_policy_that_the_bundle_cannot_do_is_left_out_unless_asked_for(bundles
     document = json.loads(run(one.path, *TINY, "--json", cwd=tmp_path))
     policies = {record["policy"] for record in document["records"]}
     assert "static-1" in policies
-    assert "paraedge-early-stop" not in policies
-    assert "without paraedge-early-stop: early_stop needs thresholds" in document["notes"][0]
+    assert "anytime-early-stop" not in policies
+    assert "without anytime-early-stop: early_stop needs thresholds" in document["notes"][0]
     assert document["out"] == "fashion-mnist-bench.jsonl"
     assert "early_stop needs thresholds" in run(
-        one.path, *TINY, "--policies", "paraedge-early-stop", "--out", "c.jsonl", cwd=tmp_path, code=2
+        one.path, *TINY, "--policies", "anytime-early-stop", "--out", "c.jsonl", cwd=tmp_path, code=2
     )
 
 

@@ -17,9 +17,9 @@ from paraedge_measure.deadlines.alert import SlowdownFilter, choose_stages
 from paraedge_runtime import Prediction, Session
 from paraedge_runtime.errors import InputError
 
-__all__ = ["ALERT", "ALL", "EARLY_STOP", "OURS", "Known", "Policy", "make_policy", "policy_names", "select_policies"]
+__all__ = ["ALERT", "ALL", "ANYTIME", "EARLY_STOP", "Known", "Policy", "make_policy", "policy_names", "select_policies"]
 
-ALL, ALERT, OURS, EARLY_STOP = "all", "alert-any", "paraedge", "paraedge-early-stop"
+ALL, ALERT, ANYTIME, EARLY_STOP = "all", "alert-any", "anytime", "anytime-early-stop"
 Picture = NDArray[np.uint8]
 
 
@@ -79,7 +79,7 @@ class _AlertAny:
         return prediction
 
 
-class _Ours:
+class _Anytime:
     def __init__(self, session: Session, early_stop: bool) -> None:
         self._session = session
         self._early_stop = early_stop
@@ -90,7 +90,7 @@ class _Ours:
 
 def policy_names(num_branches: int) -> tuple[str, ...]:
     """Every policy for a bundle of so many branches. ``all`` is ``static-k`` with k = all of them."""
-    return (*(f"static-{count}" for count in range(1, num_branches)), ALL, ALERT, OURS, EARLY_STOP)
+    return (*(f"static-{count}" for count in range(1, num_branches)), ALL, ALERT, ANYTIME, EARLY_STOP)
 
 
 def select_policies(chosen: Iterable[str], num_branches: int) -> tuple[str, ...]:
@@ -120,8 +120,8 @@ def make_policy(name: str, known: Known, shared: Session, open_session: Callable
         shared: for policies that do not decide by what the session has learned.
         open_session: a session for one policy alone: a controller would learn from the requests of others.
     """
-    if name in (OURS, EARLY_STOP):
-        return _Ours(open_session(), name == EARLY_STOP)
+    if name in (ANYTIME, EARLY_STOP):
+        return _Anytime(open_session(), name == EARLY_STOP)
     if name == ALERT:
         return _AlertAny(shared, known)
     return _Static(shared, len(known.stage_s) if name == ALL else int(name.removeprefix("static-")))

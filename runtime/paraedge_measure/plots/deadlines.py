@@ -7,7 +7,7 @@ from typing import Any
 
 from paraedge_measure.deadlines.cells import Cell
 from paraedge_measure.deadlines.oracles import ORACLE_DYNAMIC
-from paraedge_measure.deadlines.policies import ALERT, ALL, EARLY_STOP, OURS
+from paraedge_measure.deadlines.policies import ALERT, ALL, ANYTIME, EARLY_STOP
 from paraedge_measure.deadlines.records import Record
 from paraedge_measure.deadlines.statistics import wilson_interval
 from paraedge_measure.deadlines.summary import best_static
@@ -22,7 +22,7 @@ STYLES = {
     BEST_STATIC: ("#52606d", "^"),
     ALL: ("#8d6e63", "D"),
     ALERT: ("#e07a1f", "s"),
-    OURS: ("#1f6f8b", "o"),
+    ANYTIME: ("#1f6f8b", "o"),
     EARLY_STOP: ("#5fb49c", "P"),
     ORACLE_DYNAMIC: ("#111111", "_"),
 }

@@ -50,7 +50,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--requests", type=int, default=1024, show_default=True, help="For each policy, in each cell.")
 @click.option(
-    "--policies", type=_Listed(str), help="static-1 … all, static (all of those), alert-any, paraedge, … [all]"
+    "--policies", type=_Listed(str), help="static-1 … all, static (all of those), alert-any, anytime, … [all]"
 )
 @click.option("--seeds", type=_Listed(int), default="0", show_default=True, help="Of arrivals, images and turns.")
 @click.option("--load", type=float, help="Full models that arrive while one runs. [default: the pattern's own]")
@@ -307,7 +307,7 @@ def _comparison_text(summary: CellSummary) -> str:
     for name, value in summary.gap_closed.items():
         lines.append(f"{name} closes {100 * value:.0f} % of the gap between the oracles")
     for name, value in summary.cpu_of_all.items():
-        if name.startswith("paraedge"):
+        if name.startswith("anytime"):
             lines.append(f"{name} takes {100 * value:.0f} % of the CPU time of all")
     return "\n".join(lines)
 

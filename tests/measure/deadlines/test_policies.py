@@ -18,10 +18,10 @@ FAR_S = 60.0
     ("chosen", "names"),
     [
         (("all",), ("all",)),
-        (("paraedge", "alert-any", "paraedge"), ("alert-any", "paraedge")),
+        (("anytime", "alert-any", "anytime"), ("alert-any", "anytime")),
         (("static",), ("static-1", "static-2")),
         (("all", "static"), ("static-1", "static-2", "all")),
-        (policy_names(3), ("static-1", "static-2", "all", "alert-any", "paraedge", "paraedge-early-stop")),
+        (policy_names(3), ("static-1", "static-2", "all", "alert-any", "anytime", "anytime-early-stop")),
         ((), ()),
     ],
 )
@@ -39,7 +39,7 @@ def test_an_unknown_policy_lists_the_known_ones(name):
 
 @pytest.mark.usefixtures("fake_engine")
 @pytest.mark.parametrize(
-    ("name", "used"), [("static-1", 1), ("static-2", 2), ("all", 3), ("alert-any", 3), ("paraedge", 3)]
+    ("name", "used"), [("static-1", 1), ("static-2", 2), ("all", 3), ("alert-any", 3), ("anytime", 3)]
 )
 def test_with_ample_time_every_policy_runs_what_it_wants(tmp_path, name, used):
     bundle = fake_bundle(tmp_path / "b")
@@ -55,7 +55,7 @@ def test_with_ample_time_every_policy_runs_what_it_wants(tmp_path, name, used):
             prediction = policy(picture(), time.monotonic() + FAR_S, ())
         assert prediction.branches_used == tuple(range(used))
         assert np.array_equal(prediction.output, shared.run(picture(), branches=used).output)
-    assert len(opened) == (name == "paraedge")  # a session of its own, for what it learns
+    assert len(opened) == (name == "anytime")  # a session of its own, for what it learns
     for session in opened:
         session.close()
 
@@ -68,7 +68,7 @@ def test_alert_any_runs_fewer_when_more_are_no_better(tmp_path):
 
 
 @pytest.mark.usefixtures("fake_engine")
-@pytest.mark.parametrize(("name", "used"), [("static-2", 2), ("paraedge", 1)])
+@pytest.mark.parametrize(("name", "used"), [("static-2", 2), ("anytime", 1)])
 def test_ours_alone_looks_at_the_requests_that_wait(tmp_path, name, used):
     bundle = fake_bundle(tmp_path / "b", [{"add": 1.0}, {"add": 2.0, "sleep_s": 0.1}])
     with Session.open(bundle, threads=1) as session:

@@ -12,7 +12,7 @@ from paraedge_measure.deadlines.summary import by_cell, summarise
 from paraedge_runtime import Session
 from paraedge_runtime.errors import EngineError, InputError
 
-POLICIES = ("static-1", "static-2", "all", "alert-any", "paraedge")
+POLICIES = ("static-1", "static-2", "all", "alert-any", "anytime")
 # The first branch names class 0 for dark images and 2 for others; two or three together name 2 for all.
 BEHAVIOURS = [{"add": 0.0}, {"add": 6.0}, {"add": 6.0}]
 
@@ -120,7 +120,7 @@ def test_what_was_measured_apart_is_said_so(bundle, painted):
     (cell,) = cells(requests=32)
     with Bench(bundle, *painted, source="painted", threads=1, block=16) as bench:
         records = [
-            *bench.run_cell(cell, ("paraedge",), 0, oracles=False),
+            *bench.run_cell(cell, ("anytime",), 0, oracles=False),
             *bench.run_cell(cell, ("alert-any", "all"), 0),
         ]
     assert not any(entry.in_turns for entry in summarise(cell, by_cell(records)[cell], 16).comparisons)
@@ -136,15 +136,15 @@ def test_the_expected_time_grows_with_the_work(bundle, painted):
 def test_no_thread_and_no_process_is_left(bundle, painted):
     before = threading.active_count()
     with Bench(bundle, *painted, source="painted", threads=2, block=16) as bench:
-        bench.run_cell(cells(interference=("square",))[0], ("all", "paraedge"), 0)
+        bench.run_cell(cells(interference=("square",))[0], ("all", "anytime"), 0)
     assert threading.active_count() == before
 
 
 def test_an_early_stop_without_thresholds_is_refused(tmp_path, fake_engine, painted):
     with Bench(fake_bundle(tmp_path / "b", stop_rules=None), *painted, source="painted") as bench:
-        bench.check("paraedge")
+        bench.check("anytime")
         with pytest.raises(InputError, match="early_stop needs thresholds"):
-            bench.check("paraedge-early-stop")
+            bench.check("anytime-early-stop")
 
 
 @pytest.mark.parametrize(
