@@ -7,8 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import msgspec
 
 from paraedge_measure.hardware import read_hardware
 from paraedge_measure.profiling import USUAL, SeriesLength, profile_bundle
+from paraedge_measure.silence import engines_silent
 from paraedge_measure.testbed import measure_cold_start
 from paraedge_runtime import Bundle
 from paraedge_runtime.errors import BundleError, ParaEdgeError
@@ -39,32 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         document: dict[str, Any]
         try:
-            with _engines_silent():
+            with engines_silent():
                 document = {"result": msgspec.to_builtins(options.call(options, show))}
         except ParaEdgeError as error:
             document = {"error": type(error).__name__, "message": str(error)}
         answer.write(json.dumps(document) + "\n")
     return 1 if "error" in document else 0
-
-
-@contextmanager
-def _engines_silent() -> Iterator[None]:
-    """What engines print about themselves is no part of this program's output."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = {number: os.dup(number) for number in (1, 2)}
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for number in saved:
-            os.dup2(nowhere, number)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in saved.items():
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(nowhere)
 
 
 def _parser() -> argparse.ArgumentParser:

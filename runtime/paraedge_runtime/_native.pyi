@@ -79,6 +79,7 @@ class Session:
         all: bool = False,
         early_stop: bool = False,
         on_prediction: Callable[[Prediction], bool] | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
     ) -> Prediction | None: ...
     @property
     def threads(self) -> int: ...

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from paraedge_demo.loop import Loop
 from paraedge_demo.messages import FORMAT, Header
 from paraedge_demo.records import Recorder, Replay, read_header
 from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_measure.silence import engines_silent
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import InputError
@@ -133,7 +132,7 @@ def live_app(options: LiveOptions) -> App:
     tell: list[str] = []
     source_options = SourceOptions(bundle, tell.append, options.folder, options.camera)
     source = open_source(options.source, source_options)
-    with _engines_silent():
+    with engines_silent():
         session = open_session(bundle, settings.threads)
     if options.budget_ms is None:
         controls.change({"budget_ms": _easy_budget_ms(session)})
@@ -169,26 +168,6 @@ def replay_app(path: Path, ends: bool, frames: int = 0) -> App:
     app = App(board, None, stop)
     app.add("replay", Replay(path, board, stop, ends, frames).run)
     return app
-
-
-@contextmanager
-def _engines_silent() -> Iterator[None]:
-    """What engines print about themselves while they are opened stays off this program's terminal."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = {number: os.dup(number) for number in (1, 2)}
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for number in saved:
-            os.dup2(nowhere, number)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in saved.items():
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(nowhere)
 
 
 def _easy_budget_ms(session: Session) -> float:

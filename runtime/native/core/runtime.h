@@ -11,40 +11,12 @@
 #include <span>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "paraedge/paraedge.h"
+#include "paraedge/result.hpp"
 
 namespace paraedge {
-
-enum class ErrorCode {  // the numbers of paraedge.h
-  manifest = PE_ERROR_MANIFEST,
-  integrity = PE_ERROR_INTEGRITY,
-  engine = PE_ERROR_ENGINE,
-  unavailable = PE_ERROR_UNAVAILABLE,
-  input = PE_ERROR_INPUT,
-  cancelled = PE_ERROR_CANCELLED,
-};
-
-struct Error {
-  ErrorCode code;
-  std::string message;  // what was wrong, with the value, and what to do next
-};
-
-template <class T>
-class [[nodiscard]] Result {
- public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
-  explicit operator bool() const { return state_.index() == 0; }
-  T& operator*() { return *std::get_if<0>(&state_); }
-  T* operator->() { return std::get_if<0>(&state_); }
-  const Error& error() const { return *std::get_if<1>(&state_); }
-
- private:
-  std::variant<T, Error> state_;
-};
 
 using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC
 using Shape = std::vector<int64_t>;
