@@ -53,6 +53,7 @@ class _Request(NamedTuple):
     is_cancelled: Any = None
 
 
+_NOBODY: Sequence[float] = ()  # waits
 _EVERYTHING = _Request()  # made once: what Python does is cold after a request
 
 
@@ -152,7 +153,7 @@ class Session:
         branches: int | Sequence[int] | None = None,
         budget_ms: float | None = None,
         deadline_s: float | None = None,
-        waiting_s: Sequence[float] = (),
+        waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Prediction:
@@ -185,7 +186,7 @@ class Session:
             branches is budget_ms is deadline_s is None
             and policy == "anytime"
             and not early_stop
-            and len(waiting_s) == 0
+            and waiting_s is _NOBODY
         ):
             return self._run(image, _EVERYTHING)
         request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
@@ -198,7 +199,7 @@ class Session:
         branches: int | Sequence[int] | None = None,
         budget_ms: float | None = None,
         deadline_s: float | None = None,
-        waiting_s: Sequence[float] = (),
+        waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Prediction:
@@ -349,7 +350,7 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     if unknown:
         raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")
     if not chosen or list(chosen) != sorted(set(chosen)):
-        raise InputError(f"branches {list(chosen)} cannot be; name at least one, each once, in ascending order")
+        raise InputError(f"invalid branches {list(chosen)}: give at least one, unique, in ascending order")
     return chosen
 
 
@@ -382,10 +383,14 @@ def _open_core(
 
 
 def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
-    for other_s in waiting_s:
+    try:
+        points = tuple(waiting_s)
+    except TypeError:
+        raise InputError(f"waiting_s is {waiting_s!r}; a sequence of deadlines is needed") from None
+    for other_s in points:
         if not _is_number(other_s) or math.isnan(other_s):
             raise InputError(f"waiting_s has {other_s!r}; points in time of time.monotonic() are needed")
-    return tuple(waiting_s)
+    return points
 
 
 def _leave_s(waiting_s: Sequence[float], mandatory_ms: float) -> float:
@@ -400,7 +405,13 @@ def _leave_s(waiting_s: Sequence[float], mandatory_ms: float) -> float:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # a whole number that no clock reaches
+        return False
+    return True
 
 
 def _check_version(engine: Engine, minimum: dict[str, str]) -> None:

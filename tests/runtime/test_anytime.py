@@ -186,12 +186,14 @@ def test_with_hardly_any_hope_for_the_next_one_only_the_first_branch_is_waited_f
         assert session.run(picture(), deadline_s=now_s + 600).branches_used == (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize("other_s", [math.nan, None, "soon", True])
+@pytest.mark.parametrize("other_s", [math.nan, None, "soon", True, 10**400])
 def test_a_request_that_waits_has_a_point_in_time(bundle, other_s):
     with Session.open(bundle, threads=2) as session:
         for options in ({}, {"budget_ms": 1000}):
             with pytest.raises(InputError, match=r"waiting_s has .*; points in time"):
                 session.run(picture(), waiting_s=[other_s], **options)
+            with pytest.raises(InputError, match="waiting_s is None; a sequence of deadlines"):
+                session.run(picture(), waiting_s=None, **options)
         assert session.run(picture()).branches_used == (0, 1, 2, 3)
 
 
@@ -266,6 +268,7 @@ def test_a_latency_that_cannot_be_is_refused(bundle, latency, problem):
         ({"budget_ms": math.inf}, "budget_ms is inf"),
         ({"budget_ms": "12"}, "budget_ms is '12'"),
         ({"budget_ms": True}, "budget_ms is True"),
+        ({"budget_ms": 10**400}, "budget_ms is 1000"),
         ({"deadline_s": math.nan}, "deadline_s is nan; a point in time"),
         ({"deadline_s": "noon"}, "deadline_s is 'noon'"),
         ({"budget_ms": 5, "deadline_s": 1.0}, "are both given; pass one"),

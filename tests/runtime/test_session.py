@@ -349,6 +349,8 @@ def test_a_bad_input_is_refused_and_the_session_goes_on(bundle):
     with Session.open(bundle, threads=2) as session:
         with pytest.raises(InputError, match="input 'image' must be a numpy array"):
             session.run([1, 2, 3])
+        with pytest.raises(InputError, match="must be a numpy array, got NoneType"):
+            session.run(None)
         with pytest.raises(InputError, match=r"uint8 of shape \(9, 8, 1\)"):
             session.run(np.zeros((9, 8, 1), np.uint8))
         assert session.run(picture()).branches_used == (0, 1, 2, 3)
@@ -464,9 +466,9 @@ def test_choose_branches(branches, chosen):
         ([1], r"no branch 1; choose from \[0, 2, 5\]"),
         ([0, 3], "no branch 3"),
         ([-1], "no branch -1"),
-        ([], r"branches \[\] cannot be; name at least one"),
-        ([2, 0], r"branches \[2, 0\] cannot be; .* ascending order"),
-        ([2, 2], "each once"),
+        ([], r"invalid branches \[\]: give at least one"),
+        ([2, 0], r"invalid branches \[2, 0\]: .* ascending order"),
+        ([2, 2], "unique, in ascending order"),
         ("05", "pass a count or a sequence of indexes"),
         ([None], "pass a count or a sequence of indexes"),
         (2.0, "pass a count or a sequence of indexes"),

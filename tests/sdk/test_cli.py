@@ -261,6 +261,22 @@ def test_targets_and_doctor():
     assert all(engine["parallel"] for engine in document["engines"].values())
 
 
+def test_doctor_says_that_branches_run_one_after_another_without_the_native_core():
+    script = "import sys; sys.modules['paraedge_runtime._native'] = None; " + PARAEDGE[2]
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "doctor", *options], capture_output=True, text=True, timeout=250, check=True
+        )
+        text = " ".join(done.stdout.split())
+        assert "paraedge's native core was not built; install a wheel of paraedge for this machine" in text
+        if options:
+            document = json.loads(done.stdout)
+            assert not document["native_core"]["works"]
+            assert not any(state["parallel"] for state in document["engines"].values())
+        else:
+            assert "branches run one after another: " in text
+
+
 def test_evaluate_from_the_kept_logits_and_its_plot(tmp_path, checkpoint):
     document = json.loads(succeed("evaluate", "--json", "--plot", "curve.png", cwd=tmp_path))
     assert document["prefix_accuracy"] == list(checkpoint.evaluation.prefix_accuracy())

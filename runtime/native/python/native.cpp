@@ -507,7 +507,7 @@ NB_MODULE(_native, m) {
   nb::class_<NativeSession>(m, "Session")
       .def(nb::init<const nb::object&, std::vector<PartSource>, const nb::object&, const nb::object&>(), "engine"_a,
            "parts"_a, "input_spec"_a, "options"_a)
-      .def("run", &NativeSession::run, "data"_a, "first_branches"_a = 0, "branches"_a = nb::none(),
+      .def("run", &NativeSession::run, "data"_a.none(), "first_branches"_a = 0, "branches"_a = nb::none(),
            "deadline_s"_a = never, "leave_s"_a = never, "all"_a = false, "early_stop"_a = false,
            "on_prediction"_a = nb::none(), "is_cancelled"_a = nb::none())
       .def_prop_ro("threads", &NativeSession::threads)

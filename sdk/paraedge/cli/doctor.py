@@ -32,10 +32,12 @@ def doctor(as_json: bool) -> None:
       paraedge doctor
     """
     from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES
+    from paraedge_runtime.core import core_problem
     from paraedge_runtime.cores import available_cores
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import EngineError
 
+    without_core = core_problem()
     versions = {package: _version(package) for packages in _PACKAGES.values() for package in packages}
     engines: dict[str, dict[str, object]] = {}
     for name in ENGINES:
@@ -47,7 +49,7 @@ def doctor(as_json: bool) -> None:
                 detail += (
                     f"; bundles of {', '.join(TFLITE_RUNTIME_RECIPES)} only, pip install ai-edge-litert for others"
                 )
-            engines[name] = {"works": True, "parallel": engine.parallel, "detail": detail}
+            engines[name] = {"works": True, "parallel": engine.parallel and not without_core, "detail": detail}
         except EngineError as error:
             engines[name] = {"works": False, "parallel": False, "detail": str(error)}
     cache_bytes, cache_path = _cache()
@@ -58,6 +60,7 @@ def doctor(as_json: bool) -> None:
         "system": platform.platform(),
         "cores": available_cores(),
         "compiler": shutil.which("c++"),
+        "native_core": {"works": not without_core, "detail": without_core},
         "packages": versions,
         "engines": engines,
         "cache": {"path": cache_path, "size_bytes": cache_bytes},
@@ -70,6 +73,8 @@ def doctor(as_json: bool) -> None:
         f"{document['cores']} core(s)\n",
         markup=False,
     )
+    if without_core:
+        console().print(f"branches run one after another: {without_core}\n", markup=False)
     rows = table("engine", "works", "branches in parallel", "detail")
     for name, state in engines.items():
         works, parallel = bool(state["works"]), bool(state["parallel"])
