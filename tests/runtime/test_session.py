@@ -545,7 +545,7 @@ def test_open_takes_a_bundle_or_its_path(tmp_path, bundle, how):
     [
         ({"branches": [9]}, r"no branch 9; choose from \[0, 1, 2, 3\]"),
         ({"branches": 5}, "5 branches were asked for"),
-        ({"branches": []}, "name at least one"),
+        ({"branches": []}, "give at least one"),
         ({"threads": 0}, "threads is 0; a whole number of at least 1"),
         ({"threads": "2"}, "threads is '2'; a whole number"),
         ({"threads": -2}, "threads is -2"),
