@@ -31,7 +31,7 @@ class Controller {
   // A request ended without a wait.
   void did_not_wait();
 
-  // How late a caller that waits will return, in all but one request of a hundred; at least `least_ms`.
+  // How late a caller that waits will return, in all but three requests of a thousand; at least `least_ms`.
   double margin_ms(double least_ms) const;
   // What an answer takes at least, probably (0.9): the stem and the first branch. NaN: nothing is known yet.
   double mandatory_ms() const;
@@ -50,7 +50,7 @@ class Controller {
   std::vector<double> doubt_;  // grows while a branch is dropped: what is predicted of it may be wrong by now
   double fast_ = 0, slow_ = 0;  // how much slower everything is now: two filters
   double tail_;  // 0.9 quantile of what is left
-  double late_;  // 0.99 quantile of how late a caller that waits returns
+  double late_;  // 0.997 quantile of how late a caller that waits returns
 };
 
 }  // namespace paraedge
