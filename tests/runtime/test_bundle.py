@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -931,6 +932,47 @@ def test_what_is_no_bundle_folder_is_never_replaced(tmp_path, make):
     assert tree(tmp_path) == before
 
 
+def _with(name):
+    def make(path):
+        fake_bundle(path)
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("precious")
+
+    return make
+
+
+def _without_a_part(path):
+    fake_bundle(path)
+    (path / "stem.fake").unlink()
+
+
+def _of_another_format(path):
+    fake_bundle(path)
+    edit_manifest(path, lambda document: document.update(format="paraedge-bundle/7"))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        pytest.param(_with("thesis.txt"), r"thesis\.txt is not listed", id="a file beside it"),
+        pytest.param(_with("photos/p.jpg"), r"photos/p\.jpg is not listed", id="a folder beside it"),
+        pytest.param(_with("stem.fake"), r"stem\.fake has \d+ bytes", id="a part of one's own"),
+        pytest.param(_without_a_part, r"stem\.fake is missing", id="less than a bundle"),
+        pytest.param(_of_another_format, r"'paraedge-bundle/7', newer", id="of another format"),
+    ],
+)
+def test_what_is_more_or_less_than_a_bundle_is_never_replaced(tmp_path, make, named):
+    bundle = fake_bundle(tmp_path / "good")
+    make(tmp_path / "target")
+    before = tree(tmp_path)
+    problem = rf"target exists and is not a whole bundle, so it is not replaced; .*{named}"
+    with pytest.raises(BundleError, match=problem):
+        write_bundle(bundle.manifest, bundle.card, _files(bundle), tmp_path / "target")
+    with pytest.raises(BundleError, match=problem):
+        bundle.subset([0], tmp_path / "target")
+    assert tree(tmp_path) == before
+
+
 # Subsets ---------------------------------------------------------------------------------------
 
 
@@ -1093,14 +1135,44 @@ def test_a_field_that_is_there_twice_is_refused(tmp_path):
         Bundle.open(bundle.path)
 
 
-def test_pack_leaves_a_file_that_is_no_zip_alone(tmp_path):
+def _photos(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("holiday.jpg", "precious")
+
+
+def _bundle_with_a_photo(path):
+    fake_bundle(path.with_name("packed")).pack(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("holiday.jpg", "precious")
+
+
+def _link_to_a_packed_bundle(path):
+    path.symlink_to(fake_bundle(path.with_name("packed")).pack(path.with_name("packed.zip")))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.write_text("precious"), id="text"),
+        pytest.param(_photos, id="another zip"),
+        pytest.param(_bundle_with_a_photo, id="a bundle and more"),
+        pytest.param(_link_to_a_packed_bundle, id="a link"),
+        pytest.param(lambda path: path.symlink_to("gone"), id="a link to nothing"),
+    ],
+)
+def test_pack_leaves_what_is_no_packed_bundle_alone(tmp_path, make):
     bundle = fake_bundle(tmp_path / "b")
-    (tmp_path / "notes.txt").write_text("precious")
-    with pytest.raises(BundleError, match=r"notes\.txt exists and is no zip"):
-        bundle.pack(tmp_path / "notes.txt")
-    assert (tmp_path / "notes.txt").read_text() == "precious"
-    bundle.pack(tmp_path / "b.zip")
-    bundle.pack(tmp_path / "b.zip")
+    make(tmp_path / "mine")
+    before = tree(tmp_path)
+    with pytest.raises(BundleError, match=r"mine exists and is no packed bundle; choose another name with --out"):
+        bundle.pack(tmp_path / "mine")
+    assert tree(tmp_path) == before
+
+
+def test_pack_replaces_a_packed_bundle(tmp_path):
+    fake_bundle(tmp_path / "old").pack(tmp_path / "b.zip")
+    new = fake_bundle(tmp_path / "new", [{}] * 5)
+    assert Bundle.open(new.pack(tmp_path / "b.zip")).sha256 == new.sha256
 
 
 def test_opening_a_broken_bundle_leaks_no_descriptor(tmp_path):
