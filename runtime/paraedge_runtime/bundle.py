@@ -36,7 +36,7 @@ from paraedge_runtime.manifest import (
     encode_record,
     is_manifest,
 )
-from paraedge_runtime.storage import Storage, open_storage
+from paraedge_runtime.storage import Storage, open_storage, storage_identity
 
 __all__ = [
     "Bundle",
@@ -49,6 +49,8 @@ __all__ = [
     "write_files",
 ]
 
+# Of a bundle that is being opened: far more than meet one reading, and an end where they never stop.
+_MAX_REPLACEMENTS = 50
 _INPUTS, _OUTPUTS = "golden/inputs.npy", "golden/branch_outputs.npy"
 
 
@@ -119,11 +121,21 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle folder, or the zip that ``paraedge pack`` makes, and check all of it.
 
+        A bundle that is replaced meanwhile is read again from the start: what comes back is the old or the new one.
+
         Raises:
             ManifestError: ``manifest.json`` is malformed or contradicts itself.
             IntegrityError: a file is missing, unlisted, a link, cannot be read, or has the wrong size or hash.
         """
-        return cls(open_storage(Path(path)))
+        place = Path(path)
+        for _ in range(_MAX_REPLACEMENTS):
+            identity = storage_identity(place)
+            try:
+                return cls(open_storage(place))
+            except IntegrityError:
+                if storage_identity(place) == identity:
+                    raise
+        return cls(open_storage(place))
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, branches={list(self.manifest.branch_indexes)})"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, Ma
 from paraedge_runtime.bundle import GoldenData, file_entry, write_bundle
 from paraedge_runtime.core import load_core
 from paraedge_runtime.manifest import MAX_MANIFEST_BYTES, decode_manifest
+from paraedge_runtime.storage import FolderStorage
 
 INPUTS, OUTPUTS = "golden/inputs.npy", "golden/branch_outputs.npy"
 
@@ -1183,3 +1185,87 @@ def test_opening_a_broken_bundle_leaks_no_descriptor(tmp_path):
         with pytest.raises(IntegrityError, match="golden"):
             Bundle.open(bundle.path)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# While it is replaced --------------------------------------------------------------------------
+
+
+def _put_another(place, behaviours):
+    """By another writer, whose own reading of the place is none of the test's."""
+    new = fake_bundle(place.with_name("new"), behaviours)
+    shutil.rmtree(place)
+    new.path.rename(place)
+
+
+@pytest.fixture
+def replaced_while_read(monkeypatch):
+    """Calls ``replace(number)`` after the file list of attempt ``number`` to read the folder, ``times`` times."""
+
+    def install(replace, times):
+        names, count = FolderStorage.names, 0
+
+        def listed(storage):
+            nonlocal count
+            found = names(storage)
+            if storage.path.name == "b" and count < times:
+                count += 1
+                replace(count)
+            return found
+
+        monkeypatch.setattr(FolderStorage, "names", listed)
+
+    return install
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_bundle_that_is_replaced_while_it_is_read_is_the_new_one(tmp_path, replaced_while_read, times):
+    fake_bundle(tmp_path / "b", [{}] * 3)
+    replaced_while_read(lambda number: _put_another(tmp_path / "b", [{"add": float(number)}] * (1 + number % 2)), times)
+    opened = Bundle.open(tmp_path / "b")
+    assert opened.program(opened.manifest.branches[0]) == json.dumps({"add": float(times)}).encode()
+    assert len(opened.manifest.branches) == 1 + times % 2
+
+
+def test_a_bundle_that_is_replaced_without_end_is_refused(tmp_path, replaced_while_read):
+    fake_bundle(tmp_path / "b")
+    replaced_while_read(lambda number: _put_another(tmp_path / "b", [{}] * (1 + number % 2)), 1000)
+    with pytest.raises(IntegrityError):
+        Bundle.open(tmp_path / "b")
+
+
+def test_damage_is_said_at_once(tmp_path, monkeypatch):
+    fake_bundle(tmp_path / "b")
+    _flip(tmp_path / "b", "stem.fake")
+    names, calls = FolderStorage.names, []
+    monkeypatch.setattr(FolderStorage, "names", lambda storage: calls.append(1) or names(storage))
+    with pytest.raises(IntegrityError, match=r"stem\.fake"):
+        Bundle.open(tmp_path / "b")
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_every_open_during_replacement_succeeds(tmp_path, kind):
+    """Two bundles of unequal files take turns at one place."""
+    ones = [fake_bundle(tmp_path / f"{count}", [{"add": 1.0 * count}] * count) for count in (1, 3)]
+    place, done = tmp_path / "b", threading.Event()
+
+    def put(number):
+        one = ones[number % 2]
+        one.pack(place) if kind == "zip" else write_bundle(one.manifest, one.card, _files(one), place)
+
+    put(0)
+
+    def go_on():
+        number = 0
+        while not done.is_set():
+            number += 1
+            put(number)
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    try:
+        opened = {Bundle.open(place).sha256 for _ in range(300)}
+    finally:
+        done.set()
+        writer.join()
+    assert opened == {one.sha256 for one in ones}
