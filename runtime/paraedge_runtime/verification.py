@@ -13,6 +13,7 @@ from paraedge_runtime.manifest import LabelsOutput
 from paraedge_runtime.session import Session
 from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
 from paraedge_runtime.tolerances import tolerance_of
+from paraedge_runtime.trial import try_bundle
 
 __all__ = ["VerificationReport", "verify_bundle"]
 
@@ -41,11 +42,15 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
 
     The thresholds are those of the quantization recipe in this version of paraedge; the card's are a record.
 
+    The first run happens in a process of its own (:func:`paraedge_runtime.trial.try_bundle`).
+
     Raises:
         ManifestError: the recipe is not known here.
+        IntegrityError: a program kills the process that runs it.
         EngineUnavailable, EngineError, BundleError: it cannot be run here at all.
     """
     golden = bundle.golden()
+    try_bundle(bundle, engine=engine)
     manifest = bundle.manifest
     has_labels = isinstance(manifest.output, LabelsOutput)
     thresholds = tolerance_of(manifest.quantization).thresholds(has_labels=has_labels)
