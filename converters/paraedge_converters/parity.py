@@ -15,12 +15,12 @@ from torch import nn
 
 from paraedge_converters.copying import copy_module
 from paraedge_converters.protocol import BranchModel
-from paraedge_converters.recipes import Recipe
 from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
 from paraedge_runtime.errors import EngineError, ParityError, UnsupportedModel
 from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
+from paraedge_runtime.tolerances import Tolerance
 
 __all__ = ["Reference", "check_parity", "torch_reference"]
 
@@ -88,7 +88,7 @@ def _run(name: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def check_parity(
     reference: Reference,
     parts: Mapping[str, LoadedPart],
-    recipe: Recipe,
+    tolerance: Tolerance,
     *,
     has_labels: bool = True,
     on_sample: Callable[[], None] = lambda: None,
@@ -99,7 +99,7 @@ def check_parity(
         reference: from :func:`torch_reference`.
         parts: ``stem`` first, then the branches in the reference's order; ``fused``, if it is there, is compared
             with the sum of all branches.
-        recipe: has the limits.
+        tolerance: the limits.
         has_labels: whether the outputs are logits; of vectors the relative error counts, not the label.
         on_sample: called after each sample.
 
@@ -111,23 +111,19 @@ def check_parity(
     """
     tokens, alone, chained, fused = _run_engine(reference, parts, on_sample)
     names = [name for name in parts if name not in ("stem", "fused")]
-    similarities = {"stem": _check("stem", reference.tokens, tokens, recipe)}
+    similarities = {"stem": _check("stem", reference.tokens, tokens, tolerance)}
     for place, name in enumerate(names):
         output = reference.branch_outputs[:, place]
-        similarities[name] = _check(name, output, alone[:, place], recipe)
-        _check(f"{name} after the stem", output, chained[:, place], recipe)
-    thresholds = Thresholds(
-        min_snr_db=recipe.min_snr_db,
-        min_top1_agreement=recipe.min_top1_agreement if has_labels else None,
-        max_relative_error=None if has_labels else recipe.max_relative_error,
-    )
+        similarities[name] = _check(name, output, alone[:, place], tolerance)
+        _check(f"{name} after the stem", output, chained[:, place], tolerance)
+    thresholds = tolerance.thresholds(has_labels=has_labels)
     wanted, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
     prefixes = []
     for place in range(len(names)):
         what = f"the first {place + 1} branch(es) together"
-        prefixes.append(_check_prefix(what, wanted[:, place], sums[:, place], recipe, thresholds))
+        prefixes.append(_check_prefix(what, wanted[:, place], sums[:, place], tolerance, thresholds))
     if fused is not None:
-        _check_prefix("the fused model", wanted[:, -1], fused, recipe, thresholds)
+        _check_prefix("the fused model", wanted[:, -1], fused, tolerance, thresholds)
     parity = Parity(
         reference=f"torch {torch.__version__}",
         num_samples=len(reference.inputs),
@@ -163,7 +159,7 @@ def _run_engine(
     return tokens, alone, chained, None if fused is None else whole
 
 
-def _check(name: str, wanted: Array, got: Array, recipe: Recipe) -> Similarity:
+def _check(name: str, wanted: Array, got: Array, tolerance: Tolerance) -> Similarity:
     if not np.isfinite(got).all():
         raise ParityError(
             f"{name}: the engine's output has {int((~np.isfinite(got)).sum())} values that are not finite"
@@ -171,22 +167,22 @@ def _check(name: str, wanted: Array, got: Array, recipe: Recipe) -> Similarity:
     if not got.any() and wanted.any():
         raise ParityError(f"{name}: the engine's output is all zero")
     similarity = compare(wanted, got)
-    if not snr_at_least(similarity, recipe.min_snr_db):
+    if not snr_at_least(similarity, tolerance.min_snr_db):
         raise ParityError(
-            f"{name}: SNR against torch is {similarity.snr_db} dB on real inputs, {recipe.min_snr_db} dB are needed "
+            f"{name}: SNR against torch is {similarity.snr_db} dB on real inputs, {tolerance.min_snr_db} dB are needed "
             f"(cosine {similarity.cosine:.6f}, largest error {similarity.max_abs_error:.3g})"
         )
     scale = _common_factor(wanted, got)
-    if abs(scale - 1) > recipe.max_scale_error:
+    if abs(scale - 1) > tolerance.max_scale_error:
         raise ParityError(
             f"{name}: the engine's output is {scale:.3f} times torch's on real inputs; "
-            f"{1 - recipe.max_scale_error:g} to {1 + recipe.max_scale_error:g} is allowed"
+            f"{1 - tolerance.max_scale_error:g} to {1 + tolerance.max_scale_error:g} is allowed"
         )
     return similarity
 
 
-def _check_prefix(name: str, wanted: Array, got: Array, recipe: Recipe, thresholds: Thresholds) -> PrefixParity:
-    _check(name, wanted, got, recipe)
+def _check_prefix(name: str, wanted: Array, got: Array, tolerance: Tolerance, thresholds: Thresholds) -> PrefixParity:
+    _check(name, wanted, got, tolerance)
     prefix = compare_prefix(wanted, got, has_labels=thresholds.min_top1_agreement is not None)
     if problem := prefix_shortfall(prefix, thresholds):
         raise ParityError(f"{name} {problem}")

@@ -67,7 +67,7 @@ def prove(
         parity, similarities, outputs = check_parity(
             reference,
             model.loaded,
-            request.recipe,
+            request.recipe.tolerance,
             has_labels=description.labels is not None,
             on_sample=lambda: on_sample("parity"),
         )

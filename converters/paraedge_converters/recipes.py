@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from paraedge_runtime.errors import InputError
+from paraedge_runtime.tolerances import FLOAT_STEM, TOLERANCES, Tolerance
 
 __all__ = ["FLOAT_STEM", "RECIPES", "TFLITE_RUNTIME_RECIPES", "Recipe", "part_recipe", "recipe_for"]
-
-FLOAT_STEM = "+fp32-stem"
 
 
 @dataclass(frozen=True)
@@ -20,18 +19,12 @@ class Recipe:
 
     Attributes:
         description: one line for people.
-        min_snr_db: what every part and every prefix must reach against torch in float32.
-        max_scale_error: how far a part or a prefix may be from torch by a common factor: 0.05 is from 0.95 to 1.05.
-        min_top1_agreement: share of real inputs on which every prefix must keep torch's label.
-        max_relative_error: of the worst sample and every prefix, where the output is a vector and has no labels.
+        tolerance: how near to torch its parts must be.
         refused: converter -> why it has no such thing. An engine's own has its name.
     """
 
     description: str
-    min_snr_db: float
-    max_scale_error: float
-    min_top1_agreement: float
-    max_relative_error: float
+    tolerance: Tolerance
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -41,51 +34,26 @@ _NO_HYBRID = "TensorFlow Lite Micro has no kernels of 8-bit weights and float in
 _NO_SCALES = "TensorFlow Lite Micro uses the first channel's scale for all where it turns weights into floats"
 _NO_INT4 = "TensorFlow Lite Micro has no kernel that turns 4-bit weights into floats"
 
-# The labels are the gate. The floors of SNR only tell a wrong part from a coarse one: they hold for a
-# branch that learned to say little too, whose rounding is large beside what it says. Rounding errors have no
-# direction, so even then the scale stays: over all packaged models it was off by 0.009 with 8 bits, 0.07 with 4.
 RECIPES: dict[str, Recipe] = {
-    # What is left is the order of additions and the engines' own exp, erf and rsqrt.
-    "fp32": Recipe(
-        "as trained", min_snr_db=100.0, max_scale_error=1e-4, min_top1_agreement=1.0, max_relative_error=1e-4
-    ),
-    "fp16": Recipe(
-        "weights in half precision, 16 bits",
-        min_snr_db=40.0,
-        max_scale_error=0.01,
-        min_top1_agreement=0.99,
-        max_relative_error=0.03,
-        refused={"tflite-micro": _NO_HALF},
-    ),
+    "fp32": Recipe("as trained", TOLERANCES["fp32"]),
+    "fp16": Recipe("weights in half precision, 16 bits", TOLERANCES["fp16"], refused={"tflite-micro": _NO_HALF}),
     "int8-dynamic": Recipe(
         "8-bit weights; inputs of matrix products rounded to 8 bits as they come",
-        min_snr_db=10.0,
-        max_scale_error=0.05,
-        min_top1_agreement=0.99,
-        max_relative_error=0.2,
+        TOLERANCES["int8-dynamic"],
         refused={"tflite-micro": _NO_HYBRID},
     ),
     "int8-static": Recipe(
         "8-bit weights and 8-bit inputs, their ranges measured on real images; logits stay float",
-        min_snr_db=10.0,
-        max_scale_error=0.1,  # measured ranges may cut off the largest values
-        min_top1_agreement=0.98,
-        max_relative_error=0.25,
+        TOLERANCES["int8-static"],
     ),
     "int8-weight": Recipe(
         "8-bit weights, computed with in float",
-        min_snr_db=20.0,
-        max_scale_error=0.05,
-        min_top1_agreement=0.99,
-        max_relative_error=0.2,
+        TOLERANCES["int8-weight"],
         refused={"executorch": _NO_WEIGHT_ONLY, "tflite-micro": _NO_SCALES},
     ),
     "int4-weight": Recipe(
         "4-bit weights, computed with in float",
-        min_snr_db=3.0,
-        max_scale_error=0.1,
-        min_top1_agreement=0.95,
-        max_relative_error=0.6,
+        TOLERANCES["int4-weight"],
         refused={"executorch": _NO_WEIGHT_ONLY, "tflite-micro": _NO_INT4},
     ),
 }

@@ -1,44 +1,55 @@
-"""Files and folders that appear whole or not at all: build beside the target, then rename."""
+"""Files and folders that appear whole or not at all: build beside the target, sync, then one rename.
+
+What a killed process or a power cut leaves is a hidden neighbour of the target, which the next call removes. A
+neighbour that is still being built is locked by its process, and left alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+_flock: Callable[[int, int], object] | None = None
+with contextlib.suppress(ImportError):  # no POSIX system: nothing is locked there, and nothing cleaned up
+    import fcntl
+
+    _flock = fcntl.flock
+
 __all__ = ["check_writable", "new_file", "new_folder"]
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+# What a file system answers that cannot exchange two names, or that has no locks or syncs of a folder.
+_NOT_SUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes ``target`` when the block ends without an error.
 
-    What stood at ``target`` is replaced only then; after an error it stands as it was. The
-    temporary folder is a neighbour, so that the rename never crosses file systems.
+    What stood at ``target`` is replaced only then, in one step where the system has one (Linux); after an error
+    it stands as it was. The temporary folder is a neighbour, so that the rename never crosses file systems.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = _neighbour(target, "new")
-    building.mkdir()  # with the modes that the umask allows, and no chmod: some file systems refuse it
+    _clean_up(target)
+    building, lock = _build_beside(target, folder=True)
     try:
         yield building
+        _sync_tree(building)
         if target.is_dir() and not target.is_symlink():
-            retired = _neighbour(target, "old")
-            retired.mkdir()
-            target.rename(retired / target.name)
-            try:
-                building.rename(target)
-            except BaseException:
-                (retired / target.name).rename(target)
-                raise
-            finally:
-                shutil.rmtree(retired, ignore_errors=True)
+            _exchange(building, target)  # the old one is removed below
         else:
             building.rename(target)
+        _sync(target.parent)
     finally:
+        os.close(lock)
         shutil.rmtree(building, ignore_errors=True)
 
 
@@ -46,12 +57,15 @@ def new_folder(target: Path) -> Iterator[Path]:
 def new_file(target: Path) -> Iterator[Path]:
     """Yield a path to write; it becomes ``target`` when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = _neighbour(target, "new")
-    building.touch(exist_ok=False)
+    _clean_up(target)
+    building, lock = _build_beside(target, folder=False)
     try:
         yield building
+        _sync(building)
         building.replace(target)
+        _sync(target.parent)
     finally:
+        os.close(lock)
         building.unlink(missing_ok=True)
 
 
@@ -67,7 +81,7 @@ def check_writable(target: Path) -> None:
             if not folder.exists():
                 folder.mkdir()
                 made.append(folder)
-        probe = _neighbour(target, "new")
+        probe = _neighbour(target)
         probe.mkdir()
         made.append(probe)
     finally:
@@ -76,8 +90,120 @@ def check_writable(target: Path) -> None:
                 folder.rmdir()
 
 
-def _neighbour(target: Path, kind: str) -> Path:
+def _neighbour(target: Path) -> Path:
     """A hidden name beside ``target`` that nothing has."""
     if not target.name:  # ".", "/"
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
-    return target.with_name(f".{target.name}.{kind}.{secrets.token_hex(8)}")
+    return target.with_name(f".{target.name}.new.{secrets.token_hex(8)}")
+
+
+def _build_beside(target: Path, *, folder: bool) -> tuple[Path, int]:
+    """A new neighbour, and the descriptor that locks it until it is closed."""
+    while True:
+        building = _neighbour(target)
+        if folder:
+            building.mkdir()  # with the modes that the umask allows, and no chmod: some file systems refuse it
+        else:
+            building.touch(exist_ok=False)
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(building, os.O_RDONLY)
+            _lock(lock, wait=True)
+            if building.exists():  # and was not taken for litter by another process before it was locked
+                return building, lock
+            os.close(lock)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock a file or folder against other processes; whether it is locked now."""
+    if _flock is None:
+        return False
+    try:
+        _flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # held by another, or no locks on this file system
+        return False
+    return True
+
+
+def _clean_up(target: Path) -> None:
+    """Remove what processes that ended in the middle have left beside ``target``; give back a target they moved."""
+    litter = re.compile(re.escape(f".{target.name}.") + r"(new|old)\.[0-9a-f]{16}")
+    try:
+        names = os.listdir(target.parent)
+    except PermissionError:  # a folder may be writable and not readable
+        return
+    for name in names:
+        found = litter.fullmatch(name)
+        if found is None:
+            continue
+        path = target.with_name(name)
+        with contextlib.suppress(OSError):  # another process was faster
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            try:
+                if not _lock(descriptor, wait=False):
+                    continue
+                if found[1] == "old" and not target.exists():
+                    path.rename(target)
+                elif path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _exchange(building: Path, target: Path) -> None:
+    """Give two folders each other's names, so that ``target`` is there at every moment.
+
+    Where the system cannot, ``target`` is moved away first: a process killed just then leaves it under a hidden
+    name, and the next call moves it back.
+    """
+    libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    rename = getattr(libc, "renameat2", None)
+    if rename is not None:
+        if rename(_AT_FDCWD, os.fsencode(building), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _NOT_SUPPORTED:
+            raise OSError(number, os.strerror(number), str(target))
+    _exchange_in_steps(building, target)
+
+
+def _exchange_in_steps(building: Path, target: Path) -> None:
+    retired = target.with_name(f".{target.name}.old.{secrets.token_hex(8)}")
+    lock = os.open(target, os.O_RDONLY)
+    try:
+        _lock(lock, wait=True)
+        target.rename(retired)
+        try:
+            building.rename(target)
+        except BaseException:
+            retired.rename(target)
+            raise
+        _sync(target.parent)  # before the old one goes
+        retired.rename(building)
+    finally:
+        os.close(lock)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Have all of a folder on the disk, files before the folders that name them."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            _sync(Path(place, name))
+        _sync(Path(place))
+
+
+def _sync(path: Path) -> None:
+    if os.name != "posix":  # folders cannot be opened there
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder may be writable and not readable
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)

@@ -10,7 +10,6 @@ import hashlib
 import io
 import math
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +36,7 @@ from paraedge_runtime.manifest import (
     encode_record,
     is_manifest,
 )
-from paraedge_runtime.storage import Storage, open_storage
+from paraedge_runtime.storage import Storage, open_storage, storage_identity
 
 __all__ = [
     "Bundle",
@@ -50,6 +49,8 @@ __all__ = [
     "write_files",
 ]
 
+# Of a bundle that is being opened: far more than meet one reading, and an end where they never stop.
+_MAX_REPLACEMENTS = 50
 _INPUTS, _OUTPUTS = "golden/inputs.npy", "golden/branch_outputs.npy"
 
 
@@ -120,11 +121,21 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle folder, or the zip that ``paraedge pack`` makes, and check all of it.
 
+        A bundle that is replaced meanwhile is read again from the start: what comes back is the old or the new one.
+
         Raises:
             ManifestError: ``manifest.json`` is malformed or contradicts itself.
             IntegrityError: a file is missing, unlisted, a link, cannot be read, or has the wrong size or hash.
         """
-        return cls(open_storage(Path(path)))
+        place = Path(path)
+        for _ in range(_MAX_REPLACEMENTS):
+            identity = storage_identity(place)
+            try:
+                return cls(open_storage(place))
+            except IntegrityError:
+                if storage_identity(place) == identity:
+                    raise
+        return cls(open_storage(place))
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, branches={list(self.manifest.branch_indexes)})"
@@ -265,12 +276,18 @@ class Bundle:
         return write_bundle(smaller, card, {**programs, **files}, out)
 
     def pack(self, out: str | os.PathLike[str]) -> Path:
-        """Write this bundle as one uncompressed zip, which every reader takes as it takes the folder."""
+        """Write this bundle as one uncompressed zip, which every reader takes as it takes the folder.
+
+        A packed bundle that stands at ``out`` is replaced.
+
+        Raises:
+            BundleError: something else stands there.
+        """
         path = Path(out)
         if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
-        if path.exists() and not zipfile.is_zipfile(path):
-            raise BundleError(f"{path} exists and is no zip; choose another name with --out")
+        if os.path.lexists(path) and not _is_packed_bundle(path):
+            raise BundleError(f"{path} exists and is no packed bundle; choose another name with --out")
         write_zip(self.files(), path)
         return path
 
@@ -311,17 +328,27 @@ def check_place(out: str | os.PathLike[str]) -> None:
     """Ask before the long work that makes a bundle whether it may stand there.
 
     Raises:
-        BundleError: something stands there that is no bundle folder.
+        BundleError: something stands there that is no bundle folder, or holds more or less than one; the message names
+            the file.
     """
     path = Path(out)
-    if path.is_symlink() or (path.exists() and not _is_bundle_folder(path)):
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not _has_manifest(path):
         raise BundleError(f"{path} exists and is not a bundle folder; choose another name with --out")
+    try:
+        Bundle.open(path)
+    except BundleError as error:
+        raise BundleError(
+            f"{path} exists and is not a whole bundle, so it is not replaced; choose another name with --out, "
+            f"or remove it: {error}"
+        ) from error
 
 
 def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out: str | os.PathLike[str]) -> Bundle:
     """Write a bundle folder, whole or not at all, and open it with the strict reader.
 
-    A bundle that stands at ``out`` is replaced; anything else there is left alone.
+    A whole bundle that stands at ``out`` is replaced; anything else there is left alone.
 
     Args:
         manifest: what a device needs; its ``card`` is :func:`card_entry` of the card.
@@ -330,7 +357,7 @@ def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out
         out: folder to write.
 
     Raises:
-        BundleError: ``out`` exists and is no bundle folder, or the reader refuses the result.
+        BundleError: ``out`` exists and is no whole bundle folder, or the reader refuses the result.
         InputError: it cannot be written there; what stood there stays.
     """
     return write_files({MANIFEST_NAME: encode_record(manifest), CARD_NAME: encode_record(card), **files}, out)
@@ -356,13 +383,22 @@ def write_files(files: Mapping[str, bytes], out: str | os.PathLike[str]) -> Bund
     return Bundle.open(path)
 
 
-def _is_bundle_folder(path: Path) -> bool:
-    """Whether a folder may be replaced: its manifest says that it is a bundle, of whatever format."""
+def _has_manifest(path: Path) -> bool:
+    """Whether a folder's ``manifest.json`` says that it is a bundle, of whatever format."""
     try:
         with (path / MANIFEST_NAME).open("rb") as file:
             return is_manifest(file.read(MAX_MANIFEST_BYTES + 1))
     except OSError:
         return False
+
+
+def _is_packed_bundle(path: Path) -> bool:
+    """Whether a zip may be replaced: the reader takes it, so nothing else is in it."""
+    try:
+        Bundle.open(path)
+    except BundleError:
+        return False
+    return not path.is_symlink()
 
 
 def _npy_bytes(array: NDArray) -> bytes:  # type: ignore[type-arg]

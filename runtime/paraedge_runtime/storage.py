@@ -14,7 +14,7 @@ from paraedge_runtime.archive import MAX_FILES, read_archive
 from paraedge_runtime.errors import IntegrityError
 from paraedge_runtime.manifest import MANIFEST_NAME, is_plain_path
 
-__all__ = ["FolderStorage", "Storage", "ZipStorage", "looks_like_bundle", "open_storage"]
+__all__ = ["FolderStorage", "Storage", "ZipStorage", "looks_like_bundle", "open_storage", "storage_identity"]
 
 
 class Storage(ABC):
@@ -148,6 +148,15 @@ def open_storage(path: Path) -> Storage:
     if not path.is_file():
         raise IntegrityError(f"{path} is neither a folder nor a file")
     return ZipStorage(path)
+
+
+def storage_identity(path: Path) -> tuple[int, ...] | None:
+    """Changes when what stands at ``path`` is replaced; ``None`` when nothing does. Inodes alone are used again."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def looks_like_bundle(path: Path) -> bool:

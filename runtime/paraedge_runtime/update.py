@@ -1,14 +1,16 @@
 """An update: one file that turns a bundle into another, and holds only what the old one has not.
 
-It is a zip like a packed bundle: the new bundle's manifest, its signature if it has one, and those of its
-files whose hash is not among the old one's. What is missing is taken from the old bundle, by hash.
+It is a zip like a packed bundle: ``update.json``, which names the bundle it was made for, the new bundle's manifest,
+its signature if it has one, and those of its files whose hash is not among the old one's. What is missing is taken
+from the old bundle, by hash.
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.bundle import Bundle, listed_names, write_files
@@ -18,72 +20,134 @@ from paraedge_runtime.manifest import (
     MAX_MANIFEST_BYTES,
     MAX_SIGNATURE_BYTES,
     SIGNATURE_NAME,
+    Manifest,
+    Record,
+    Sha256,
     decode_manifest,
+    decode_record,
+    encode_record,
 )
-from paraedge_runtime.storage import ZipStorage, open_storage
+from paraedge_runtime.storage import Storage, ZipStorage, open_storage
 
 __all__ = ["apply_update", "write_update"]
 
+_UPDATE_NAME = "update.json"
+
+
+class _UpdateRecord(Record, frozen=True, kw_only=True):
+    """The whole of ``update.json``."""
+
+    format: Literal["paraedge-update/1"]
+    base_sha256: Sha256  # ``Bundle.sha256`` of the bundle that it is for
+
+
+@dataclass(frozen=True)
+class _Update:
+    storage: Storage
+    names: set[str]
+    record: _UpdateRecord
+    manifest: Manifest
+    manifest_bytes: bytes
+
 
 def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[str]:
-    """Write the file that turns ``old`` into ``new``.
+    """Write the file that turns ``old`` into ``new``, and no other bundle.
 
     Args:
         old: what the device has.
         new: what it shall have.
-        out: zip to write; one that stands there is replaced.
+        out: file to write; an update that stands there is replaced.
 
     Returns:
         The new bundle's files that travel, the manifest left out.
 
     Raises:
-        BundleError: ``out`` is something else than a zip.
-        InputError: nothing changed.
+        BundleError: ``out`` is something else than an update.
+        InputError: nothing changed, or the new bundle has a file of a name that updates need.
     """
     path = Path(out)
-    if path.exists() and not zipfile.is_zipfile(path):
-        raise BundleError(f"{path} exists and is no zip; choose another name with --out")
+    if os.path.lexists(path) and not _is_update(path):
+        raise BundleError(f"{path} exists and is no update; choose another name with --out")
     if old.manifest_bytes == new.manifest_bytes:
         raise InputError(f"{old.path} and {new.path} are the same bundle; there is nothing to update")
+    files = new.files()
+    if _UPDATE_NAME in files:
+        raise InputError(f"{new.path} has a file {_UPDATE_NAME}, a name that updates need; send the bundle whole")
     present = {entry.sha256 for entry in old.manifest.entries().values()}
     changed = [entry.file for entry in new.manifest.entries().values() if entry.sha256 not in present]
-    files = new.files()
     always = [name for name in (MANIFEST_NAME, SIGNATURE_NAME) if name in files]
-    write_zip({name: files[name] for name in [*always, *changed]}, path)
+    record = _UpdateRecord(format="paraedge-update/1", base_sha256=old.sha256)
+    write_zip({_UPDATE_NAME: encode_record(record), **{name: files[name] for name in [*always, *changed]}}, path)
     return changed
 
 
-def apply_update(old: Bundle, update: str | os.PathLike[str], out: str | os.PathLike[str]) -> Bundle:
+def apply_update(
+    old: Bundle, update: str | os.PathLike[str], out: str | os.PathLike[str], *, allow_downgrade: bool = False
+) -> Bundle:
     """Write the new bundle from the old one and the update, whole or not at all, and check all of it.
 
     Args:
-        old: the bundle that the update was made from, or any other that holds the same parts.
+        old: the bundle that the update was made for; a folder or a zip of it.
         update: file of :func:`write_update`.
         out: folder to write; see :func:`paraedge_runtime.bundle.write_bundle`. May be the old bundle's.
+        allow_downgrade: take an update to a lower ``version`` too.
 
     Raises:
-        IntegrityError: the update is damaged, or needs a part that ``old`` has not.
+        IntegrityError: the update is damaged, or was made for another bundle.
+        InputError: it leads to a lower ``version`` than the old bundle's.
     """
-    storage = open_storage(Path(update))
-    names = storage.names()
-    if not isinstance(storage, ZipStorage) or MANIFEST_NAME not in names:
+    found = _read_update(Path(update))
+    if found.record.base_sha256 != old.sha256:
         raise IntegrityError(
-            f"{update} is no update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
+            f"{update} was made for the bundle {found.record.base_sha256[:12]}…, {old.path} is {old.sha256[:12]}…; "
+            "make one from this bundle with 'paraedge update OLD NEW'"
         )
-    files = {MANIFEST_NAME: storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)}
-    manifest = decode_manifest(files[MANIFEST_NAME])
-    if unlisted := names - listed_names(manifest):
-        raise IntegrityError(f"{update}: {min(unlisted)} is not listed in {MANIFEST_NAME}; make it again")
-    if manifest.signature is not None:
-        files[SIGNATURE_NAME] = storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
+    before, after = old.manifest.version, found.manifest.version
+    if after < before and not allow_downgrade:
+        raise InputError(
+            f"{update} goes back from version {before} to {after}; if that is what you want, pass --allow-downgrade"
+        )
+    files = {MANIFEST_NAME: found.manifest_bytes}
+    if found.manifest.signature is not None:
+        files[SIGNATURE_NAME] = found.storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
     present = {entry.sha256: entry for entry in old.manifest.entries().values()}
-    for entry in manifest.entries().values():
-        if entry.file in names:
-            files[entry.file] = storage.read(entry.file, entry.size_bytes)
+    for entry in found.manifest.entries().values():
+        if entry.file in found.names:
+            files[entry.file] = found.storage.read(entry.file, entry.size_bytes)
         elif entry.sha256 in present:
             files[entry.file] = old.read(present[entry.sha256])
         else:
-            raise IntegrityError(
-                f"{update} needs {entry.file}, which is not in {old.path}: it was made for another bundle"
-            )
+            raise IntegrityError(f"{update}: {entry.file} is neither in it nor in {old.path}; make the update again")
     return write_files(files, out)
+
+
+def _read_update(path: Path) -> _Update:
+    """What an update says; the files it carries are not read.
+
+    Raises:
+        IntegrityError, ManifestError: it is no update, or holds something else beside one.
+    """
+    storage = open_storage(path)
+    names = storage.names()
+    if not isinstance(storage, ZipStorage) or not {_UPDATE_NAME, MANIFEST_NAME} <= names:
+        raise IntegrityError(
+            f"{path} is no update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
+        )
+    record = decode_record(storage.read_unhashed(_UPDATE_NAME, MAX_MANIFEST_BYTES), _UpdateRecord, _UPDATE_NAME)
+    manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    manifest = decode_manifest(manifest_bytes)
+    listed = listed_names(manifest)
+    if unlisted := names - listed - {_UPDATE_NAME}:
+        raise IntegrityError(f"{path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; make it again")
+    if _UPDATE_NAME in listed:
+        raise IntegrityError(f"{path}: {_UPDATE_NAME} is listed in {MANIFEST_NAME}; make it again")
+    return _Update(storage, names, record, manifest, manifest_bytes)
+
+
+def _is_update(path: Path) -> bool:
+    """Whether a file may be replaced: it is an update, and nothing else is in it."""
+    try:
+        _read_update(path)
+    except BundleError:
+        return False
+    return not path.is_symlink()

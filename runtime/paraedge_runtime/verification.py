@@ -12,13 +12,15 @@ from paraedge_runtime.errors import EngineError
 from paraedge_runtime.manifest import LabelsOutput
 from paraedge_runtime.session import Session
 from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
+from paraedge_runtime.tolerances import tolerance_of
+from paraedge_runtime.trial import try_bundle
 
 __all__ = ["VerificationReport", "verify_bundle"]
 
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What was compared on this device, against the thresholds that the bundle had to meet when made.
+    """What was compared on this device, against the limits of the bundle's quantization recipe.
 
     Attributes:
         engine: which implementation ran.
@@ -38,11 +40,20 @@ class VerificationReport:
 def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | None = None) -> VerificationReport:
     """Run the golden inputs and compare every branch and every prefix.
 
+    The thresholds are those of the quantization recipe in this version of paraedge; the card's are a record.
+
+    The first run happens in a process of its own (:func:`paraedge_runtime.trial.try_bundle`).
+
     Raises:
+        ManifestError: the recipe is not known here.
+        IntegrityError: a program kills the process that runs it.
         EngineUnavailable, EngineError, BundleError: it cannot be run here at all.
     """
     golden = bundle.golden()
-    manifest, thresholds = bundle.manifest, bundle.card.parity.thresholds
+    try_bundle(bundle, engine=engine)
+    manifest = bundle.manifest
+    has_labels = isinstance(manifest.output, LabelsOutput)
+    thresholds = tolerance_of(manifest.quantization).thresholds(has_labels=has_labels)
     outputs = np.zeros_like(golden.branch_outputs)
     dropped: dict[int, str] = {}
     with Session.open(bundle, engine=engine, threads=threads) as session:
@@ -67,7 +78,6 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
     got = outputs.cumsum(axis=1, dtype=np.float32)
     prefixes: list[PrefixParity] = []
     for place in range(len(manifest.branches)):
-        has_labels = isinstance(manifest.output, LabelsOutput)
         prefixes.append(compare_prefix(wanted[:, place], got[:, place], has_labels=has_labels))
         if problem := prefix_shortfall(prefixes[-1], thresholds):
             problems.append(f"the sum of the first {place + 1} branch(es) {problem}")

@@ -113,7 +113,8 @@ def test_paraformer_parts_keep_the_promise_twice_the_same_and_run(converter_name
         if recipe == "fp32":
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
         snr_db = compare(wanted, got).snr_db
-        assert snr_db is None or snr_db > RECIPES[recipe].min_snr_db  # None: the same bits, on some processors
+        least_db = RECIPES[recipe].tolerance.min_snr_db
+        assert snr_db is None or snr_db > least_db  # None: the same bits, on some processors
         loaded.close()
 
 

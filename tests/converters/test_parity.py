@@ -37,7 +37,7 @@ def gate(stem=lambda y: y, first=lambda y: y, second=lambda y: y, fused=None):
     }
     if fused is not None:
         parts["fused"] = Replay(INPUTS, OUTPUTS.sum(axis=1, dtype=np.float32), fused)
-    return check_parity(REFERENCE, parts, RECIPES["fp32"])
+    return check_parity(REFERENCE, parts, RECIPES["fp32"].tolerance)
 
 
 def test_equal_outputs_pass_and_are_reported():
@@ -93,4 +93,4 @@ def test_labels_must_agree_even_where_the_noise_is_small():
         "branch_04": Replay(TOKENS, outputs[:, 1]),
     }
     with pytest.raises(ParityError, match=r"first 1 branch\(es\) together gives the same label on 97\.50 %"):
-        check_parity(reference, parts, RECIPES["fp32"])
+        check_parity(reference, parts, RECIPES["fp32"].tolerance)

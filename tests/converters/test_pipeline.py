@@ -155,7 +155,7 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
     assert manifest.engine_min_version.keys() == {engine_info(engine_name).distributions[0], *old}
     assert (bundle.card.accuracy, bundle.card.early_stop, manifest.stop_rules) == (None, None, None)
     assert verify_bundle(bundle).problems == ()
-    gate = RECIPES[recipe.removesuffix("+fp32-stem")]
+    gate = RECIPES[recipe.removesuffix("+fp32-stem")].tolerance
     assert bundle.card.parity.thresholds.min_top1_agreement == gate.min_top1_agreement
     assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in bundle.card.parity.prefixes)
     share = {"fp32": 1.01, "fp16": 0.6}.get(recipe, 0.5)

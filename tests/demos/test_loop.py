@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from support.deadly import in_children
 from support.demo import until
 
 from paraedge_demo.app import LiveOptions, live_app, replay_app
@@ -208,6 +209,18 @@ def test_a_bundle_replaced_on_disk_is_loaded(own_bundle, pi_bundle):
         assert any("loaded another bundle" in message for message in app.board.look().messages)
         with pytest.raises(InputError, match="has 3 branches"):
             app.controls.change({"count": 4})
+
+
+def test_a_bundle_on_disk_whose_program_kills_is_refused_and_the_old_one_stays(own_bundle, tmp_path, monkeypatch):
+    with live_app(LiveOptions(own_bundle, **FAST)) as app:
+        frames(app)
+        deed = "os.kill(os.getpid(), signal.SIGSEGV)"
+        in_children(tmp_path / "site", monkeypatch, deed, "litert", ".tflite", "ai-edge-litert")
+        Bundle.open(own_bundle).subset([0, 2, 5], tmp_path / "small.paraedge")
+        shutil.rmtree(own_bundle)
+        (tmp_path / "small.paraedge").rename(own_bundle)
+        until(lambda: any("by SIGSEGV" in message for message in app.board.look().messages), "no message")
+        assert len(frames(app, 5).branches) == 8
 
 
 def test_a_damaged_bundle_on_disk_is_refused_and_the_old_one_stays(own_bundle):

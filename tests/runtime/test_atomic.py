@@ -3,11 +3,16 @@
 import errno
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
+import threading
 
 import pytest
 from support.bundles import tree
 
+from paraedge_runtime import atomic
 from paraedge_runtime.atomic import check_writable, new_file, new_folder
 
 
@@ -179,3 +184,154 @@ def test_whether_a_place_can_be_written_is_asked_without_a_trace(tmp_path):
     with pytest.raises(OSError, match="too long"):
         check_writable(tmp_path / "new" / ("x" * 300))
     assert tree(tmp_path) == {"file": b""}
+
+
+# A process that is killed ------------------------------------------------------------------------
+
+_REPLACE = """
+import os, signal, sys
+from pathlib import Path
+from paraedge_runtime import atomic
+
+kind, moment, target = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+count = 0
+
+def killed(function):  # the process dies before its call number `moment`
+    def call(*arguments, **settings):
+        global count
+        count += 1
+        if count == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **settings)
+    return call
+
+for name in ("mkdir", "open", "rename", "replace", "unlink", "rmdir", "fsync"):
+    setattr(os, name, killed(getattr(os, name)))
+atomic._exchange = killed(atomic._exchange_in_steps if "in steps" in kind else atomic._exchange)
+if kind == "file":
+    with atomic.new_file(target) as building:
+        building.write_bytes(b"new")
+else:
+    with atomic.new_folder(target) as building:
+        (building / "sub").mkdir()
+        (building / "sub" / "a").write_bytes(b"new")
+print(count)
+"""
+_STATES = {
+    "file": ({"made": b"old"}, {"made": b"new"}),
+    "folder": ({"made": "folder", "made/b": b"old"}, {"made": "folder", "made/sub": "folder", "made/sub/a": b"new"}),
+}
+_STATES["folder, in steps"] = _STATES["folder"]
+
+
+def _replace(kind, moment, folder):
+    command = [sys.executable, "-c", _REPLACE, kind, str(moment), str(folder / "made")]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def _stand(kind, folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if kind == "file":
+        (folder / "made").write_bytes(b"old")
+    else:
+        (folder / "made").mkdir()
+        (folder / "made" / "b").write_bytes(b"old")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two names are exchanged in one step on Linux only")
+@pytest.mark.parametrize("kind", _STATES)
+def test_a_process_killed_at_any_call_loses_nothing_and_the_next_call_cleans_up(tmp_path, kind):
+    old, new = _STATES[kind]
+    folder = tmp_path / "here"
+    _stand(kind, folder)
+    finished = _replace(kind, 0, folder)
+    assert finished.returncode == 0, finished.stderr
+    assert tree(folder) == new
+    calls = int(finished.stdout)
+    assert calls > 5
+    seen = set()
+    for moment in range(1, calls + 1):
+        _stand(kind, folder)
+        assert _replace(kind, moment, folder).returncode == -signal.SIGKILL
+        left = {name: data for name, data in tree(folder).items() if not name.startswith(".")}
+        seen.add(next((word for word, state in (("old", old), ("new", new)) if left == state), f"lost: {left}"))
+        assert _replace(kind, 0, folder).returncode == 0
+        assert tree(folder) == new
+    assert seen - ({"lost: {}"} if "in steps" in kind else set()) == {"old", "new"}
+
+
+def test_a_target_that_was_moved_away_is_moved_back_by_the_next_call(tmp_path):
+    retired = tmp_path / ".made.old.0123456789abcdef"
+    retired.mkdir()
+    _write(retired, a="1")
+    with pytest.raises(ValueError, match="stop"), new_folder(tmp_path / "made"):
+        raise ValueError("stop")
+    assert tree(tmp_path) == {"made": "folder", "made/a": b"1"}
+
+
+def test_only_what_was_left_by_our_own_calls_is_cleaned_up(tmp_path):
+    names = [".made.new", ".made.new.txt", ".made.new.0123", ".other.new.0123456789abcdef", "made.new.0123456789abcdef"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    before = tree(tmp_path)
+    (tmp_path / ".made.new.0123456789abcdef").write_text("left")
+    (tmp_path / ".made.new.0123456789abcdee").mkdir()
+    with new_file(tmp_path / "made"):
+        pass
+    assert tree(tmp_path) == {**before, "made": b""}
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_what_another_process_is_building_is_left_alone(tmp_path, new):
+    with new(tmp_path / "made") as first:
+        with new(tmp_path / "made") as second:
+            assert first.exists()
+            assert second != first
+        assert first.exists()
+    assert os.listdir(tmp_path) == ["made"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two names are exchanged in one step on Linux only")
+def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path):
+    target, missing, done = tmp_path / "made", [], threading.Event()
+
+    def look():
+        while not done.is_set():
+            if not (target / "a").exists():
+                missing.append(1)
+
+    with new_folder(target) as building:
+        _write(building, a="0")
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for number in range(100):
+        with new_folder(target) as building:
+            _write(building, a=str(number))
+    done.set()
+    watcher.join()
+    assert missing == []
+
+
+def test_a_file_system_that_cannot_exchange_names_is_good_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_exchange", atomic._exchange_in_steps)
+    test_new_folder_replaces_what_stood_there_entirely(tmp_path)
+    shutil.rmtree(tmp_path / "made")
+    test_new_folder_puts_the_old_one_back_when_the_rename_fails(tmp_path)
+
+
+def test_all_of_it_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    synced, names = [], {}
+
+    def fsync(descriptor):
+        status = os.fstat(descriptor)
+        synced.append(next((name for name, inode in names.items() if inode == status.st_ino), "?"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with new_folder(tmp_path / "made") as building:
+        (building / "sub").mkdir()
+        (building / "sub" / "a").write_text("1")
+        for name, path in (("a", building / "sub" / "a"), ("sub", building / "sub"), ("made", building)):
+            names[name] = path.stat().st_ino
+        names["parent"] = tmp_path.stat().st_ino
+    assert synced == ["a", "sub", "made", "parent"]

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, Ma
 from paraedge_runtime.bundle import GoldenData, file_entry, write_bundle
 from paraedge_runtime.core import load_core
 from paraedge_runtime.manifest import MAX_MANIFEST_BYTES, decode_manifest
+from paraedge_runtime.storage import FolderStorage
 
 INPUTS, OUTPUTS = "golden/inputs.npy", "golden/branch_outputs.npy"
 
@@ -931,6 +934,47 @@ def test_what_is_no_bundle_folder_is_never_replaced(tmp_path, make):
     assert tree(tmp_path) == before
 
 
+def _with(name):
+    def make(path):
+        fake_bundle(path)
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("precious")
+
+    return make
+
+
+def _without_a_part(path):
+    fake_bundle(path)
+    (path / "stem.fake").unlink()
+
+
+def _of_another_format(path):
+    fake_bundle(path)
+    edit_manifest(path, lambda document: document.update(format="paraedge-bundle/7"))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        pytest.param(_with("thesis.txt"), r"thesis\.txt is not listed", id="a file beside it"),
+        pytest.param(_with("photos/p.jpg"), r"photos/p\.jpg is not listed", id="a folder beside it"),
+        pytest.param(_with("stem.fake"), r"stem\.fake has \d+ bytes", id="a part of one's own"),
+        pytest.param(_without_a_part, r"stem\.fake is missing", id="less than a bundle"),
+        pytest.param(_of_another_format, r"'paraedge-bundle/7', newer", id="of another format"),
+    ],
+)
+def test_what_is_more_or_less_than_a_bundle_is_never_replaced(tmp_path, make, named):
+    bundle = fake_bundle(tmp_path / "good")
+    make(tmp_path / "target")
+    before = tree(tmp_path)
+    problem = rf"target exists and is not a whole bundle, so it is not replaced; .*{named}"
+    with pytest.raises(BundleError, match=problem):
+        write_bundle(bundle.manifest, bundle.card, _files(bundle), tmp_path / "target")
+    with pytest.raises(BundleError, match=problem):
+        bundle.subset([0], tmp_path / "target")
+    assert tree(tmp_path) == before
+
+
 # Subsets ---------------------------------------------------------------------------------------
 
 
@@ -1093,14 +1137,44 @@ def test_a_field_that_is_there_twice_is_refused(tmp_path):
         Bundle.open(bundle.path)
 
 
-def test_pack_leaves_a_file_that_is_no_zip_alone(tmp_path):
+def _photos(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("holiday.jpg", "precious")
+
+
+def _bundle_with_a_photo(path):
+    fake_bundle(path.with_name("packed")).pack(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("holiday.jpg", "precious")
+
+
+def _link_to_a_packed_bundle(path):
+    path.symlink_to(fake_bundle(path.with_name("packed")).pack(path.with_name("packed.zip")))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.write_text("precious"), id="text"),
+        pytest.param(_photos, id="another zip"),
+        pytest.param(_bundle_with_a_photo, id="a bundle and more"),
+        pytest.param(_link_to_a_packed_bundle, id="a link"),
+        pytest.param(lambda path: path.symlink_to("gone"), id="a link to nothing"),
+    ],
+)
+def test_pack_leaves_what_is_no_packed_bundle_alone(tmp_path, make):
     bundle = fake_bundle(tmp_path / "b")
-    (tmp_path / "notes.txt").write_text("precious")
-    with pytest.raises(BundleError, match=r"notes\.txt exists and is no zip"):
-        bundle.pack(tmp_path / "notes.txt")
-    assert (tmp_path / "notes.txt").read_text() == "precious"
-    bundle.pack(tmp_path / "b.zip")
-    bundle.pack(tmp_path / "b.zip")
+    make(tmp_path / "mine")
+    before = tree(tmp_path)
+    with pytest.raises(BundleError, match=r"mine exists and is no packed bundle; choose another name with --out"):
+        bundle.pack(tmp_path / "mine")
+    assert tree(tmp_path) == before
+
+
+def test_pack_replaces_a_packed_bundle(tmp_path):
+    fake_bundle(tmp_path / "old").pack(tmp_path / "b.zip")
+    new = fake_bundle(tmp_path / "new", [{}] * 5)
+    assert Bundle.open(new.pack(tmp_path / "b.zip")).sha256 == new.sha256
 
 
 def test_opening_a_broken_bundle_leaks_no_descriptor(tmp_path):
@@ -1111,3 +1185,87 @@ def test_opening_a_broken_bundle_leaks_no_descriptor(tmp_path):
         with pytest.raises(IntegrityError, match="golden"):
             Bundle.open(bundle.path)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# While it is replaced --------------------------------------------------------------------------
+
+
+def _put_another(place, behaviours):
+    """By another writer, whose own reading of the place is none of the test's."""
+    new = fake_bundle(place.with_name("new"), behaviours)
+    shutil.rmtree(place)
+    new.path.rename(place)
+
+
+@pytest.fixture
+def replaced_while_read(monkeypatch):
+    """Calls ``replace(number)`` after the file list of attempt ``number`` to read the folder, ``times`` times."""
+
+    def install(replace, times):
+        names, count = FolderStorage.names, 0
+
+        def listed(storage):
+            nonlocal count
+            found = names(storage)
+            if storage.path.name == "b" and count < times:
+                count += 1
+                replace(count)
+            return found
+
+        monkeypatch.setattr(FolderStorage, "names", listed)
+
+    return install
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_bundle_that_is_replaced_while_it_is_read_is_the_new_one(tmp_path, replaced_while_read, times):
+    fake_bundle(tmp_path / "b", [{}] * 3)
+    replaced_while_read(lambda number: _put_another(tmp_path / "b", [{"add": float(number)}] * (1 + number % 2)), times)
+    opened = Bundle.open(tmp_path / "b")
+    assert opened.program(opened.manifest.branches[0]) == json.dumps({"add": float(times)}).encode()
+    assert len(opened.manifest.branches) == 1 + times % 2
+
+
+def test_a_bundle_that_is_replaced_without_end_is_refused(tmp_path, replaced_while_read):
+    fake_bundle(tmp_path / "b")
+    replaced_while_read(lambda number: _put_another(tmp_path / "b", [{}] * (1 + number % 2)), 1000)
+    with pytest.raises(IntegrityError):
+        Bundle.open(tmp_path / "b")
+
+
+def test_damage_is_said_at_once(tmp_path, monkeypatch):
+    fake_bundle(tmp_path / "b")
+    _flip(tmp_path / "b", "stem.fake")
+    names, calls = FolderStorage.names, []
+    monkeypatch.setattr(FolderStorage, "names", lambda storage: calls.append(1) or names(storage))
+    with pytest.raises(IntegrityError, match=r"stem\.fake"):
+        Bundle.open(tmp_path / "b")
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_every_open_during_replacement_succeeds(tmp_path, kind):
+    """Two bundles of unequal files take turns at one place."""
+    ones = [fake_bundle(tmp_path / f"{count}", [{"add": 1.0 * count}] * count) for count in (1, 3)]
+    place, done = tmp_path / "b", threading.Event()
+
+    def put(number):
+        one = ones[number % 2]
+        one.pack(place) if kind == "zip" else write_bundle(one.manifest, one.card, _files(one), place)
+
+    put(0)
+
+    def go_on():
+        number = 0
+        while not done.is_set():
+            number += 1
+            put(number)
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    try:
+        opened = {Bundle.open(place).sha256 for _ in range(300)}
+    finally:
+        done.set()
+        writer.join()
+    assert opened == {one.sha256 for one in ones}

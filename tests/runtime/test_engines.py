@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 import pytest
 
-from paraedge_runtime import EngineError, EngineUnavailable, InputError, ManifestError
+from paraedge_runtime import EngineError, EngineUnavailable, InputError, IntegrityError, ManifestError
 from paraedge_runtime.engines import ENGINES, engine_info, open_engine
 from paraedge_runtime.engines.base import check_shapes, mapped_errors
 from paraedge_runtime.engines.executorch import load_native_executorch
+from paraedge_runtime.engines.onnx_external_data import MESSAGES
+from paraedge_runtime.engines.onnxruntime import OnnxRuntimeEngine, OnnxRuntimeNative
 from paraedge_runtime.manifest import PartEntry
 
 PYPROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
@@ -263,6 +265,126 @@ def test_onnxruntime_runs_a_program():
     part.close()
     with pytest.raises(EngineError, match="branch_00 is closed"):
         part.run(x)
+
+
+# Weights from outside ---------------------------------------------------------------------------
+
+
+def _outside(location="secret.bin", **fields):
+    """A tensor whose bytes are in another file."""
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[3, 2], data_location="EXTERNAL")
+    for key, value in {"location": location, "offset": 0, "length": 24, **fields}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _changed(change):
+    model = onnx.ModelProto.FromString(_onnx())
+    change(model)
+    return model.SerializeToString()
+
+
+def _graph(**fields):
+    return onnx.GraphProto(name="inner", **fields)
+
+
+def _node(**fields):
+    return onnx.NodeProto(op_type="If", output=["z"], attribute=[onnx.AttributeProto(name="a", **fields)])
+
+
+def _nested(depth):
+    graph = _graph(initializer=[_outside()])
+    for _ in range(depth):
+        graph = _graph(node=[_node(g=graph)])
+    return graph
+
+
+_SPARSE = {"values": onnx.SparseTensorProto(values=_outside()), "indices": onnx.SparseTensorProto(indices=_outside())}
+FROM_OUTSIDE = {
+    "an initializer": lambda m: m.graph.initializer[0].CopyFrom(_outside()),
+    "a file above": lambda m: m.graph.initializer[0].CopyFrom(_outside("../../etc/passwd")),
+    "an address": lambda m: m.graph.initializer[0].CopyFrom(_outside("*/_ORT_MEM_ADDR_/*", offset=4096)),
+    "a place without a name": lambda m: setattr(m.graph.initializer[0], "data_location", 1),
+    "a name without a place": lambda m: m.graph.initializer[0].external_data.add(key="location", value="x"),
+    "an attribute": lambda m: m.graph.node.append(_node(t=_outside())),
+    "an attribute's list": lambda m: m.graph.node.append(_node(tensors=[onnx.TensorProto(), _outside()])),
+    "a subgraph": lambda m: m.graph.node.append(_node(g=_nested(0))),
+    "a subgraph's list": lambda m: m.graph.node.append(_node(graphs=[_graph(), _nested(0)])),
+    "a subgraph far down": lambda m: m.graph.node.append(_node(g=_nested(20))),
+    "sparse values": lambda m: m.graph.sparse_initializer.append(_SPARSE["values"]),
+    "sparse indices": lambda m: m.graph.sparse_initializer.append(_SPARSE["indices"]),
+    "a sparse attribute": lambda m: m.graph.node.append(_node(sparse_tensor=_SPARSE["values"])),
+    "a sparse attribute's list": lambda m: m.graph.node.append(_node(sparse_tensors=[_SPARSE["indices"]])),
+    "a function": lambda m: m.functions.append(onnx.FunctionProto(name="f", node=[_node(t=_outside())])),
+    "a function's default": lambda m: m.functions.append(
+        onnx.FunctionProto(name="f", attribute_proto=[onnx.AttributeProto(name="a", t=_outside())])
+    ),
+    "training": lambda m: m.training_info.append(onnx.TrainingInfoProto(initialization=_nested(0))),
+}
+
+
+@pytest.fixture(params=[OnnxRuntimeNative, OnnxRuntimeEngine], ids=["native", "Python package"])
+def onnxruntime(request):
+    return request.param()
+
+
+@pytest.mark.parametrize("change", FROM_OUTSIDE.values(), ids=FROM_OUTSIDE)
+def test_a_program_whose_weights_are_elsewhere_is_refused(onnxruntime, tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.bin").write_bytes(bytes(24))
+    problem = r"branch_00\.bin reads weights from outside of itself; a bundle holds all it needs, export it again"
+    with pytest.raises(IntegrityError, match=problem):
+        onnxruntime.load("branch_00", _changed(change), _entry())
+
+
+def _key(field, wire):
+    return bytes([field << 3 | wire])
+
+
+# A graph with an initializer whose data_location is said in ways that a library would not write.
+UNUSUAL = {
+    "more bits than the enum has": _key(14, 0) + b"\x81\x80\x80\x80\x10",
+    "ten bytes": _key(14, 0) + b"\x81\x80\x80\x80\x80\x80\x80\x80\x80\x00",
+    "a long key": b"\xf0\x80\x80\x80\x00\x01",
+    "again": _key(14, 0) + b"\0" + _key(14, 0) + b"\1",
+}
+
+
+@pytest.mark.parametrize("location", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_spellings_of_elsewhere_are_refused(onnxruntime, location):
+    graph = _key(5, 2) + bytes([len(location)]) + location
+    with pytest.raises(IntegrityError, match="reads weights from outside"):
+        onnxruntime.load("branch_00", _onnx() + _key(7, 2) + bytes([len(graph)]) + graph, _entry())
+
+
+@pytest.mark.parametrize(
+    "end", [b"\x3b", b"\x3a\x7f", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x38", b"\x80" * 11]
+)
+def test_what_is_no_message_is_no_program(onnxruntime, end):
+    with pytest.raises(EngineError, match=r"onnxruntime failed while loading branch_00\.bin: it is no ONNX program; "):
+        onnxruntime.load("branch_00", _onnx() + end, _entry())
+
+
+def test_a_place_that_is_the_program_itself_is_fine(onnxruntime):
+    program = _changed(lambda m: setattr(m.graph.initializer[0], "data_location", 0))
+    onnxruntime.load("branch_00", program, _entry()).close()
+
+
+def test_every_way_of_onnx_to_a_tensor_is_known():
+    """A newer onnx may have more of them."""
+    found, pending = {}, [onnx.ModelProto.DESCRIPTOR]
+    while pending:
+        message = pending.pop()
+        if message.name not in found:
+            inner = [field for field in message.fields if field.message_type is not None]
+            found[message.name] = {field.number: field.message_type.name for field in inner}
+            pending += [field.message_type for field in inner]
+    leading, before = {"TensorProto"}, set()
+    while leading != before:
+        before = set(leading)
+        leading |= {name for name, fields in found.items() if leading & set(fields.values())}
+    ways = {name: {n: kind for n, kind in found[name].items() if kind in leading} for name in leading}
+    assert ways == MESSAGES
 
 
 @pytest.mark.parametrize(

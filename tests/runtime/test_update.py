@@ -5,9 +5,10 @@ import shutil
 import zipfile
 
 import pytest
-from support.bundles import fake_bundle, replace_file, sign, tree
+from support.bundles import fake_bundle, sign, tree
 
-from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError
+from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError
+from paraedge_runtime.archive import write_zip
 from paraedge_runtime.update import apply_update, write_update
 
 OLD = [{"add": 1.0}, {"add": 2.0}]
@@ -43,7 +44,8 @@ def test_an_update_holds_what_changed_and_gives_the_new_bundle_byte_by_byte(tmp_
         old = Bundle.open(old.pack(tmp_path / "old.zip"))
     assert write_update(old, new, tmp_path / "u.zip") == travels
     with zipfile.ZipFile(tmp_path / "u.zip") as archive:
-        assert archive.namelist() == ["manifest.json", *travels]
+        assert archive.namelist() == ["manifest.json", *sorted([*travels, "update.json"])]
+        assert json.loads(archive.read("update.json")) == {"format": "paraedge-update/1", "base_sha256": old.sha256}
     applied = apply_update(old, tmp_path / "u.zip", tmp_path / "applied.paraedge")
     assert tree(applied.path) == tree(new.path)
     assert applied.sha256 == new.sha256
@@ -61,13 +63,79 @@ def test_the_old_bundle_may_be_replaced(tmp_path, old, new):
     assert tree(old.path) == tree(new.path)
 
 
-def test_an_update_for_another_bundle_is_refused(tmp_path, old, new):
+def _another(path, old, new):
+    return fake_bundle(path, [{"add": 5.0}])
+
+
+def _of_the_same_parts(path, old, new):
+    return fake_bundle(path, OLD, description="another model")
+
+
+def _already_new(path, old, new):
+    return new
+
+
+def _less(path, old, new):
+    return old.subset([0], path)
+
+
+@pytest.mark.parametrize("base", [_another, _of_the_same_parts, _already_new, _less])
+@pytest.mark.parametrize("allow_downgrade", [False, True])
+def test_an_update_fits_the_bundle_that_it_was_made_for_and_no_other(tmp_path, old, new, base, allow_downgrade):
     write_update(old, new, tmp_path / "u.zip")
-    other = fake_bundle(tmp_path / "other.paraedge", [{"add": 5.0}])
+    other = base(tmp_path / "other.paraedge", old, new)
     before = tree(tmp_path)
-    with pytest.raises(IntegrityError, match=r"u\.zip needs branch_00\.fake, .* made for another bundle"):
-        apply_update(other, tmp_path / "u.zip", tmp_path / "x.paraedge")
+    problem = rf"u\.zip was made for the bundle {old.sha256[:12]}…, .* is {other.sha256[:12]}…; make one from"
+    with pytest.raises(IntegrityError, match=problem):
+        apply_update(other, tmp_path / "u.zip", tmp_path / "x.paraedge", allow_downgrade=allow_downgrade)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(("before", "after", "fine"), [(1, 1, True), (1, 2, True), (3, 2, False), (2, 1, False)])
+def test_the_version_goes_back_only_when_that_is_asked_for(tmp_path, before, after, fine):
+    old = fake_bundle(tmp_path / "old.paraedge", OLD, version=before)
+    new = fake_bundle(tmp_path / "new.paraedge", [*OLD, {"add": 3.0}], version=after)
+    write_update(old, new, tmp_path / "u.zip")
+    kept = tree(old.path)
+    if not fine:
+        with pytest.raises(InputError, match=rf"back from version {before} to {after}; .* pass --allow-downgrade"):
+            apply_update(old, tmp_path / "u.zip", old.path)
+        assert tree(old.path) == kept
+    applied = apply_update(old, tmp_path / "u.zip", old.path, allow_downgrade=not fine)
+    assert applied.manifest.version == after
+    assert tree(old.path) == tree(new.path)
+
+
+def test_a_packed_bundle_is_no_update(tmp_path, old, new):
+    with pytest.raises(IntegrityError, match=r"whole\.zip is no update"):
+        apply_update(old, new.pack(tmp_path / "whole.zip"), tmp_path / "x.paraedge")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        pytest.param(b"{}", "`format`", id="empty"),
+        pytest.param(b'{"format": "paraedge-update/2", "base_sha256": "%s"}' % (b"0" * 64), "format", id="newer"),
+        pytest.param(b'{"format": "paraedge-update/1", "base_sha256": "0"}', "base_sha256", id="no hash"),
+        pytest.param(
+            b'{"format": "paraedge-update/1", "base_sha256": "%s", "x": 1}' % (b"0" * 64), "unknown field", id="more"
+        ),
+        pytest.param(b"[" * 5000, r"update\.json", id="deep"),
+    ],
+)
+def test_an_update_that_says_something_else_is_refused(tmp_path, old, new, record, message):
+    write_zip({"manifest.json": new.manifest_bytes, "update.json": record}, tmp_path / "u.zip")
+    with pytest.raises(ManifestError, match=message):
+        apply_update(old, tmp_path / "u.zip", tmp_path / "x.paraedge")
+
+
+def test_an_update_that_lacks_a_part_is_refused(tmp_path, old, new):
+    write_update(old, new, tmp_path / "u.zip")
+    with zipfile.ZipFile(tmp_path / "u.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if name != "branch_02.fake"}
+    write_zip(files, tmp_path / "u.zip")
+    with pytest.raises(IntegrityError, match=r"branch_02\.fake is neither in it nor in .*old\.paraedge"):
+        apply_update(old, tmp_path / "u.zip", tmp_path / "x.paraedge")
 
 
 def test_a_damaged_part_is_refused_and_the_old_bundle_stays(tmp_path, old, new):
@@ -90,6 +158,7 @@ def test_a_zip_that_is_no_update_is_refused(tmp_path, old, new, extra, message):
     with zipfile.ZipFile(tmp_path / "u.zip", "w") as archive:
         if extra != "manifest.json":
             archive.writestr("manifest.json", new.manifest_bytes)
+            archive.writestr("update.json", json.dumps({"format": "paraedge-update/1", "base_sha256": old.sha256}))
         archive.writestr("unlisted.fake", b"{}")
     with pytest.raises(IntegrityError, match=message):
         apply_update(old, tmp_path / "u.zip", tmp_path / "x.paraedge")
@@ -101,21 +170,32 @@ def test_the_same_bundle_needs_no_update(tmp_path, old):
         write_update(old, Bundle.open(tmp_path / "copy.paraedge"), tmp_path / "u.zip")
 
 
-@pytest.mark.parametrize("there", ["file", "folder"])
+@pytest.mark.parametrize("there", ["file", "folder", "packed bundle", "link to an update"])
 def test_something_else_is_not_replaced_by_an_update(tmp_path, old, new, there):
     path = tmp_path / "mine"
-    path.mkdir() if there == "folder" else path.write_text("mine")
+    if there == "folder":
+        path.mkdir()
+    elif there == "file":
+        path.write_text("mine")
+    elif there == "packed bundle":
+        new.pack(path)
+    else:
+        write_update(old, new, tmp_path / "u.zip")
+        path.symlink_to("u.zip")
     before = tree(tmp_path)
-    with pytest.raises(BundleError, match="mine exists and is no zip"):
+    with pytest.raises(BundleError, match="mine exists and is no update; choose another name with --out"):
         write_update(old, new, path)
     assert tree(tmp_path) == before
 
 
-def test_a_part_that_was_changed_on_the_device_is_refused(tmp_path, old, new):
+def test_a_file_that_was_changed_on_the_device_is_refused(tmp_path, old, new):
     write_update(old, new, tmp_path / "u.zip")
-    replace_file(old.path, "branch_00.fake", b"{}")
-    with pytest.raises(IntegrityError, match=r"branch_00\.fake"):
-        apply_update(Bundle.open(old.path), tmp_path / "u.zip", tmp_path / "x.paraedge")
+    inputs = old.path / "golden" / "inputs.npy"
+    inputs.write_bytes(bytes(inputs.stat().st_size))
+    before = tree(tmp_path)
+    with pytest.raises(IntegrityError, match=r"golden/inputs\.npy"):
+        apply_update(old, tmp_path / "u.zip", tmp_path / "x.paraedge")
+    assert tree(tmp_path) == before
 
 
 def test_a_signature_travels_and_the_manifest_stays_byte_by_byte(tmp_path, old, new):

@@ -5,9 +5,26 @@ import re
 
 import numpy as np
 import pytest
-from support.bundles import EMBEDDING, IMAGE_SHAPE, MOTION, NUM_LABELS, fake_bundle, replace_file
+from support.bundles import (
+    EMBEDDING,
+    IMAGE_SHAPE,
+    MOTION,
+    NUM_LABELS,
+    edit_card,
+    edit_manifest,
+    fake_bundle,
+    replace_file,
+)
 
-from paraedge_runtime import Bundle, EngineError, EngineUnavailable, InputError, IntegrityError, Session
+from paraedge_runtime import (
+    Bundle,
+    EngineError,
+    EngineUnavailable,
+    InputError,
+    IntegrityError,
+    ManifestError,
+    Session,
+)
 from paraedge_runtime.bundle import GoldenData
 from paraedge_runtime.verification import verify_bundle
 
@@ -72,6 +89,38 @@ def test_a_change_within_the_tolerance_is_no_problem(true_bundle):
     report = verify_bundle(_change(true_bundle, 1, add=2.5 + 4e-6))
     assert report.branches[1].snr_db > 100
     assert report.problems == ()
+
+
+def test_a_bundle_that_asks_for_less_is_held_to_its_recipe(true_bundle):
+    """Whoever changes a part can change the card's thresholds as well."""
+    edit_card(
+        true_bundle.path,
+        lambda card: card["parity"]["thresholds"].update(min_snr_db=-1e9, min_top1_agreement=0.0),
+    )
+    (problem,) = verify_bundle(_change(true_bundle, 1, add=2.6)).problems
+    assert problem.endswith(" dB, below 100.0 dB")
+
+
+@pytest.mark.parametrize(
+    ("quantization", "add", "fine"),
+    [
+        ("fp32", 2.51, False),
+        ("fp16", 2.51, True),
+        ("fp16+fp32-stem", 2.51, True),
+        ("fp16", 2.9, False),
+        ("int4-weight", 2.9, True),
+    ],
+)
+def test_the_limits_are_those_of_the_recipe(true_bundle, quantization, add, fine):
+    edit_manifest(true_bundle.path, lambda document: document.update(quantization=quantization))
+    problems = verify_bundle(_change(true_bundle, 1, add=add)).problems
+    assert (not [problem for problem in problems if "SNR" in problem]) is fine
+
+
+def test_a_recipe_that_nobody_knows_is_refused(true_bundle):
+    edit_manifest(true_bundle.path, lambda document: document.update(quantization="int1-lenient"))
+    with pytest.raises(ManifestError, match=r"'quantization' is 'int1-lenient'; .* fp32, fp16, .* update"):
+        verify_bundle(Bundle.open(true_bundle.path))
 
 
 def test_other_answers_are_told_by_their_agreement(true_bundle):

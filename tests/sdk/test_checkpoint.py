@@ -122,8 +122,15 @@ def test_exactly_the_documented_files_are_written_and_nothing_beside_them(traine
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
 
 
+def test_what_lies_beside_a_checkpoint_is_not_lost(trained, folder):
+    (folder / "lab-notes.md").write_text("precious")
+    before = _contents(folder)
+    with pytest.raises(InputError, match=r"holds 'lab-notes\.md' beside a checkpoint, so it is not replaced"):
+        save_checkpoint(trained.checkpoint, folder, dtype=torch.float32)
+    assert _contents(folder) == before
+
+
 def test_checkpoint_replaces_a_checkpoint(trained, folder, make):
-    (folder / "leftover.txt").write_text("of the old one")
     other = make.checkpoint(embed_dim=32)
     model = ParaFormer(other.model).eval()
     old = trained.checkpoint

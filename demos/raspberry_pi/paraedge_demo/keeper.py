@@ -13,6 +13,7 @@ from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import DeviceError, ParaEdgeError
 from paraedge_runtime.latency import REQUESTS_TO_LEARN
 from paraedge_runtime.session import Session
+from paraedge_runtime.trial import try_bundle
 
 __all__ = ["Keeper", "open_session"]
 
@@ -110,6 +111,8 @@ class Keeper:
             return
         self._opened_for = threads
         try:
+            if bundle is not self._session.bundle:
+                try_bundle(bundle)  # it may kill the process that loads it
             session = open_session(bundle, threads)
         except ParaEdgeError as error:
             self._tell(f"the session stays as it was: {error}")

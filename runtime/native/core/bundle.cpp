@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -178,6 +179,22 @@ std::unique_ptr<Storage> open_storage(const std::string& path) {
   return std::make_unique<ZipStorage>(path);
 }
 
+// Of a bundle that is being opened: far more than meet one reading, and an end where they never stop.
+constexpr int kMaxReplacements = 50;
+
+// Changes when what stands at `path` is replaced; all zero when nothing does. Inodes alone are used again.
+std::array<int64_t, 4> storage_identity(const std::string& path) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return {};
+#ifdef __APPLE__
+  const timespec changed = status.st_ctimespec;
+#else
+  const timespec changed = status.st_ctim;
+#endif
+  return {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino), static_cast<int64_t>(changed.tv_sec),
+          static_cast<int64_t>(changed.tv_nsec)};
+}
+
 class OpenedBundle final : public Bundle {
  public:
   explicit OpenedBundle(const std::string& path) {
@@ -238,8 +255,17 @@ void require(bool fine, const Input& input, const std::string& problem) {
 }  // namespace
 
 Result<std::shared_ptr<const Bundle>> Bundle::open(const std::string& path) {
-  return guarded<std::shared_ptr<const Bundle>>(
-      [&]() -> std::shared_ptr<const Bundle> { return std::make_shared<const OpenedBundle>(path); });
+  return guarded<std::shared_ptr<const Bundle>>([&]() -> std::shared_ptr<const Bundle> {
+    for (int replacements = 0;; ++replacements) {
+      const auto identity = storage_identity(path);
+      try {
+        return std::make_shared<const OpenedBundle>(path);
+      } catch (const Refusal& refusal) {
+        const bool replaced = storage_identity(path) != identity;  // while it was read: once more from the start
+        if (refusal.error.code != ErrorCode::integrity || !replaced || replacements == kMaxReplacements) throw;
+      }
+    }
+  });
 }
 
 Result<std::vector<float>> normalise(std::span<const uint8_t> image, const Input& input) {

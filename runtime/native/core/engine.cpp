@@ -136,7 +136,8 @@ LoadedPart::LoadedPart(const pe_engine& engine, const Program& program, std::str
   const int code =
       engine_.load(engine_.context, &described, program.bytes.data(), program.bytes.size(), &loaded_, message);
   if (code == PE_OK) return;
-  throw Refusal(code == PE_ERROR_MANIFEST ? ErrorCode::manifest : ErrorCode::engine,
+  const bool refused = code == PE_ERROR_MANIFEST || code == PE_ERROR_INTEGRITY;
+  throw Refusal(refused ? static_cast<ErrorCode>(code) : ErrorCode::engine,
                 message[0] ? as_utf8(message) : std::string(engine_.name) + " failed to load " + part.file);
 }
 

@@ -1,6 +1,11 @@
 // Bundles: a good one opens, every kind of damage is refused with the file's name.
+#include <fcntl.h>
+
+#include <atomic>
 #include <cmath>
+#include <cstdio>
 #include <functional>
+#include <thread>
 
 #include "support.h"
 
@@ -23,6 +28,32 @@ TEST_CASE("a good bundle opens and describes itself") {
     CHECK(reinterpret_cast<uintptr_t>(bundle->program(branch).data()) % 64 == 0);
   }
   CHECK(bundle->program({.file = "card.json"}).empty());
+}
+
+TEST_CASE("a bundle that is replaced while it is read is the old or the new one") {
+  const BundleCopy copy;
+  const fs::path place = copy.folder(), next = place.parent_path() / "next";
+  std::atomic<bool> done = false;
+  std::atomic<int> replaced = 0;
+  std::thread writer([&] {
+    while (!done) {  // in one step, where the file system can
+      fs::copy(bundle_folder(), next, fs::copy_options::recursive);
+      if (::renameat2(AT_FDCWD, next.c_str(), AT_FDCWD, place.c_str(), RENAME_EXCHANGE) != 0) break;
+      fs::remove_all(next);
+      ++replaced;
+    }
+  });
+  int opened = 0;
+  std::string problem;
+  for (int i = 0; i < 300 && problem.empty(); ++i) {
+    const auto bundle = Bundle::open(place.string());
+    bundle ? void(++opened) : void(problem = bundle.error().message);
+  }
+  done = true;
+  writer.join();
+  CHECK(problem == "");
+  CHECK(opened == 300);
+  CHECK(replaced > 0);
 }
 
 TEST_CASE("what was checked is what runs, whatever happens to the files") {

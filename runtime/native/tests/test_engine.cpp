@@ -165,6 +165,7 @@ TEST_CASE("a part that does not load, by code") {
   };
   const Row rows[] = {
       {"branch_01", {PE_ERROR_MANIFEST, "its input is [2]"}, ErrorCode::manifest, "its input is [2]"},
+      {"branch_01", {PE_ERROR_INTEGRITY, "it reads a file"}, ErrorCode::integrity, "it reads a file"},
       {"branch_01", {PE_ERROR_ENGINE, "no memory"}, ErrorCode::engine, "no memory"},
       {"branch_01", {PE_ERROR_ENGINE, ""}, ErrorCode::engine, "fake failed to load branch_01"},
       {"branch_01", {PE_ERROR_CANCELLED, "gone"}, ErrorCode::engine, "gone"},

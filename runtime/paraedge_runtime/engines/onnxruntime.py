@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from paraedge_runtime.core import core_problem, load_core
 from paraedge_runtime.engines.base import Engine, check_shapes, mapped_errors
 from paraedge_runtime.engines.native_part import NativePart
+from paraedge_runtime.engines.onnx_external_data import refuse_external_data
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
 
@@ -88,6 +89,7 @@ class OnnxRuntimeEngine:
     def load(self, name: str, program: bytes, entry: PartEntry) -> _OnnxRuntimePart:
         """Load a part with one thread of its own."""
         with mapped_errors(self.name, f"loading {entry.file}"):
+            refuse_external_data(entry.file, program)
             options = self._ort.SessionOptions()
             options.intra_op_num_threads = 1
             options.inter_op_num_threads = 1

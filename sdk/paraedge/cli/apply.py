@@ -14,11 +14,13 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.argument("update", type=click.Path(path_type=Path))
 @click.argument("old", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write; may be OLD.")
+@click.option("--allow-downgrade", is_flag=True, help="Take an update to a lower model version too.")
 @json_option
-def apply(update: Path, old: Path, out: Path, as_json: bool) -> None:
+def apply(update: Path, old: Path, out: Path, allow_downgrade: bool, as_json: bool) -> None:
     """Make the other bundle from the old one and that file.
 
-    UPDATE comes from 'paraedge update'. Every file of the result is checked; needs no torch and no engine.
+    UPDATE comes from 'paraedge update OLD NEW' and fits that OLD only. Every file of the result is checked; needs no
+    torch and no engine.
 
     \b
     Example:
@@ -27,7 +29,7 @@ def apply(update: Path, old: Path, out: Path, as_json: bool) -> None:
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.update import apply_update
 
-    bundle = apply_update(Bundle.open(old), update, out)
+    bundle = apply_update(Bundle.open(old), update, out, allow_downgrade=allow_downgrade)
     if as_json:
         print_json(bundle_document(bundle))
     else:

@@ -21,7 +21,7 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
     """Check a bundle's files, then its answers on this device.
 
     Sizes and hashes first; then the golden inputs run through the engine, and every branch must be
-    as near to torch here as it had to be when the bundle was made.
+    as near to torch here as the bundle's quantization recipe asks for.
 
     \b
     Example:

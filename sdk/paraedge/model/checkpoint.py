@@ -38,6 +38,9 @@ from paraedge_runtime.errors import InputError
 __all__ = ["Checkpoint", "check_target", "load_checkpoint", "save_checkpoint"]
 
 
+_FILES = ("config.json", "model.safetensors", "training.json", "samples.npz", "evaluation.npz")
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A trained model with everything export needs. ``model`` is in float32 and eval mode."""
@@ -55,7 +58,7 @@ def _write_npz(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """Where a checkpoint may be written: nothing is there, or another checkpoint, which is replaced.
+    """Where a checkpoint may be written: nothing is there, or another checkpoint and nothing else, which is replaced.
 
     Raises:
         InputError: something else is there.
@@ -68,6 +71,11 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"{blocked[0]} is not a folder; choose another --out")
     if target.exists() and not is_checkpoint_config(target / "config.json"):
         raise InputError(f"{target} exists and is not a checkpoint folder; choose another --out")
+    if target.exists() and (others := [path.name for path in target.iterdir() if path.name not in _FILES]):
+        raise InputError(
+            f"{target} holds {min(others)!r} beside a checkpoint, so it is not replaced; move that away, or choose "
+            "another --out"
+        )
     return target
 
 

@@ -37,7 +37,7 @@ typedef struct pe_error pe_error;
 enum {
   PE_OK = 0,
   PE_ERROR_MANIFEST = 1,    /* manifest.json is malformed or contradicts itself, or a program is not what it says */
-  PE_ERROR_INTEGRITY = 2,   /* a file is missing, unlisted, or has the wrong size or hash */
+  PE_ERROR_INTEGRITY = 2,   /* a file is missing, unlisted, of the wrong size or hash, or a program that needs others */
   PE_ERROR_ENGINE = 3,      /* an engine failed to load or run a part */
   PE_ERROR_UNAVAILABLE = 4, /* the engine that the bundle needs is not there */
   PE_ERROR_INPUT = 5,       /* an argument is invalid */
@@ -66,9 +66,10 @@ typedef struct pe_part { /* one program of a bundle, as an engine sees it */
 } pe_part;
 
 /* How paraedge calls an inference engine. `load` and `run` return PE_OK, or one of PE_ERROR_MANIFEST, PE_ERROR_ENGINE
- * and PE_ERROR_CANCELLED with a message (UTF-8, at most PE_MESSAGE_BYTES). `load` and `close` are called by one thread at
- * a time for each session; `run` by one thread at a time for each part, and at the same time for different parts unless
- * `sequential`. Members after `close` may be 0 or missing. */
+ * and PE_ERROR_CANCELLED with a message (UTF-8, at most PE_MESSAGE_BYTES); `load` also PE_ERROR_INTEGRITY, for a program
+ * that needs what is not in it. `load` and `close` are called by one thread at a time for each session; `run` by one
+ * thread at a time for each part, and at the same time for different parts unless `sequential`. Members after `close` may
+ * be 0 or missing. */
 typedef struct pe_engine {
   size_t size;
   const char* name; /* as the manifest's "engine" says */
