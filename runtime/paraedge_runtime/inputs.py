@@ -207,7 +207,7 @@ def _find(paths: list[Path], suffixes: frozenset[str], what: str) -> list[Path]:
 
 
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """The files in ``folder`` and below that end in one of ``suffixes``, sorted; nothing hidden, and nothing below it."""
+    """Files in ``folder`` and below that end in one of ``suffixes``, sorted; nothing hidden or below what is."""
     return sorted(
         path
         for path in folder.rglob("*")

@@ -93,16 +93,16 @@ def plan(
         )
     console().print(rows)
     if not chosen.valid:
-        console().print("\n[yellow]measured while the device was slowed down or busy: profile it again[/yellow]")
+        console().print("\nmeasured while the device was slowed down or busy: profile it again", style="yellow")
     if any(evaluations):
         console().print("\nAccuracy is on the half of the test images that did not choose the branches.")
     for bundle, kept in zip(opened, evaluations, strict=True):
         if kept is None:
-            console().print(f"\nOf {bundle.path} the first branches only{_why(bundle)}.", markup=False)
+            console().print(f"\nOf {bundle.path} the first branches only{_why(bundle)}.")
     if out is not None:
         source = model or chosen.bundle_name
         named = "" if source == DEFAULT_MODEL else f" --model {source}"
-        console().print(f"\nNext: paraedge export --plan {out}{named}", markup=False)
+        console().print(f"\nNext: paraedge export --plan {out}{named}")
 
 
 def _why(bundle: Bundle) -> str:
