@@ -68,7 +68,7 @@ def test_a_huge_manifest_is_refused_before_it_is_read(tmp_path, kind):
     ("make", "problem"),
     [
         pytest.param(
-            lambda path: None, "does not exist; make a bundle with .paraedge export --target linux --out ", id="missing"
+            lambda path: None, "does not exist; make a bundle: paraedge export --target linux --out ", id="missing"
         ),
         pytest.param(lambda path: path.write_bytes(b""), "neither a bundle folder nor a zip", id="empty file"),
         pytest.param(lambda path: path.write_text("hello\n" * 99), "neither a bundle folder nor a zip", id="text file"),

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-__all__ = ["as_percent", "console", "json_option", "print_json", "progress_bar", "size_text", "table", "working"]
+__all__ = [
+    "as_percent",
+    "console",
+    "json_option",
+    "print_json",
+    "print_next",
+    "progress_bar",
+    "size_text",
+    "table",
+    "working",
+]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
@@ -44,6 +55,11 @@ def _progress_console() -> Console:
 
     copy = os.fdopen(os.dup(2), "w", buffering=1, errors="replace")
     return Console(file=copy, markup=False, emoji=False)
+
+
+def print_next(*arguments: object) -> None:
+    """The command to go on with, quoted so that a shell takes it as it is."""
+    console().print(f"\nNext: {shlex.join(map(str, arguments))}")
 
 
 def print_json(document: Any) -> None:
