@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--images", type=int, default=1000)
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(markup=False, emoji=False)
     checkpoint = paraedge.load_checkpoint(resolve_checkpoint("fashion-mnist"))
     test = load_dataset("fashion-mnist", arguments.data_dir).test
     # Held out of the parity gate too: nothing that travels with the checkpoint.

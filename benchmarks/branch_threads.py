@@ -94,7 +94,7 @@ def show(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=140)
+    console = Console(markup=False, emoji=False, width=140)
     lines = [json.loads(line) for path in arguments.files for line in path.read_text().splitlines()]
     for cores in sorted({line["cores"] for line in lines}):
         here = [line for line in lines if line["cores"] == cores]

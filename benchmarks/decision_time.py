@@ -37,7 +37,7 @@ def main() -> None:
         times_us.append((time.perf_counter() - begin) / BLOCK * 1e6)
     table = Table("median, µs", "p99, µs", box=None)
     table.add_row(f"{statistics.median(times_us):.2f}", f"{statistics.quantiles(times_us, n=100)[98]:.2f}")
-    Console(width=100).print(table)
+    Console(markup=False, emoji=False, width=100).print(table)
 
 
 if __name__ == "__main__":

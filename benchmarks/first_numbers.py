@@ -22,13 +22,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from paraedge_runtime.cores import available_cores
 
 ROOT = Path(__file__).parents[1]
 PARAEDGE = str(Path(sys.executable).parent / "paraedge")
 ENGINES = ("executorch", "litert", "onnxruntime")
-console = Console()
+console = Console(markup=False, emoji=False)
 
 
 def wall_s(command: list[str], **environment: str) -> float:
@@ -144,7 +145,7 @@ def main() -> None:
         "load_at_start": os.getloadavg()[0],
     }
     for name in arguments.only:
-        with console.status(f"measuring {name}"):
+        with console.status(Text(f"measuring {name}")):
             document[name] = MEASUREMENTS[name]()
         rows = Table(title=name, title_justify="left", box=None)
         rows.add_column("what")

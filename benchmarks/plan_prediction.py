@@ -58,7 +58,7 @@ def main() -> None:
                         predicted = predict_request_ms(whole[one.threads], places)
                         valid = one.valid and whole[one.threads].valid
                         add(one.engine, ",".join(map(str, indexes)), one.threads, predicted, one.request, valid)
-    Console(width=140).print(table)
+    Console(markup=False, emoji=False, width=140).print(table)
 
 
 if __name__ == "__main__":

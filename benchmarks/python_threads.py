@@ -73,7 +73,7 @@ def main() -> None:
             table.add_row(*map(str, row.values()))
             for session in sessions.values():
                 session.close()
-    Console(width=120).print(table)
+    Console(markup=False, emoji=False, width=120).print(table)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 import paraedge
@@ -24,12 +24,12 @@ from paraedge_runtime import Bundle, Prediction, Session
 
 OUT = Path("build")
 SHOWN = 8
-console = Console()
+console = Console(markup=False, emoji=False)
 
 
 def export_packaged_model() -> Bundle:
     """All eight branches for a Raspberry Pi's engine, proven against torch on 256 real pictures."""
-    with Progress(console=console) as bar:
+    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), console=console) as bar:
         task = bar.add_task("exporting the packaged model", total=None)
         return paraedge.export(
             "fashion-mnist",
@@ -103,7 +103,7 @@ def main() -> None:
     panels = []
     for image, prediction, truth in list(zip(golden.inputs, predictions, golden.labels, strict=True))[:SHOWN]:
         body = Text.assemble(picture_text(image[:, :, 0]), answer_text(prediction, labels, int(truth)))
-        panels.append(Panel(body, title=labels[truth], width=32))
+        panels.append(Panel(body, title=Text(labels[truth]), width=32))
     console.print(Columns(panels))
     path = draw(golden.inputs[:SHOWN], predictions[:SHOWN], golden.labels[:SHOWN], labels)
 

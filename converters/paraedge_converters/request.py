@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import Name
 from paraedge_runtime.session import choose_branches
 
-__all__ = ["SMALL", "ExportRequest", "bundle_name", "check_name", "parse_request"]
+__all__ = ["SMALL", "ExportRequest", "bundle_name", "check_name", "fitting_name", "parse_request"]
 
 SMALL = "small"  # stands for the target's own quantization recipe
 
@@ -130,11 +131,16 @@ def check_name(name: str) -> None:
     try:
         msgspec.convert(name, Name)
     except msgspec.ValidationError:
-        fitting = re.sub(r"[^A-Za-z0-9_.+-]+", "-", str(name)).strip(".+-")[:100] or "model"
         raise InputError(
             f"{name!r} cannot be the name of a bundle; use letters, digits, '_', '.', '+' and '-', at most 100 "
-            f"of them, the first a letter, a digit or '_': {fitting!r}"
+            f"of them, the first a letter, a digit or '_': {fitting_name(name)!r}"
         ) from None
+
+
+def fitting_name(text: str) -> str:
+    """The name of a bundle nearest to any text: ``my-pictures``, ``Prufbilder``; ``model`` where nothing is left."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", str(text)) if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", plain).strip(".+-")[:100] or "model"
 
 
 def bundle_name(name: str, target: str, branches: Sequence[int], num_branches: int, quantize: str = "fp32") -> str:

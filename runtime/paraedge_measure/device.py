@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -245,7 +246,8 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
-        raise ProfileError(f"{path} does not exist; make it with 'paraedge profile {path}'") from None
+        command = shlex.join(["paraedge", "profile", str(path)])
+        raise ProfileError(f"{path} does not exist; make it: {command}") from None
     except OSError as error:
         raise ProfileError(f"{path} cannot be read: {error.strerror}; name a device.json") from error
     return decode_device(raw, str(path))

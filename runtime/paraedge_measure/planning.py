@@ -6,6 +6,7 @@ The prediction is defined in ``docs/device-profile.md``.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -250,6 +251,10 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     try:
         return msgspec.json.decode(Path(path).read_bytes(), type=Plan)
     except FileNotFoundError:
-        raise PlanError(f"{path} does not exist; make it with 'paraedge plan --out {path}'") from None
+        raise PlanError(f"{path} does not exist; make it: {_command(path)}") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PlanError(f"{path}: {error}; make it again with 'paraedge plan --out'") from error
+        raise PlanError(f"{path}: {error}; make it again: {_command(path)}") from error
+
+
+def _command(path: str | os.PathLike[str]) -> str:
+    return shlex.join(["paraedge", "plan", "--profile", "device.json", "--budget-ms", "10", "--out", str(path)])

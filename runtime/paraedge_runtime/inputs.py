@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime._pictures import upright_picture
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
 __all__ = [
     "PICTURE_SUFFIXES",
     "check_input",
+    "display_name",
     "find_inputs",
     "find_pictures",
+    "is_hidden",
     "normalise",
     "picture_array",
     "read_picture",
     "read_tensor",
     "scale_and_shift",
     "stem_input",
+    "visible_files",
 ]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
+
+# What systems leave in folders, in small letters.
+_LITTER = frozenset(
+    {
+        ".ds_store", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir",
+        "$recycle.bin", "system volume information",
+    }
+)  # fmt: skip
 
 Input = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -114,23 +127,20 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
 def picture_array(path: str | os.PathLike[str], height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """A picture file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
+    Transparent pixels show white. A JPEG may have 256 million pixels and is decoded at a reduced size, any
+    other picture 50 million.
+
     Raises:
-        InputError: it does not exist, is no picture, or Pillow is not installed.
+        InputError: it does not exist, is no picture, has too many pixels, or Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError as error:
         raise InputError(f"reading {path} needs Pillow ({error}); pip install 'paraedge[cli]'") from error
     try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16"):  # convert() would clip these to white
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            if upright.mode == "P" and "transparency" in upright.info:
-                upright = upright.convert("RGBA")  # as Pillow asks for
-            converted = upright.convert("L" if channels == 1 else "RGB")
-            resized = converted.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
+        picture = upright_picture(path, max(height, width)).convert("L" if channels == 1 else "RGB")
+        resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as error:  # Pillow raises many kinds for a damaged picture
@@ -170,7 +180,8 @@ def find_inputs(paths: list[Path], spec: InputSpec) -> list[Path]:
 
 
 def find_pictures(paths: list[Path]) -> list[Path]:
-    """The picture files among ``paths``: files as they are, folders searched, sorted by name.
+    """The picture files among ``paths``: files as they are, folders searched, sorted by name. Hidden files
+    in folders are left out, and everywhere what systems leave behind, such as ``._a.png`` and ``Thumbs.db``.
 
     Raises:
         InputError: a path does not exist, or a folder holds no pictures.
@@ -182,12 +193,40 @@ def _find(paths: list[Path], suffixes: frozenset[str], what: str) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file())
+            inside = visible_files(path, suffixes)
             if not inside:
                 raise InputError(f"{path} holds no {what}")
             found += inside
-        elif path.exists():
-            found.append(path)
-        else:
+        elif not path.exists():
             raise InputError(f"{path} does not exist")
+        elif not _is_litter(path.name):  # folder/* names these too
+            found.append(path)
+    if paths and not found:
+        raise InputError(f"{paths[0]} is a file that a system left beside others; name {what}")
     return found
+
+
+def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Files in ``folder`` and below that end in one of ``suffixes``, sorted; nothing hidden or below what is."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(is_hidden(name) for name in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether the name of a file or folder begins with a dot, or is one that a system uses for itself."""
+    return name.startswith(".") or _is_litter(name)
+
+
+def _is_litter(name: str) -> bool:
+    """``._a.png`` of macOS, which is no picture, and the like."""
+    return name.startswith("._") or name.lower() in _LITTER
+
+
+def display_name(path: str | os.PathLike[str]) -> str:
+    """A file's name, or text with one in it, as every encoder takes it: bytes that are not UTF-8 become ``�``."""
+    return re.sub("[\ud800-\udfff]", "�", os.fspath(path))  # Python's stand-ins for such bytes

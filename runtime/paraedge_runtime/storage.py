@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -136,9 +137,8 @@ def open_storage(path: Path) -> Storage:
     try:
         path.stat()
     except FileNotFoundError:
-        raise IntegrityError(
-            f"{path} does not exist; make a bundle with 'paraedge export --target linux --out {path}'"
-        ) from None
+        command = shlex.join(["paraedge", "export", "--target", "linux", "--out", str(path)])
+        raise IntegrityError(f"{path} does not exist; make a bundle: {command}") from None
     except OSError as error:
         raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -19,7 +19,7 @@ from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
 from paraedge_converters.pipeline import ConversionProgress, run_export
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
-from paraedge_converters.request import ExportRequest, bundle_name, parse_request
+from paraedge_converters.request import ExportRequest, bundle_name, fitting_name, parse_request
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.card import Accuracy
 from paraedge_runtime.errors import ParityError
@@ -66,7 +66,7 @@ def export(
     """
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve_checkpoint(Path(model)))
     request = parse_request(
-        name=checkpoint.config.name,
+        name=fitting_name(checkpoint.config.name),
         num_branches=checkpoint.config.model.num_branches,
         target=target,
         engine=engine,
@@ -94,7 +94,7 @@ def export_checkpoint(
     config, evaluation = checkpoint.config, checkpoint.evaluation
     dataset = f"{config.dataset} test split, float32 in torch"
     description = ModelDescription(
-        name=config.name,
+        name=request.name,
         description=config.description,
         license=config.license,
         labels=config.labels,
@@ -167,7 +167,7 @@ def export_smallest(
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve_checkpoint(Path(model)))
     config = checkpoint.config
     plain = parse_request(
-        name=config.name,
+        name=fitting_name(config.name),
         num_branches=config.model.num_branches,
         target=target,
         engine=engine,
@@ -202,7 +202,7 @@ def export_smallest(
             made[place] = replace(trial, accuracy_drop=round(drop, 6))
             if drop <= max_accuracy_drop or trial.quantization == "fp32":  # nothing larger than fp32 is of use
                 break
-        default = bundle_name(config.name, target, plain.branches, plain.num_branches, trial.quantization)
+        default = bundle_name(plain.name, target, plain.branches, plain.num_branches, trial.quantization)
         return bundle.subset(plain.branches, plain.out if out is not None else default), [*made[: place + 1], *refused]
 
 

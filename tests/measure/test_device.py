@@ -178,7 +178,7 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path, raw, problem):
 
 
 def test_a_file_that_is_not_there_says_how_to_make_it(tmp_path):
-    with pytest.raises(ProfileError, match=r"none\.json does not exist; make it with 'paraedge profile .*none\.json'"):
+    with pytest.raises(ProfileError, match=r"none\.json does not exist; make it: paraedge profile .*none\.json"):
         read_device(tmp_path / "none.json")
     with pytest.raises(ProfileError, match="cannot be read"):
         read_device(tmp_path)

@@ -244,5 +244,5 @@ def test_what_is_no_plan_is_refused(tmp_path, raw, problem):
 
 
 def test_a_plan_that_is_not_there(tmp_path):
-    with pytest.raises(PlanError, match="make it with 'paraedge plan --out"):
+    with pytest.raises(PlanError, match=r"make it: paraedge plan --profile device\.json --budget-ms 10 --out"):
         read_plan(tmp_path / "plan.json")

@@ -1,7 +1,11 @@
 """From pictures and arrays to what the stem reads: what fits is normalised exactly, the rest is refused."""
 
 import io
+import os
 import random
+import struct
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -14,6 +18,8 @@ from paraedge_runtime.core import load_core
 from paraedge_runtime.inputs import (
     PICTURE_SUFFIXES,
     check_input,
+    display_name,
+    find_inputs,
     find_pictures,
     normalise,
     read_picture,
@@ -315,9 +321,95 @@ def test_grey_and_colour_are_turned_into_each_other(tmp_path):
     assert np.array_equal(read_picture(tmp_path / "colour.png", GREY)[:, :, 0], grey)
 
 
-def test_transparency_is_left_out(tmp_path):
+def _transparent_pictures():
+    """One picture each: the left half opaque grey 90, the right half transparent over the value that is named."""
+    clear = np.zeros((HEIGHT, WIDTH), bool)
+    clear[:, WIDTH // 2 :] = True
+    for hidden in (0, 255):
+        grey = np.where(clear, hidden, 90).astype(np.uint8)
+        alpha = np.where(clear, 0, 255).astype(np.uint8)
+        yield f"RGBA over {hidden}", Image.fromarray(np.dstack([grey, grey, grey, alpha])), {}
+        yield f"LA over {hidden}", Image.fromarray(np.dstack([grey, alpha])), {}
+        yield f"one colour of L, {hidden}", Image.fromarray(grey), {"transparency": hidden}
+        colour = Image.fromarray(np.dstack([grey] * 3))
+        yield f"one colour of RGB, {hidden}", colour, {"transparency": (hidden,) * 3}
+        palette = colour.quantize(4)
+        place = palette.getpixel((WIDTH - 1, 0))
+        yield f"one colour of P, {hidden}", palette, {"transparency": place}
+        yield (
+            f"one colour of I;16, {hidden}",
+            Image.fromarray(grey.astype(np.uint16) * 257),
+            {"transparency": hidden * 257},
+        )
+
+
+TRANSPARENT = {name: (picture, options) for name, picture, options in _transparent_pictures()}
+
+
+@pytest.mark.parametrize("spec", [COLOUR, GREY], ids=["colour", "grey"])
+@pytest.mark.parametrize(("picture", "options"), TRANSPARENT.values(), ids=TRANSPARENT)
+def test_transparent_pixels_show_white_whatever_they_hide(tmp_path, picture, options, spec):
+    picture.save(tmp_path / "p.png", **options)
+    read = read_picture(tmp_path / "p.png", spec)
+    assert (read[:, : WIDTH // 2] == 90).all()
+    assert (read[:, WIDTH // 2 :] == 255).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_white(tmp_path):
+    image = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    image[:] = (200, 100, 0, 102)
+    read = read_picture(_save(tmp_path / "p.png", image), COLOUR)
+    expected = [round(0.4 * value + 0.6 * 255) for value in (200, 100, 0)]
+    assert np.abs(read.astype(int) - expected).max() <= 1
+
+
+def test_opaque_pixels_of_a_picture_with_transparency_are_exact(tmp_path):
     image = _noise(HEIGHT, WIDTH, 4)
+    image[..., 3] = 255
     assert np.array_equal(read_picture(_save(tmp_path / "p.png", image), COLOUR), image[:, :, :3])
+
+
+def test_a_large_jpeg_is_decoded_at_a_reduced_size(tmp_path):
+    """108 million pixels as phones take them, without the memory for them: 324 MB as bytes."""
+    with Image.new("RGB", (12000, 9000), (90, 120, 60)) as picture:
+        picture.paste((200, 30, 30), (6000, 0, 12000, 9000))
+        picture.save(tmp_path / "p.jpg", quality=40)
+    code = f"""
+import resource, sys
+from paraedge_runtime.inputs import picture_array
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+image = picture_array({str(tmp_path / "p.jpg")!r}, 28, 28, 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, *image[14, 3], *image[14, 24])
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    added_kb, *colours = map(int, done.stdout.split())
+    assert added_kb < 64_000
+    assert np.abs(np.array(colours) - (90, 120, 60, 200, 30, 30)).max() <= 6
+
+
+def test_a_reduced_jpeg_looks_like_the_whole_one(tmp_path):
+    """Decoding at a reduced size, then scaling, is scaling: on a smooth picture, within two of 255."""
+    across, down = np.meshgrid(np.linspace(0, 6, 1200), np.linspace(0, 4, 900))
+    whole = np.rint(127 + 60 * np.sin(across) + 60 * np.cos(down)).astype(np.uint8)
+    Image.fromarray(whole).save(tmp_path / "p.jpg", quality=95)
+    Image.fromarray(whole).save(tmp_path / "p.png")
+    reduced, exact = (read_picture(tmp_path / name, GREY).astype(int) for name in ("p.jpg", "p.png"))
+    assert np.abs(reduced - exact).max() <= 2
+
+
+def test_too_many_pixels_are_refused_with_the_limit(tmp_path):
+    header = b"P6 10000 5001 255\n"
+    (tmp_path / "p.ppm").write_bytes(header + b"\0" * 100)
+    with pytest.raises(InputError, match=r"p\.ppm .* 50,010,000 pixels, at most 50,000,000 are read"):
+        read_picture(tmp_path / "p.ppm", COLOUR)
+    Image.new("L", (16, 16)).save(tmp_path / "p.jpg")
+    raw = bytearray((tmp_path / "p.jpg").read_bytes())
+    place = raw.index(b"\xff\xc0") + 5
+    raw[place : place + 4] = struct.pack(">HH", 16000, 16001)
+    (tmp_path / "p.jpg").write_bytes(raw)
+    with pytest.raises(InputError, match=r"p\.jpg .* 256,016,000 pixels, at most 256,000,000 are read"):
+        read_picture(tmp_path / "p.jpg", COLOUR)
 
 
 def test_sixteen_bits_are_read(tmp_path):
@@ -454,6 +546,44 @@ def test_find_pictures(album, given, found):
 def test_find_pictures_refuses_what_is_not_there(album, given, problem):
     with pytest.raises(InputError, match=problem):
         find_pictures([album / name for name in given])
+
+
+LITTER = ("._a.png", ".hidden.png", ".thumbnails/t.png", "__MACOSX/b.png", "@eaDir/c.png", "below/.cache/d.png")
+
+
+@pytest.mark.parametrize("find", [lambda folder: find_inputs([folder], COLOUR), lambda folder: find_pictures([folder])])
+def test_what_is_hidden_in_a_folder_is_skipped(tmp_path, find):
+    for name in (*LITTER, "a.png", "below/b.png", "Thumbs.db", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert find(tmp_path) == [tmp_path / "a.png", tmp_path / "below/b.png"]
+
+
+def test_hidden_tensors_are_skipped(tmp_path):
+    for name in ("._x.npy", "x.npy"):
+        (tmp_path / name).write_bytes(b"")
+    assert find_inputs([tmp_path], MOTION) == [tmp_path / "x.npy"]
+
+
+def test_a_folder_that_is_hidden_itself_is_searched(tmp_path):
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "a.png").write_bytes(b"")
+    assert find_pictures([tmp_path / ".data"]) == [tmp_path / ".data" / "a.png"]
+
+
+def test_what_a_system_left_is_skipped_among_named_files(tmp_path):
+    """As ``folder/*`` names them."""
+    names = ("Thumbs.db", "desktop.ini", ".DS_Store", "._a.png", ".mine.png", "a.png")
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in find_pictures([tmp_path / name for name in names])] == [".mine.png", "a.png"]
+    with pytest.raises(InputError, match=r"Thumbs\.db is a file that a system left beside others; name pictures"):
+        find_pictures([tmp_path / "Thumbs.db"])
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_a_replacement():
+    assert display_name(os.fsdecode(b"a/latin-\xe9.png")) == "a/latin-�.png"
+    assert display_name("a/plain-é.png") == "a/plain-é.png"
 
 
 def test_suffixes_are_lower_case():

@@ -1,12 +1,16 @@
 """Where a bundle's bytes are: folders and zips read alike, and what leads elsewhere is refused."""
 
 import os
+import shlex
+from pathlib import Path
 
+import numpy as np
 import pytest
 from support.bundles import edit_manifest, fake_bundle
 
 from paraedge_runtime import Bundle, IntegrityError
 from paraedge_runtime.archive import MAX_FILES, write_zip
+from paraedge_runtime.core import load_core
 from paraedge_runtime.manifest import MAX_MANIFEST_BYTES
 from paraedge_runtime.storage import FolderStorage, ZipStorage, looks_like_bundle, open_storage
 
@@ -68,7 +72,7 @@ def test_a_huge_manifest_is_refused_before_it_is_read(tmp_path, kind):
     ("make", "problem"),
     [
         pytest.param(
-            lambda path: None, "does not exist; make a bundle with .paraedge export --target linux --out ", id="missing"
+            lambda path: None, "does not exist; make a bundle: paraedge export --target linux --out ", id="missing"
         ),
         pytest.param(lambda path: path.write_bytes(b""), "neither a bundle folder nor a zip", id="empty file"),
         pytest.param(lambda path: path.write_text("hello\n" * 99), "neither a bundle folder nor a zip", id="text file"),
@@ -152,3 +156,14 @@ def test_a_manifest_may_not_name_another_case_than_the_file_has(tmp_path):
     edit_manifest(tmp_path / "b", lambda document: document["stem"].update(file="STEM.fake"))
     with pytest.raises(IntegrityError, match=r"stem\.fake is not listed"):
         Bundle.open(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["plain-1.paraedge", "my first.paraedge", "it's $HOME.zip", "[a]*.paraedge"])
+def test_the_command_that_makes_a_missing_bundle_is_quoted_for_a_shell(tmp_path, name):
+    """In Python and in the native core."""
+    path = str(tmp_path / name)
+    readers = (open_storage, Path), (lambda given: load_core().normalise(given, np.zeros((4, 4, 3), np.uint8)), str)
+    for read, kind in readers:
+        with pytest.raises(IntegrityError, match="does not exist; make a bundle: ") as caught:
+            read(kind(path))
+        assert shlex.split(str(caught.value).split("make a bundle: ")[1])[-2:] == ["--out", path]

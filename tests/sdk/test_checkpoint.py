@@ -380,3 +380,10 @@ def test_configuration_with_labels_that_do_not_fit_cannot_be_made(make):
 
 def test_prefix_accuracy_of_a_trained_model_is_that_of_its_record(trained):
     assert trained.checkpoint.evaluation.prefix_accuracy() == trained.checkpoint.training.prefix_accuracy
+
+
+def test_labels_are_in_the_composed_form_of_unicode_however_they_are_given(make):
+    labels = ("cafe\u0301", "tea", *"12345678")
+    config = msgspec.structs.replace(make.checkpoint(), labels=labels)
+    assert config.labels[0] == "caf\u00e9"
+    assert msgspec.json.decode(msgspec.json.encode(config), type=type(config)).labels == config.labels

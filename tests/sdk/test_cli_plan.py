@@ -174,7 +174,7 @@ def test_the_recipe_that_was_planned_is_exported(folder):
         (["--budget-ms", "9", "--max-bytes", "0MB"], 2, "'0MB' is no size"),
         (["--budget-ms", "1"], 2, "nothing gives p95 within 1 ms; the nearest is branch 0 with litert"),
         (["--budget-ms", "9", "--min-accuracy", ".99"], 2, "accuracy of at least 0.99; the nearest is"),
-        (["--budget-ms", "9", "--profile", "none.json"], 2, "none.json does not exist; make it with 'paraedge profile"),
+        (["--budget-ms", "9", "--profile", "none.json"], 2, "none.json does not exist; make it: paraedge profile"),
         (
             ["--budget-ms", "9", "--model", "nonsense"],
             2,
@@ -201,7 +201,10 @@ def test_a_bundle_that_was_not_measured(folder, bundles):
         (["--plan", "plan.json", "--target", "linux"], "leave --target, --engine, --branches, --quantize out"),
         (["--plan", "plan.json", "--branches", "2"], "leave --target, --engine, --branches, --quantize out"),
         (["--plan", "plan.json", "--quantize", "fp16"], "leave --target, --engine, --branches, --quantize out"),
-        (["--plan", "none.json"], "none.json does not exist; make it with 'paraedge plan --out"),
+        (
+            ["--plan", "none.json"],
+            "none.json does not exist; make it: paraedge plan --profile device.json --budget-ms 10 --out none.json",
+        ),
         (["--plan", "device.json"], "device.json: Invalid enum value 'paraedge-device/1'"),
         (["--plan", "plan.json", "--model", "cifar10"], "plan.json is for fashion-mnist, not cifar10"),
     ],

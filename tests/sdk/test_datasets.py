@@ -1,8 +1,10 @@
 """Tests of paraedge.data.datasets: every name from its standard files, and what is said when they are not there."""
 
 import gzip
+import os
 import pickle
 import struct
+import unicodedata
 
 import numpy as np
 import pytest
@@ -253,6 +255,47 @@ def test_folder_uses_colour_squares_of_32_pixels_by_default(tmp_path):
 def test_hidden_folders_are_no_classes(tmp_path):
     _pictures(tmp_path, ["a", "b", ".thumbnails"])
     assert load_dataset("folder", tmp_path).class_names == ("a", "b")
+
+
+def test_what_systems_leave_is_no_class_and_no_picture(tmp_path):
+    for split in ("train", "test"):
+        _pictures(tmp_path / split, ["a", "b"], count=2)
+        _pictures(tmp_path / split, ["__MACOSX", "System Volume Information", "@eaDir", ".Trashes"])
+        for name in ("._0.png", ".DS_Store", "Thumbs.db"):
+            (tmp_path / split / "a" / name).write_bytes(b"\0\5\26\7")
+    data = load_dataset("folder", tmp_path)
+    assert data.class_names == ("a", "b")
+    assert (len(data.train), len(data.test)) == (4, 4)
+
+
+@pytest.mark.parametrize("forms", [("NFC",), ("NFD",), ("NFC", "NFD")])
+def test_a_class_is_the_same_in_whatever_form_unicode_writes_it(tmp_path, forms):
+    for number, form in enumerate(forms):
+        _pictures(tmp_path, [unicodedata.normalize(form, "caf\u00e9")], count=3 + number)
+    _pictures(tmp_path, ["tea"], count=3)
+    data = load_dataset("folder", tmp_path, FolderOptions(image_size=8))
+    assert data.class_names == ("caf\u00e9", "tea")
+    labels = np.concatenate([data.train.labels, data.test.labels])
+    assert np.bincount(labels).tolist() == [3 if len(forms) == 1 else 7, 3]
+
+
+def test_forms_of_unicode_may_differ_between_train_and_test(tmp_path):
+    _pictures(tmp_path / "train", [unicodedata.normalize("NFC", "café"), "tea"], count=2)
+    _pictures(tmp_path / "test", [unicodedata.normalize("NFD", "café"), "tea"], count=2)
+    assert load_dataset("folder", tmp_path).test.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_class_whose_name_is_not_utf8_is_refused(tmp_path):
+    _pictures(tmp_path, ["a", "b"])
+    (tmp_path / os.fsdecode(b"latin-\xe9")).mkdir()
+    with pytest.raises(InputError, match="latin-� has a name that is not UTF-8; rename it"):
+        load_dataset("folder", tmp_path)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_called_by_what_can_be_shown(tmp_path):
+    folder = tmp_path / os.fsdecode(b"latin-\xe9")
+    _pictures(folder, ["a", "b"], count=2)
+    assert load_dataset("folder", folder).name == "latin-�"
 
 
 @pytest.mark.parametrize(

@@ -533,3 +533,20 @@ def test_what_cannot_be_is_refused_before_the_first_step(few_digits, make, tmp_p
         train(few_digits, make.checkpoint(), make.training(epochs=1), out, on_progress=steps.append, **options)
     assert steps == []
     assert not (tmp_path / "out.resume").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "my pictures"}, "'my pictures' cannot be the name of a bundle; .*: 'my-pictures'"),
+        ({"license": "x" * 5000}, "could not be exported: "),
+        ({"description": "x" * 5000}, "could not be exported: "),
+        ({"labels": ("\udce9", *"123456789")}, "could not be exported: "),
+        ({"labels": ("x" * 5000, *"123456789")}, "could not be exported: "),
+    ],
+)
+def test_what_an_export_would_refuse_is_refused_before_the_training(few_digits, make, tmp_path, changes, message):
+    config = msgspec.structs.replace(make.checkpoint(), **changes)
+    with pytest.raises(InputError, match=message):
+        train(few_digits, config, make.training(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from paraedge_demo.measures import WINDOW, Measures, Summary
 from paraedge_demo.messages import FrameRecord, Header
+from paraedge_runtime.inputs import display_name
 
 __all__ = ["Board", "View"]
 
@@ -61,7 +62,8 @@ class Board:
         self._tell()
 
     def say(self, message: str) -> None:
-        """Something that a person should know."""
+        """Something that a person should know; a file's name in it may be any bytes."""
+        message = display_name(message)
         with self._lock:
             if not self._messages or self._messages[-1] != message:
                 self._messages.append(message)

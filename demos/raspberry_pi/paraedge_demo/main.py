@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import secrets
 import signal
@@ -123,7 +124,7 @@ def _show_in_terminal(app: App) -> None:
 
     from paraedge_demo.terminal import TerminalView
 
-    view = TerminalView(app.board, Console(highlight=False))
+    view = TerminalView(app.board, Console(markup=False, emoji=False, highlight=False))
     try:
         while not app.stop.wait(REFRESH_S):
             view.refresh()
@@ -157,6 +158,9 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def main() -> NoReturn:
     """Entry point: exits with 0 when stopped by Ctrl-C or SIGTERM, 2 for a user's mistake, 1 for a failure."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be any bytes, a terminal may know few characters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         demo.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import DeviceError, InputError
-from paraedge_runtime.inputs import find_pictures, read_picture
+from paraedge_runtime.inputs import display_name, find_pictures, read_picture
 from paraedge_runtime.manifest import ImageInput, InputSpec
 
 __all__ = ["PREVIEW_SIZE", "SOURCES", "Shot", "Source", "SourceOptions", "open_source"]
@@ -83,7 +84,9 @@ def _packaged(options: SourceOptions) -> Generator[Shot, None, None]:
 
 def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
     """A folder's pictures, again and again; those in a folder that is called like a label are of that label."""
-    spec, labels = options.bundle.manifest.input, options.bundle.manifest.labels
+    spec = options.bundle.manifest.input
+    # However a folder's name is typed: composed or decomposed, it is the same label.
+    labels = {unicodedata.normalize("NFC", label): label for label in options.bundle.manifest.labels}
     while True:
         readable = False
         for path in find_pictures([_wanted_folder(options)]):
@@ -93,7 +96,8 @@ def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
                 options.tell(str(error))
                 continue
             readable = True
-            yield Shot(image, image, path.name, path.parent.name if path.parent.name in labels else None)
+            truth = labels.get(unicodedata.normalize("NFC", path.parent.name))
+            yield Shot(image, image, display_name(path.name), truth)
         if not readable:
             raise InputError(f"{options.folder} holds no picture that can be read; put one there")
 

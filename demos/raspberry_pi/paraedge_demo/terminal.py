@@ -56,7 +56,7 @@ class TerminalView:
             self._live = None
         view = self._board.look()
         for message in view.messages:
-            self._console.print(f"- {message}", markup=False, soft_wrap=True)
+            self._console.print(f"- {message}", soft_wrap=True)
         self._console.print(_summary_text(view), soft_wrap=True)
 
     def _screen(self) -> RenderableType:
@@ -73,7 +73,8 @@ class TerminalView:
             body.add_row(_picture_text(view.preview), _branch_table(view.record, min(beside, BAR_WIDTHS[1])))
         lines: list[RenderableType] = [body, _answer_text(view.record), _summary_text(view)]
         lines += [Text(f"- {message}", style="yellow") for message in view.messages[-2:]]
-        return Panel(Group(*lines), title=f"{header.bundle}, {header.engine}", title_align="left", expand=False)
+        title = Text(f"{header.bundle}, {header.engine}")  # rich reads markup in a str
+        return Panel(Group(*lines), title=title, title_align="left", expand=False)
 
 
 def _answer_text(record: FrameRecord) -> Text:

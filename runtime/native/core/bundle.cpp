@@ -165,13 +165,22 @@ class ZipStorage final : public Storage {
   std::map<std::string, ArchiveEntry> files_;
 };
 
+// For a command line in a message: as a POSIX shell reads it back.
+std::string quoted(const std::string& text) {
+  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string result = "'";
+  for (const char letter : text) result += letter == '\'' ? std::string("'\"'\"'") : std::string(1, letter);
+  return result + "'";
+}
+
 std::unique_ptr<Storage> open_storage(const std::string& path) {
   if (path.find('\0') != std::string::npos) refuse(path.c_str(), " cannot be read: its name has a zero in it");
   std::error_code problem;
   const fs::file_status status = fs::status(path, problem);
   if (status.type() == fs::file_type::not_found) {
-    refuse(path, " does not exist; make a bundle with 'paraedge export --target linux --engine executorch --out " +
-                     path + "'");
+    refuse(path, " does not exist; make a bundle: paraedge export --target linux --engine executorch --out " +
+                     quoted(path));
   }
   if (problem) refuse(path, " cannot be read: " + problem.message());
   if (fs::is_directory(status)) return std::make_unique<FolderStorage>(path);

@@ -105,7 +105,7 @@ TEST_CASE("damage is refused, and says which file") {
        "manifest.json.minisig is not listed"},
       {"the card is changed", [](auto& f) { write(f / "card.json", std::string(fs::file_size(f / "card.json"), ' ')); },
        "card.json has SHA-256"},
-      {"nothing at all", [](auto& f) { fs::remove_all(f); }, "does not exist; make a bundle with"},
+      {"nothing at all", [](auto& f) { fs::remove_all(f); }, "does not exist; make a bundle: paraedge export --target linux"},
       {"a file in its place",
        [](auto& f) {
          fs::remove_all(f);

@@ -51,8 +51,18 @@ def png_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     yield figure
+    _show_names_as_they_are(figure)
     try:
         with new_file(path) as building:
             figure.savefig(building, format="png")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+
+
+def _show_names_as_they_are(figure: Figure) -> None:
+    """matplotlib takes what stands between dollars for a formula: it would change a path, or refuse it."""
+    from matplotlib.legend import Legend
+
+    titles = [*figure.texts, *(axes.title for axes in figure.axes)]
+    for text in titles + [text for legend in figure.findobj(Legend) for text in legend.get_texts()]:
+        text.set_parse_math(False)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 __all__ = ["Chatter", "captured_chatter"]
@@ -45,6 +46,17 @@ def _flush() -> None:
         ctypes.CDLL(None).fflush(None)  # C's own buffers, which a pipe keeps full
 
 
+def _log() -> IO[bytes]:
+    """A file without a name: in memory where the system has that, as there may be no folder that can be written."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid the call
+            return os.fdopen(os.memfd_create("paraedge-chatter"), "w+b")
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return Path(os.devnull).open("w+b")  # the chatter is lost, the command works
+
+
 @contextlib.contextmanager
 def captured_chatter() -> Iterator[Chatter]:
     """Send everything that is written to stdout and stderr to a file, by Python and by C.
@@ -52,7 +64,7 @@ def captured_chatter() -> Iterator[Chatter]:
     Logging below ERROR and warnings are silenced as well. For the whole process and all its
     threads, so it belongs to the command line and to nothing below it.
     """
-    with tempfile.TemporaryFile() as log, warnings.catch_warnings():
+    with _log() as log, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _flush()
         saved = [(number, os.dup(number)) for number in (1, 2)]

@@ -201,7 +201,6 @@ def _measure(
         bar.console.print(
             f"{len(work)} cells, {len(chosen)} policies and the oracles: about {_duration(expected_s)}; "
             f"the full model takes {1e3 * measured.full_s:.2f} ms",
-            markup=False,
         )
         total = sum(cell.requests * count for (cell, *_), count in zip(work, turns, strict=True))
         task = bar.add_task("", total=total)
@@ -212,7 +211,7 @@ def _measure(
                     cell, missing, seed, oracles=oracles, on_progress=lambda count: bar.advance(task, count)
                 )
             except KeyboardInterrupt:
-                bar.console.print(f"what is done is in {path}; the same command goes on with it", markup=False)
+                bar.console.print(f"what is done is in {path}; the same command goes on with it")
                 raise
             # Oracles are replayed together: those that are there already stay.
             file.append([record for record in records if record.key not in done])
@@ -239,20 +238,18 @@ def _report(
         print_json(_document(measured, records, summaries, notes, path, plot))
         return
     header = measured.header
-    console().print(
-        f"{header.bundle} on {header.engine}, {header.threads} thread(s), {header.cores} core(s)", markup=False
-    )
-    console().print(f"{header.images}; 1, 2, … branches: {_percents(header.prefix_accuracy)} %", markup=False)
+    console().print(f"{header.bundle} on {header.engine}, {header.threads} thread(s), {header.cores} core(s)")
+    console().print(f"{header.images}; 1, 2, … branches: {_percents(header.prefix_accuracy)} %")
     for summary in summaries:
         console().print()
         console().print(_cell_table(summary, grouped[summary.cell]))
-        console().print(_comparison_text(summary), markup=False)
+        console().print(_comparison_text(summary))
     console().print()
     for note in notes:
-        console().print(note, markup=False)
-    console().print(f"records: {path}", markup=False)
+        console().print(note)
+    console().print(f"records: {path}")
     if plot is not None:
-        console().print(f"plot: {plot}", markup=False)
+        console().print(f"plot: {plot}")
 
 
 def _percents(values: Sequence[float]) -> str:

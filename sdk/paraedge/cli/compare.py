@@ -91,8 +91,6 @@ def compare(
             f"{one.prefix_ms[-1]:.2f}",
         )
     console().print(rows)
-    console().print(
-        f"\n{len(images)} {source}; label and time of all branches, median of {rounds} requests in turns", markup=False
-    )
+    console().print(f"\n{len(images)} {source}; label and time of all branches, median of {rounds} requests in turns")
     if png is not None:
-        console().print(f"plot: {png}", markup=False)
+        console().print(f"plot: {png}")

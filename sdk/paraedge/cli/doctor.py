@@ -52,7 +52,7 @@ def doctor(as_json: bool) -> None:
             engines[name] = {"works": True, "parallel": engine.parallel and not without_core, "detail": detail}
         except EngineError as error:
             engines[name] = {"works": False, "parallel": False, "detail": str(error)}
-    cache_bytes, cache_path = _cache()
+    cache_bytes, cache_path, without_cache = _cache()
     document = {
         "paraedge": importlib.metadata.version("paraedge"),
         "python": platform.python_version(),
@@ -63,7 +63,7 @@ def doctor(as_json: bool) -> None:
         "native_core": {"works": not without_core, "detail": without_core},
         "packages": versions,
         "engines": engines,
-        "cache": {"path": cache_path, "size_bytes": cache_bytes},
+        "cache": {"path": cache_path, "size_bytes": cache_bytes, "problem": without_cache},
     }
     if as_json:
         print_json(document)
@@ -71,10 +71,9 @@ def doctor(as_json: bool) -> None:
     console().print(
         f"paraedge {document['paraedge']}, Python {document['python']}, {document['machine']}, "
         f"{document['cores']} core(s)\n",
-        markup=False,
     )
     if without_core:
-        console().print(f"branches run one after another: {without_core}\n", markup=False)
+        console().print(f"branches run one after another: {without_core}\n")
     rows = table("engine", "works", "branches in parallel", "detail")
     for name, state in engines.items():
         works, parallel = bool(state["works"]), bool(state["parallel"])
@@ -88,9 +87,8 @@ def doctor(as_json: bool) -> None:
             hint = "" if found or purpose in ("device", "engine") else f"pip install 'paraedge[{purpose}]'"
             rows.add_row(purpose, package, found or "–", hint)
     console().print(rows)
-    console().print(
-        f"\nlowered parts are kept in {cache_path} ({size_text(cache_bytes)}; safe to delete)", markup=False
-    )
+    kept = f"kept in {cache_path} ({size_text(cache_bytes)}; safe to delete)" if cache_path else "not kept"
+    console().print(f"\nlowered parts are {kept}{f': {without_cache}' if without_cache else ''}")
 
 
 def _version(package: str) -> str | None:
@@ -100,9 +98,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cache() -> tuple[int, str]:
+def _cache() -> tuple[int, str | None, str]:
+    """Bytes in the cache, its folder, and why there is none."""
     from paraedge_converters.cache_folder import cache_folder
+    from paraedge_runtime.errors import InputError
 
-    folder = cache_folder()
-    size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    return size_bytes, str(folder)
+    try:
+        folder = cache_folder()
+    except InputError as error:
+        return 0, None, str(error)
+    try:
+        size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    except OSError as error:  # of another user
+        return 0, str(folder), f"it cannot be read: {error.strerror}"
+    return size_bytes, str(folder), ""

@@ -70,9 +70,9 @@ def evaluate(
         gain = "" if index == 0 else f"{100 * (value - accuracy[index - 1]):+.2f}"
         rows.add_row(str(index + 1), as_percent(value), gain)
     console().print(rows)
-    console().print(f"\n{count} test images, {source}", markup=False)
+    console().print(f"\n{count} test images, {source}")
     if target is not None:
-        console().print(f"curve: {target}", markup=False)
+        console().print(f"curve: {target}")
 
 
 _Result = tuple[str, str, int, tuple[float, ...]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli.options import BRANCHES, Branches
-from paraedge.cli.output import console, json_option, print_json, progress_bar, size_text, table
+from paraedge.cli.output import console, json_option, print_json, print_next, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
 
 if TYPE_CHECKING:
@@ -76,21 +76,22 @@ def export(
     # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.
     from paraedge.model.records import CheckpointConfig, read_json
     from paraedge.packaged import resolve_checkpoint
-    from paraedge_converters.request import parse_request
+    from paraedge_converters.request import fitting_name, parse_request
 
     config = read_json(resolve_checkpoint(model) / "config.json", CheckpointConfig)
+    name = fitting_name(config.name)
     if plan_path is not None:
         if any(given is not None for given in (target, engine, branches, quantize)):
             raise click.UsageError(
                 "--plan says target, engine, branches and quantization recipe; "
                 "leave --target, --engine, --branches, --quantize out"
             )
-        plan = _read_plan(plan_path, config.name)
+        plan = _read_plan(plan_path, name)
         target, engine, branches, quantize = plan.target, plan.engine, plan.branches, plan.recipe
     if target is None:
         raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
     request = parse_request(
-        name=config.name,
+        name=name,
         num_branches=config.model.num_branches,
         target=target,
         engine=engine,
@@ -112,7 +113,7 @@ def export(
     if trials:
         _print_trials(trials)
     print_bundle(bundle)
-    console().print(f"\nNext: paraedge run {bundle.path}")
+    print_next("paraedge", "run", bundle.path)
 
 
 def _read_plan(path: Path, name: str) -> Plan:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it was tried and failed, 2 the caller must change somethin
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -101,6 +102,9 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 def main() -> NoReturn:
     """Entry point: run the command, print one line for an error, and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be any bytes, a terminal may know few characters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     debug = "--debug" in sys.argv[1:2]
     try:
         sys.exit(paraedge.main(standalone_mode=False) or 0)

@@ -1,5 +1,8 @@
 """What the commands share to talk to people (rich, on stderr for progress) and to scripts (``--json``).
 
+Nothing here reads markup: a name with square brackets is shown as it is, in a line, a table, a title or a bar. Colour
+is given beside the text (``style=``). tests/test_markup.py refuses what goes around that.
+
 rich is imported when something is shown: printing help needs none of it.
 """
 
@@ -9,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,7 +24,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-__all__ = ["as_percent", "console", "json_option", "print_json", "progress_bar", "size_text", "table", "working"]
+__all__ = [
+    "as_percent",
+    "console",
+    "json_option",
+    "print_json",
+    "print_next",
+    "progress_bar",
+    "size_text",
+    "table",
+    "working",
+]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
@@ -30,7 +44,8 @@ def console() -> Console:
     """Where results go. Into a pipe or a file, tables keep their full width."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    width = None if sys.stdout.isatty() else 200
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
 
 
 @functools.cache
@@ -38,12 +53,21 @@ def _progress_console() -> Console:
     """A copy of stderr: the bar stays on the terminal while an engine's chatter on stderr is captured."""
     from rich.console import Console
 
-    return Console(file=os.fdopen(os.dup(2), "w", buffering=1))
+    copy = os.fdopen(os.dup(2), "w", buffering=1, errors="replace")
+    return Console(file=copy, markup=False, emoji=False)
+
+
+def print_next(*arguments: object) -> None:
+    """The command to go on with, quoted so that a shell takes it as it is."""
+    console().print(f"\nNext: {shlex.join(map(str, arguments))}")
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2))
+    """One JSON document on stdout. Its text is Unicode: bytes of a file's name that are not UTF-8 are replaced."""
+    from paraedge_runtime.inputs import display_name
+
+    shown = display_name(json.dumps(document, ensure_ascii=False))
+    click.echo(json.dumps(json.loads(shown), indent=2))
 
 
 def progress_bar(*extra_columns: str) -> Progress:
@@ -58,12 +82,12 @@ def progress_bar(*extra_columns: str) -> Progress:
     )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        *(TextColumn(column) for column in extra_columns),
+        *(TextColumn(column, markup=False) for column in extra_columns),
         console=_progress_console(),
     )
 
@@ -71,9 +95,11 @@ def progress_bar(*extra_columns: str) -> Progress:
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
     """A spinner while engines load and run; what they print about themselves stays off the terminal."""
+    from rich.text import Text
+
     from paraedge.cli._chatter import captured_chatter
 
-    with _progress_console().status(what), captured_chatter():
+    with _progress_console().status(Text(what)), captured_chatter():
         yield
 
 

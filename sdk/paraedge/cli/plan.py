@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli.options import SIZE
-from paraedge.cli.output import as_percent, console, json_option, print_json, size_text, table, working
+from paraedge.cli.output import as_percent, console, json_option, print_json, print_next, size_text, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def plan(
     """
     import msgspec
 
-    from paraedge.packaged import DEFAULT_MODEL
+    from paraedge.packaged import DEFAULT_MODEL, PACKAGED_MODELS
     from paraedge_measure.device import read_device
     from paraedge_measure.planning import Wish, candidate_plans, choose_plan, pareto_plans, write_plan
     from paraedge_runtime.bundle import Bundle
@@ -93,16 +93,17 @@ def plan(
         )
     console().print(rows)
     if not chosen.valid:
-        console().print("\n[yellow]measured while the device was slowed down or busy: profile it again[/yellow]")
+        console().print("\nmeasured while the device was slowed down or busy: profile it again", style="yellow")
     if any(evaluations):
         console().print("\nAccuracy is on the half of the test images that did not choose the branches.")
     for bundle, kept in zip(opened, evaluations, strict=True):
         if kept is None:
-            console().print(f"\nOf {bundle.path} the first branches only{_why(bundle)}.", markup=False)
+            console().print(f"\nOf {bundle.path} the first branches only{_why(bundle)}.")
     if out is not None:
-        source = model or chosen.bundle_name
-        named = "" if source == DEFAULT_MODEL else f" --model {source}"
-        console().print(f"\nNext: paraedge export --plan {out}{named}", markup=False)
+        known = chosen.bundle_name if chosen.bundle_name in PACKAGED_MODELS else "CHECKPOINT"
+        source = model or known
+        named = () if source == DEFAULT_MODEL else ("--model", source)
+        print_next("paraedge", "export", "--plan", out, *named)
 
 
 def _why(bundle: Bundle) -> str:

@@ -98,9 +98,9 @@ def profile(
         print_json({"path": str(path), "device": msgspec.to_builtins(device)})
         return
     _print(device, measured)
-    console().print(f"\n{path}: {len(device.measurements)} measurement(s) of {device.name}", markup=False)
+    console().print(f"\n{path}: {len(device.measurements)} measurement(s) of {device.name}")
     if html is not None:
-        console().print(f"{html}: the same with plots", markup=False)
+        console().print(f"{html}: the same with plots")
 
 
 def _split(paths: tuple[Path, ...]) -> tuple[Path, list[Path]]:
@@ -147,7 +147,6 @@ def _print(device: Device, measured: list[Measurement]) -> None:
         console().print(
             f"{device.name}: {hardware.cpu or hardware.machine}, {hardware.cores} core(s), {memory}, {hardware.os}, "
             f"governor {hardware.governor or 'unknown'}",
-            markup=False,
         )
     for one in measured:
         contention = " ".join(f"×{factor:.2f}" for factor in one.contention)
@@ -160,11 +159,9 @@ def _print(device: Device, measured: list[Measurement]) -> None:
             times = (latency.first_ms, latency.min_ms, latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms)
             rows.add_row(name, f"{latency.n:,}", *("" if ms is None else f"{ms:.3f}" for ms in times))
         console().print(rows)
-        console().print(
-            f"with 1, 2, … workers busy a branch takes {contention}; load {one.load_ms:.0f} ms, {memory}", markup=False
-        )
+        console().print(f"with 1, 2, … workers busy a branch takes {contention}; load {one.load_ms:.0f} ms, {memory}")
         if one.throttled:
-            console().print("[yellow]not valid: the processor was slowed down to cool it[/yellow]")
+            console().print("not valid: the processor was slowed down to cool it", style="yellow")
         elif not one.valid:
             share = as_percent(one.other_load or 0.0)
-            console().print(f"[yellow]not valid: other programs used {share} of the processor; stop them[/yellow]")
+            console().print(f"not valid: other programs used {share} of the processor; stop them", style="yellow")

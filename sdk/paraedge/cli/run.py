@@ -158,7 +158,7 @@ def _document(bundle: Bundle, name: str, label: int | None, prediction: Predicti
 def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str, explain: bool) -> None:
     if explain:
         for name, _, prediction in results:
-            console().print(f"{name}: {_result(prediction, bundle)}\n{prediction.explain()}\n", markup=False)
+            console().print(f"{name}: {_result(prediction, bundle)}\n{prediction.explain()}\n")
     labels = bundle.manifest.labels
     columns = ("label", ">confidence") if labels else ("output", ">norm")
     rows = table(_kind(bundle), *columns, "branches", ">ms", "")
@@ -182,7 +182,6 @@ def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], en
     missed = f", {late} after the deadline" if late else ""
     console().print(
         f"\n{len(results)} {_kind(bundle)}(s){right}{missed}, median {middle_ms:.2f} ms, {engine}",
-        markup=False,
     )
 
 

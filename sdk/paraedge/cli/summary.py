@@ -40,16 +40,17 @@ def nearness_text(prefix: PrefixParity) -> str:
 
 def print_bundle(bundle: Bundle) -> None:
     """Name, parts with their sizes and costs, and what each prefix is worth."""
+    from rich.text import Text
+
     manifest, card = bundle.manifest, bundle.card
-    console().print(f"[bold]{bundle.path}[/bold]  {size_text(bundle.size_bytes)}", highlight=False)
-    console().print(f"{card.description} ({card.license})", markup=False)
+    console().print(Text.assemble((str(bundle.path), "bold"), f"  {size_text(bundle.size_bytes)}"))
+    console().print(f"{card.description} ({card.license})")
     engines = " or ".join(f"{name} ≥ {version}" for name, version in manifest.engine_min_version.items())
     console().print(
         f"version {manifest.version}, target {manifest.target}, engine {manifest.engine} ({engines}), "
         f"{manifest.quantization}",
-        markup=False,
     )
-    console().print(f"{_input_text(manifest)} → {_output_text(manifest)}\n", markup=False)
+    console().print(f"{_input_text(manifest)} → {_output_text(manifest)}\n")
 
     accuracy = card.accuracy
     rows = table("part", ">size", ">parameters", ">MACs", ">against torch", ">sum so far", ">accuracy")
@@ -70,15 +71,15 @@ def print_bundle(bundle: Bundle) -> None:
         rows.add_row("fused", size_text(manifest.fused.size_bytes), "", "", "", "", "")
     console().print(rows)
     compared = f"compared with {card.parity.reference} on {card.parity.num_samples} real inputs"
-    console().print(f"\n{compared} (SNR, {'same label' if manifest.labels else 'relative error'})", markup=False)
+    console().print(f"\n{compared} (SNR, {'same label' if manifest.labels else 'relative error'})")
     if not manifest.labels:
         return
     if accuracy is not None:
-        console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}", markup=False)
+        console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}")
     else:
         how = "" if manifest.quantization == "fp32" else "; export with --data-dir, which measures it"
-        console().print(f"accuracy unknown: nobody has measured these parts together{how}", markup=False)
-    console().print(_early_stop_text(bundle), markup=False)
+        console().print(f"accuracy unknown: nobody has measured these parts together{how}")
+    console().print(_early_stop_text(bundle))
 
 
 def _input_text(manifest: Manifest) -> str:

@@ -20,7 +20,7 @@ from paraedge.cli.training import check_log, print_trained, training_progress
 @click.option("--init", help="Start from the weights of a packaged model or checkpoint folder, and its shape.")
 @click.option("--teacher", help="Packaged model or checkpoint folder whose answers the network learns as well.")
 @click.option("--teacher-weight", default=0.0, help="Their share of the targets. [default: the recipe's; 0.5]")
-@click.option("--name", help="Name of the model. [default: name of the data set]")
+@click.option("--name", help="Name of the model. [default: that of the data set, in letters and digits]")
 @click.option("--license", "license_text", help="Licence of the weights. [default: that of the data set]")
 @click.option("--embed-dim", default=64, show_default=True, help="Token width D.")
 @click.option("--num-heads", default=4, show_default=True, help="Attention heads; divides --embed-dim.")
@@ -105,9 +105,12 @@ def train(
     import msgspec
 
     from paraedge.data import FolderOptions, load_dataset
+    from paraedge_converters.request import check_name, fitting_name
     from paraedge_runtime.errors import InputError
 
     check_log(log)
+    if name is not None:
+        check_name(name)
     network: dict[str, Any] = {
         "embed_dim": embed_dim,
         "num_heads": num_heads,
@@ -163,7 +166,7 @@ def train(
     mean, std = data.channel_statistics()
     try:
         checkpoint_config = CheckpointConfig(
-            name=name or data.name,
+            name=name or fitting_name(data.name),
             description=f"ParaFormer trained on {data.name}",
             license=license_text or data.license,
             dataset=data.name,

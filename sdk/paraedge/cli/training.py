@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paraedge.cli.output import as_percent, console, print_json, progress_bar, table
+from paraedge.cli.output import as_percent, console, print_json, print_next, progress_bar, table
 from paraedge_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[C
 
 
 def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
-    """The accuracy of every prefix on the test split."""
+    """The accuracy of every prefix on the test split, and what to do with the model."""
     if not is_first_process():
         return
     record = checkpoint.training
@@ -79,3 +79,4 @@ def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
     for index, accuracy in enumerate(record.prefix_accuracy):
         rows.add_row(str(index + 1), as_percent(accuracy))
     console().print(rows)
+    print_next("paraedge", "export", "--target", "linux", "--model", out)

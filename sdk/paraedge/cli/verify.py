@@ -46,8 +46,8 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
         print_json(document)
     else:
         count = len(opened.manifest.entries()) + 1
-        console().print(f"{bundle}: {count} files, sizes and hashes as listed", markup=False)
-        console().print(f"{report.num_samples} golden inputs through {report.engine}\n", markup=False)
+        console().print(f"{bundle}: {count} files, sizes and hashes as listed")
+        console().print(f"{report.num_samples} golden inputs through {report.engine}\n")
         last = ">same label" if opened.manifest.labels else ">relative error"
         rows = table("branch", ">against torch", ">largest error", ">sum so far", last)
         for (index, branch), prefix in zip(report.branches.items(), report.prefixes, strict=True):
@@ -61,7 +61,8 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
         console().print(rows)
         console().print()
         for problem in report.problems:
-            console().print(f"[red]{problem}[/red]")
-        console().print("[red]NOT verified[/red]" if report.problems else "[green]verified[/green]")
+            console().print(problem, style="red")
+        verdict, style = ("NOT verified", "red") if report.problems else ("verified", "green")
+        console().print(verdict, style=style)
     if report.problems:
         sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | No
     if chosen not in DATASETS:
         raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
     data = load_dataset(chosen, data_dir, FolderOptions(image_size=spec.shape[2], channels=spec.shape[1]))
-    if data.class_names != manifest.labels:
+    if data.class_names != tuple(unicodedata.normalize("NFC", label) for label in manifest.labels):
         raise InputError(f"{data.name} has the classes {data.class_names}, the bundle knows {manifest.labels}")
     return data
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from paraedge.data.images import ImageDataset, LabelledImages
-from paraedge.data.readers import read_cifar_batch, read_class_folder, read_idx, read_npz
+from paraedge.data.readers import class_folders, read_cifar_batch, read_class_folder, read_idx, read_npz
 from paraedge_runtime.errors import InputError
+from paraedge_runtime.inputs import display_name
 
 __all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "load_dataset"]
 
@@ -138,7 +139,7 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     roots = {name: folder / name for name in ("train", "test")}
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
-    names = tuple(sorted(path.name for path in class_root.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    names = tuple(class_folders(class_root))
     splits = [name for name in names if name.lower() in ("train", "test", "val", "valid", "validation")]
     if splits:
         raise InputError(
@@ -151,7 +152,7 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
             "put the pictures of each class into a sub-folder named after it"
         )
     if split_given:
-        only_test = sorted({path.name for path in roots["test"].iterdir() if path.is_dir()} - set(names))
+        only_test = sorted(set(class_folders(roots["test"])) - set(names))
         if only_test:
             raise InputError(f"{roots['test']} has classes that {roots['train']} has not: {', '.join(only_test)}")
         train, test = (
@@ -164,7 +165,9 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
         test, train = (
             LabelledImages(everything.images[part], everything.labels[part]) for part in (order[:count], order[count:])
         )
-    return ImageDataset(folder.resolve().name, train, test, names, "unknown (your own pictures)")
+    return ImageDataset(
+        display_name(folder.resolve().name) or "pictures", train, test, names, "unknown (your own pictures)"
+    )
 
 
 def _first_folder(folder: Path | None, help_text: str, *names: str) -> Path:

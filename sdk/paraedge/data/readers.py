@@ -11,6 +11,7 @@ import io
 import math
 import pickle
 import struct
+import unicodedata
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import PICTURE_SUFFIXES, picture_array
+from paraedge_runtime.inputs import PICTURE_SUFFIXES, display_name, is_hidden, picture_array, visible_files
 
-__all__ = ["read_cifar_batch", "read_class_folder", "read_idx", "read_npz"]
+__all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_idx", "read_npz"]
 
 
 def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
@@ -115,14 +116,34 @@ def read_cifar_batch(path: Path) -> LabelledImages:
         raise InputError(f"{path} is not a CIFAR-10 batch: {error}; download it again") from error
 
 
-def read_class_folder(folder: Path, class_names: tuple[str, ...], image_size: int, channels: int) -> LabelledImages:
-    """Pictures in one sub-folder per class, scaled to ``image_size`` squares."""
+def class_folders(root: Path) -> dict[str, list[Path]]:
+    """The sub-folders of pictures, by the name of their class, sorted; what is hidden is no class.
+
+    The name is in Unicode's composed form (NFC): a folder typed on a Mac names the same class as one typed
+    elsewhere, and two that differ in nothing else are one class.
+
+    Raises:
+        InputError: a name is not UTF-8.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.iterdir()):
+        if is_hidden(path.name) or not path.is_dir():
+            continue
+        if display_name(path.name) != path.name:
+            raise InputError(f"the class folder {display_name(path)} has a name that is not UTF-8; rename it")
+        found.setdefault(unicodedata.normalize("NFC", path.name), []).append(path)
+    return dict(sorted(found.items()))
+
+
+def read_class_folder(root: Path, class_names: tuple[str, ...], image_size: int, channels: int) -> LabelledImages:
+    """Pictures in sub-folders that are named after their classes, scaled to ``image_size`` squares."""
+    folders = class_folders(root)
     images, labels = [], []
     for label, name in enumerate(class_names):
-        for path in sorted((folder / name).rglob("*")):
-            if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+        for folder in folders.get(name, []):
+            for path in visible_files(folder, PICTURE_SUFFIXES):
                 images.append(picture_array(path, image_size, image_size, channels))
                 labels.append(label)
     if not images:
-        raise InputError(f"{folder} has no pictures in its class folders ({', '.join(class_names)})")
+        raise InputError(f"{root} has no pictures in its class folders ({', '.join(class_names)})")
     return LabelledImages(np.stack(images), np.asarray(labels, dtype=np.int64))

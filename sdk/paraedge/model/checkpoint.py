@@ -31,11 +31,13 @@ from paraedge.data.images import LabelledImages
 from paraedge.model.arrays import read_evaluation, read_samples
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
+from paraedge_converters.request import check_name
 from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.errors import InputError
+from paraedge_runtime.manifest import LabelsOutput, Text
 
-__all__ = ["Checkpoint", "check_target", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "check_exportable", "check_target", "load_checkpoint", "save_checkpoint"]
 
 
 _FILES = ("config.json", "model.safetensors", "training.json", "samples.npz", "evaluation.npz")
@@ -77,6 +79,22 @@ def check_target(path: str | os.PathLike[str]) -> Path:
             "another --out"
         )
     return target
+
+
+def check_exportable(config: CheckpointConfig) -> None:
+    """Before the training, what an export would refuse after it.
+
+    Raises:
+        InputError: no bundle can have the name, a text is longer than a bundle's may be, or cannot be written.
+    """
+    check_name(config.name)
+    try:
+        msgspec.json.encode(config)
+        for text in (config.description, config.license, config.dataset):
+            msgspec.convert(text, Text)
+        msgspec.convert({"kind": "labels", "labels": config.labels}, LabelsOutput)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise InputError(f"what is said of {config.name} could not be exported: {error}") from None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dtype: torch.dtype) -> None:

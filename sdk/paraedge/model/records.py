@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +24,7 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         description: one sentence for people.
         license: licence of the weights and sample images.
         dataset: what it was trained and tested on.
-        labels: one name per class.
+        labels: one name per class, in Unicode's composed form (NFC) however they were given.
         model: shape of the network, and how its input is normalised.
     """
 
@@ -39,6 +40,8 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def __post_init__(self) -> None:
         if len(self.labels) != self.model.num_classes:
             raise ValueError(f"labels has {len(self.labels)} names, model.num_classes is {self.model.num_classes}")
+        composed = tuple(unicodedata.normalize("NFC", label) for label in self.labels)
+        msgspec.structs.force_setattr(self, "labels", composed)
 
 
 class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from paraedge.model.checkpoint import Checkpoint
 from paraedge.model.extension import extended_config
 from paraedge.training.config import TrainingConfig
 from paraedge.training.loop import train
+from paraedge_converters.request import fitting_name
 from paraedge_runtime.errors import InputError
 
 __all__ = ["extend", "extension_training"]
@@ -71,6 +72,7 @@ def extend(
         raise InputError(str(error)) from error
     checkpoint_config = replace(
         base.config,
+        name=fitting_name(base.config.name),
         description=f"{base.config.description}, and {branches} branches on {data.name}",
         license=base.config.license
         if data.license == base.config.license

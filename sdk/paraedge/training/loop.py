@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from paraedge.data.images import ImageDataset
-from paraedge.model.checkpoint import Checkpoint, check_target, save_checkpoint
+from paraedge.model.checkpoint import Checkpoint, check_exportable, check_target, save_checkpoint
 from paraedge.model.extension import copy_old_parts
 from paraedge.model.paraformer import Block, CLSBlock, ParaFormer, Tokens
 from paraedge.model.records import CheckpointConfig, TrainingRecord
@@ -32,6 +32,7 @@ from paraedge.training.step import TrainingStep
 from paraedge.training.teacher import Teacher
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import InputError
+from paraedge_runtime.inputs import display_name
 
 __all__ = ["NUM_SAMPLES", "TrainingProgress", "learning_rate", "train"]
 
@@ -96,12 +97,14 @@ def train(
         on_progress: called every few steps and at the end of every epoch.
 
     Raises:
-        InputError: the data does not fit the network, the state to resume from belongs to another
-            run, ``save_interval_s`` is no time, or the loss stopped being a number.
+        InputError: the data does not fit the network, no bundle could have the name or a text is too long for one,
+            the state to resume from belongs to another run, ``save_interval_s`` is no time, or the loss stopped
+            being a number.
     """
     if not save_interval_s >= 0:  # neither negative nor NaN
         raise InputError(f"save_interval_s cannot be {save_interval_s}; give seconds, 0 for after every epoch")
     check_target(out)
+    check_exportable(checkpoint_config)
     check_augmentation(config)
     height, width, channels = data.image_shape
     shape = checkpoint_config.model
@@ -224,7 +227,7 @@ def train(
         evaluation = evaluate_model(model.to(torch_device), data.test)
     model = model.cpu().eval()
     record = TrainingRecord(
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=display_name(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         seed=config.seed,
         epochs=config.epochs,
         settings=msgspec.to_builtins(config),

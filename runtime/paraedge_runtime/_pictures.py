@@ -1,0 +1,78 @@
+"""From a picture file to an upright picture without transparency, bounded in size. Needs Pillow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "upright_picture"]
+
+BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+MAX_PIXELS = 50_000_000  # decoded: 200 MB
+# Of a JPEG as it lies in its file: it is decoded at down to an eighth of its width and height.
+MAX_JPEG_PIXELS = 256_000_000
+_DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like scaling from the full size
+_WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
+_WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
+
+
+def upright_picture(path: str | os.PathLike[str], side: int) -> Image.Image:
+    """The first frame, turned as its EXIF entry says, on a white background.
+
+    A JPEG is decoded at the smallest size that is at least three times ``side`` pixels a side.
+
+    Raises:
+        ValueError: more pixels than the limits above.
+        Exception: whatever Pillow raises for a file that is no picture, or damaged.
+    """
+    from PIL import ImageOps
+
+    with _opened(path) as picture:
+        is_jpeg = picture.format == "JPEG"
+        _check_size(picture, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS)
+        picture.draft(None, (_DECODED_OVER_WANTED * side,) * 2)
+        _check_size(picture, MAX_PIXELS)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return _on_background(picture)
+
+
+def _opened(path: str | os.PathLike[str]) -> Image.Image:
+    """As ``Image.open``, but for JPEGs without its limit, which is on the size in the file."""
+    from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    with Path(path).open("rb") as file:
+        is_jpeg = file.read(3) == b"\xff\xd8\xff"
+    return JpegImageFile(path) if is_jpeg else Image.open(path)
+
+
+def _check_size(picture: Image.Image, most_pixels: int) -> None:
+    pixels = picture.width * picture.height
+    if pixels > most_pixels:
+        raise ValueError(f"it has {pixels:,} pixels, at most {most_pixels:,} are read")
+
+
+def _on_background(picture: Image.Image) -> Image.Image:
+    """The picture without its transparency, and without a second eight bits."""
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):  # convert() would clip these to white
+        values = np.asarray(picture)
+        grey = (values >> 8).astype(np.uint8)
+        if (transparent := picture.info.get("transparency")) is not None:
+            grey[values == transparent] = BACKGROUND[0]
+        return Image.fromarray(grey)
+    has_colour = picture.mode in _WITH_TRANSPARENT_COLOUR and "transparency" in picture.info
+    if picture.mode not in _WITH_ALPHA and not has_colour:
+        picture.load()
+        return picture.copy()
+    layer = picture.convert("RGBA")
+    page = Image.new("RGB", picture.size, BACKGROUND)
+    page.paste(layer, mask=layer)
+    return page

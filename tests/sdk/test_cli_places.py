@@ -1,0 +1,123 @@
+"""The commands where names are strange and systems bare: brackets, bytes, no /tmp, no home folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+PARAEDGE = "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"
+NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: []; "
+NO_HOME = "import pwd; pwd.getpwuid = {}.__getitem__; "
+
+
+def run(*arguments, before="", cwd=None, without=(), **environment):
+    environment = {name: value for name, value in {**os.environ, **environment}.items() if name not in without}
+    return subprocess.run(
+        [sys.executable, "-c", before + PARAEDGE, *map(str, arguments)],
+        capture_output=True,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        timeout=280,
+    )
+
+
+def succeed(*arguments, **options):
+    done = run(*arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles):
+    return bundles["litert"].path
+
+
+@pytest.fixture(scope="module")
+def picture(bundle, checkpoint, tmp_path_factory):
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("picture") / "plain.png"
+    Image.fromarray(checkpoint.samples.images[0, :, :, 0]).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["cat[final].png", "a[/b].png", "[red]x.png", ":cat:.png", "$x_$.png"])
+def test_a_name_is_shown_as_it_is(bundle, picture, tmp_path, name):
+    path = tmp_path / "[int8]" / name
+    path.parent.mkdir(parents=True)
+    shutil.copy(picture, path)
+    assert name in succeed("run", bundle, f"[int8]/{name}", cwd=tmp_path)
+    assert f"[int8]/{name}" in succeed("run", bundle, f"[int8]/{name}", "--explain", cwd=tmp_path)
+
+
+def test_a_bundle_s_path_is_shown_as_it_is(bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "b[int8][/x].paraedge")
+    for command in ("inspect", "verify"):
+        assert "b[int8][/x].paraedge" in succeed(command, "b[int8][/x].paraedge", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+)
+def test_a_name_that_is_not_utf8_is_shown_with_a_replacement(bundle, picture, tmp_path, locale):
+    folder = tmp_path / os.fsdecode(b"f\xfcr")
+    folder.mkdir()
+    shutil.copy(picture, folder / os.fsdecode(b"latin-\xe9.png"))
+    assert "latin-?.png" in succeed("run", bundle, folder, **locale)
+    (result,) = json.loads(succeed("run", bundle, folder, "--json", **locale))
+    assert result["input"].endswith("f\ufffdr/latin-\ufffd.png")
+    (folder / os.fsdecode(b"latin-\xe9.png")).write_text("no picture")
+    done = run("run", bundle, folder, **locale)
+    assert done.returncode != 0
+    assert b"latin-?.png is not a picture" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "inspect", "doctor"])
+def test_no_folder_for_temporary_files_is_needed(bundle, tmp_path, command):
+    arguments = [] if command == "doctor" else [bundle]
+    assert succeed(command, *arguments, before=NO_TMP, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_engines_say_is_kept_where_there_is_no_folder_for_it(tmp_path):
+    script = (
+        NO_TMP
+        + "import os, sys; from paraedge.cli._chatter import captured_chatter\n"
+        + "with captured_chatter() as chatter: os.write(2, b'from C\\n'); print('from Python')\n"
+        + "print(chatter.tail())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "from C | from Python\n"
+
+
+NOBODY = {"before": NO_HOME, "without": ("HOME", "PARAEDGE_CACHE", "XDG_CACHE_HOME")}
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "inspect"])
+def test_a_user_without_a_home_folder_runs_a_bundle(bundle, tmp_path, command):
+    assert succeed(command, bundle, cwd=tmp_path, **NOBODY)
+
+
+def test_doctor_tells_a_user_without_a_home_folder_what_to_set(tmp_path):
+    assert "not kept: this user has no home folder" in succeed("doctor", cwd=tmp_path, **NOBODY)
+    cache = json.loads(succeed("doctor", "--json", cwd=tmp_path, **NOBODY))["cache"]
+    assert cache["path"] is None
+    assert "set PARAEDGE_CACHE" in cache["problem"]
+
+
+def test_an_export_without_a_home_folder_keeps_no_parts(tmp_path):
+    options = ["--target", "linux", "--branches", "1", "--out", "x.paraedge"]
+    done = run("export", *options, cwd=tmp_path, **NOBODY)
+    assert done.returncode == 0, done.stderr
+    assert b"this user has no home folder to keep lowered parts in; set PARAEDGE_CACHE" in done.stderr
+
+
+def test_the_packaged_model_s_bundle_needs_a_place(tmp_path):
+    done = run("run", cwd=tmp_path, **NOBODY)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines()[-1].endswith("set PARAEDGE_CACHE")
