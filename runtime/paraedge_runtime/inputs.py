@@ -16,6 +16,7 @@ from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 __all__ = [
     "PICTURE_SUFFIXES",
     "check_input",
+    "check_picture_input",
     "find_inputs",
     "find_pictures",
     "normalise",
@@ -103,12 +104,28 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
     Raises:
         InputError: it does not exist, is no picture, Pillow is not installed, or the bundle reads no image.
     """
+    check_picture_input(spec)
+    _, channels, height, width = spec.shape
+    return picture_array(path, height, width, channels)
+
+
+def check_picture_input(spec: InputSpec) -> None:
+    """Refuse what would be refused of every picture.
+
+    Raises:
+        InputError: the bundle reads no image, or one with other channels than a picture has; or Pillow is not
+            installed.
+    """
     if not isinstance(spec, ImageInput):
         raise InputError(f"this bundle reads no image; {_reads(spec)}: pass arrays to Session.run")
-    _, channels, height, width = spec.shape
-    if channels not in (1, 3):
-        raise InputError(f"this bundle reads {channels} channels, a picture has 1 or 3; pass arrays to Session.run")
-    return picture_array(path, height, width, channels)
+    if spec.shape[1] not in (1, 3):
+        raise InputError(
+            f"this bundle reads {spec.shape[1]} channels, a picture has 1 or 3; pass arrays to Session.run"
+        )
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"reading pictures needs Pillow ({error}); pip install 'paraedge[cli]'") from error
 
 
 def picture_array(path: str | os.PathLike[str], height: int, width: int, channels: int) -> NDArray[np.uint8]:

@@ -258,6 +258,27 @@ class Prediction:
         """(len(branches_used), C): the sum after the first, the first two, … used branches."""
         return self.branch_outputs.cumsum(axis=0, dtype=np.float32)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything about the prediction in types that JSON has: ``json.dumps(prediction.to_dict())``.
+
+        ``label``, ``label_index`` and ``confidence`` are ``None`` where the output is a vector.
+        """
+        has_labels = bool(self._labels)
+        return {
+            "label": self.label if has_labels else None,
+            "label_index": self.label_index if has_labels else None,
+            "confidence": self.confidence if has_labels else None,
+            "is_calibrated": self.is_calibrated,
+            "output": self.output.tolist(),
+            "branches_used": list(self.branches_used),
+            "branches_dropped": [{"index": drop.index, "reason": drop.reason} for drop in self.branches_dropped],
+            "elapsed_ms": self.elapsed_ms,
+            "deadline_met": self.deadline_met,
+            "requests_to_learn": self.requests_to_learn,
+            "engine": self.engine,
+            "timeline": [run._asdict() for run in self.timeline],
+        }
+
     def explain(self) -> str:
         """Why each branch ran or was dropped, a line each."""
         lines = [f"engine: {self.engine}"] if "one after another" in self.engine else []
