@@ -15,7 +15,7 @@ from torch import nn
 
 from paraedge_converters.copying import copy_module
 from paraedge_converters.protocol import BranchModel
-from paraedge_converters.recipes import Recipe
+from paraedge_converters.recipes import Recipe, least_agreement
 from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
@@ -118,7 +118,7 @@ def check_parity(
         _check(f"{name} after the stem", output, chained[:, place], recipe)
     thresholds = Thresholds(
         min_snr_db=recipe.min_snr_db,
-        min_top1_agreement=recipe.min_top1_agreement if has_labels else None,
+        min_top1_agreement=least_agreement(recipe.min_top1_agreement, len(reference.inputs)) if has_labels else None,
         max_relative_error=None if has_labels else recipe.max_relative_error,
     )
     wanted, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
@@ -189,7 +189,9 @@ def _check_prefix(name: str, wanted: Array, got: Array, recipe: Recipe, threshol
     _check(name, wanted, got, recipe)
     prefix = compare_prefix(wanted, got, has_labels=thresholds.min_top1_agreement is not None)
     if problem := prefix_shortfall(prefix, thresholds):
-        raise ParityError(f"{name} {problem}")
+        least = thresholds.min_top1_agreement
+        why = "" if least in (None, recipe.min_top1_agreement) else f" to show {100 * recipe.min_top1_agreement:g} %"
+        raise ParityError(f"{name} {problem}{why}")
     return prefix
 
 

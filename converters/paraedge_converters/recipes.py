@@ -5,11 +5,21 @@ How an engine does it is in its converter (``RECIPES`` there); why it does not i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from paraedge_runtime.errors import InputError
 
-__all__ = ["FLOAT_STEM", "RECIPES", "TFLITE_RUNTIME_RECIPES", "Recipe", "part_recipe", "recipe_for"]
+__all__ = [
+    "FLOAT_STEM",
+    "RECIPES",
+    "TFLITE_RUNTIME_RECIPES",
+    "Recipe",
+    "finer_recipes",
+    "least_agreement",
+    "part_recipe",
+    "recipe_for",
+]
 
 FLOAT_STEM = "+fp32-stem"
 
@@ -22,7 +32,8 @@ class Recipe:
         description: one line for people.
         min_snr_db: what every part and every prefix must reach against torch in float32.
         max_scale_error: how far a part or a prefix may be from torch by a common factor: 0.05 is from 0.95 to 1.05.
-        min_top1_agreement: share of real inputs on which every prefix must keep torch's label.
+        min_top1_agreement: share of inputs on which every prefix must keep torch's label. The gate has few inputs, and
+            refuses what they show to be below it; see :func:`least_agreement`.
         max_relative_error: of the worst sample and every prefix, where the output is a vector and has no labels.
         refused: converter -> why it has no such thing. An engine's own has its name.
     """
@@ -119,3 +130,46 @@ def part_recipe(name: str, part: str) -> str:
     if name.endswith(FLOAT_STEM):
         return "fp32" if part == "stem" else name.removesuffix(FLOAT_STEM)
     return name
+
+
+# From the coarsest to the finest: what to try when the gate refuses one.
+_BY_FINENESS = ("int4-weight", "int8-static", "int8-dynamic", "int8-weight", "fp16")
+
+
+def finer_recipes(name: str, converter: str) -> tuple[str, ...]:
+    """The quantization recipes to try in place of ``name``, the smallest first: with a float stem, then finer ones."""
+    plain = name.removesuffix(FLOAT_STEM)
+    if plain not in _BY_FINENESS:
+        return ()
+    finer = [
+        other for other in _BY_FINENESS[_BY_FINENESS.index(plain) + 1 :] if converter not in RECIPES[other].refused
+    ]
+    names = [plain + FLOAT_STEM, *(both for other in finer for both in (other, other + FLOAT_STEM))]
+    return tuple(names[1:] if name.endswith(FLOAT_STEM) else names)
+
+
+# A share that is kept is refused by chance in at most so many of all draws of the gate's inputs.
+_REFUSED_BY_CHANCE = 0.05
+
+
+def least_agreement(share: float, count: int) -> float:
+    """The lowest agreement on ``count`` inputs that does not show that less than ``share`` of all inputs agree.
+
+    Of 256 inputs a model that keeps 0.99 of all labels changes 3 or more half the time, 6 or more in 4.5 of 100
+    draws: 5 are let through, 6 are not. Where every label must be kept, one that changes is one too many.
+    """
+    probable, changed = 1.0, 0  # of at least so many changed labels
+    while changed < count:
+        probable -= _binomial(changed, count, 1.0 - share)
+        if probable <= _REFUSED_BY_CHANCE + 1e-12:
+            break
+        changed += 1
+    return (count - changed) / count
+
+
+def _binomial(successes: int, count: int, probability: float) -> float:
+    """The chance of exactly so many successes."""
+    if probability <= 0.0:
+        return float(successes == 0)
+    ways = math.lgamma(count + 1) - math.lgamma(successes + 1) - math.lgamma(count - successes + 1)
+    return math.exp(ways + successes * math.log(probability) + (count - successes) * math.log1p(-probability))
