@@ -65,7 +65,7 @@ __all__ = [
     "__version__",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "BranchRun": "paraedge_runtime.prediction",

@@ -68,12 +68,21 @@ class Session:
             prediction = session.run(image, budget_ms=12)    # the best prediction there is after 12 ms
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, core: Any, branches: tuple[int, ...], description: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        core: Any,
+        branches: tuple[int, ...],
+        description: str,
+        temperatures: tuple[float, ...],
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.threads: int = core.threads
         self._labels = bundle.manifest.labels
         self._description = description
+        self._temperatures = temperatures
         self._core = core
         self._branches = branches
         self._lock = threading.Lock()
@@ -139,7 +148,7 @@ class Session:
             if not isinstance(entry, BranchEntry) or entry.index in chosen
         ]
         core, description = _open_core(loaded_engine, parts, opened, options)
-        return cls(opened, loaded_engine, core, chosen, description)
+        return cls(opened, loaded_engine, core, chosen, description, options.temperatures)
 
     @property
     def branches(self) -> tuple[int, ...]:
@@ -231,7 +240,7 @@ class Session:
         wanted = True
 
         def tell(raw: RawPrediction) -> bool:
-            predictions.put(Prediction(raw, self._labels, self._description))
+            predictions.put(Prediction(raw, self._labels, self._description, self._temperatures))
             return wanted
 
         def work() -> None:
@@ -300,7 +309,7 @@ class Session:
             raw = core.run(image, *request)
             if raw is None:  # the core takes what it reads and nothing else
                 raw = core.run(check_input(image, self.bundle.manifest.input), *request)
-        return Prediction(raw, self._labels, self._description)
+        return Prediction(raw, self._labels, self._description, self._temperatures)
 
     def _refuse_fork(self) -> NoReturn:
         raise EngineError(
