@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ __all__ = [
     "check_picture_input",
     "find_inputs",
     "find_pictures",
+    "fitted_picture",
     "normalise",
     "picture_array",
     "read_picture",
@@ -79,7 +80,9 @@ def check_input(value: Input, spec: InputSpec) -> Input:
     else:
         accepted = [("float32", spec.shape[1:])]
     if (str(value.dtype), value.shape) not in accepted:
-        hint = "; resize it first" if isinstance(spec, ImageInput) and value.dtype == np.uint8 else ""
+        hint = ""
+        if isinstance(spec, ImageInput) and value.dtype == np.uint8:
+            hint = "; of several images pass a list" if value.ndim == 4 else "; resize it first"
         raise InputError(f"input '{spec.name}' is {value.dtype} of shape {value.shape}; {_reads(spec)}{hint}")
     if value.dtype == np.float32 and not np.isfinite(value).all():
         raise InputError(f"input '{spec.name}' has {int((~np.isfinite(value)).sum())} values that are not finite")
@@ -135,23 +138,33 @@ def picture_array(path: str | os.PathLike[str], height: int, width: int, channel
         InputError: it does not exist, is no picture, or Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError as error:
         raise InputError(f"reading {path} needs Pillow ({error}); pip install 'paraedge[cli]'") from error
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16"):  # convert() would clip these to white
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            if upright.mode == "P" and "transparency" in upright.info:
-                upright = upright.convert("RGBA")  # as Pillow asks for
-            converted = upright.convert("L" if channels == 1 else "RGB")
-            resized = converted.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
+            return fitted_picture(picture, height, width, channels)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as error:  # Pillow raises many kinds for a damaged picture
         raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
+
+
+def fitted_picture(picture: Any, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """A PIL image, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
+
+    The one rule for files, PIL images and arrays of another size: bilinear, to the whole height and width.
+    """
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I;16"):  # convert() would clip these to white
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")  # as Pillow asks for
+    converted = upright.convert("L" if channels == 1 else "RGB")
+    resized = converted.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
 
 
 def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.float32]:

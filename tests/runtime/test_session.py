@@ -353,8 +353,8 @@ def test_a_bad_input_is_refused_and_the_session_goes_on(bundle):
             session.run([1, 2, 3])
         with pytest.raises(InputError, match="must be a numpy array, got NoneType"):
             session.run(None)
-        with pytest.raises(InputError, match=r"uint8 of shape \(9, 8, 1\)"):
-            session.run(np.zeros((9, 8, 1), np.uint8))
+        with pytest.raises(InputError, match=r"uint8 of shape \(9, 8, 2\)"):
+            session.run(np.zeros((9, 8, 2), np.uint8))
         assert session.run(picture()).branches_used == (0, 1, 2, 3)
 
 
