@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from paraedge_converters._given import plain_description
 from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache, tool_versions
@@ -75,6 +76,7 @@ def convert(
         BundleError: ``out`` exists and is no bundle folder.
     """
     check_contract(model)
+    description = plain_description(description)
     request = parse_request(
         name=description.name,
         num_branches=len(model.branches),
@@ -99,6 +101,7 @@ def run_export(
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
     """Carry a request out; see :func:`convert`. ``try_finer`` is whether finer recipes are tried for the message."""
+    description = plain_description(description)
     check_description(model, description, len(request.branches))
     tool_versions(converter_for(request.converter))
     engine = open_engine(request.engine)
