@@ -65,7 +65,8 @@ def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_
 
     assert "verified" in paraedge(device, "verify", bundle)
     assert "branch_07" in paraedge(device, "inspect", bundle)
-    results = json.loads(paraedge(device, "run", bundle, "--threads", 2, "--json"))
+    lines = paraedge(device, "run", bundle, "--threads", 2, "--json").splitlines()
+    results = [json.loads(line) for line in lines]
     assert len(results) == 32
     assert {result["engine"].split()[0] for result in results} == {device[0]}
     here = {result["input"]: result["output"] for result in _run_here(bundle)}
@@ -172,4 +173,4 @@ def test_without_its_extra_a_program_says_what_to_install(bare_device, program, 
 def _run_here(bundle):
     code = "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "run", bundle, "--json"], capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]

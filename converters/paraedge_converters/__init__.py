@@ -32,7 +32,7 @@ __all__ = [
     "convert",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "BranchModel": "paraedge_converters.protocol",
@@ -42,4 +42,12 @@ __getattr__ = lazy_names(
         "calibrate_early_stop": "paraedge_converters.early_stop",
         "convert": "paraedge_converters.pipeline",
     },
+    with_torch=(
+        "BranchModel",
+        "ConversionProgress",
+        "EvaluationSet",
+        "ModelDescription",
+        "calibrate_early_stop",
+        "convert",
+    ),
 )

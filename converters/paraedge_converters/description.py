@@ -45,6 +45,8 @@ class ModelDescription:
     A model whose output is a vector (a regression, an embedding) has ``vector`` in place of ``labels``, and
     nothing that counts labels: ``sample_labels``, ``accuracy``, ``early_stop`` and ``test_set`` stay ``None``.
 
+    Lists and torch tensors will do where arrays and tuples are named.
+
     Attributes:
         name: short, used for file names: letters, digits, ``.``, ``-``, ``_``, ``+``.
         description: one sentence.
@@ -78,7 +80,7 @@ class ModelDescription:
         if self.labels is not None:
             return LabelsOutput(labels=self.labels)
         assert self.vector is not None  # check_description
-        return VectorOutput(name=self.vector, size=num_outputs)
+        return VectorOutput(name=self.vector, size=int(num_outputs))
 
 
 def check_description(model: BranchModel, description: ModelDescription, num_chosen: int) -> None:

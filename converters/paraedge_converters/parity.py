@@ -116,7 +116,7 @@ def check_parity(
         output = reference.branch_outputs[:, place]
         similarities[name] = _check(name, output, alone[:, place], tolerance)
         _check(f"{name} after the stem", output, chained[:, place], tolerance)
-    thresholds = tolerance.thresholds(has_labels=has_labels)
+    thresholds = tolerance.thresholds(has_labels=has_labels, num_inputs=len(reference.inputs))
     wanted, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
     prefixes = []
     for place in range(len(names)):
@@ -185,7 +185,13 @@ def _check_prefix(name: str, wanted: Array, got: Array, tolerance: Tolerance, th
     _check(name, wanted, got, tolerance)
     prefix = compare_prefix(wanted, got, has_labels=thresholds.min_top1_agreement is not None)
     if problem := prefix_shortfall(prefix, thresholds):
-        raise ParityError(f"{name} {problem}")
+        least = thresholds.min_top1_agreement
+        why = (
+            ""
+            if least in (None, tolerance.min_top1_agreement)
+            else f" to show {100 * tolerance.min_top1_agreement:g} %"
+        )
+        raise ParityError(f"{name} {problem}{why}")
     return prefix
 
 

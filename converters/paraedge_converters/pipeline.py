@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from paraedge_converters._given import plain_description
 from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache, tool_versions
@@ -14,11 +15,12 @@ from paraedge_converters.lowering import lower_parts
 from paraedge_converters.parity import torch_reference
 from paraedge_converters.proof import prove
 from paraedge_converters.protocol import BranchModel
+from paraedge_converters.recipes import finer_recipes
 from paraedge_converters.request import ExportRequest, parse_request
 from paraedge_converters.split import check_contract, split_model
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.engines import open_engine
-from paraedge_runtime.errors import ParityError
+from paraedge_runtime.errors import ConversionError, ParityError
 from paraedge_runtime.inputs import normalise
 
 __all__ = ["ConversionProgress", "convert", "run_export"]
@@ -69,10 +71,12 @@ def convert(
             cannot be written.
         UnsupportedModel: the network does not keep the contract.
         ConversionError: the backend failed or left operators it should not have.
-        ParityError: the result does not compute what torch computes. Nothing is written.
+        ParityError: the result does not compute what torch computes. Nothing is written. Of a quantization recipe
+            the message names the next finer one that was tried and does.
         BundleError: ``out`` exists and is no bundle folder.
     """
     check_contract(model)
+    description = plain_description(description)
     request = parse_request(
         name=description.name,
         num_branches=len(model.branches),
@@ -93,9 +97,11 @@ def run_export(
     request: ExportRequest,
     *,
     cache: PartCache | None = None,
+    try_finer: bool = True,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
-    """Carry a request out; see :func:`convert`."""
+    """Carry a request out; see :func:`convert`. ``try_finer`` is whether finer recipes are tried for the message."""
+    description = plain_description(description)
     check_description(model, description, len(request.branches))
     tool_versions(converter_for(request.converter))
     engine = open_engine(request.engine)
@@ -106,23 +112,44 @@ def run_export(
     num_tested = 0 if description.test_set is None else len(description.test_set.labels)
     progress = _Progress(on_progress, len(parts) + len(reference.inputs) + num_tested)
 
-    def lower_prove_assemble(anew: bool) -> Bundle:
-        with lower_parts(parts, request, engine, reference.inputs, cache, anew=anew, on_part=progress.part) as lowered:
+    def lower_and_prove(asked: ExportRequest, described: ModelDescription, write: bool, anew: bool) -> Bundle | None:
+        with lower_parts(parts, asked, engine, reference.inputs, cache, anew=anew, on_part=progress.part) as lowered:
             try:
-                proof = prove(lowered, reference, description, model.input_spec, request, progress.sample)
+                proof = prove(lowered, reference, described, model.input_spec, asked, progress.sample)
             except ParityError as error:
                 if lowered.from_cache:
                     raise _Suspicious from error
                 for key in lowered.cache_keys.values():
                     cache.discard(key)
                 raise
-            return assemble(model, description, request, engine, parts, lowered, reference, proof)
+            return assemble(model, described, asked, engine, parts, lowered, reference, proof) if write else None
+
+    def attempt(asked: ExportRequest, described: ModelDescription, write: bool) -> Bundle | None:
+        try:
+            return lower_and_prove(asked, described, write, anew=False)
+        except _Suspicious:
+            progress.start_again()
+            return lower_and_prove(asked, described, write, anew=True)
+
+    def passes(name: str) -> bool:
+        progress.start_again()
+        try:
+            attempt(replace(request, quantize=name), replace(description, test_set=None), write=False)
+        except ConversionError:
+            return False
+        return True
 
     try:
-        return lower_prove_assemble(anew=False)
-    except _Suspicious:
-        progress.start_again()
-        return lower_prove_assemble(anew=True)
+        bundle = attempt(request, description, write=True)
+    except ParityError as error:
+        finer = finer_recipes(request.quantize, request.converter) if try_finer else ()
+        if not finer:
+            raise
+        found = next((name for name in finer if passes(name)), "fp32")
+        tried = "was tried and passes" if found != "fp32" else "is left, no finer recipe passes"
+        raise ParityError(f"{error}; {found} {tried}: pass it as quantize (--quantize {found})") from error
+    assert bundle is not None
+    return bundle
 
 
 class _Suspicious(Exception):

@@ -12,11 +12,9 @@ from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.early_stop import Calibration, calibrate_early_stop
 from paraedge_converters.lowering import LoweredModel
 from paraedge_converters.parity import Reference, check_parity
-from paraedge_converters.recipes import FLOAT_STEM
 from paraedge_converters.request import ExportRequest
 from paraedge_runtime.card import Accuracy, Parity, Similarity
 from paraedge_runtime.engines import LoadedPart
-from paraedge_runtime.errors import ParityError
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.manifest import InputSpec
 
@@ -63,18 +61,13 @@ def prove(
     Raises:
         ParityError: names the part that is off, and by how much.
     """
-    try:
-        parity, similarities, outputs = check_parity(
-            reference,
-            model.loaded,
-            request.recipe.tolerance,
-            has_labels=description.labels is not None,
-            on_sample=lambda: on_sample("parity"),
-        )
-    except ParityError as error:
-        if "fp32" not in (request.quantize, request.recipe_of("stem")):
-            raise ParityError(f"{error}; a stem left as trained may do: {request.quantize}{FLOAT_STEM}") from error
-        raise
+    parity, similarities, outputs = check_parity(
+        reference,
+        model.loaded,
+        request.recipe.tolerance,
+        has_labels=description.labels is not None,
+        on_sample=lambda: on_sample("parity"),
+    )
     accuracy, early_stop = description.accuracy, description.early_stop
     if description.test_set is not None:
         how = f"{request.quantize} in {request.engine}"

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.tolerances import FLOAT_STEM, TOLERANCES, Tolerance
 
-__all__ = ["FLOAT_STEM", "RECIPES", "TFLITE_RUNTIME_RECIPES", "Recipe", "part_recipe", "recipe_for"]
+__all__ = [
+    "FLOAT_STEM",
+    "RECIPES",
+    "TFLITE_RUNTIME_RECIPES",
+    "Recipe",
+    "finer_recipes",
+    "part_recipe",
+    "recipe_for",
+]
 
 
 @dataclass(frozen=True)
@@ -87,3 +95,19 @@ def part_recipe(name: str, part: str) -> str:
     if name.endswith(FLOAT_STEM):
         return "fp32" if part == "stem" else name.removesuffix(FLOAT_STEM)
     return name
+
+
+# From the coarsest to the finest: what to try when the gate refuses one.
+_BY_FINENESS = ("int4-weight", "int8-static", "int8-dynamic", "int8-weight", "fp16")
+
+
+def finer_recipes(name: str, converter: str) -> tuple[str, ...]:
+    """The quantization recipes to try in place of ``name``, the smallest first: with a float stem, then finer ones."""
+    plain = name.removesuffix(FLOAT_STEM)
+    if plain not in _BY_FINENESS:
+        return ()
+    finer = [
+        other for other in _BY_FINENESS[_BY_FINENESS.index(plain) + 1 :] if converter not in RECIPES[other].refused
+    ]
+    names = [plain + FLOAT_STEM, *(both for other in finer for both in (other, other + FLOAT_STEM))]
+    return tuple(names[1:] if name.endswith(FLOAT_STEM) else names)

@@ -77,7 +77,7 @@ __all__ = [
     "write_plan",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Bench": "paraedge_measure.deadlines.runner",

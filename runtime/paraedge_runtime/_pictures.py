@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "upright_picture"]
+__all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "on_background", "upright_picture"]
 
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 MAX_PIXELS = 50_000_000  # decoded: 200 MB
@@ -39,7 +39,7 @@ def upright_picture(path: str | os.PathLike[str], side: int) -> Image.Image:
         picture.draft(None, (_DECODED_OVER_WANTED * side,) * 2)
         _check_size(picture, MAX_PIXELS)
         ImageOps.exif_transpose(picture, in_place=True)
-        return _on_background(picture)
+        return on_background(picture)
 
 
 def _opened(path: str | os.PathLike[str]) -> Image.Image:
@@ -58,7 +58,7 @@ def _check_size(picture: Image.Image, most_pixels: int) -> None:
         raise ValueError(f"it has {pixels:,} pixels, at most {most_pixels:,} are read")
 
 
-def _on_background(picture: Image.Image) -> Image.Image:
+def on_background(picture: Image.Image) -> Image.Image:
     """The picture without its transparency, and without a second eight bits."""
     from PIL import Image
 

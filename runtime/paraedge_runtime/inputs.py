@@ -6,21 +6,23 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime._pictures import upright_picture
+from paraedge_runtime._pictures import on_background, upright_picture
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
 __all__ = [
     "PICTURE_SUFFIXES",
     "check_input",
+    "check_picture_input",
     "display_name",
     "find_inputs",
     "find_pictures",
+    "fitted_picture",
     "is_hidden",
     "normalise",
     "picture_array",
@@ -91,7 +93,9 @@ def check_input(value: Input, spec: InputSpec) -> Input:
     else:
         accepted = [("float32", spec.shape[1:])]
     if (str(value.dtype), value.shape) not in accepted:
-        hint = "; resize it first" if isinstance(spec, ImageInput) and value.dtype == np.uint8 else ""
+        hint = ""
+        if isinstance(spec, ImageInput) and value.dtype == np.uint8:
+            hint = "; of several images pass a list" if value.ndim == 4 else "; resize it first"
         raise InputError(f"input '{spec.name}' is {value.dtype} of shape {value.shape}; {_reads(spec)}{hint}")
     if value.dtype == np.float32 and not np.isfinite(value).all():
         raise InputError(f"input '{spec.name}' has {int((~np.isfinite(value)).sum())} values that are not finite")
@@ -116,12 +120,28 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
     Raises:
         InputError: it does not exist, is no picture, Pillow is not installed, or the bundle reads no image.
     """
+    check_picture_input(spec)
+    _, channels, height, width = spec.shape
+    return picture_array(path, height, width, channels)
+
+
+def check_picture_input(spec: InputSpec) -> None:
+    """Refuse what would be refused of every picture.
+
+    Raises:
+        InputError: the bundle reads no image, or one with other channels than a picture has; or Pillow is not
+            installed.
+    """
     if not isinstance(spec, ImageInput):
         raise InputError(f"this bundle reads no image; {_reads(spec)}: pass arrays to Session.run")
-    _, channels, height, width = spec.shape
-    if channels not in (1, 3):
-        raise InputError(f"this bundle reads {channels} channels, a picture has 1 or 3; pass arrays to Session.run")
-    return picture_array(path, height, width, channels)
+    if spec.shape[1] not in (1, 3):
+        raise InputError(
+            f"this bundle reads {spec.shape[1]} channels, a picture has 1 or 3; pass arrays to Session.run"
+        )
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"reading pictures needs Pillow ({error}); pip install 'paraedge[cli]'") from error
 
 
 def picture_array(path: str | os.PathLike[str], height: int, width: int, channels: int) -> NDArray[np.uint8]:
@@ -138,13 +158,29 @@ def picture_array(path: str | os.PathLike[str], height: int, width: int, channel
     except ImportError as error:
         raise InputError(f"reading {path} needs Pillow ({error}); pip install 'paraedge[cli]'") from error
     try:
-        picture = upright_picture(path, max(height, width)).convert("L" if channels == 1 else "RGB")
-        resized = picture.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
+        return _scaled(upright_picture(path, max(height, width)), height, width, channels)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as error:  # Pillow raises many kinds for a damaged picture
         raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
+
+
+def fitted_picture(picture: Any, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """A PIL image, upright, on white and scaled, as (height, width, channels) uint8; channels are 1 or 3.
+
+    The one rule for files, PIL images and arrays of another size: bilinear, to the whole height and width.
+    """
+    from PIL import ImageOps
+
+    return _scaled(on_background(ImageOps.exif_transpose(picture)), height, width, channels)
+
+
+def _scaled(upright: Any, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    converted = upright.convert("L" if channels == 1 else "RGB")
+    resized = converted.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
 
 
 def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.float32]:

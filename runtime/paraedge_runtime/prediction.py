@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ __all__ = [
     "PartRun",
     "Prediction",
     "RawPrediction",
+    "softmax",
     "softmax_confidence",
 ]
 
@@ -108,10 +110,15 @@ class RawPrediction(Protocol):
     def requests_to_learn(self) -> int: ...  # noqa: D102
 
 
-def softmax_confidence(logits: NDArray[np.float32], temperature: float) -> float:
-    """The softmax of ``logits / temperature`` at its largest; logits are (C,)."""
+def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """The softmax of ``logits / temperature``; both are (C,)."""
     exponentials = np.exp((logits - logits.max()).astype(np.float64) / temperature)
-    return float(1.0 / exponentials.sum())
+    return cast("NDArray[np.float64]", exponentials / exponentials.sum())
+
+
+def softmax_confidence(logits: NDArray[np.float32], temperature: float) -> float:
+    """Their softmax at its largest."""
+    return float(softmax(logits, temperature).max())
 
 
 @dataclass(frozen=True)
@@ -148,14 +155,15 @@ class PartRun(NamedTuple):
 class Prediction:
     """The result of one request. Nothing of it is computed before somebody reads it, and nothing can be changed.
 
-    A bundle whose output is a vector has no labels: ``label``, ``label_index`` and ``confidence`` raise
-    ``InputError``; read ``output``.
+    A bundle whose output is a vector has no labels: ``label``, ``label_index``, ``confidence``, ``probabilities``
+    and ``top_k`` raise ``InputError``; read ``output``.
 
     Attributes:
         output: (C,) float32, the sum of the branches used, added in branch order: logits, or the vector.
         label_index: index of the largest logit.
         label: its name.
         confidence: softmax probability of that label, see ``is_calibrated``.
+        probabilities: (C,) float64, of every label; the largest is the confidence.
         is_calibrated: whether a temperature was fitted at export for just the branches used. Otherwise the
             softmax of the plain logits is usually too sure.
         branches: every branch that was asked for, in order.
@@ -169,14 +177,18 @@ class Prediction:
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
-    def __init__(self, raw: RawPrediction, labels: Sequence[str], engine: str) -> None:
+    def __init__(
+        self, raw: RawPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float] = ()
+    ) -> None:
         fields = self.__dict__  # past __setattr__
+        fields["_temperatures"] = temperatures
         fields["_raw"] = raw
         fields["_labels"] = labels
         fields["engine"] = engine
 
     _raw: RawPrediction
     _labels: Sequence[str]
+    _temperatures: Sequence[float]  # of the first 1, 2, … branches
     engine: str
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -213,6 +225,32 @@ class Prediction:
     @property
     def confidence(self) -> float:  # noqa: D102
         return self._labelled().confidence
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:  # noqa: D102
+        self._labelled()
+        temperature = self._temperatures[len(self.branches_used) - 1] if self.is_calibrated else 1.0
+        values = softmax(self.output, temperature)
+        values.flags.writeable = False
+        return values
+
+    def top_k(self, k: int) -> tuple[tuple[str, float], ...]:
+        """The ``k`` most probable labels with their probabilities, the most probable first.
+
+        Raises:
+            InputError: ``k`` is no whole number from 1 to the number of labels.
+        """
+        probabilities = self.probabilities
+        try:
+            count = 0 if isinstance(k, bool) else operator.index(k)
+        except TypeError:
+            count = 0
+        if not 1 <= count <= len(probabilities):
+            raise InputError(
+                f"k is {k!r}; a whole number from 1 to {len(probabilities)}, the number of labels, is needed"
+            )
+        order = np.argsort(-self.output, kind="stable")[:count]
+        return tuple([(self._labels[index], float(probabilities[index])) for index in order])
 
     @property
     def is_calibrated(self) -> bool:  # noqa: D102
@@ -257,6 +295,27 @@ class Prediction:
     def prefix_outputs(self) -> NDArray[np.float32]:
         """(len(branches_used), C): the sum after the first, the first two, … used branches."""
         return self.branch_outputs.cumsum(axis=0, dtype=np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything about the prediction in types that JSON has: ``json.dumps(prediction.to_dict())``.
+
+        ``label``, ``label_index`` and ``confidence`` are ``None`` where the output is a vector.
+        """
+        has_labels = bool(self._labels)
+        return {
+            "label": self.label if has_labels else None,
+            "label_index": self.label_index if has_labels else None,
+            "confidence": self.confidence if has_labels else None,
+            "is_calibrated": self.is_calibrated,
+            "output": self.output.tolist(),
+            "branches_used": list(self.branches_used),
+            "branches_dropped": [{"index": drop.index, "reason": drop.reason} for drop in self.branches_dropped],
+            "elapsed_ms": self.elapsed_ms,
+            "deadline_met": self.deadline_met,
+            "requests_to_learn": self.requests_to_learn,
+            "engine": self.engine,
+            "timeline": [run._asdict() for run in self.timeline],
+        }
 
     def explain(self) -> str:
         """Why each branch ran or was dropped, a line each."""

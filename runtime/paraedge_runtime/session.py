@@ -12,18 +12,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime._input_kinds import as_input
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.core import core_problem
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.engines import Engine, engine_info, open_engine
 from paraedge_runtime.engines.base import SessionOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
-from paraedge_runtime.inputs import check_input
 from paraedge_runtime.latency import Latency
 from paraedge_runtime.manifest import BranchEntry, PartEntry
 from paraedge_runtime.prediction import Prediction, RawPrediction
@@ -31,7 +31,16 @@ from paraedge_runtime.sequential import SequentialSession
 
 __all__ = ["POLICIES", "Session", "choose_branches", "choose_threads"]
 
-Image = NDArray[np.uint8] | NDArray[np.float32]
+
+class _TorchTensor(Protocol):
+    def detach(self) -> Any: ...
+
+
+class _PilImage(Protocol):
+    def convert(self, mode: str) -> Any: ...
+
+
+Image = NDArray[np.uint8] | NDArray[np.float32] | str | os.PathLike[str] | _TorchTensor | _PilImage
 
 # Which branches are started under a budget.
 POLICIES = {
@@ -68,12 +77,21 @@ class Session:
             prediction = session.run(image, budget_ms=12)    # the best prediction there is after 12 ms
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, core: Any, branches: tuple[int, ...], description: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        core: Any,
+        branches: tuple[int, ...],
+        description: str,
+        temperatures: tuple[float, ...],
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.threads: int = core.threads
         self._labels = bundle.manifest.labels
         self._description = description
+        self._temperatures = temperatures
         self._core = core
         self._branches = branches
         self._lock = threading.Lock()
@@ -139,13 +157,14 @@ class Session:
             if not isinstance(entry, BranchEntry) or entry.index in chosen
         ]
         core, description = _open_core(loaded_engine, parts, opened, options)
-        return cls(opened, loaded_engine, core, chosen, description)
+        return cls(opened, loaded_engine, core, chosen, description, options.temperatures)
 
     @property
     def branches(self) -> tuple[int, ...]:
         """Indexes of the branches that are loaded."""
         return self._branches
 
+    @overload
     def run(
         self,
         image: Image,
@@ -156,7 +175,32 @@ class Session:
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
         early_stop: bool = False,
-    ) -> Prediction:
+    ) -> Prediction: ...
+
+    @overload
+    def run(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        *,
+        branches: int | Sequence[int] | None = None,
+        budget_ms: float | None = None,
+        deadline_s: float | None = None,
+        waiting_s: Sequence[float] = _NOBODY,
+        policy: str = "anytime",
+        early_stop: bool = False,
+    ) -> list[Prediction]: ...
+
+    def run(
+        self,
+        image: Image | list[Any] | tuple[Any, ...],
+        *,
+        branches: int | Sequence[int] | None = None,
+        budget_ms: float | None = None,
+        deadline_s: float | None = None,
+        waiting_s: Sequence[float] = _NOBODY,
+        policy: str = "anytime",
+        early_stop: bool = False,
+    ) -> Prediction | list[Prediction]:
         """Run the stem, then branches in parallel, and add up their outputs.
 
         Under a budget the first branch always runs, others as they will probably finish in time, and the
@@ -166,10 +210,13 @@ class Session:
         the number of threads never changes a bit of it.
 
         Args:
-            image: a uint8 image (H, W, C), or (H, W) for one channel; or float32 (1, C, H, W),
-                normalised already.
+            image: the path of a picture, a PIL image, or a uint8 image (H, W, C), (C, H, W) or (H, W) in numpy or
+                torch; of another size it is scaled as a file is (needs Pillow). Or float32 (1, C, H, W), normalised
+                already. Where the bundle reads tensors: float32 of its shape, or the path of a ``.npy`` file. A
+                list or tuple of these gives a list of predictions, one after another.
             branches: run only the first so many of the loaded ones, or those with these indexes.
-            budget_ms: return within so many milliseconds from now.
+            budget_ms: return within so many milliseconds from now, reading and scaling included; of a list, so
+                many for each image, when all are read.
             deadline_s: the same as a point in time, of ``time.monotonic()``.
             waiting_s: deadlines of the requests that wait for this one, the next one's first. No branch but
                 the first is waited for so long that one of them would probably have no prediction in time.
@@ -182,6 +229,19 @@ class Session:
             EngineError: the stem failed, every branch failed, the session is closed, or it was opened
                 before a fork of this process.
         """
+        if isinstance(image, list | tuple):
+            return [
+                self.run(
+                    one,
+                    branches=branches,
+                    budget_ms=budget_ms,
+                    deadline_s=deadline_s,
+                    waiting_s=waiting_s,
+                    policy=policy,
+                    early_stop=early_stop,
+                )
+                for one in self._as_inputs(image)
+            ]
         if (
             branches is budget_ms is deadline_s is None
             and policy == "anytime"
@@ -231,7 +291,7 @@ class Session:
         wanted = True
 
         def tell(raw: RawPrediction) -> bool:
-            predictions.put(Prediction(raw, self._labels, self._description))
+            predictions.put(Prediction(raw, self._labels, self._description, self._temperatures))
             return wanted
 
         def work() -> None:
@@ -299,8 +359,18 @@ class Session:
                 request = request._replace(leave_s=_leave_s(waiting_s, core.mandatory_ms))
             raw = core.run(image, *request)
             if raw is None:  # the core takes what it reads and nothing else
-                raw = core.run(check_input(image, self.bundle.manifest.input), *request)
-        return Prediction(raw, self._labels, self._description)
+                raw = core.run(as_input(image, self.bundle.manifest.input), *request)
+        return Prediction(raw, self._labels, self._description, self._temperatures)
+
+    def _as_inputs(self, images: Sequence[Any]) -> list[Any]:
+        """All are read before the first runs: whichever cannot be is refused before the work."""
+        inputs = []
+        for place, image in enumerate(images):
+            try:
+                inputs.append(as_input(image, self.bundle.manifest.input))
+            except InputError as error:
+                raise InputError(f"image {place} of the list of {len(images)}: {error}") from None
+        return inputs
 
     def _refuse_fork(self) -> NoReturn:
         raise EngineError(

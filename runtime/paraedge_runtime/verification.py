@@ -53,7 +53,7 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
     try_bundle(bundle, engine=engine)
     manifest = bundle.manifest
     has_labels = isinstance(manifest.output, LabelsOutput)
-    thresholds = tolerance_of(manifest.quantization).thresholds(has_labels=has_labels)
+    thresholds = tolerance_of(manifest.quantization).thresholds(has_labels=has_labels, num_inputs=len(golden.inputs))
     outputs = np.zeros_like(golden.branch_outputs)
     dropped: dict[int, str] = {}
     with Session.open(bundle, engine=engine, threads=threads) as session:

@@ -4,7 +4,11 @@
 
     bundle = paraedge.export("fashion-mnist", target="android", branches=2)   # needs torch
     with paraedge.Session.open(bundle) as session:                            # needs one engine
-        print(session.run(picture).label)
+        print(session.run("picture.png").label)
+
+Run a bundle: ``Session``, ``Bundle``, ``Prediction``. Make one of a trained ParaFormer: ``export``; of another network:
+``convert`` with a ``ModelDescription``. Everything raises a ``ParaEdgeError``, such as ``InputError``. Training is
+in ``paraedge.training``, measuring a device in ``paraedge_measure``.
 
 Importing this package imports no torch; the names that need it do when they are used.
 """
@@ -13,36 +17,86 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paraedge_runtime.errors import ParaEdgeError
+from paraedge_runtime.errors import (
+    BundleError,
+    ConversionError,
+    DeviceError,
+    EngineError,
+    EngineUnavailable,
+    InputError,
+    IntegrityError,
+    ManifestError,
+    ParaEdgeError,
+    ParityError,
+    PlanError,
+    ProfileError,
+    UnsupportedModel,
+)
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from paraedge.data import load_dataset
     from paraedge.exporting import export
     from paraedge.model import ParaFormer, ParaFormerConfig, load_checkpoint
-    from paraedge_runtime import Bundle, Prediction, Session, __version__
+    from paraedge_converters import BranchModel, EvaluationSet, ModelDescription, convert
+    from paraedge_runtime import Bundle, LatestFrame, Prediction, Session, __version__
+    from paraedge_runtime.manifest import ImageInput, TensorInput
 
 __all__ = [
+    "BranchModel",
     "Bundle",
+    "BundleError",
+    "ConversionError",
+    "DeviceError",
+    "EngineError",
+    "EngineUnavailable",
+    "EvaluationSet",
+    "ImageInput",
+    "InputError",
+    "IntegrityError",
+    "LatestFrame",
+    "ManifestError",
+    "ModelDescription",
     "ParaEdgeError",
     "ParaFormer",
     "ParaFormerConfig",
+    "ParityError",
+    "PlanError",
     "Prediction",
+    "ProfileError",
     "Session",
+    "TensorInput",
+    "UnsupportedModel",
     "__version__",
+    "convert",
     "export",
     "load_checkpoint",
+    "load_dataset",
 ]
 
-__getattr__ = lazy_names(
+_WITH_TORCH = {
+    "BranchModel": "paraedge_converters",
+    "EvaluationSet": "paraedge_converters",
+    "ModelDescription": "paraedge_converters",
+    "ParaFormer": "paraedge.model",
+    "convert": "paraedge_converters",
+    "export": "paraedge.exporting",
+    "load_checkpoint": "paraedge.model",
+}
+
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
+        **_WITH_TORCH,
         "Bundle": "paraedge_runtime",
-        "ParaFormer": "paraedge.model",
+        "ImageInput": "paraedge_runtime.manifest",
+        "LatestFrame": "paraedge_runtime",
         "ParaFormerConfig": "paraedge.model",
         "Prediction": "paraedge_runtime",
         "Session": "paraedge_runtime",
+        "TensorInput": "paraedge_runtime.manifest",
         "__version__": "paraedge_runtime",
-        "export": "paraedge.exporting",
-        "load_checkpoint": "paraedge.model",
+        "load_dataset": "paraedge.data",
     },
+    with_torch=_WITH_TORCH,
 )

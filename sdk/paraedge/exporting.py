@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paraedge.data.images import LabelledImages
+from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.model.checkpoint import Checkpoint, load_checkpoint
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
 from paraedge.training.evaluate import evaluate_model
@@ -34,7 +34,7 @@ def export(
     branches: int | Sequence[int] | None = None,
     engine: str | None = None,
     quantize: str = "fp32",
-    test_set: LabelledImages | None = None,
+    test_set: LabelledImages | ImageDataset | None = None,
     out: str | os.PathLike[str] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
@@ -52,8 +52,9 @@ def export(
         engine: another engine than the target's own.
         quantize: a quantization recipe, a key of ``paraedge_converters.RECIPES`` that the engine has; ``small`` is
             the target's.
-        test_set: images of the model's data set that trained nothing. If given, accuracy and early stop are
-            measured on the exported parts; without it a quantized bundle has neither.
+        test_set: images of the model's data set that trained nothing, or a data set with such a test split, from
+            :func:`paraedge.data.load_dataset`. If given, accuracy and early stop are measured on the exported parts;
+            without it a quantized bundle has neither.
         out: bundle folder; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
         fused: add one ordinary single-file model.
         allow_undelegated: accept operators outside the engine's fast backend.
@@ -85,14 +86,19 @@ def export_checkpoint(
     checkpoint: Checkpoint,
     request: ExportRequest,
     *,
-    test_set: LabelledImages | None = None,
+    test_set: LabelledImages | ImageDataset | None = None,
     max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     cache: PartCache | None = None,
+    try_finer: bool = True,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
-    """Carry out a request that is parsed already; see :func:`export`."""
+    """Carry out a request that is parsed already; see :func:`export`.
+
+    ``try_finer``: where the gate refuses the quantization recipe, finer ones are tried for the error's message.
+    """
     config, evaluation = checkpoint.config, checkpoint.evaluation
     dataset = f"{config.dataset} test split, float32 in torch"
+    images = None if test_set is None else _test_images(test_set, checkpoint)
     description = ModelDescription(
         name=request.name,
         description=config.description,
@@ -112,15 +118,22 @@ def export_checkpoint(
             max_accuracy_drop=max_accuracy_drop,
         ),
         test_set=None
-        if test_set is None
+        if test_set is None or images is None
         else EvaluationSet(
-            samples=test_set.images,
-            labels=test_set.labels,
-            dataset=f"{config.dataset} test split",
+            samples=images.images,
+            labels=images.labels,
+            dataset=f"{test_set.name if isinstance(test_set, ImageDataset) else config.dataset} test split",
             max_accuracy_drop=max_accuracy_drop,
         ),
     )
-    return run_export(checkpoint.model, description, request, cache=cache, on_progress=on_progress)
+    return run_export(checkpoint.model, description, request, cache=cache, try_finer=try_finer, on_progress=on_progress)
+
+
+def _test_images(test_set: LabelledImages | ImageDataset, checkpoint: Checkpoint) -> LabelledImages:
+    """The images, with the class indexes of the checkpoint."""
+    if isinstance(test_set, ImageDataset):
+        return test_set.with_class_names(checkpoint.config.labels).test
+    return test_set
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,7 @@ def export_smallest(
     model: str | os.PathLike[str] | Checkpoint = DEFAULT_MODEL,
     *,
     target: str,
-    test_set: LabelledImages,
+    test_set: LabelledImages | ImageDataset,
     branches: int | Sequence[int] | None = None,
     engine: str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -175,16 +188,18 @@ def export_smallest(
         out=out,
         allow_undelegated=allow_undelegated,
     )
-    reference = np.array(evaluate_model(checkpoint.model, test_set).prefix_accuracy(plain.branches))
+    in_torch = evaluate_model(checkpoint.model, _test_images(test_set, checkpoint))
+    reference = np.array(in_torch.prefix_accuracy(plain.branches))
     names = [name for name, recipe in RECIPES.items() if plain.converter not in recipe.refused]
 
-    def run(quantize: str, folder: Path, images: LabelledImages | None) -> Bundle:
+    def run(quantize: str, folder: Path, images: LabelledImages | ImageDataset | None) -> Bundle:
         return export_checkpoint(
             checkpoint,
             replace(plain, quantize=quantize, out=folder),
             test_set=images,
             max_accuracy_drop=max_accuracy_drop,
             cache=cache,
+            try_finer=False,  # every one is tried here
             on_progress=lambda progress: on_progress(quantize, progress),
         )
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from paraedge_converters.parity import Reference, check_parity
-from paraedge_converters.recipes import RECIPES
+from paraedge_converters.recipes import RECIPES, finer_recipes
 from paraedge_runtime.errors import EngineError, ParityError
+from paraedge_runtime.tolerances import least_agreement
 
 RNG = np.random.default_rng(3)
 N = 40
@@ -94,3 +95,64 @@ def test_labels_must_agree_even_where_the_noise_is_small():
     }
     with pytest.raises(ParityError, match=r"first 1 branch\(es\) together gives the same label on 97\.50 %"):
         check_parity(reference, parts, RECIPES["fp32"].tolerance)
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "changed"),
+    [
+        (1.0, 256, 0),  # where all must agree, chance excuses nothing
+        (1.0, 1, 0),
+        (0.99, 256, 5),
+        (0.98, 256, 9),
+        (0.95, 256, 19),
+        (0.99, 1, 0),
+        (0.99, 10_000, 117),
+    ],
+)
+def test_so_many_labels_may_change_by_chance(share, count, changed):
+    """The first count refused is the first that less than 5 of 100 draws of the inputs would reach."""
+    assert least_agreement(share, count) == (count - changed) / count
+    rng = np.random.default_rng(0)
+    draws = rng.binomial(count, 1 - share, 200_000)
+    assert (draws > changed).mean() <= 0.051
+    assert changed == 0 or (draws >= changed).mean() > 0.049
+
+
+@pytest.mark.parametrize(("turned", "passes"), [(5, True), (6, False)])
+def test_the_gate_lets_through_what_256_inputs_cannot_tell_from_enough(turned, passes):
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(256, 1, 4, 4)).astype(np.float32)
+    tokens = rng.normal(size=(256, 5, 2)).astype(np.float32)
+    outputs = rng.normal(scale=10, size=(256, 1, 3)).astype(np.float32)
+    close = rng.permutation(256)[:turned]
+    outputs[close, 0] = [1.0, 1.01, -1.0]
+    changed = {tokens[number].tobytes() for number in close}
+
+    class Turning(Replay):
+        def run(self, x):
+            y = super().run(x)
+            return y[:, [1, 0, 2]] if x[0].tobytes() in changed else y
+
+    parts = {"stem": Replay(inputs, tokens), "branch_00": Turning(tokens, outputs[:, 0])}
+    reference = Reference(inputs, tokens, outputs)
+    if passes:
+        parity, _, _ = check_parity(reference, parts, RECIPES["int8-dynamic"].tolerance)
+        assert parity.prefixes[0].top1_agreement == parity.thresholds.min_top1_agreement == 251 / 256
+        return
+    with pytest.raises(ParityError, match=r"on 97\.66 % of the inputs, 98\.05 % are needed to show 99 %"):
+        check_parity(reference, parts, RECIPES["int8-dynamic"].tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "converter", "finer"),
+    [
+        ("fp32", "litert", ()),
+        ("fp16", "litert", ("fp16+fp32-stem",)),
+        ("fp16+fp32-stem", "litert", ()),
+        ("int8-dynamic", "executorch", ("int8-dynamic+fp32-stem", "fp16", "fp16+fp32-stem")),
+        ("int8-static", "tflite-micro", ("int8-static+fp32-stem",)),
+        ("int8-weight+fp32-stem", "onnxruntime", ("fp16", "fp16+fp32-stem")),
+    ],
+)
+def test_finer_recipes_are_those_that_the_converter_has(name, converter, finer):
+    assert finer_recipes(name, converter) == finer

@@ -1,6 +1,7 @@
 """The pipeline on networks that are not Transformers: it exports, it runs, and failure leaves nothing."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache
 from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.pipeline import convert
-from paraedge_converters.recipes import RECIPES
+from paraedge_converters.recipes import RECIPES, finer_recipes
 from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.engines import ENGINES, engine_info
 from paraedge_runtime.inputs import normalise
+from paraedge_runtime.tolerances import least_agreement
 from paraedge_runtime.verification import verify_bundle
 
 
@@ -156,8 +158,9 @@ def test_a_quantized_bundle_is_smaller_and_passes_its_own_gate(
     assert (bundle.card.accuracy, bundle.card.early_stop, manifest.stop_rules) == (None, None, None)
     assert verify_bundle(bundle).problems == ()
     gate = RECIPES[recipe.removesuffix("+fp32-stem")].tolerance
-    assert bundle.card.parity.thresholds.min_top1_agreement == gate.min_top1_agreement
-    assert all(prefix.top1_agreement >= gate.min_top1_agreement for prefix in bundle.card.parity.prefixes)
+    least = least_agreement(gate.min_top1_agreement, 256)
+    assert bundle.card.parity.thresholds.min_top1_agreement == least <= gate.min_top1_agreement
+    assert all(prefix.top1_agreement >= least for prefix in bundle.card.parity.prefixes)
     share = {"fp32": 1.01, "fp16": 0.6}.get(recipe, 0.5)
     if (engine_name, recipe) in _FLOAT_CONVOLUTIONS:
         branch = checkpoint.model.branches[0]
@@ -184,14 +187,21 @@ def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path)
     assert (early_stop.num_samples, early_stop.max_accuracy_drop) == (50, 0.02)
 
 
-def test_a_recipe_that_loses_labels_is_refused_and_leaves_nothing(description, tmp_path):
+def test_a_recipe_that_loses_labels_is_refused_with_one_that_does_not(description, tmp_path):
     """A network that learned nothing: its likeliest labels are close calls, and rounding turns many."""
     with pytest.raises(
         ParityError,
-        match=r"the same label on \d\d\.\d\d % of the inputs, 99\.00 % are needed; .*int8-dynamic\+fp32-stem",
-    ):
+        match=r"the same label on \d\d\.\d\d % of the inputs, 98\.05 % are needed to show 99 %; ",
+    ) as refused:
         convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize="int8-dynamic")
     assert not (tmp_path / "b").exists()
+    named = re.search(r"; (\S+) was tried and passes: pass it as quantize \(--quantize (\S+)\)$", str(refused.value))
+    assert named[1] == named[2]
+    candidates = finer_recipes("int8-dynamic", "onnxruntime")
+    for name in candidates[: candidates.index(named[1])]:  # the next finer one, not any
+        with pytest.raises(ParityError):
+            convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize=name)
+    assert convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize=named[1])
 
 
 def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkpoint, tmp_path):

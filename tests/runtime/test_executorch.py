@@ -172,7 +172,7 @@ def test_every_form_of_a_picture_gives_the_same_bits(bundle, sequential, form):
         (np.full((1, 1, 28, 28), np.nan, np.float32), "has 784 values that are not finite"),
         (np.zeros((1, 1, 28, 28)), "is float64 of shape"),
         (np.zeros((28, 28, 1), np.int8), "is int8 of shape"),
-        (np.zeros((28, 27, 1), np.uint8), "resize it first"),
+        (np.zeros((28, 27, 2), np.uint8), "resize it first"),
         (b"picture", "must be a numpy array, got bytes"),
         (memoryview(bytes(784)).cast("B", (28, 28)), "must be a numpy array, got memoryview"),
     ],

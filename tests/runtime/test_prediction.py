@@ -1,6 +1,7 @@
 """What a prediction says about itself."""
 
 import dataclasses
+import json
 import math
 from types import SimpleNamespace
 
@@ -35,7 +36,13 @@ REASONS = {
 }
 
 
-def _prediction(branch_outputs=((1.0, 2.0), (3.0, 4.0)), requests_to_learn=0, labels=("ant", "bee")):
+def _prediction(
+    branch_outputs=((1.0, 2.0), (3.0, 4.0)),
+    requests_to_learn=0,
+    labels=("ant", "bee"),
+    is_calibrated=True,
+    temperatures=(1.0, 1.0),
+):
     outputs = np.asarray(branch_outputs, dtype=np.float32)
     raw = SimpleNamespace(
         output=outputs.cumsum(axis=0, dtype=np.float32)[-1],
@@ -43,13 +50,13 @@ def _prediction(branch_outputs=((1.0, 2.0), (3.0, 4.0)), requests_to_learn=0, la
         branches=[BranchRun(*run) for run in RUNS],
         label_index=1,
         confidence=0.5,
-        is_calibrated=True,
+        is_calibrated=is_calibrated,
         stem_ms=0.5,
         elapsed_ms=3.0,
         deadline_met=True,
         requests_to_learn=requests_to_learn,
     )
-    return Prediction(raw, labels, "fake 1.0")
+    return Prediction(raw, labels, "fake 1.0", temperatures)
 
 
 def test_every_fact_of_the_prediction():
@@ -67,9 +74,43 @@ def test_a_vector_has_no_label():
     prediction = _prediction(labels=())
     assert prediction.output.tolist() == [4, 6]
     assert repr(prediction) == "Prediction(output=2 numbers, branches_used=(0, 2), elapsed_ms=3.000)"
-    for name in ("label", "label_index", "confidence"):
+    for name in ("label", "label_index", "confidence", "probabilities"):
         with pytest.raises(InputError, match="this bundle's output is a vector of 2 numbers; read 'output'"):
             getattr(prediction, name)
+
+
+def test_probabilities_are_the_softmax_and_calibrated_where_a_temperature_is_known():
+    plain, calibrated = _prediction(is_calibrated=False), _prediction(temperatures=(9.0, 2.0))
+    for prediction, temperature in ((plain, 1.0), (calibrated, 2.0)):
+        odds = math.exp(2 / temperature)  # logits 4 and 6
+        assert prediction.probabilities.tolist() == pytest.approx([1 / (1 + odds), odds / (1 + odds)])
+        with pytest.raises(ValueError, match="read-only"):
+            prediction.probabilities[0] = 1
+
+
+def test_top_k_has_the_most_probable_labels_first():
+    prediction = _prediction([[1, 5, 3, 5]], labels=("ant", "bee", "cat", "dog"), is_calibrated=False)
+    assert [label for label, _ in prediction.top_k(4)] == ["bee", "dog", "cat", "ant"]  # a tie in label order
+    assert sum(probability for _, probability in prediction.top_k(np.int64(4))) == pytest.approx(1)
+    assert prediction.top_k(1) == (("bee", prediction.probabilities[1]),)
+    for k in (0, 5, -1, 1.0, True, "2", None):
+        with pytest.raises(InputError, match="a whole number from 1 to 4, the number of labels, is needed"):
+            prediction.top_k(k)
+    with pytest.raises(InputError, match="a vector of 2 numbers"):
+        _prediction(labels=()).top_k(1)
+
+
+@pytest.mark.parametrize("labels", [("ant", "bee"), ()], ids=["labels", "vector"])
+def test_to_dict_is_what_json_can_hold(labels):
+    prediction = _prediction(labels=labels)
+    document = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
+    assert document == prediction.to_dict()
+    assert document["label"] == ("bee" if labels else None)
+    assert document["confidence"] == (0.5 if labels else None)
+    assert document["output"] == [4.0, 6.0]
+    assert document["branches_used"] == [0, 2]
+    assert document["branches_dropped"][0] == {"index": 3, "reason": "no memory"}
+    assert document["timeline"][0] == {"part": "stem", "thread": 0, "start_ms": 0.0, "end_ms": 0.5}
 
 
 def test_the_timeline_has_what_finished_by_start():

@@ -119,8 +119,10 @@ def test_confidence_is_the_softmax_of_the_best_label_calibrated_where_a_temperat
             assert prediction.label == small.manifest.labels[best]
             assert prediction.confidence == pytest.approx(weights[best] / weights.sum(), rel=1e-6)
             assert prediction.is_calibrated == (temperature is not None)
+            np.testing.assert_allclose(prediction.probabilities, weights / weights.sum(), rtol=1e-12)
         other = session.run(picture(128), branches=[1])
         assert not other.is_calibrated  # no temperature was fitted for branch 1 alone
+        assert other.probabilities.max() == pytest.approx(other.confidence, rel=1e-6)
 
 
 @pytest.mark.parametrize("add", [1e4, 1e30, -1e30])
@@ -351,8 +353,8 @@ def test_a_bad_input_is_refused_and_the_session_goes_on(bundle):
             session.run([1, 2, 3])
         with pytest.raises(InputError, match="must be a numpy array, got NoneType"):
             session.run(None)
-        with pytest.raises(InputError, match=r"uint8 of shape \(9, 8, 1\)"):
-            session.run(np.zeros((9, 8, 1), np.uint8))
+        with pytest.raises(InputError, match=r"uint8 of shape \(9, 8, 2\)"):
+            session.run(np.zeros((9, 8, 2), np.uint8))
         assert session.run(picture()).branches_used == (0, 1, 2, 3)
 
 

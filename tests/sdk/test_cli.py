@@ -51,6 +51,10 @@ def fail(*arguments, code=2, **options):
     return lines[-1]
 
 
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
 @pytest.fixture(scope="module")
 def bundle(bundles):
     return bundles["litert"].path
@@ -172,7 +176,7 @@ def test_fused_adds_one_ordinary_model(tmp_path):
 
 
 def test_run_on_pictures_and_folders(bundle, pictures, checkpoint):
-    results = json.loads(succeed("run", bundle, pictures, "--threads", 2, "--json"))
+    results = json_lines(succeed("run", bundle, pictures, "--threads", 2, "--json"))
     assert [Path(result["input"]).name for result in results] == [f"{n}.png" for n in range(6)] + ["large.jpg"]
     labels = checkpoint.config.labels
     right = sum(
@@ -193,8 +197,8 @@ def test_run_without_pictures_uses_the_golden_ones(bundle):
 
 def test_run_without_a_bundle_uses_the_packaged_model(bundles, pictures):
     assert bundles["litert"]  # its parts are in the cache
-    results = json.loads(succeed("run", "--json", pictures / "0.png"))
-    assert results[0]["engine"].startswith("ai-edge-litert")
+    (result,) = json_lines(succeed("run", "--json", pictures / "0.png"))
+    assert result["engine"].startswith("ai-edge-litert")
 
 
 def test_inspect_verify_pack_subset(bundle, tmp_path):
@@ -342,7 +346,7 @@ def test_a_stranger_s_pictures_go_the_whole_way(tmp_path):
         succeed("export", "--target", target, "--model", "mine", "--branches", 2, cwd=tmp_path)
         bundle = f"colours-{target}-2.paraedge"
         assert "verified" in succeed("verify", bundle, cwd=tmp_path)
-        (result,) = json.loads(succeed("run", bundle, "pictures/green/3.png", "--json", cwd=tmp_path))
+        (result,) = json_lines(succeed("run", bundle, "pictures/green/3.png", "--json", cwd=tmp_path))
         assert result["label"] == "green"
     text = succeed("evaluate", "mine", "--dataset", "folder", "--data-dir", "pictures", "--no-plot", cwd=tmp_path)
     assert "run in torch" in text
@@ -380,7 +384,7 @@ def test_a_model_is_extended_by_a_new_class_and_only_the_new_parts_travel(tmp_pa
     assert "stem.onnx" not in text
     succeed("apply", "new.zip", "small.paraedge", "--out", "applied.paraedge", cwd=tmp_path)
     assert "verified" in succeed("verify", "applied.paraedge", cwd=tmp_path)
-    (result,) = json.loads(succeed("run", "applied.paraedge", "three/blue/3.png", "--json", cwd=tmp_path))
+    (result,) = json_lines(succeed("run", "applied.paraedge", "three/blue/3.png", "--json", cwd=tmp_path))
     assert result["label"] == "blue"
 
 
@@ -459,7 +463,6 @@ def test_mistakes_with_a_real_bundle(bundle, tmp_path):
         (["run", bundle, "--branches", "9"], "9 branches were asked for"),
         (["run", bundle, "--threads", "0"], "threads is 0"),
         (["run", bundle, "--engine", "onnxruntime"], "was made for 'litert'"),
-        (["run", bundle, "not-a-picture.png"], "is not a picture that can be read"),
         (["run", bundle, "missing.png"], "missing.png does not exist"),
         (["run", bundle, "folder"], "holds no pictures"),
         (["subset", bundle, "--branches", "0,9", "--out", "x"], "there is no branch 9"),

@@ -218,13 +218,10 @@ def test_argument_beats_the_environment_variable(tmp_path, monkeypatch):
 # --- a folder of one's own ------------------------------------------------------------------------
 
 
-def test_folder_without_a_split_is_split_by_chance_and_seed(tmp_path):
+def test_folder_without_a_split_is_split_by_chance_and_always_the_same(tmp_path):
     _pictures(tmp_path, ["zebra", "ant", "fox"], count=5)
-    options = FolderOptions(image_size=8, test_fraction=0.4, seed=1)
-    data, again, other = (
-        load_dataset("folder", tmp_path, choice)
-        for choice in (options, options, FolderOptions(image_size=8, test_fraction=0.4, seed=2))
-    )
+    options = FolderOptions(image_size=8, test_fraction=0.4)
+    data, again = (load_dataset("folder", tmp_path, options) for _ in range(2))
     assert data.name == tmp_path.name
     assert data.class_names == ("ant", "fox", "zebra")
     assert (len(data.train), len(data.test)) == (9, 6)
@@ -233,8 +230,8 @@ def test_folder_without_a_split_is_split_by_chance_and_seed(tmp_path):
     labels = np.concatenate([data.train.labels, data.test.labels])
     assert sorted(values.tolist()) == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24]
     assert [data.class_names[label] for label in labels] == [("zebra", "ant", "fox")[value // 10] for value in values]
+    assert sorted(values[: len(data.train)].tolist()) != values[: len(data.train)].tolist()
     assert np.array_equal(data.test.images, again.test.images)
-    assert not np.array_equal(data.test.images, other.test.images)
 
 
 def test_folder_with_train_and_test_keeps_that_split(tmp_path):
@@ -338,3 +335,82 @@ def test_a_class_that_only_the_test_split_has_is_refused(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     with pytest.raises(InputError, match=r"test has classes that .*train has not: emus"):
         load_dataset("folder", tmp_path)
+
+
+def test_a_file_in_place_of_a_folder_says_which_data_set_it_would_be(tmp_path):
+    _npz(tmp_path / "mine.npz", (8, 8))
+    with pytest.raises(
+        InputError, match=r"mine\.npz is a file, and the data set 'folder' is a folder; use --dataset npz"
+    ):
+        load_dataset("folder", tmp_path / "mine.npz")
+
+
+# --- an .npz of one's own -------------------------------------------------------------------------
+
+TEN = tuple("abcdefghij")
+
+
+def _named_npz(path, names, shape=(8, 8)):
+    arrays = _npz(path, shape)
+    np.savez(path, **arrays, class_names=np.array(names))
+    return arrays
+
+
+def test_npz_has_its_class_names_inside(tmp_path):
+    arrays = _named_npz(tmp_path / "mine.npz", TEN)
+    data = load_dataset("npz", tmp_path / "mine.npz")
+    assert (data.name, data.class_names, data.image_shape) == ("mine", TEN, (8, 8, 1))
+    assert np.array_equal(data.train.images[..., 0], arrays["x_train"])
+    assert data.test.labels.tolist() == arrays["y_test"].tolist()
+
+
+def test_npz_without_class_names_takes_those_that_are_given(tmp_path):
+    _npz(tmp_path / "mine.npz", (8, 8, 3))
+    data = load_dataset("npz", tmp_path / "mine.npz", FolderOptions(class_names=TEN))
+    assert (data.class_names, data.image_shape) == (TEN, (8, 8, 3))
+
+
+def test_npz_may_be_named_by_the_environment_variable(tmp_path, monkeypatch):
+    _named_npz(tmp_path / "mine.npz", TEN)
+    monkeypatch.setenv("PARAEDGE_DATA", str(tmp_path / "mine.npz"))
+    assert load_dataset("npz").class_names == TEN
+
+
+@pytest.mark.parametrize(
+    ("inside", "given", "message"),
+    [
+        (
+            None,
+            None,
+            r"mine\.npz does not name its 10 classes; save them in it as the array class_names, or pass --labels",
+        ),
+        (None, TEN[:3], "labels run from 0 to 9, but there are 3 class names"),
+        (TEN, ("x", "y"), "mine.npz has the class 'a', which is not among x, y"),
+        (["a"] * 10, None, "a list of different texts is needed"),
+        (list(range(10)), None, "class_names is int64 of shape"),
+        (np.array(TEN, dtype=object), None, r"mine\.npz cannot be read: .*; save class_names as numpy\.array"),
+    ],
+)
+def test_npz_whose_classes_have_no_usable_names_is_refused(tmp_path, inside, given, message):
+    if inside is None:
+        _npz(tmp_path / "mine.npz", (8, 8))
+    else:
+        _named_npz(tmp_path / "mine.npz", inside)
+    with pytest.raises(InputError, match=message):
+        load_dataset("npz", tmp_path / "mine.npz", FolderOptions(class_names=given))
+
+
+@pytest.mark.parametrize("given", [None, ".", "gone.npz"])
+def test_npz_that_is_no_file_says_what_is_needed(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"'npz' needs a file as --data-dir, such as mine\.npz, with the arrays x_train"
+    ):
+        load_dataset("npz", given)
+
+
+def test_another_data_set_under_a_public_one_s_name_is_refused(tmp_path):
+    """MNIST saved as fashion_mnist.npz must not learn the names of clothes."""
+    _named_npz(tmp_path / "fashion_mnist.npz", [str(digit) for digit in range(10)], (28, 28))
+    with pytest.raises(InputError, match=r"has the classes 0, 1, .*: another data set; use --dataset npz"):
+        load_dataset("fashion-mnist", tmp_path)

@@ -3,6 +3,9 @@
 import ast
 import json
 import pkgutil
+import pydoc
+import re
+import rlcompleter
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import paraedge
+import paraedge.model
 import paraedge_converters
 import paraedge_measure
 import paraedge_runtime
+from paraedge_runtime import errors
 
 ROOTS = [paraedge, paraedge_converters, paraedge_measure, paraedge_runtime]
 
@@ -30,6 +35,47 @@ def test_all_is_exactly_what_is_there(package):
 def test_an_unknown_name_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = package.no_such_name
+
+
+@pytest.mark.parametrize("package", [*ROOTS, paraedge.model], ids=lambda package: package.__name__)
+def test_dir_help_and_completion_show_every_public_name(package):
+    assert set(package.__all__) <= set(dir(package))
+    text = pydoc.plain(pydoc.render_doc(package))
+    matches = rlcompleter.Completer({"package": package})
+    for name in set(package.__all__) - {"__version__"}:
+        assert name in text
+        assert matches.complete(f"package.{name}", 0).startswith(f"package.{name}")
+
+
+def test_the_front_door_has_what_a_first_program_needs():
+    for name in (
+        "Session",
+        "Bundle",
+        "Prediction",
+        "export",
+        "convert",
+        "ModelDescription",
+        "ImageInput",
+        "load_dataset",
+    ):
+        assert name in paraedge.__all__
+    assert set(errors.__all__) <= set(paraedge.__all__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", paraedge.__version__)
+
+
+def test_help_works_on_a_device_without_torch():
+    script = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
+        "sys.modules['torch'] = None\n"
+        "import pydoc, paraedge, paraedge_converters\n"
+        "print(pydoc.plain(pydoc.render_doc(paraedge)), pydoc.plain(pydoc.render_doc(paraedge_converters)))\n"
+        "print('listed:', 'Session' in dir(paraedge), 'export' in dir(paraedge))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "listed: True False"
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def replay_app(path: Path, ends: bool, frames: int = 0) -> App:
 def _easy_budget_ms(session: Session) -> float:
     """All branches end well before it, and a smaller one soon leaves some out."""
     images = session.bundle.golden().inputs[:16]
-    middle_ms = statistics.median(session.run(image).elapsed_ms for image in images)
+    middle_ms: float = statistics.median(session.run(image).elapsed_ms for image in images)
     return min(max(round(2 * middle_ms), SMALLEST_DEFAULT_MS), BUDGET_RANGE_MS[1])
 
 

@@ -12,7 +12,7 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 
 @click.command()
 @click.argument("model", default="fashion-mnist")
-@click.option("--dataset", help="digits, fashion-mnist, cifar10 or folder. [default: what it was trained on]")
+@click.option("--dataset", help="digits, fashion-mnist, cifar10, folder or npz. [default: what it was trained on]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many images, the classes in turn.")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG of the curve. [default: NAME-prefix-accuracy.png]")
@@ -83,11 +83,10 @@ def _evaluate_checkpoint(
 ) -> _Result:
     with progress_bar() as bar:
         task = bar.add_task("loading torch", total=None)
-        from paraedge.data import FolderOptions, load_dataset
+        from paraedge.data.bundles import load_for_labels
         from paraedge.model import load_checkpoint
         from paraedge.packaged import resolve_checkpoint
         from paraedge.training import evaluate_model
-        from paraedge_runtime.errors import InputError
 
         checkpoint = load_checkpoint(resolve_checkpoint(model))
         config = checkpoint.config
@@ -96,10 +95,13 @@ def _evaluate_checkpoint(
             source = f"from the logits kept with the checkpoint ({config.dataset} test split)"
         else:
             shape = config.model
-            options = FolderOptions(image_size=shape.image_size, channels=shape.in_channels)
-            data = load_dataset(dataset or config.dataset, data_dir, options)
-            if data.class_names != config.labels:
-                raise InputError(f"{data.name} has the classes {data.class_names}, the model knows {config.labels}")
+            data = load_for_labels(
+                dataset or config.loader or config.dataset,
+                data_dir,
+                image_shape=(shape.image_size, shape.image_size, shape.in_channels),
+                labels=config.labels,
+                owner="the model",
+            )
             images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
             bar.update(task, description=f"running on {data.name}", total=len(images))
             evaluation = evaluate_model(checkpoint.model, images, on_batch=lambda count: bar.advance(task, count))

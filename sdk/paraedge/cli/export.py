@@ -31,7 +31,8 @@ _AUTO = "auto"
 @click.option("--model", default="fashion-mnist", show_default=True, help="A packaged model or a checkpoint folder.")
 @click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
 @click.option("--quantize", help="Quantization recipe (docs/targets.md), small or auto. [default: fp32]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="The model's data set: measure the exported parts.")
+@click.option("--dataset", help="digits, fashion-mnist, cifar10, folder or npz. [default: what it was trained on]")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are: measure the exported parts.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
 @click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
 @click.option("--allow-undelegated", is_flag=True, help="Accept operators outside the engine's fast backend.")
@@ -50,6 +51,7 @@ def export(
     model: str,
     engine: str | None,
     quantize: str | None,
+    dataset: str | None,
     data_dir: Path | None,
     out: Path | None,
     fused: bool,
@@ -66,17 +68,23 @@ def export(
     packaged models. --quantize auto takes the recipe of the smallest bundle that costs no prefix more than
     --max-accuracy-drop on the test set; it needs --data-dir or $PARAEDGE_DATA.
 
+    With --data-dir or --dataset, accuracy and early stop are measured on the exported parts. A model knows
+    which data set it was trained on; say where it is.
+
     \b
     Example:
       paraedge export --target android --branches 2
       paraedge export --target android --quantize small
       paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
+      paraedge export --target android --model my-pictures --data-dir pictures --quantize auto
       paraedge export --plan plan.json
     """
     # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.
+    from paraedge.data.datasets import DATASETS
     from paraedge.model.records import CheckpointConfig, read_json
     from paraedge.packaged import resolve_checkpoint
     from paraedge_converters.request import fitting_name, parse_request
+    from paraedge_runtime.errors import InputError
 
     config = read_json(resolve_checkpoint(model) / "config.json", CheckpointConfig)
     name = fitting_name(config.name)
@@ -103,7 +111,14 @@ def export(
     )
     if fused and quantize == _AUTO:
         raise click.UsageError("a fused model is float32 only; leave out --fused or --quantize auto")
-    bundle, trials, note = _export(request, model, quantize == _AUTO, out, data_dir, max_accuracy_drop)
+    auto = quantize == _AUTO
+    measured = dataset or config.loader or config.dataset if auto or dataset or data_dir is not None else None
+    if measured is not None and measured not in DATASETS:
+        raise InputError(
+            f"{config.name} was trained on {config.dataset}, which is no data set that can be loaded by name; "
+            f"say which it is with --dataset {', '.join(DATASETS)}"
+        )
+    bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
     if note:
         click.echo(note, err=True)
     if as_json:
@@ -127,15 +142,23 @@ def _read_plan(path: Path, name: str) -> Plan:
 
 
 def _export(
-    request: ExportRequest, model: str, auto: bool, out: Path | None, data_dir: Path | None, max_accuracy_drop: float
+    request: ExportRequest,
+    model: str,
+    auto: bool,
+    out: Path | None,
+    measured: tuple[str | None, Path | None],
+    max_accuracy_drop: float,
 ) -> tuple[Bundle, list[Trial], str]:
-    """The bundle, the recipes that were tried for it, and a note for people."""
+    """The bundle, the recipes that were tried for it, and a note for people.
+
+    ``measured`` is the data set that the parts are measured on, if any, and where it is.
+    """
     from paraedge.cli._chatter import captured_chatter
     from paraedge_runtime.errors import ConversionError
 
     with progress_bar("{task.fields[note]}") as bar, captured_chatter() as chatter:
         task = bar.add_task("loading torch", total=None, note="")
-        from paraedge.data import FolderOptions, load_dataset
+        from paraedge.data.bundles import load_for_labels
         from paraedge.exporting import export_checkpoint, export_smallest
         from paraedge.model import load_checkpoint
         from paraedge.packaged import resolve_checkpoint
@@ -143,10 +166,16 @@ def _export(
 
         checkpoint = load_checkpoint(resolve_checkpoint(model))
         test_set = None
-        if data_dir is not None or auto:
+        dataset, data_dir = measured
+        if dataset is not None:
             shape = checkpoint.config.model
-            options = FolderOptions(shape.image_size, shape.in_channels)
-            test_set = load_dataset(checkpoint.config.dataset, data_dir, options).test
+            test_set = load_for_labels(
+                dataset,
+                data_dir,
+                image_shape=(shape.image_size, shape.image_size, shape.in_channels),
+                labels=checkpoint.config.labels,
+                owner="the model",
+            )
         cached = 0
 
         def show(quantize: str, progress: ConversionProgress) -> None:

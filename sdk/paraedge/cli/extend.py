@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli.options import LABELS
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_log, print_trained, training_progress
+from paraedge.cli.training import check_labels, check_log, print_trained, training_progress
 
 
 @click.command()
 @click.argument("model")
 @click.option("--branches", type=click.IntRange(min=1), default=1, show_default=True, help="How many to add.")
-@click.option("--dataset", default="folder", show_default=True, help="digits, fashion-mnist, cifar10 or folder.")
+@click.option("--dataset", default="folder", show_default=True, help="digits, fashion-mnist, cifar10, folder or npz.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
+@click.option("--labels", type=LABELS, help="For --dataset npz: names of the classes 0, 1, 2, …: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option("--branch-depth", type=int, help="Blocks of each new branch. [default: as the last old one]")
 @click.option("--branch-width", type=int, help="Channels of its own convolutions, likewise.")
@@ -32,6 +34,7 @@ def extend(
     branches: int,
     dataset: str,
     data_dir: Path | None,
+    labels: tuple[str, ...] | None,
     out: Path,
     branch_depth: int | None,
     branch_width: int | None,
@@ -59,6 +62,7 @@ def extend(
       paraedge update old.paraedge bigger.paraedge --out new-parts.zip
     """
     check_log(log)
+    check_labels(labels, dataset)
     from paraedge.data import FolderOptions, load_dataset
     from paraedge.model import load_checkpoint
     from paraedge.packaged import resolve_checkpoint
@@ -68,9 +72,8 @@ def extend(
 
     base = load_checkpoint(resolve_checkpoint(model))
     shape = base.config.model
-    data = load_dataset(
-        dataset, data_dir, FolderOptions(image_size=shape.image_size, channels=shape.in_channels, seed=seed)
-    )
+    options = FolderOptions(image_size=shape.image_size, channels=shape.in_channels, class_names=labels)
+    data = load_dataset(dataset, data_dir, options)
     given = {"batch_size": batch_size, "learning_rate": learning_rate}
     config = extension_training(
         base, branches, epochs=epochs, seed=seed, **{name: value for name, value in given.items() if value is not None}
@@ -82,6 +85,7 @@ def extend(
             out,
             branches=branches,
             config=config,
+            loader=None if dataset == data.name else dataset,
             depth=branch_depth,
             width=branch_width,
             device=own_device,

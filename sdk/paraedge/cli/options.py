@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import click
 
-__all__ = ["BRANCHES", "SIZE", "THREADS", "Branches"]
+__all__ = ["BRANCHES", "LABELS", "SIZE", "THREADS", "Branches"]
 
 Branches = int | tuple[int, ...] | None
 
@@ -53,6 +53,23 @@ class _ThreadsType(click.ParamType):  # type: ignore[type-arg]
 
 
 THREADS = _ThreadsType()
+
+
+class _LabelsType(click.ParamType):  # type: ignore[type-arg]
+    """``cat,dog,bird``: names of classes."""
+
+    name = "labels"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if not isinstance(value, str):
+            return value  # type: ignore[return-value]
+        names = tuple(piece.strip() for piece in value.split(","))
+        if not all(names) or len(set(names)) != len(names):
+            self.fail(f"{value!r} is no list of different names; write them as cat,dog,bird", param, ctx)
+        return names
+
+
+LABELS = _LabelsType()
 
 
 class _SizeType(click.ParamType):  # type: ignore[type-arg]

@@ -62,12 +62,12 @@ def print_next(*arguments: object) -> None:
     console().print(f"\nNext: {shlex.join(map(str, arguments))}")
 
 
-def print_json(document: Any) -> None:
+def print_json(document: Any, *, indent: int | None = 2) -> None:
     """One JSON document on stdout. Its text is Unicode: bytes of a file's name that are not UTF-8 are replaced."""
     from paraedge_runtime.inputs import display_name
 
     shown = display_name(json.dumps(document, ensure_ascii=False))
-    click.echo(json.dumps(json.loads(shown), indent=2))
+    click.echo(json.dumps(json.loads(shown), indent=indent))
 
 
 def progress_bar(*extra_columns: str) -> Progress:

@@ -1,4 +1,4 @@
-"""``paraedge run``: run a bundle on images or tensors."""
+"""``paraedge run``: run a bundle on images or tensors, and print each result as it comes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli.options import BRANCHES, Branches
-from paraedge.cli.output import console, json_option, print_json, progress_bar, table, working
+from paraedge.cli.output import console, print_json, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.prediction import Prediction
+    from paraedge_runtime.session import Session
 
 
 @click.command()
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--allow-foreign-profile", is_flag=True, help="Take the profile of another device or bundle.")
 @click.option("--early-stop", is_flag=True, help="Stop when the prediction is sure enough, as calibrated at export.")
 @click.option("--explain", is_flag=True, help="Show why each branch ran or was dropped.")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per image instead of text.")
 def run(
     paths: tuple[Path, ...],
     branches: Branches,
@@ -47,6 +48,9 @@ def run(
     INPUTS are files or folders; without any, the bundle's own golden inputs are used. Without
     BUNDLE, the packaged Fashion-MNIST model is exported for this machine first (needs torch).
 
+    Each result is printed when it is there. A file that cannot be read is named and skipped, and the
+    exit status is 1. With --json a line is one JSON document; that of a skipped file has "error".
+
     \b
     Example:
       paraedge run
@@ -55,7 +59,7 @@ def run(
     """
     from paraedge_measure.latency import known_latency
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.errors import InputError, ParaEdgeError
     from paraedge_runtime.inputs import find_pictures
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
@@ -69,7 +73,6 @@ def run(
         bundle = Bundle.open(packaged_bundle(engine))
     inputs = _inputs(bundle, files)
 
-    results: list[tuple[str, int | None, Prediction]] = []
     with working(f"loading {bundle.manifest.engine}"):
         opened = Session.open(
             bundle,
@@ -85,23 +88,31 @@ def run(
                 allow_foreign=allow_foreign_profile,
             ),
         )
-    with opened as session, progress_bar() as bar:
-        bar.disable = len(inputs) < 500
-        for name, value, label in bar.track(inputs, description="running"):
-            prediction = session.run(_read(value, bundle), budget_ms=budget_ms, early_stop=early_stop)
-            results.append((name, label, prediction))
-        description, used_threads = session.engine.description, session.threads
-    if as_json:
-        print_json([_document(bundle, name, label, prediction) for name, label, prediction in results])
-    else:
-        _print(bundle, results, f"{description}, {used_threads} thread(s)", explain)
+    with opened as session:
+        names = [name for name, _, _ in inputs]
+        report = _JsonLines(bundle) if as_json else _TextLines(bundle, session, names, explain)
+        try:
+            for name, value, label in inputs:
+                try:
+                    image = _read(value, bundle)
+                except InputError as error:
+                    report.skip(name, str(error))
+                    continue
+                report.show(name, label, session.run(image, budget_ms=budget_ms, early_stop=early_stop))
+        finally:  # after Ctrl-C too
+            report.finish()
+    if report.skipped:
+        raise ParaEdgeError(f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped")
 
 
 def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:
     """Name, value or file, and label of each input; the bundle's golden ones without files."""
-    from paraedge_runtime.inputs import find_inputs
+    from paraedge_runtime.inputs import check_picture_input, find_inputs
+    from paraedge_runtime.manifest import ImageInput
 
     if files:
+        if isinstance(bundle.manifest.input, ImageInput):
+            check_picture_input(bundle.manifest.input)  # what would be said of every picture is said once
         return [(str(path), path, None) for path in find_inputs(files, bundle.manifest.input)]
     golden = bundle.golden()
     labels = [None] * len(golden.inputs) if golden.labels is None else [int(label) for label in golden.labels]
@@ -127,62 +138,83 @@ def _read(value: NDArray[Any] | Path, bundle: Bundle) -> NDArray[Any]:
     return read_tensor(value, spec) if isinstance(spec, TensorInput) else read_picture(value, spec)
 
 
-def _document(bundle: Bundle, name: str, label: int | None, prediction: Prediction) -> dict[str, Any]:
-    labels = bundle.manifest.labels
-    return {
-        "input": name,
-        "label": prediction.label if labels else None,
-        "label_index": prediction.label_index if labels else None,
-        "true_label": None if label is None else labels[label],
-        "confidence": round(prediction.confidence, 6) if labels else None,
-        "is_calibrated": prediction.is_calibrated,
-        "output": [round(float(value), 6) for value in prediction.output],
-        "branches_used": list(prediction.branches_used),
-        "branches_dropped": [{"index": drop.index, "reason": drop.reason} for drop in prediction.branches_dropped],
-        "elapsed_ms": round(prediction.elapsed_ms, 3),
-        "deadline_met": prediction.deadline_met,
-        "requests_to_learn": prediction.requests_to_learn,
-        "engine": prediction.engine,
-        "timeline": [
-            {
-                "part": part.part,
-                "thread": part.thread,
-                "start_ms": round(part.start_ms, 3),
-                "end_ms": round(part.end_ms, 3),
-            }
-            for part in prediction.timeline
-        ],
-    }
+class _JsonLines:
+    """One line of JSON per input."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.skipped = 0
+        self._labels = bundle.manifest.labels
+
+    def show(self, name: str, label: int | None, prediction: Prediction) -> None:
+        true_label = None if label is None else self._labels[label]
+        print_json({"input": name, "true_label": true_label, **prediction.to_dict()}, indent=None)
+
+    def skip(self, name: str, problem: str) -> None:
+        self.skipped += 1
+        print_json({"input": name, "error": problem}, indent=None)
+        _warn_skipped(problem)
+
+    def finish(self) -> None:
+        """Every line stands for itself."""
 
 
-def _print(bundle: Bundle, results: list[tuple[str, int | None, Prediction]], engine: str, explain: bool) -> None:
-    if explain:
-        for name, _, prediction in results:
-            console().print(f"{name}: {_result(prediction, bundle)}\n{prediction.explain()}\n")
-    labels = bundle.manifest.labels
-    columns = ("label", ">confidence") if labels else ("output", ">norm")
-    rows = table(_kind(bundle), *columns, "branches", ">ms", "")
-    for name, label, prediction in results:
+class _TextLines:
+    """One line of text per input, in columns whose widths are known before the first; then a summary."""
+
+    def __init__(self, bundle: Bundle, session: Session, names: list[str], explain: bool) -> None:
+        self.skipped = 0
+        self._bundle = bundle
+        self._engine = f"{session.engine.description}, {session.threads} thread(s)"
+        self._explain = explain
+        self._elapsed_ms: list[float] = []
+        self._late = 0
+        self._is_right: list[bool] = []
+        result = max([len("label"), *map(len, bundle.manifest.labels)]) if bundle.manifest.labels else 32
+        branches = max(len("branches"), len(" ".join(map(str, session.branches))))
+        self._widths = (min(max(map(len, [_kind(bundle), *names])), 40), min(result, 32), 10, branches, 8)
+
+    def show(self, name: str, label: int | None, prediction: Prediction) -> None:
+        labels = self._bundle.manifest.labels
+        if not self._elapsed_ms:
+            what = ("label", "confidence") if labels else ("output", "norm")
+            self._line(_kind(self._bundle), *what, "branches", "ms", "")
         note = _dropped(prediction)
-        if label is not None and labels and label != prediction.label_index:
-            note = "; ".join(filter(None, [f"is {labels[label]}", note]))
-        rows.add_row(
+        if label is not None and labels:
+            self._is_right.append(prediction.label_index == label)
+            if not self._is_right[-1]:
+                note = "; ".join(filter(None, [f"is {labels[label]}", note]))
+        self._line(
             name,
-            _result(prediction, bundle),
+            _result(prediction, self._bundle),
             f"{100 * prediction.confidence:.1f} %" if labels else f"{float((prediction.output**2).sum()) ** 0.5:.4g}",
-            " ".join(str(index) for index in prediction.branches_used),
+            " ".join(map(str, prediction.branches_used)),
             f"{prediction.elapsed_ms:.2f}",
             note,
         )
-    console().print(rows)
-    known = [prediction.label_index == label for _, label, prediction in results if label is not None]
-    middle_ms = statistics.median(prediction.elapsed_ms for _, _, prediction in results)
-    right = f", {sum(known)} of {len(known)} right" if known else ""
-    late = sum(not prediction.deadline_met for _, _, prediction in results)
-    missed = f", {late} after the deadline" if late else ""
-    console().print(
-        f"\n{len(results)} {_kind(bundle)}(s){right}{missed}, median {middle_ms:.2f} ms, {engine}",
-    )
+        if self._explain:
+            console().print("".join(f"  {line}\n" for line in prediction.explain().splitlines()))
+        self._elapsed_ms.append(prediction.elapsed_ms)
+        self._late += not prediction.deadline_met
+
+    def skip(self, name: str, problem: str) -> None:
+        self.skipped += 1
+        _warn_skipped(problem)
+
+    def finish(self) -> None:
+        """What was seen until now, if anything."""
+        if not self._elapsed_ms:
+            return
+        right = f", {sum(self._is_right)} of {len(self._is_right)} right" if self._is_right else ""
+        missed = f", {self._late} after the deadline" if self._late else ""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        middle_ms = statistics.median(self._elapsed_ms)
+        counted = f"{len(self._elapsed_ms)} {_kind(self._bundle)}(s){right}{missed}{skipped}"
+        console().print(f"\n{counted}, median {middle_ms:.2f} ms, {self._engine}")
+
+    def _line(self, name: str, result: str, number: str, branches: str, milliseconds: str, note: str) -> None:
+        first, second, third, fourth, fifth = self._widths
+        line = f"{name:<{first}}  {result:<{second}}  {number:>{third}}  {branches:<{fourth}}  {milliseconds:>{fifth}}"
+        console().print(f"{line}  {note}".rstrip())
 
 
 def _result(prediction: Prediction, bundle: Bundle) -> str:
@@ -207,3 +239,9 @@ def _dropped(prediction: Prediction) -> str:
         if indexes:
             notes.append(f"{word}: {' '.join(indexes)}")
     return "; ".join(notes)
+
+
+def _warn_skipped(problem: str) -> None:
+    from paraedge_runtime.inputs import display_name
+
+    click.echo(f"Skipped: {display_name(problem)}", err=True)

@@ -8,14 +8,18 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
+from paraedge.cli.options import LABELS
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_log, print_trained, training_progress
+from paraedge.cli.training import check_labels, check_log, print_trained, training_progress
 
 
 @click.command()
 @click.option("--recipe", help="Network and settings by name or .json file; options given beside it change it.")
-@click.option("--dataset", default="fashion-mnist", show_default=True, help="digits, fashion-mnist, cifar10 or folder.")
+@click.option(
+    "--dataset", default="fashion-mnist", show_default=True, help="digits, fashion-mnist, cifar10, folder or npz."
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
+@click.option("--labels", type=LABELS, help="For --dataset npz: names of the classes 0, 1, 2, …: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option("--init", help="Start from the weights of a packaged model or checkpoint folder, and its shape.")
 @click.option("--teacher", help="Packaged model or checkpoint folder whose answers the network learns as well.")
@@ -58,6 +62,7 @@ def train(
     recipe: str | None,
     dataset: str,
     data_dir: Path | None,
+    labels: tuple[str, ...] | None,
     out: Path,
     init: str | None,
     teacher: str | None,
@@ -98,6 +103,7 @@ def train(
     Example:
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
       paraedge train --dataset folder --data-dir pictures --out my-model --epochs 30
+      paraedge train --dataset npz --data-dir mine.npz --labels cat,dog --out my-model
       paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
       paraedge train --recipe cifar10-taught --teacher wider --data-dir data --out my-model
       torchrun --nproc-per-node 2 --no-python -- paraedge train --recipe cifar10 --data-dir data --out my-model
@@ -147,7 +153,9 @@ def train(
     elif recipe is None:
         settings["horizontal_flip"] = dataset != "digits"
 
-    data = load_dataset(dataset, data_dir, FolderOptions(image_size=image_size, channels=1 if grey else 3, seed=seed))
+    check_labels(labels, dataset)
+    options = FolderOptions(image_size=image_size, channels=1 if grey else 3, class_names=labels)
+    data = load_dataset(dataset, data_dir, options)
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
     height, width, channels = data.image_shape
@@ -170,6 +178,7 @@ def train(
             description=f"ParaFormer trained on {data.name}",
             license=license_text or data.license,
             dataset=data.name,
+            loader=None if dataset == data.name else dataset,
             labels=data.class_names,
             model=start.config.model
             if start is not None

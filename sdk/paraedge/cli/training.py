@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paraedge.model import Checkpoint
     from paraedge.training import TrainingProgress
 
-__all__ = ["check_log", "print_trained", "training_progress"]
+__all__ = ["check_labels", "check_log", "print_trained", "training_progress"]
 
 
 def is_first_process() -> bool:
@@ -31,6 +31,16 @@ def check_log(log: Path | None) -> None:
     """
     if log is not None and not log.parent.is_dir():
         raise InputError(f"--log is {log}, but there is no folder {log.parent}; make it first")
+
+
+def check_labels(labels: tuple[str, ...] | None, dataset: str) -> None:
+    """Refuse names of classes for a data set that has its own.
+
+    Raises:
+        InputError: with what to leave out.
+    """
+    if labels is not None and dataset != "npz":
+        raise InputError(f"--labels is for --dataset npz; the data set {dataset!r} names its classes, leave it out")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
-"""The test images that belong to a bundle: by data set, or those that ship with the packaged models."""
+"""The test images that belong to a model or bundle: by data set, or those that ship with the packaged models."""
 
 from __future__ import annotations
 
 import os
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,34 @@ from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, Manifest
 
-__all__ = ["images_at_hand", "load_for_bundle"]
+__all__ = ["images_at_hand", "load_for_bundle", "load_for_labels"]
+
+
+def load_for_labels(
+    dataset: str, data_dir: Path | None, *, image_shape: tuple[int, int, int], labels: tuple[str, ...], owner: str
+) -> ImageDataset:
+    """The data set ``dataset`` for a model that tells ``labels`` apart, its class indexes those of the labels.
+
+    Args:
+        dataset: a key of ``DATASETS``.
+        data_dir: where its files are.
+        image_shape: (H, W, C) that the model reads.
+        labels: of the model, in its order.
+        owner: what the model is called in a message.
+
+    Raises:
+        InputError: no such data set, no files, other images, or classes that the model does not know.
+    """
+    options = FolderOptions(image_size=image_shape[0], channels=image_shape[2], class_names=labels)
+    data = load_dataset(dataset, data_dir, options)
+    if data.image_shape != image_shape:
+        raise InputError(
+            f"{data.name} has images of {'×'.join(map(str, data.image_shape))}, {owner} reads "
+            f"{'×'.join(map(str, image_shape))}; name its own data set with --dataset and --data-dir"
+        )
+    if not set(data.class_names) <= set(labels):
+        raise InputError(f"{data.name} has the classes {data.class_names}, {owner} knows {labels}")
+    return data if data.class_names == labels else data.with_class_names(labels)
 
 
 def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | None) -> ImageDataset:
@@ -30,10 +56,10 @@ def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | No
     chosen = dataset or manifest.name
     if chosen not in DATASETS:
         raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
-    data = load_dataset(chosen, data_dir, FolderOptions(image_size=spec.shape[2], channels=spec.shape[1]))
-    if data.class_names != tuple(unicodedata.normalize("NFC", label) for label in manifest.labels):
-        raise InputError(f"{data.name} has the classes {data.class_names}, the bundle knows {manifest.labels}")
-    return data
+    _, channels, height, width = spec.shape
+    return load_for_labels(
+        chosen, data_dir, image_shape=(height, width, channels), labels=manifest.labels, owner="the bundle"
+    )
 
 
 def images_at_hand(

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from paraedge.data.images import ImageDataset, LabelledImages
-from paraedge.data.readers import class_folders, read_cifar_batch, read_class_folder, read_idx, read_npz
+from paraedge.data.readers import (
+    class_folders,
+    read_cifar_batch,
+    read_class_folder,
+    read_class_names,
+    read_idx,
+    read_npz,
+)
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import display_name
 
@@ -35,12 +42,19 @@ _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "fro
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """How pictures of any size become a data set; only ``folder`` uses it."""
+    """How files of one's own become a data set.
+
+    Attributes:
+        image_size: for ``folder``: pictures are scaled to squares of so many pixels.
+        channels: for ``folder``: 1 (grey) or 3 (colour).
+        test_fraction: for ``folder`` without a split: the share of pictures that are the test split.
+        class_names: for ``npz``: one name per class index, for a file that has none inside.
+    """
 
     image_size: int = 32
     channels: int = 3
     test_fraction: float = 0.2
-    seed: int = 0
+    class_names: tuple[str, ...] | None = None
 
 
 def load_dataset(
@@ -50,8 +64,9 @@ def load_dataset(
 
     Args:
         name: one of :data:`DATASETS`.
-        data_dir: folder with the files; the environment variable ``PARAEDGE_DATA`` when ``None``.
-        folder_options: for ``folder`` only.
+        data_dir: folder with the files, for ``npz`` the file; the environment variable ``PARAEDGE_DATA`` when
+            ``None``.
+        folder_options: for ``folder`` and ``npz`` only.
 
     Raises:
         InputError: unknown name, files absent (the message says where to get them) or damaged.
@@ -60,7 +75,10 @@ def load_dataset(
         raise InputError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
     chosen = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
     folder = Path(chosen) if chosen else None
-    if folder is not None and not folder.is_dir():
+    if folder is not None and name != "npz" and not folder.is_dir():
+        if folder.is_file():
+            hint = "use --dataset npz" if folder.suffix == ".npz" else "name the folder that it is in"
+            raise InputError(f"{folder} is a file, and the data set {name!r} is a folder; {hint}")
         raise InputError(f"the data folder {folder} does not exist; set --data-dir or {DATA_DIR_VARIABLE}")
     return DATASETS[name](folder, folder_options or FolderOptions())
 
@@ -94,7 +112,7 @@ def _fashion_mnist(folder: Path | None, options: FolderOptions) -> ImageDataset:
     base = _first_folder(folder, help_text, "fashion_mnist", "fashion-mnist", "FashionMNIST/raw")
     archive = _first_file(base, "fashion_mnist.npz", "fashion-mnist.npz")
     if archive is not None:
-        train, test = read_npz(archive)
+        train, test = _read_archive(archive, _FASHION_MNIST_CLASSES)
     else:
         splits = []
         for prefix in ("train", "t10k"):
@@ -118,7 +136,7 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
     base = _first_folder(folder, help_text, "cifar-10-batches-py", "cifar10", "cifar-10")
     archive = _first_file(base, "cifar10.npz", "cifar-10.npz")
     if archive is not None:
-        train, test = read_npz(archive)
+        train, test = _read_archive(archive, _CIFAR10_CLASSES)
     elif _first_file(base, "data_batch_1") is not None:
         batches = [read_cifar_batch(base / f"data_batch_{index}") for index in range(1, 6)]
         train = LabelledImages(
@@ -160,7 +178,8 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
         )
     else:
         everything = read_class_folder(folder, names, options.image_size, options.channels)
-        order = np.random.default_rng(options.seed).permutation(len(everything))
+        # The same pictures are the same split always: whoever tests a model later must not meet what trained it.
+        order = np.random.default_rng(0).permutation(len(everything))
         count = max(1, round(len(order) * options.test_fraction))
         test, train = (
             LabelledImages(everything.images[part], everything.labels[part]) for part in (order[:count], order[count:])
@@ -168,6 +187,38 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     return ImageDataset(
         display_name(folder.resolve().name) or "pictures", train, test, names, "unknown (your own pictures)"
     )
+
+
+def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
+    """One file with the arrays of both splits; ``class_names`` in it, or by option."""
+    if path is None or not path.is_file():
+        given = "" if path is None else f", and {path} is none"
+        raise InputError(
+            "the data set 'npz' needs a file as --data-dir, such as mine.npz, with the arrays x_train, y_train, "
+            f"x_test and y_test{given}"
+        )
+    train, test = read_npz(path)
+    inside = read_class_names(path)
+    names = inside or options.class_names
+    if names is None:
+        count = int(max(train.labels.max(initial=-1), test.labels.max(initial=-1))) + 1
+        raise InputError(
+            f"{path} does not name its {count} classes; save them in it as the array class_names, or pass --labels"
+        )
+    if inside and options.class_names and (unknown := [name for name in inside if name not in options.class_names]):
+        raise InputError(
+            f"{path} has the class {unknown[0]!r}, which is not among {', '.join(options.class_names)}; "
+            "leave --labels out, or change the array class_names"
+        )
+    return ImageDataset(path.stem, train, test, names, "unknown (your own pictures)")
+
+
+def _read_archive(path: Path, class_names: tuple[str, ...]) -> tuple[LabelledImages, LabelledImages]:
+    """A public data set as one ``.npz``; if it names its classes, they must be those."""
+    inside = read_class_names(path)
+    if inside not in (None, class_names):
+        raise InputError(f"{path} has the classes {', '.join(inside or ())}: another data set; use --dataset npz")
+    return read_npz(path)
 
 
 def _first_folder(folder: Path | None, help_text: str, *names: str) -> Path:
@@ -186,4 +237,5 @@ DATASETS: dict[str, Callable[[Path | None, FolderOptions], ImageDataset]] = {
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar10,
     "folder": _folder,
+    "npz": _npz,
 }

@@ -24,7 +24,10 @@ from paraedge.data.images import LabelledImages
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import PICTURE_SUFFIXES, display_name, is_hidden, picture_array, visible_files
 
-__all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_idx", "read_npz"]
+__all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_class_names", "read_idx", "read_npz"]
+
+# RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
+_NPZ_ERRORS = (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
@@ -39,10 +42,33 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
                 raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(archive)}")
             train = _labelled(archive["x_train"], archive["y_train"], path)
             test = _labelled(archive["x_test"], archive["y_test"], path)
-    # RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
-    except (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except _NPZ_ERRORS as error:
         raise InputError(f"{path} cannot be read: {error}; copy or download it again") from error
     return train, test
+
+
+def read_class_names(path: Path) -> tuple[str, ...] | None:
+    """The array ``class_names`` of an ``.npz``, one text per class index; ``None`` where there is none.
+
+    Raises:
+        InputError: it is no list of different texts, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if "class_names" not in archive:
+                return None
+            names = archive["class_names"]
+    except _NPZ_ERRORS as error:
+        raise InputError(
+            f"{path} cannot be read: {error}; save class_names as numpy.array([...], dtype=str)"
+        ) from error
+    texts = tuple(str(name) for name in names.ravel())
+    if names.dtype.kind != "U" or names.ndim != 1 or not all(texts) or len(set(texts)) != len(texts):
+        raise InputError(
+            f"{path}: class_names is {names.dtype} of shape {names.shape}; a list of different texts is needed, "
+            "saved as numpy.array([...], dtype=str)"
+        )
+    return texts
 
 
 def _labelled(images: NDArray[Any], labels: NDArray[Any], path: Path) -> LabelledImages:

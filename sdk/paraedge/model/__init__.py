@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "ParaFormer", "ParaFormerConfig", "load_checkpoint", "save_checkpoint"]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Checkpoint": "paraedge.model.checkpoint",
@@ -24,4 +24,5 @@ __getattr__ = lazy_names(
         "load_checkpoint": "paraedge.model.checkpoint",
         "save_checkpoint": "paraedge.model.checkpoint",
     },
+    with_torch=("Checkpoint", "ParaFormer", "load_checkpoint", "save_checkpoint"),
 )

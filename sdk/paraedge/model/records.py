@@ -24,6 +24,8 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         description: one sentence for people.
         license: licence of the weights and sample images.
         dataset: what it was trained and tested on.
+        loader: the ``--dataset`` that reads it, where ``dataset`` is no such name: ``folder`` or ``npz``, or a data
+            set that was split otherwise.
         labels: one name per class, in Unicode's composed form (NFC) however they were given.
         model: shape of the network, and how its input is normalised.
     """
@@ -34,6 +36,7 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     description: str
     license: str
     dataset: str
+    loader: str | None = None
     labels: tuple[str, ...]
     model: ParaFormerConfig
 

@@ -41,6 +41,7 @@ def extend(
     *,
     branches: int,
     config: TrainingConfig | None = None,
+    loader: str | None = None,
     depth: int | None = None,
     width: int | None = None,
     **options: Any,
@@ -58,6 +59,7 @@ def extend(
         out: folder to write.
         branches: how many to add.
         config: how to train them; :func:`extension_training` when ``None``.
+        loader: of the checkpoint, see ``CheckpointConfig``.
         depth: blocks of each; those of the last old branch when ``None``.
         width: channels of each one's own convolutions, likewise.
         options: of :func:`paraedge.training.train`.
@@ -78,6 +80,7 @@ def extend(
         if data.license == base.config.license
         else f"{base.config.license}; new branches: {data.license}",
         dataset=data.name,
+        loader=loader,
         labels=labels,
         model=model,
     )
