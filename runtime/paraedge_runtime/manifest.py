@@ -202,6 +202,11 @@ class Manifest(Record, frozen=True, kw_only=True):
         return self.output.labels if isinstance(self.output, LabelsOutput) else ()
 
     @property
+    def classifies_images(self) -> bool:
+        """Whether images come in and labels go out."""
+        return isinstance(self.input, ImageInput) and isinstance(self.output, LabelsOutput)
+
+    @property
     def num_outputs(self) -> int:
         """Length C of what a prefix computes: logits, or a vector."""
         return len(self.output.labels) if isinstance(self.output, LabelsOutput) else self.output.size
