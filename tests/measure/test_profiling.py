@@ -60,8 +60,8 @@ def test_what_is_measured_makes_a_profile(small, engine):
 def test_bundles_of_tensors_and_vectors_are_measured(make, engine, tmp_path):
     model = make().eval()
     bundle = convert(model, describe(model), tmp_path / "b.paraedge", target="linux", engine=engine)
-    measurements = profile_bundle(bundle, threads=[1, 2], length=BRIEF)
-    assert [one.threads for one in measurements] == [1, 2]
+    measurements = profile_bundle(bundle, length=BRIEF)
+    assert measurements[0].threads == 1
     for one in measurements:
         assert (one.bundle_sha256, one.engine) == (bundle.sha256, engine)
         assert list(one.parts) == list(bundle.manifest.parts())
