@@ -51,8 +51,9 @@ done
 echo "== the example and the tools"
 picture=build/native/picture.pgm
 refused=build/native/refused.paraedge # its checksums are right, and its first branch is no program
-rm -rf "$refused"
-"$python" - "$PARAEDGE_TEST_BUNDLE" "$picture" "$refused" <<'END'
+sensor=build/native/sensor.paraedge # the same programs read a tensor and make a vector
+rm -rf "$refused" "$sensor"
+"$python" - "$PARAEDGE_TEST_BUNDLE" "$picture" "$refused" "$sensor" <<'END'
 import hashlib, json, shutil, sys
 from pathlib import Path
 from PIL import Image
@@ -65,10 +66,18 @@ zeros = bytes(branch["size_bytes"])
 (refused / branch["file"]).write_bytes(zeros)
 branch["sha256"] = hashlib.sha256(zeros).hexdigest()
 (refused / "manifest.json").write_text(json.dumps(manifest))
+sensor = Path(shutil.copytree(sys.argv[1], sys.argv[4]))
+manifest = json.loads((sensor / "manifest.json").read_text())
+manifest["input"] |= {"kind": "tensor", "axes": ["channel", "row", "column"], "normalized_axis": "channel"}
+manifest["output"] = {"kind": "vector", "name": "embedding", "size": len(manifest["output"]["labels"])}
+manifest["stop_rules"] = None
+(sensor / "manifest.json").write_text(json.dumps(manifest))
 END
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 2>/dev/null
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 50 2>/dev/null
 build/native/paraedge-bench "$PARAEDGE_TEST_BUNDLE" --requests 50 2>/dev/null
+build/native/paraedge-bench "$sensor" --requests 50 2>/dev/null
+echo "run 1 8 3" | build/native/paraedge-testbed "$sensor" 1 2>/dev/null
 
 test_interfaces() { # what applications see: tests through the shared library, its symbols, its installation
     local sanitizer folder library
@@ -126,6 +135,7 @@ for budget in 5abc nan inf -3 0 ""; do
 done
 fails 2 "README.md is not a binary PGM" classify "$PARAEDGE_TEST_BUNDLE" README.md
 fails 2 "nowhere.paraedge does not exist; " classify nowhere.paraedge "$picture"
+fails 2 "$sensor does not tell classes of images; " classify "$sensor" "$picture"
 fails 1 "executorch failed while reading branch_00.pte" classify "$refused" "$picture"
 fails 2 "the bundle's folder is missing" paraedge-bench
 fails 2 "nowhere.paraedge does not exist; " paraedge-bench nowhere.paraedge

@@ -1,4 +1,5 @@
-"""Several bundles of one task, measured side by side: size, accuracy of every prefix, agreement, latency here."""
+"""Several bundles of one task, measured side by side: size, latency here, accuracy of every prefix and agreement of
+labels, or how near every prefix is to the first bundle's vector."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.errors import EngineError, InputError
-from paraedge_runtime.similarity import top1_agreement
+from paraedge_runtime.manifest import ImageInput, LabelsOutput, Manifest
+from paraedge_runtime.similarity import compare, relative_error, top1_agreement
 
 __all__ = ["ComparedBundle", "compare_bundles", "display_names"]
 
@@ -29,10 +31,14 @@ class ComparedBundle:
         quantization: recipe by which its numbers are written.
         size_bytes: of all its files.
         prefix_bytes: of the stem's program and those of the branches.
-        prefix_accuracy: fractions.
         prefix_ms: medians of a request here.
-        agreement: share of the images on which all its branches together give the label that all branches of
-            the first bundle give.
+        prefix_accuracy: fractions; ``None`` where the output is a vector.
+        agreement: share of the inputs on which all its branches together give the label that all branches of
+            the first bundle give; ``None`` where the output is a vector.
+        prefix_relative_error: of the vector that each prefix gives, beside that of all branches of the first
+            bundle; ``None`` where the output is labels. See ``paraedge_runtime.similarity.relative_error``.
+        prefix_snr_db: signal-to-noise ratio of the same vectors, ``None`` for those that are equal bit for bit;
+            ``None`` altogether where the output is labels.
     """
 
     path: str
@@ -41,40 +47,43 @@ class ComparedBundle:
     quantization: str
     size_bytes: int
     prefix_bytes: tuple[int, ...]
-    prefix_accuracy: tuple[float, ...]
     prefix_ms: tuple[float, ...]
-    agreement: float
+    prefix_accuracy: tuple[float, ...] | None
+    agreement: float | None
+    prefix_relative_error: tuple[float, ...] | None
+    prefix_snr_db: tuple[float | None, ...] | None
 
 
 def compare_bundles(
     bundles: Sequence[Bundle],
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    inputs: NDArray[np.uint8] | NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
     *,
     threads: int | None = None,
     rounds: int = 30,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ComparedBundle]:
-    """Run every image through every bundle, then take turns for the times.
+    """Run every input through every bundle, then take turns for the times.
 
     A round of times asks every bundle for every prefix once, in random order: what slows the machine down
     slows them all, and no bundle keeps its caches warm.
 
     Args:
-        bundles: of models with the same input and the same labels.
-        images: (M, H, W, C) uint8, at least one.
-        labels: (M,) class indexes.
+        bundles: of models with the same input and the same output: labels or a vector.
+        inputs: at least one; images (M, H, W, C) uint8, or tensors (M, ...) float32 as a sensor gives them.
+        labels: (M,) class indexes; ``None`` where the output is a vector.
         threads: as ``Session.open`` takes them.
         rounds: of which each time is the median.
         on_progress: called with requests done and in all.
 
     Raises:
-        InputError: a bundle is of another task than the first or has no labels, or there is nothing to compare.
+        InputError: a bundle is of another task than the first, the labels do not fit, or there is nothing to
+            compare.
         EngineError: a branch failed.
         EngineUnavailable: an engine is not installed.
     """
-    _check(bundles, images, labels, rounds)
-    steps = len(bundles) * len(images) + rounds * sum(len(bundle.manifest.branches) for bundle in bundles)
+    _check(bundles, inputs, labels, rounds)
+    steps = len(bundles) * len(inputs) + rounds * sum(len(bundle.manifest.branches) for bundle in bundles)
     done = 0
 
     def advance() -> None:
@@ -84,66 +93,105 @@ def compare_bundles(
 
     with contextlib.ExitStack() as stack:
         sessions = [stack.enter_context(Session.open(bundle, threads=threads)) for bundle in bundles]
-        outputs = []  # of every bundle, (M, k, C)
-        for session in sessions:
-            logits = []
-            for image in images:
-                prediction = session.run(image)
-                if prediction.branches_dropped:
-                    drop = prediction.branches_dropped[0]
-                    raise EngineError(
-                        f"{session.bundle.path}: branch {drop.index} was dropped: {drop.reason}; "
-                        "accuracy would mean nothing"
-                    )
-                logits.append(prediction.prefix_outputs)
-                advance()
-            outputs.append(np.stack(logits))
-        times_ms = _take_turns(sessions, images, rounds, advance)
+        outputs = [_prefix_outputs(session, inputs, advance) for session in sessions]
+        times_ms = _take_turns(sessions, inputs, rounds, advance)
+    return [
+        _compared(bundle, output, np.median(times, axis=0), outputs[0][:, -1], labels)
+        for bundle, output, times in zip(bundles, outputs, times_ms, strict=True)
+    ]
 
-    compared = []
-    for bundle, output, times in zip(bundles, outputs, times_ms, strict=True):
-        manifest = bundle.manifest
-        correct = output.argmax(axis=2) == labels[:, None]
-        branch_bytes = np.cumsum([entry.size_bytes for entry in manifest.branches])
-        compared.append(
-            ComparedBundle(
-                path=str(bundle.path),
-                name=manifest.name,
-                engine=manifest.engine,
-                quantization=manifest.quantization,
-                size_bytes=bundle.size_bytes,
-                prefix_bytes=tuple(int(count) for count in manifest.stem.size_bytes + branch_bytes),
-                prefix_accuracy=tuple(round(float(value), 6) for value in correct.mean(axis=0)),
-                prefix_ms=tuple(round(float(value), 4) for value in np.median(times, axis=0)),
-                agreement=round(top1_agreement(outputs[0][:, -1], output[:, -1]), 6),
+
+def _prefix_outputs(
+    session: Session, inputs: NDArray[np.uint8] | NDArray[np.float32], advance: Callable[[], None]
+) -> NDArray[np.float32]:
+    """What every prefix gives for every input: (M, k, C)."""
+    outputs = []
+    for value in inputs:
+        prediction = session.run(value)
+        if prediction.branches_dropped:
+            drop = prediction.branches_dropped[0]
+            raise EngineError(
+                f"{session.bundle.path}: branch {drop.index} was dropped: {drop.reason}; "
+                "a comparison would mean nothing"
             )
-        )
-    return compared
+        outputs.append(prediction.prefix_outputs)
+        advance()
+    return np.stack(outputs)
 
 
-def _check(bundles: Sequence[Bundle], images: NDArray[np.uint8], labels: NDArray[np.int64], rounds: int) -> None:
-    if not bundles or not len(images) or rounds < 1:
+def _compared(
+    bundle: Bundle,
+    outputs: NDArray[np.float32],
+    prefix_ms: NDArray[np.float64],
+    reference: NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+) -> ComparedBundle:
+    """``outputs`` (M, k, C) of a bundle beside the truth, or beside the ``reference`` (M, C) where there is none."""
+    manifest = bundle.manifest
+    prefixes = [outputs[:, k] for k in range(outputs.shape[1])]
+    branch_bytes = np.cumsum([entry.size_bytes for entry in manifest.branches])
+    return ComparedBundle(
+        path=str(bundle.path),
+        name=manifest.name,
+        engine=manifest.engine,
+        quantization=manifest.quantization,
+        size_bytes=bundle.size_bytes,
+        prefix_bytes=tuple(int(count) for count in manifest.stem.size_bytes + branch_bytes),
+        prefix_ms=tuple(round(float(value), 4) for value in prefix_ms),
+        prefix_accuracy=None
+        if labels is None
+        else tuple(round(float((prefix.argmax(axis=1) == labels).mean()), 6) for prefix in prefixes),
+        agreement=None if labels is None else round(top1_agreement(reference, prefixes[-1]), 6),
+        prefix_relative_error=None
+        if labels is not None
+        else tuple(relative_error(reference, prefix) for prefix in prefixes),
+        prefix_snr_db=None if labels is not None else tuple(compare(reference, prefix).snr_db for prefix in prefixes),
+    )
+
+
+def _check(
+    bundles: Sequence[Bundle],
+    inputs: NDArray[np.uint8] | NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+    rounds: int,
+) -> None:
+    if not bundles or not len(inputs) or rounds < 1:
         raise InputError(
-            f"{len(bundles)} bundles, {len(images)} images, {rounds} rounds; at least one of each is needed"
+            f"{len(bundles)} bundles, {len(inputs)} inputs, {rounds} rounds; at least one of each is needed"
         )
-    if labels.shape != (len(images),):
-        raise InputError(f"{len(images)} images have labels of shape {labels.shape}; every image needs one")
     first = bundles[0].manifest
-    if not first.labels:
-        raise InputError(
-            f"{bundles[0].path} makes a vector and no labels; 'paraedge inspect' shows how near to torch it is"
-        )
     for bundle in bundles[1:]:
         manifest = bundle.manifest
-        if manifest.labels != first.labels or manifest.input.shape != first.input.shape:
+        if manifest.output != first.output or (manifest.input.shape, type(manifest.input)) != (
+            first.input.shape,
+            type(first.input),
+        ):
             raise InputError(
-                f"{bundle.path} knows the classes {manifest.labels} in inputs of {manifest.input.shape}, "
-                f"{bundles[0].path} {first.labels} in {first.input.shape}; compare bundles of one task"
+                f"{bundle.path} {_task(manifest)}, {bundles[0].path} {_task(first)}; compare bundles of one task"
             )
+    if labels is None and first.labels:
+        raise InputError(f"labels is None, and {bundles[0].path} knows classes; every input needs its class index")
+    if labels is not None and not first.labels:
+        raise InputError(f"labels were given, and {bundles[0].path} {_task(first)}; give None instead")
+    if labels is not None and labels.shape != (len(inputs),):
+        raise InputError(f"{len(inputs)} inputs have labels of shape {labels.shape}; every input needs one")
+
+
+def _task(manifest: Manifest) -> str:
+    output = manifest.output
+    if isinstance(output, LabelsOutput):
+        found = f"knows the classes {output.labels}"
+    else:
+        found = f"finds {output.size} × {output.name}"
+    kind = "images" if isinstance(manifest.input, ImageInput) else "tensors"
+    return f"{found} in {kind} of {manifest.input.shape}"
 
 
 def _take_turns(
-    sessions: Sequence[Session], images: NDArray[np.uint8], rounds: int, advance: Callable[[], None]
+    sessions: Sequence[Session],
+    inputs: NDArray[np.uint8] | NDArray[np.float32],
+    rounds: int,
+    advance: Callable[[], None],
 ) -> list[list[list[float]]]:
     """For every session ``rounds`` lists of the milliseconds that its prefixes took."""
     times_ms = [[[0.0] * len(session.branches) for _ in range(rounds)] for session in sessions]
@@ -151,9 +199,9 @@ def _take_turns(
     order = random.Random(0)
     for one in range(rounds):
         order.shuffle(turns)
-        image = images[one % len(images)]
+        value = inputs[one % len(inputs)]
         for number, count in turns:
-            times_ms[number][one][count] = sessions[number].run(image, branches=count + 1).elapsed_ms
+            times_ms[number][one][count] = sessions[number].run(value, branches=count + 1).elapsed_ms
             advance()
     return times_ms
 

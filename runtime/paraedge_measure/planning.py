@@ -21,6 +21,7 @@ from paraedge_runtime import Bundle
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.errors import InputError, PlanError, ProfileError
+from paraedge_runtime.manifest import Manifest
 
 __all__ = [
     "Plan",
@@ -143,9 +144,13 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
         InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
     """
     manifest, card = bundle.manifest, bundle.card
+    if not manifest.labels:
+        raise InputError(
+            f"{bundle.path} makes a vector, which has no accuracy to choose by; 'paraedge compare' shows the error and "
+            "the time of every prefix of its branches"
+        )
     if card.accuracy is None:
-        how = "a prefix of branches" if manifest.quantization == "fp32" else "--data-dir, which measures it"
-        raise InputError(f"{bundle.path} does not know its accuracy; export it again, with {how}")
+        raise InputError(f"{bundle.path} does not know its accuracy; {_how_to_measure(manifest)}")
     if evaluation is not None and not belong_together(bundle, evaluation):
         if manifest.quantization != "fp32":
             raise InputError(
@@ -195,6 +200,13 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
                 )
             )
     return tuple(plans)
+
+
+def _how_to_measure(manifest: Manifest) -> str:
+    if not manifest.classifies_images:
+        return "convert the model again with a test_set in its ModelDescription"
+    how = "a prefix of branches" if manifest.quantization == "fp32" else "--data-dir, which measures it"
+    return f"export it again, with {how}"
 
 
 def _p50_ms(measurement: Measurement, places: Places) -> float:

@@ -154,7 +154,7 @@ def picture_array(path: str | os.PathLike[str], height: int, width: int, channel
         InputError: it does not exist, is no picture, has too many pixels, or Pillow is not installed.
     """
     try:
-        from PIL import Image
+        import PIL  # noqa: F401
     except ImportError as error:
         raise InputError(f"reading {path} needs Pillow ({error}); pip install 'paraedge[cli]'") from error
     try:

@@ -5,26 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBranches, recordings
+from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBranches, describe
 
-from paraedge_converters.description import EvaluationSet, ModelDescription
+from paraedge_converters.description import EvaluationSet
 from paraedge_converters.pipeline import convert
 from paraedge_runtime import InputError, ParityError, Session
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.similarity import relative_error
 from paraedge_runtime.verification import verify_bundle
-
-
-def describe(model, **changes):
-    samples = recordings(model.input_spec)
-    fields = {"name": "sensor", "description": "of a sensor", "license": "MIT", "samples": samples}
-    if model.num_outputs == 384:
-        fields["vector"] = "embedding"
-    else:
-        fields["labels"] = tuple(f"class {index}" for index in range(model.num_outputs))
-        fields["sample_labels"] = np.arange(len(samples)) % model.num_outputs
-    return ModelDescription(**{**fields, **changes})
 
 
 def run_in_engine(bundle, inputs):

@@ -1,6 +1,7 @@
 """The demo without its page: sources, settings, a bundle replaced on disk, recordings, on real pictures."""
 
 import os
+import shlex
 import shutil
 import threading
 from pathlib import Path
@@ -8,12 +9,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from support.deadly import in_children
 from support.demo import until
+from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBranches, describe
 
+from paraedge.cli.main import paraedge
+from paraedge_converters.pipeline import convert
 from paraedge_demo.app import LiveOptions, live_app, replay_app
 from paraedge_demo.controls import Controls, Settings
+from paraedge_demo.main import demo
 from paraedge_demo.measures import WINDOW, Measures
 from paraedge_demo.records import read_recording
 from paraedge_demo.sources import SourceOptions, open_source
@@ -153,6 +159,22 @@ def test_a_folder_that_is_emptied_and_filled_again(pi_bundle, pictures):
 def test_sources_that_cannot_be(pi_bundle, name, folder, message):
     with pytest.raises(InputError, match=message):
         open_source(name, SourceOptions(Bundle.open(pi_bundle), print, folder))
+
+
+@pytest.mark.parametrize(
+    "make", [SoundBranches, MotionBranches, EmbeddingBranches], ids=["sound", "motion", "embedding"]
+)
+def test_bundles_of_tensors_and_vectors_are_refused_in_one_line_that_names_what_works(make, tmp_path):
+    model = make().eval()
+    bundle = convert(model, describe(model), tmp_path / "a bundle.paraedge", target="linux")
+    done = CliRunner().invoke(demo, ["--bundle", str(bundle.path), "--headless", "--frames", "1"])
+    assert isinstance(done.exception, InputError), done.output
+    command = f"paraedge run '{bundle.path}'"
+    assert str(done.exception) == (
+        f"{bundle.path} does not tell classes of images, which the demo shows; '{command}' runs its golden inputs"
+    )
+    ran = CliRunner().invoke(paraedge, shlex.split(command)[1:])
+    assert ran.exit_code == 0, ran.output
 
 
 # What OpenCV is to the demo: a camera that is unplugged after three pictures, and then plugged in again.

@@ -2,7 +2,9 @@
 
 import pytest
 from support.bundles import fake_bundle
+from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBranches, describe
 
+from paraedge_converters.pipeline import convert
 from paraedge_measure.device import Device, decode_device, encode_device, merge
 from paraedge_measure.hardware import read_hardware
 from paraedge_measure.profiling import RIGOROUS, USUAL, SeriesLength, busy_workers, profile_bundle
@@ -49,6 +51,21 @@ def test_what_is_measured_makes_a_profile(small, engine):
     assert list(done_s) == sorted(done_s)
     assert done_s[-1] == pytest.approx(total_s[-1])
     assert engine in what[-1]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "make", [SoundBranches, MotionBranches, EmbeddingBranches], ids=["sound", "motion", "embedding"]
+)
+def test_bundles_of_tensors_and_vectors_are_measured(make, engine, tmp_path):
+    model = make().eval()
+    bundle = convert(model, describe(model), tmp_path / "b.paraedge", target="linux", engine=engine)
+    measurements = profile_bundle(bundle, length=BRIEF)
+    assert measurements[0].threads == 1
+    for one in measurements:
+        assert (one.bundle_sha256, one.engine) == (bundle.sha256, engine)
+        assert list(one.parts) == list(bundle.manifest.parts())
+        assert all(latency.n >= BRIEF.min_runs and latency.first_ms > 0 for latency in one.parts.values())
 
 
 def test_one_thread_is_measured_for_what_branches_take_alone_and_not_listed(small):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from paraedge_converters.description import ModelDescription
 from paraedge_runtime.manifest import TensorInput
 
 
@@ -68,3 +69,15 @@ def recordings(spec: TensorInput, count: int = 40) -> np.ndarray:
     tone = np.sin(2 * np.pi * frequency * time + phase) + 0.1 * rng.normal(size=(count, channels, length))
     mean, std = (np.resize(values, channels)[:, None] for values in (spec.mean, spec.std))
     return (tone * std + mean).astype(np.float32)
+
+
+def describe(model, **changes) -> ModelDescription:
+    """What ``convert`` needs to know of one of these models, with changes."""
+    samples = recordings(model.input_spec)
+    fields = {"name": "sensor", "description": "of a sensor", "license": "MIT", "samples": samples}
+    if model.num_outputs == 384:
+        fields["vector"] = "embedding"
+    else:
+        fields["labels"] = tuple(f"class {index}" for index in range(model.num_outputs))
+        fields["sample_labels"] = np.arange(len(samples)) % model.num_outputs
+    return ModelDescription(**{**fields, **changes})

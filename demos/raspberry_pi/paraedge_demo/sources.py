@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import unicodedata
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import DeviceError, InputError
 from paraedge_runtime.inputs import display_name, find_pictures, read_picture
-from paraedge_runtime.manifest import ImageInput, InputSpec
+from paraedge_runtime.manifest import InputSpec
 
 __all__ = ["PREVIEW_SIZE", "SOURCES", "Shot", "Source", "SourceOptions", "open_source"]
 
@@ -206,8 +207,12 @@ def open_source(name: str, options: SourceOptions) -> Source:
     if name not in SOURCES:
         raise InputError(f"unknown source {name!r}; choose one of {', '.join(SOURCES)}")
     manifest = options.bundle.manifest
-    if not isinstance(manifest.input, ImageInput) or not manifest.labels:
-        raise InputError(f"{options.bundle.path} does not tell classes of images; the demo needs a bundle that does")
+    if not manifest.classifies_images:
+        path = options.bundle.path
+        raise InputError(
+            f"{path} does not tell classes of images, which the demo shows; "
+            f"'paraedge run {shlex.quote(str(path))}' runs its golden inputs"
+        )
     if name != "packaged" and manifest.input.shape[1] not in (1, 3):
         raise InputError(f"this bundle reads no pictures; the source {name!r} has nothing for it")
     SOURCES[name].check(options)

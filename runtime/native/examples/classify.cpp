@@ -41,6 +41,9 @@ int main(int count, char** arguments) {
   if (auto loaded = paraedge::load_engine("libparaedge_executorch.so"); !loaded) return fail(loaded.error());
   auto bundle = paraedge::Bundle::open(arguments[1]);
   if (!bundle) return fail(bundle.error());
+  if (bundle->input_kind() != paraedge::InputKind::image || bundle->num_labels() == 0) {
+    return fail(std::string(arguments[1]) + " does not tell classes of images; 'paraedge run' runs its golden inputs");
+  }
   auto session = paraedge::Session::open(*bundle);
   if (!session) return fail(session.error());
 
@@ -66,9 +69,7 @@ int main(int count, char** arguments) {
       used += (used.empty() ? "" : ",") + std::to_string(branch.index);
     }
   }
-  const char* label = bundle->label(prediction->label_index());
-  if (!label) return fail("this bundle's output is a vector without labels");
-  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n", label, prediction->confidence() * 100, used.c_str(),
+  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n", bundle->label(prediction->label_index()), prediction->confidence() * 100, used.c_str(),
               prediction->num_branches(), prediction->elapsed_ms());
   return 0;
 }

@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <regex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -263,6 +264,77 @@ TEST_CASE("a prediction: its sum, its branches, the same from pixels and from no
   const float* other = pe_prediction_output(again.get(), nullptr);
   for (size_t c = 0; c < count; ++c) CHECK(other[c] == doctest::Approx(output[c]).epsilon(1e-3));
   CHECK(pe_session_mandatory_ms(session.get()) > 0);
+}
+
+// A copy of the bundle whose images are a tensor of a sensor, from 0 to 1, and whose labels are a vector.
+class SensorBundle {
+ public:
+  SensorBundle() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "paraedge-XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    folder_ = pattern;
+    std::filesystem::copy(bundle_path(), folder_, std::filesystem::copy_options::recursive);
+    std::ifstream before(folder_ / "manifest.json", std::ios::binary);
+    std::string json(std::istreambuf_iterator<char>(before), {});
+    auto change = [&](const char* from, const char* to) {
+      json = std::regex_replace(json, std::regex(from), to, std::regex_constants::format_first_only);
+    };
+    change("\"input\": \\{[^}]*\\}",
+           R"("input": {"kind": "tensor", "name": "heat", "shape": [1, 1, 28, 28], "axes": ["channel", "row", "column"],
+                       "normalized_axis": "channel", "mean": [0.286041], "std": [0.353024]})");
+    change("\"output\": \\{[^}]*\\}", R"("output": {"kind": "vector", "name": "embedding", "size": 10})");
+    change("\"stop_rules\": \\[[^\\]]*\\]", "\"stop_rules\": null");
+    std::ofstream(folder_ / "manifest.json", std::ios::binary | std::ios::trunc) << json;
+  }
+  ~SensorBundle() { std::filesystem::remove_all(folder_); }
+  std::string path() const { return folder_.string(); }
+
+ private:
+  std::filesystem::path folder_;
+};
+
+TEST_CASE("a bundle that reads a tensor and makes a vector") {
+  const ExecuTorch engine;
+  const SensorBundle sensor;
+  pe_error* error = nullptr;
+  const Bundle bundle(made(pe_bundle_open(sensor.path().c_str(), &error), error));
+  CHECK(pe_bundle_input_kind(bundle.get()) == PE_INPUT_TENSOR);
+  const int64_t* shape = nullptr;
+  REQUIRE(pe_bundle_input_shape(bundle.get(), &shape) == 4);
+  CHECK(std::vector<int64_t>(shape, shape + 4) == std::vector<int64_t>{1, 1, 28, 28});
+  CHECK(pe_bundle_num_outputs(bundle.get()) == 10);
+  CHECK(pe_bundle_num_labels(bundle.get()) == 0);
+  CHECK(pe_bundle_label(bundle.get(), 0) == nullptr);
+  CHECK(pe_bundle_has_early_stop(bundle.get()) == 0);
+
+  const auto image = golden_image(784);
+  std::vector<float> values;
+  for (const uint8_t pixel : image) values.push_back(static_cast<float>(pixel) / 255);  // normalised by the bundle
+  const Session session = open_session(bundle.get());
+  const Prediction prediction(
+      made(pe_session_run_tensor(session.get(), values.data(), values.size(), nullptr, &error), error));
+  size_t count = 0;
+  const float* output = pe_prediction_output(prediction.get(), &count);
+  REQUIRE(count == 10);
+  CHECK(std::isnan(pe_prediction_confidence(prediction.get())));
+  CHECK(pe_prediction_is_calibrated(prediction.get()) == 0);
+
+  const Bundle images = open_bundle();
+  const Session other = open_session(images.get());
+  const Prediction wanted(
+      made(pe_session_run_image(other.get(), image.data(), image.size(), nullptr, &error), error));
+  const float* logits = pe_prediction_output(wanted.get(), nullptr);
+  for (size_t i = 0; i < count; ++i) CHECK(output[i] == doctest::Approx(logits[i]).epsilon(1e-3));
+
+  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), image.data(), image.size(), nullptr, e); },
+                PE_ERROR_INPUT, "is a uint8 image; this bundle reads a float32 tensor of shape [1, 28, 28]");
+  check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), values.data(), 7, nullptr, e); },
+                PE_ERROR_INPUT, "has 7 values; this bundle reads a float32 tensor of shape [1, 28, 28]");
+  pe_run_options options = run_options();
+  options.early_stop = 1;
+  check_refused(
+      [&](pe_error** e) { pe_session_run_tensor(session.get(), values.data(), values.size(), &options, e); },
+      PE_ERROR_INPUT, "early");
 }
 
 TEST_CASE("a session outlives its bundle, and two bundles work side by side") {

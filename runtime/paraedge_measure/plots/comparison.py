@@ -1,4 +1,4 @@
-"""The plot of ``paraedge compare``: accuracy against bytes and against milliseconds, a line for each bundle."""
+"""The plot of ``paraedge compare``: accuracy, or a vector's relative error, against bytes and against milliseconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["plot_comparison"]
 
 
 def plot_comparison(compared: Mapping[str, ComparedBundle], path: Path, *, title: str) -> None:
-    """Write a PNG; along a line the points are the first 1, 2, … branches."""
+    """Write a PNG: a line for each bundle, along which the points are the first 1, 2, … branches."""
     with png_figure(path, 11.0, 4.6 + 0.22 * len(compared)) as figure:
         from matplotlib import colormaps
         from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -20,13 +20,14 @@ def plot_comparison(compared: Mapping[str, ComparedBundle], path: Path, *, title
         by_bytes, by_ms = figure.subplots(1, 2, sharey=True)
         colours = colormaps["tab10"]
         for number, (name, one) in enumerate(compared.items()):
-            percents = [100 * value for value in one.prefix_accuracy]
+            percents = [100 * value for value in one.prefix_accuracy or one.prefix_relative_error or ()]
             style = {"marker": "os^vDP*X"[number % 8], "color": colours(number % 10), "alpha": 0.85}
             by_bytes.plot([count / 1e6 for count in one.prefix_bytes], percents, label=name, **style)
             by_ms.plot(one.prefix_ms, percents, **style)
         by_bytes.set_xlabel("stem and branches, MB")
         by_ms.set_xlabel("request here, median ms")
-        by_bytes.set_ylabel("accuracy, %")
+        with_labels = all(one.prefix_accuracy is not None for one in compared.values())
+        by_bytes.set_ylabel("accuracy, %" if with_labels else "relative error beside the first bundle, %")
         for axes in (by_bytes, by_ms):
             axes.set_xscale("log")
             low, high = axes.get_xlim()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from paraedge.cli._images import need_classified_images
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
@@ -130,6 +131,7 @@ def bench(
         check_plot(plot)
     known = None if profile is None else read_device(profile)
     opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle)
+    need_classified_images(opened, "paraedge profile", "measures its times")
     count = len(opened.manifest.branches)
     chosen = select_policies(policy_names(count) if policies is None else policies, count)
     for cell in cells:  # what is not allowed here is found out before an hour is spent

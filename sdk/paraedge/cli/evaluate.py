@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli._images import need_classified_images
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
 
 
@@ -114,13 +115,12 @@ def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, lim
 
     from paraedge.data.bundles import load_for_bundle
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import EngineError, InputError
+    from paraedge_runtime.errors import EngineError
     from paraedge_runtime.session import Session
 
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    if not manifest.labels:
-        raise InputError(f"{path} makes a vector and no labels; 'paraedge inspect' shows how near to torch it is")
+    need_classified_images(bundle, "paraedge compare", "runs every prefix on its golden inputs")
     data = load_for_bundle(manifest, dataset, data_dir)
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
     correct = np.zeros(len(manifest.branches), dtype=np.int64)

@@ -21,6 +21,10 @@ int main(int count, char** arguments) {
   if (auto loaded = paraedge::load_engine("libparaedge_executorch.so"); !loaded) return fail(loaded.error());
   const auto bundle = paraedge::Bundle::open(arguments[1]);
   if (!bundle) return fail(bundle.error());
+  if (bundle->input_kind() != paraedge::InputKind::image || bundle->num_labels() == 0) {
+    std::fprintf(stderr, "%s does not tell classes of images; a span of float32 runs tensors\n", arguments[1]);
+    return 2;
+  }
   auto session = paraedge::Session::open(*bundle, {.threads = 2});
   if (!session) return fail(session.error());
 
