@@ -44,9 +44,9 @@ def main() -> None:
     left.text(0.05, 2.5, "image", fontsize=9, va="center", color=INK)
     arrow(left, (0.75, 2.5), (1.05, 2.5))
     box(left, 1.1, 2.15, 0.9, 0.7, "stem", STEM)
-    for place, y in enumerate((4.1, 3.0, 1.9, 0.8)):
-        used = place < 3
-        box(left, 2.75, y - 0.32, 1.35, 0.64, f"branch {place}", BRANCH if used else LATE, dashed=not used)
+    for position, y in enumerate((4.1, 3.0, 1.9, 0.8)):
+        used = position < 3
+        box(left, 2.75, y - 0.32, 1.35, 0.64, f"branch {position}", BRANCH if used else LATE, dashed=not used)
         arrow(left, (2.05, 2.5), (2.7, y))
         if used:
             arrow(left, (4.15, y), (4.85, 2.55))

@@ -113,8 +113,8 @@ def _golden(description: ModelDescription, reference: Reference, proof: Proof) -
 def _weights_sha256(model: BranchModel) -> str:
     return fingerprint(
         {
-            f"{place}.{name}": tensor
-            for place, module in enumerate([model.stem, *model.branches])
+            f"{position}.{name}": tensor
+            for position, module in enumerate([model.stem, *model.branches])
             for name, tensor in module.state_dict().items()
             if isinstance(tensor, Tensor)
         }

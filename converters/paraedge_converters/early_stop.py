@@ -106,8 +106,8 @@ def calibrate_early_stop(
         reached = np.vstack([confidence[:-1, rest] >= threshold, np.ones((1, len(rest)), bool)])
         stopped_at = reached.argmax(axis=0)
     rules = tuple(
-        StopRule(temperature=round(t, 6), threshold=threshold if place < count - 1 else None)
-        for place, t in enumerate(temperatures)
+        StopRule(temperature=round(t, 6), threshold=threshold if position < count - 1 else None)
+        for position, t in enumerate(temperatures)
     )
     early_stop = EarlyStop(
         dataset=dataset,

@@ -24,7 +24,7 @@ class Part:
     """A piece of the model that becomes one program.
 
     Attributes:
-        name: ``stem``, ``branch_NN`` (NN being the branch's place in the model) or ``fused``.
+        name: ``stem``, ``branch_NN`` (NN being the branch's position in the model) or ``fused``.
         module: in eval mode, BatchNorm folded.
         example: an input, batch 1.
         output_shape: what the module makes of ``example``.
@@ -63,11 +63,11 @@ def fold_batchnorm(module: nn.Module, name: str = "the module") -> nn.Module:
     folded = copy_module(module, name)
     for sequence in [child for child in folded.modules() if isinstance(child, nn.Sequential)]:
         children = list(sequence)
-        for place in range(len(children) - 1):
-            conv, norm = children[place], children[place + 1]
+        for position in range(len(children) - 1):
+            conv, norm = children[position], children[position + 1]
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
-                sequence[place] = fuse_conv_bn_eval(conv, norm)
-                sequence[place + 1] = nn.Identity()
+                sequence[position] = fuse_conv_bn_eval(conv, norm)
+                sequence[position + 1] = nn.Identity()
     return folded
 
 

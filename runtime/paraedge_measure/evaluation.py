@@ -1,4 +1,4 @@
-"""What every branch answered to labelled images that trained nothing: how accurate any choice of branches is."""
+"""What every branch predicted for labelled images that trained nothing: how accurate any choice of branches is."""
 
 from __future__ import annotations
 

@@ -125,8 +125,8 @@ def profile_on(
     cold_s = _COLD_START_ESTIMATE_S * len(counts)
     total_s = cold_s + sum(one.target_s for one in series)
     cold = {}
-    for place, count in enumerate(counts):
-        on_progress(place * _COLD_START_ESTIMATE_S, total_s, f"{bed.engine}, cold start")
+    for position, count in enumerate(counts):
+        on_progress(position * _COLD_START_ESTIMATE_S, total_s, f"{bed.engine}, cold start")
         cold[count] = bed.cold_start(count)
     jitter, wakeup = bed.timer_jitter(), bed.wakeup()
 

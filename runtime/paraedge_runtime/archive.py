@@ -60,16 +60,16 @@ def read_archive(path: Path, file: BinaryIO) -> dict[str, ArchiveEntry]:
     count, directory_offset, directory = _read_directory(path, file, size)
     files: dict[str, ArchiveEntry] = {}
     taken: set[str] = set()
-    place = expected_offset = 0
+    position = expected_offset = 0
     for _ in range(count):
-        fields = directory[place : place + _CENTRAL.size]
+        fields = directory[position : position + _CENTRAL.size]
         if len(fields) < _CENTRAL.size or fields[:4] != b"PK\1\2":
             raise IntegrityError(f"{path}: the zip's directory is damaged; copy the file again")
         (_, _, version, flags, method, _, _, crc32, packed_bytes, size_bytes) = _CENTRAL.unpack(fields)[:10]
         (name_bytes, extra_bytes, comment_bytes, disk, _, attributes, offset) = _CENTRAL.unpack(fields)[10:]
-        place += _CENTRAL.size
-        raw_name = directory[place : place + name_bytes]
-        place += name_bytes
+        position += _CENTRAL.size
+        raw_name = directory[position : position + name_bytes]
+        position += name_bytes
         name = raw_name.decode("latin-1")
         is_folder = name.endswith("/")
         plain = name.removesuffix("/")
@@ -98,7 +98,7 @@ def read_archive(path: Path, file: BinaryIO) -> dict[str, ArchiveEntry]:
         require(local[:4] == b"PK\3\4" and same, "is not what the zip's directory says")
         if not is_folder:
             files[name] = ArchiveEntry(offset + _LOCAL_BYTES + name_bytes, size_bytes, crc32)
-    if place != len(directory) or expected_offset != directory_offset:
+    if position != len(directory) or expected_offset != directory_offset:
         raise IntegrityError(f"{path}: the zip has bytes that belong to no file; pack the bundle again")
     return files
 

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Frame(NamedTuple, Generic[T]):
-    """A picture, and when it came.
+    """An image, and when it came.
 
     Attributes:
         image: what was put.
@@ -29,7 +29,7 @@ class LatestFrame(Generic[T]):
 
         frames = LatestFrame()
         # the camera's thread                      # the reader's
-        frames.put(picture)                        for frame in frames:
+        frames.put(image)                        for frame in frames:
         …                                              session.run(frame.image, deadline_s=frame.arrived_s + 0.05)
         frames.close()
 

@@ -98,7 +98,7 @@ class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tens
     """A float32 tensor: ``shape[1:]`` comes in as the sensor gives it, the stem reads ``shape`` (1, ...),
     which is ``(x - mean) / std``.
 
-    ``axes`` names the axes after the batch axis. ``mean`` and ``std`` have one value for each place along
+    ``axes`` names the axes after the batch axis. ``mean`` and ``std`` have one value for each position along
     ``normalized_axis``, or one for everything where that is ``null``.
     """
 
@@ -110,7 +110,7 @@ class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tens
     std: tuple[float, ...]
 
     def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Per place along ``normalized_axis``: ``x`` is read as ``x * scale - shift``."""
+        """Per position along ``normalized_axis``: ``x`` is read as ``x * scale - shift``."""
         scale = tuple(1.0 / std for std in self.std)
         return scale, tuple(mean / std for mean, std in zip(self.mean, self.std, strict=True))
 
@@ -148,7 +148,7 @@ class PartEntry(FileEntry, frozen=True, kw_only=True):
 
 
 class BranchEntry(PartEntry, frozen=True, kw_only=True):
-    """A branch; ``index`` is its place in the model it was taken from."""
+    """A branch; ``index`` is its position in the model it was taken from."""
 
     index: Annotated[int, msgspec.Meta(ge=0, le=9999)]
 
@@ -213,7 +213,7 @@ class Manifest(Record, frozen=True, kw_only=True):
 
     @property
     def branch_indexes(self) -> tuple[int, ...]:
-        """Places of the branches in the model they were taken from."""
+        """Positions of the branches in the model they were taken from."""
         return tuple(branch.index for branch in self.branches)
 
     def parts(self) -> dict[str, PartEntry]:
@@ -223,11 +223,11 @@ class Manifest(Record, frozen=True, kw_only=True):
     def entries(self) -> dict[str, FileEntry]:
         """Field name -> entry of every file the bundle holds beside the manifest and its signature."""
         entries: dict[str, FileEntry] = {"stem": self.stem}
-        entries.update({f"branches[{place}]": branch for place, branch in enumerate(self.branches)})
+        entries.update({f"branches[{position}]": branch for position, branch in enumerate(self.branches)})
         if self.fused is not None:
             entries["fused"] = self.fused
         entries["card"] = self.card
-        entries.update({f"files[{place}]": entry for place, entry in enumerate(self.files)})
+        entries.update({f"files[{position}]": entry for position, entry in enumerate(self.files)})
         return entries
 
 
@@ -366,8 +366,8 @@ def _check_parts(manifest: Manifest) -> None:
     )
     output_shape = (1, manifest.num_outputs)
     previous = -1
-    for place, branch in enumerate(manifest.branches):
-        field = f"branches[{place}]"
+    for position, branch in enumerate(manifest.branches):
+        field = f"branches[{position}]"
         _require(
             branch.index > previous, f"{field}.index", f"is {branch.index} after {previous}: duplicate or unordered"
         )

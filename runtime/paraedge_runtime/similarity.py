@@ -56,7 +56,7 @@ def snr_at_least(similarity: Similarity, min_snr_db: float) -> bool:
 
 
 def top1_agreement(reference: NDArray[np.float32], output: NDArray[np.float32]) -> float:
-    """Fraction of rows (n, C) whose largest logit is at the same place."""
+    """Fraction of rows (n, C) whose largest logit is at the same position."""
     return float((reference.argmax(axis=-1) == output.argmax(axis=-1)).mean())
 
 

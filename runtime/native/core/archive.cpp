@@ -77,18 +77,18 @@ std::map<std::string, ArchiveEntry> read_archive(const std::string& path, int fi
   const Directory directory = read_directory(path, file, size);
   std::map<std::string, ArchiveEntry> files;
   std::set<std::string> taken;
-  size_t place = 0;
+  size_t position = 0;
   int64_t expected_offset = 0;
   for (size_t number = 0; number < directory.count; ++number) {
-    const std::byte* bytes = directory.bytes.data() + place;
+    const std::byte* bytes = directory.bytes.data() + position;
     const Record central(bytes);
-    if (directory.bytes.size() - place < kCentralBytes || !central.begins("PK\1\2")) {
+    if (directory.bytes.size() - position < kCentralBytes || !central.begins("PK\1\2")) {
       refuse(path, ": the zip's directory is damaged; copy the file again");
     }
     const size_t name_bytes = central.u16(28);
-    const bool name_is_there = directory.bytes.size() - place - kCentralBytes >= name_bytes;
+    const bool name_is_there = directory.bytes.size() - position - kCentralBytes >= name_bytes;
     const std::string name(reinterpret_cast<const char*>(bytes + kCentralBytes), name_is_there ? name_bytes : 0);
-    place += kCentralBytes + name_bytes;
+    position += kCentralBytes + name_bytes;
     const bool is_folder = name.ends_with('/');
     const std::string plain = is_folder ? name.substr(0, name.size() - 1) : name;
     auto require = [&](bool fine, const std::string& problem) {
@@ -122,7 +122,7 @@ std::map<std::string, ArchiveEntry> read_archive(const std::string& path, int fi
     require(same, "is not what the zip's directory says");
     if (!is_folder) files.emplace(name, ArchiveEntry{offset + header_bytes, size_bytes, crc32});
   }
-  if (place != directory.bytes.size() || expected_offset != directory.offset) {
+  if (position != directory.bytes.size() || expected_offset != directory.offset) {
     refuse(path, ": the zip has bytes that belong to no file; pack the bundle again");
   }
   return files;

@@ -71,9 +71,9 @@ struct Value {
     require(size >= fewest && size <= most, field, "has " + std::to_string(size) + " items");
     std::vector<Value> items;
     yyjson_val* item;
-    size_t place, count;
-    yyjson_arr_foreach(json, place, count, item) {
-      items.push_back({item, field + "[" + std::to_string(place) + "]"});
+    size_t position, count;
+    yyjson_arr_foreach(json, position, count, item) {
+      items.push_back({item, field + "[" + std::to_string(position) + "]"});
     }
     return items;
   }
@@ -84,8 +84,8 @@ struct Value {
     std::vector<std::pair<std::string, Value>> found;
     std::set<std::string> names;
     yyjson_val *key, *value;
-    size_t place, count;
-    yyjson_obj_foreach(json, place, count, key, value) {
+    size_t position, count;
+    yyjson_obj_foreach(json, position, count, key, value) {
       std::string name(yyjson_get_str(key), yyjson_get_len(key));
       std::string path = field.empty() ? name : field + "." + name;
       require(names.insert(name).second, path, "is there twice");
@@ -352,9 +352,9 @@ class Reader {
     require(m.stem.input_shape == m.input.shape, "stem.input_shape", "is not input.shape, " + show(m.input.shape));
     const Shape output = {1, m.num_outputs};
     int previous = -1;
-    for (size_t place = 0; place < m.branches.size(); ++place) {
-      const Part& branch = m.branches[place];
-      const std::string field = "branches[" + std::to_string(place) + "]";
+    for (size_t position = 0; position < m.branches.size(); ++position) {
+      const Part& branch = m.branches[position];
+      const std::string field = "branches[" + std::to_string(position) + "]";
       require(branch.index > previous, field + ".index",
               "is " + std::to_string(branch.index) + " after " + std::to_string(previous) + ": duplicate or unordered");
       require(branch.index < total_branches, field + ".index", "is not below total_branches");

@@ -38,15 +38,15 @@ double confidence_of(std::span<const float> values, double temperature) {
 
 void Request::begin(const std::vector<int>& indexes) {
   constexpr float never = std::numeric_limits<float>::quiet_NaN();
-  for (size_t place = 0; place < tasks.size(); ++place) {
-    Task& task = tasks[place];
+  for (size_t position = 0; position < tasks.size(); ++position) {
+    Task& task = tasks[position];
     task.asked = false;
     task.step = Step::finished;
-    task.run = {indexes[place], BranchState::late, -1, 0, 0, never, never, ""};
+    task.run = {indexes[position], BranchState::late, -1, 0, 0, never, never, ""};
   }
-  for (const size_t place : places) {
-    tasks[place].asked = true;
-    tasks[place].step = Step::waiting;
+  for (const size_t position : positions) {
+    tasks[position].asked = true;
+    tasks[position].step = Step::waiting;
   }
   judged = 0;
   cut_short = false;
@@ -54,14 +54,14 @@ void Request::begin(const std::vector<int>& indexes) {
 }
 
 bool Request::is_enough(const std::vector<StopRule>& rules) {
-  while (judged < places.size() && tasks[judged].is_used()) {
+  while (judged < positions.size() && tasks[judged].is_used()) {
     add(prefix_sum, row(judged).data(), judged == 0);
     const StopRule& rule = rules[judged++];
-    if (judged == places.size() || rule.threshold > 1) continue;
+    if (judged == positions.size() || rule.threshold > 1) continue;
     if (confidence_of(prefix_sum, rule.temperature) < rule.threshold) continue;
-    for (size_t place = judged; place < places.size(); ++place) {
-      tasks[place].run.state = BranchState::not_needed;
-      tasks[place].run.problem.clear();
+    for (size_t position = judged; position < positions.size(); ++position) {
+      tasks[position].run.state = BranchState::not_needed;
+      tasks[position].run.problem.clear();
     }
     return true;
   }
@@ -72,18 +72,18 @@ Prediction Request::collect(const SessionOptions& options) const {
   const size_t columns = prefix_sum.size();
   Prediction prediction{};
   prediction.output.resize(columns);
-  prediction.branches.reserve(places.size());
+  prediction.branches.reserve(positions.size());
   size_t used = 0;
   bool is_prefix = true;  // the used branches are the first so many of the loaded ones
   std::string causes;
-  for (const size_t place : places) {
-    const Task& task = tasks[place];
+  for (const size_t position : positions) {
+    const Task& task = tasks[position];
     prediction.branches.push_back(task.run);
     if (task.is_used()) {
-      const float* values = outputs.data() + place * columns;
+      const float* values = outputs.data() + position * columns;
       prediction.branch_outputs.insert(prediction.branch_outputs.end(), values, values + columns);
       add(prediction.output, values, used == 0);
-      is_prefix = is_prefix && place == used;
+      is_prefix = is_prefix && position == used;
       ++used;
     } else if (const std::string cause = cause_of(task.run); !cause.empty()) {
       causes += cause + ";";

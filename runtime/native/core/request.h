@@ -40,16 +40,16 @@ struct Request {
   Policy policy;
   bool early_stop, cut_short, cancelled;
   bool in_order;  // branches are started in order of index: not all of them may run, or somebody watches
-  std::vector<size_t> places;          // of the branches asked for, ascending
+  std::vector<size_t> positions;      // of the branches asked for, ascending
   std::vector<float> tokens, outputs;  // outputs: (k, C), of all loaded branches
   std::vector<Task> tasks;             // k
   size_t judged;                       // branches of the prefix whose sum this is
   std::vector<float> prefix_sum;       // (C,)
 
   bool has_deadline() const { return leave != Clock::time_point::max(); }
-  bool is_prefix() const { return places.back() + 1 == places.size(); }  // of the loaded branches
+  bool is_prefix() const { return positions.back() + 1 == positions.size(); }  // of the loaded branches
   float since_start(Clock::time_point time) const { return static_cast<float>(milliseconds(time - started)); }
-  std::span<float> row(size_t place) { return {outputs.data() + place * prefix_sum.size(), prefix_sum.size()}; }
+  std::span<float> row(size_t position) { return {outputs.data() + position * prefix_sum.size(), prefix_sum.size()}; }
 
   // Every branch waits that is asked for; `indexes` are those of the loaded branches.
   void begin(const std::vector<int>& indexes);

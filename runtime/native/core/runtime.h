@@ -23,7 +23,7 @@ using Shape = std::vector<int64_t>;
 
 struct Part {  // one program of a bundle
   std::string file;
-  int index = -1;  // a branch's place in the model it was taken from; -1 for the stem
+  int index = -1;  // a branch's position in the model it was taken from; -1 for the stem
   Shape input_shape, output_shape;
   int64_t macs = 0;
 };

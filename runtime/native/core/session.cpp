@@ -43,16 +43,16 @@ unsigned count_forks() {
 
 struct Claim {  // a part that a thread has taken and now has to run
   Request* request;
-  size_t place;
+  size_t position;
 };
 
-// Places by cost, the largest first: started in this order, branches of unequal size end at about the same time.
+// Positions by cost, the largest first: started in this order, branches of unequal size end at about the same time.
 std::vector<size_t> largest_first(const std::vector<Program>& branches) {
-  std::vector<size_t> places(branches.size());
-  std::iota(places.begin(), places.end(), size_t{0});
-  std::stable_sort(places.begin(), places.end(),
+  std::vector<size_t> positions(branches.size());
+  std::iota(positions.begin(), positions.end(), size_t{0});
+  std::stable_sort(positions.begin(), positions.end(),
                    [&](size_t a, size_t b) { return branches[a].part.macs > branches[b].part.macs; });
-  return places;
+  return positions;
 }
 
 std::vector<double> macs_of(const std::vector<Program>& branches) {
@@ -128,7 +128,7 @@ class Scheduler {
     prepare(request, options);
     run_stem(input, request);
     const Claim first = publish(request, options);
-    const int helpers = static_cast<int>(std::min(request.places.size(), static_cast<size_t>(threads_))) - 1;
+    const int helpers = static_cast<int>(std::min(request.positions.size(), static_cast<size_t>(threads_))) - 1;
     if (helpers > 0 && has_more(request)) {
       cores_.move_away_from(current_core(), workers_);
       for (int worker = 1; worker <= helpers; ++worker) pool_->wake(worker);
@@ -220,7 +220,7 @@ class Scheduler {
   }
 
   void prepare(Request& request, const RunOptions& options) const {
-    choose(request.places, options);
+    choose(request.positions, options);
     if (options.early_stop && options_.stop_rules.size() != parts_.size()) {
       throw Refusal(ErrorCode::input, "early_stop needs a rule for each of the " + std::to_string(branches()) +
                                           " branches, there are " + std::to_string(options_.stop_rules.size()) +
@@ -238,27 +238,27 @@ class Scheduler {
     request.cancelled = false;
   }
 
-  // The places of the branches asked for.
-  void choose(std::vector<size_t>& places, const RunOptions& options) const {
+  // The positions of the branches asked for.
+  void choose(std::vector<size_t>& positions, const RunOptions& options) const {
     const int count = options.first_branches == 0 ? branches() : options.first_branches;
     if (count < 1 || count > branches()) {
       throw Refusal(ErrorCode::input, std::to_string(count) + " branches were asked for; there are " +
                                           std::to_string(branches()));
     }
-    places.resize(static_cast<size_t>(count));
-    std::iota(places.begin(), places.end(), size_t{0});
+    positions.resize(static_cast<size_t>(count));
+    std::iota(positions.begin(), positions.end(), size_t{0});
     if (options.branches.empty()) return;
-    places.clear();
+    positions.clear();
     for (const int index : options.branches) {
       const auto found = std::find(indexes_.begin(), indexes_.end(), index);
-      const auto place = static_cast<size_t>(found - indexes_.begin());
+      const auto position = static_cast<size_t>(found - indexes_.begin());
       if (found == indexes_.end()) {
         throw Refusal(ErrorCode::input, "branch " + std::to_string(index) + " is not loaded in this session");
       }
-      if (!places.empty() && place <= places.back()) {
+      if (!positions.empty() && position <= positions.back()) {
         throw Refusal(ErrorCode::input, "invalid branches: give unique indexes in ascending order");
       }
-      places.push_back(place);
+      positions.push_back(position);
     }
   }
 
@@ -296,7 +296,7 @@ class Scheduler {
     wants_every_end_ = false;
     refuse_if_ending();
     request.open = true;
-    unfinished_ = request.places.size();
+    unfinished_ = request.positions.size();
     used_ = running_ = 0;
     current_ = &request;
     return claim(request, *waiting(request), 0);
@@ -305,8 +305,8 @@ class Scheduler {
   // The next branch in order that has not begun, no late worker has, and `wanted` agrees to.
   template <class Wanted>
   std::optional<size_t> waiting(const Request& request, Wanted&& wanted) const {  // with mutex_ held
-    for (const size_t place : request.in_order ? request.places : by_cost_) {
-      if (request.tasks[place].step == Step::waiting && !busy_[place] && wanted(place)) return place;
+    for (const size_t position : request.in_order ? request.positions : by_cost_) {
+      if (request.tasks[position].step == Step::waiting && !busy_[position] && wanted(position)) return position;
     }
     return std::nullopt;
   }
@@ -314,9 +314,9 @@ class Scheduler {
     return waiting(request, [](size_t) { return true; });
   }
 
-  Claim claim(Request& request, size_t place, int thread) {  // with mutex_ held
-    Task& task = request.tasks[place];
-    busy_[place] = true;
+  Claim claim(Request& request, size_t position, int thread) {  // with mutex_ held
+    Task& task = request.tasks[position];
+    busy_[position] = true;
     ++request.users;
     ++running_;
     task.step = Step::running;
@@ -324,15 +324,15 @@ class Scheduler {
     task.run.thread = thread;
     task.start = Clock::now();
     task.run.start_ms = request.since_start(task.start);
-    return {&request, place};
+    return {&request, position};
   }
 
   // The next part that may run now. Called at every completion, so every decision is made anew.
   std::optional<Claim> take(int thread) {
     std::lock_guard lock(mutex_);
     if (current_ == nullptr || !current_->open) return std::nullopt;
-    const auto place = admitted(*current_);
-    return place ? std::optional(claim(*current_, *place, thread)) : std::nullopt;
+    const auto position = admitted(*current_);
+    return position ? std::optional(claim(*current_, *position, thread)) : std::nullopt;
   }
 
   // Whether a worker that is woken now would find something to do.
@@ -343,23 +343,23 @@ class Scheduler {
 
   std::optional<size_t> admitted(Request& request) {  // with mutex_ held
     const Clock::time_point now = Clock::now();
-    const auto place = waiting(request, [&](size_t candidate) { return admits(request, candidate, now); });
-    if (place || running_ > 0) return place;
-    for (const size_t candidate : request.places) {  // held by the worker that is late in it
+    const auto position = waiting(request, [&](size_t candidate) { return admits(request, candidate, now); });
+    if (position || running_ > 0) return position;
+    for (const size_t candidate : request.positions) {  // held by the worker that is late in it
       if (request.tasks[candidate].step == Step::waiting && busy_[candidate]) return std::nullopt;
     }
     drop_waiting(request, BranchState::would_not_fit);  // nothing will finish any more that could change it
     return std::nullopt;
   }
 
-  bool admits(Request& request, size_t place, Clock::time_point now) {  // with mutex_ held
+  bool admits(Request& request, size_t position, Clock::time_point now) {  // with mutex_ held
     if (!request.has_deadline()) return true;
     if (used_ == 0 && running_ == 0) return true;  // the first branch failed: there is no prediction yet
     const double left_ms = milliseconds(return_time(request) - now);
     if (request.policy == Policy::all) return left_ms > 0;
-    const double predicted_ms = controller_.predicted_ms(place + 1, count_busy() + 1);
-    request.tasks[place].run.predicted_ms = static_cast<float>(predicted_ms);
-    request.tasks[place].run.left_ms = static_cast<float>(left_ms);
+    const double predicted_ms = controller_.predicted_ms(position + 1, count_busy() + 1);
+    request.tasks[position].run.predicted_ms = static_cast<float>(predicted_ms);
+    request.tasks[position].run.left_ms = static_cast<float>(left_ms);
     return predicted_ms <= left_ms;  // not so when nothing is known
   }
 
@@ -369,8 +369,8 @@ class Scheduler {
   }
 
   void drop_waiting(Request& request, BranchState state) {  // with mutex_ held
-    for (const size_t place : request.places) {
-      Task& task = request.tasks[place];
+    for (const size_t position : request.positions) {
+      Task& task = request.tasks[position];
       if (task.step != Step::waiting) continue;
       task.step = Step::finished;
       task.run.state = state;
@@ -380,21 +380,21 @@ class Scheduler {
 
   void run_part(const Claim& taken) {
     Request& request = *taken.request;
-    const size_t place = taken.place;
-    const std::span<float> row = request.row(place);
-    RunResult result = parts_[place]->run(request.tokens.data(), row.data());
+    const size_t position = taken.position;
+    const std::span<float> row = request.row(position);
+    RunResult result = parts_[position]->run(request.tokens.data(), row.data());
     const Clock::time_point end = Clock::now();
     const bool finite = result.code == PE_OK && all_finite(row);
 
     std::lock_guard lock(mutex_);
-    busy_[place] = false;
+    busy_[position] = false;
     --request.users;
     if (!request.open) {  // late: the prediction was made without it
       if (wants_every_end_ || ending_) finished_.notify_all();
       return;
     }
-    Task& task = request.tasks[place];
-    if (result.code == PE_OK) controller_.observe(place + 1, task.busy, milliseconds(end - task.start));
+    Task& task = request.tasks[position];
+    if (result.code == PE_OK) controller_.observe(position + 1, task.busy, milliseconds(end - task.start));
     if (result.code == PE_ERROR_CANCELLED && task.run.thread == 0) request.cancelled = true;
     task.step = Step::finished;
     task.run.end_ms = request.since_start(end);
@@ -455,7 +455,7 @@ class Scheduler {
       throw;
     }
     const Clock::time_point due = all_finished() ? std::min(request.last_end, until) : until;
-    const bool learns = request.has_deadline() && !options.on_prediction && request.places.size() > 1;
+    const bool learns = request.has_deadline() && !options.on_prediction && request.positions.size() > 1;
     const bool waited = waits && (all_finished() || request.cut_short);
     close(request);
     refuse_if_ending();
@@ -490,8 +490,8 @@ class Scheduler {
       const bool go_on = options.on_prediction(so_far);
       lock.lock();
       if (go_on) continue;
-      for (const size_t place : request.places) {
-        if (request.tasks[place].step != Step::finished) request.tasks[place].run.state = BranchState::not_needed;
+      for (const size_t position : request.positions) {
+        if (request.tasks[position].step != Step::finished) request.tasks[position].run.state = BranchState::not_needed;
       }
       return;
     }
@@ -520,14 +520,14 @@ class Scheduler {
 
   void close(Request& request) {  // with mutex_ held
     const Clock::time_point now = Clock::now();
-    for (const size_t place : request.places) {
-      Task& task = request.tasks[place];
+    for (const size_t position : request.positions) {
+      Task& task = request.tasks[position];
       if (task.step == Step::running) {
-        controller_.outlasted(place + 1, task.busy, milliseconds(now - task.start));
+        controller_.outlasted(position + 1, task.busy, milliseconds(now - task.start));
       } else if (task.step == Step::waiting && task.run.state == BranchState::late && !std::isnan(task.run.left_ms)) {
         task.run.state = BranchState::would_not_fit;  // it was decided on, and nothing finished since
       }
-      if (task.run.state == BranchState::would_not_fit) controller_.dropped(place + 1);
+      if (task.run.state == BranchState::would_not_fit) controller_.dropped(position + 1);
     }
     wants_every_end_ = false;
     request.open = false;
@@ -537,8 +537,8 @@ class Scheduler {
 
   // So that the next request finds the cores of late branches free, where the engine can stop them.
   void cancel_late() {  // with mutex_ held
-    for (size_t place = 0; place < busy_.size(); ++place) {
-      if (busy_[place]) parts_[place]->cancel();
+    for (size_t position = 0; position < busy_.size(); ++position) {
+      if (busy_[position]) parts_[position]->cancel();
     }
   }
 
@@ -652,13 +652,13 @@ Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bun
                                        std::to_string(manifest.branches.size())};
   }
   std::vector<Program> branches;
-  for (size_t place = 0; place < loaded; ++place) {
-    branches.push_back({manifest.branches[place], bundle->program(manifest.branches[place])});
+  for (size_t position = 0; position < loaded; ++position) {
+    branches.push_back({manifest.branches[position], bundle->program(manifest.branches[position])});
   }
   SessionOptions complete = options;
   complete.has_labels = !manifest.labels.empty();
-  for (size_t place = 0; place < loaded && place < manifest.stop_rules.size(); ++place) {
-    complete.temperatures.push_back(manifest.stop_rules[place].temperature);
+  for (size_t position = 0; position < loaded && position < manifest.stop_rules.size(); ++position) {
+    complete.temperatures.push_back(manifest.stop_rules[position].temperature);
   }
   // Thresholds promise something against all branches together.
   if (complete.stop_rules.empty() && loaded == manifest.branches.size()) complete.stop_rules = manifest.stop_rules;

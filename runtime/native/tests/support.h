@@ -1,4 +1,4 @@
-// What several tests need: the bundle to test with, one real picture of it, temporary folders.
+// What several tests need: the bundle to test with, one real image of it, temporary folders.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -47,7 +47,7 @@ inline std::unique_ptr<Session> open_session(const SessionOptions& options) {
 }
 
 // The golden images, each normalised: golden/inputs.npy is a header and (n, H, W, C) bytes.
-inline std::vector<std::vector<float>> pictures(const Manifest& manifest) {
+inline std::vector<std::vector<float>> images(const Manifest& manifest) {
   const std::string npy = read(fs::path(bundle_folder()) / "golden/inputs.npy");
   const Shape& shape = manifest.input.shape;
   const auto size = static_cast<size_t>(shape[1] * shape[2] * shape[3]);

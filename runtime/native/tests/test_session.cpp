@@ -14,12 +14,12 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// What every branch answers to every picture, computed one after another on one thread.
+// What every branch gives for every image, computed one after another on one thread.
 class Expected {
  public:
   Expected() {
     const auto session = open_session({.threads = 1});
-    inputs = pictures(open_bundle()->manifest());
+    inputs = images(open_bundle()->manifest());
     const auto begin = Clock::now();
     for (const auto& input : inputs) {
       auto prediction = session->run(input);
@@ -32,14 +32,14 @@ class Expected {
   }
 
   // The rows are those of the used branches, bit for bit, and the output is their sum in order.
-  bool agrees(size_t picture, const Prediction& p) const {
+  bool agrees(size_t image, const Prediction& p) const {
     std::vector<float> sum(outputs);
     size_t used = 0;
-    for (size_t place = 0; place < p.branches.size(); ++place) {
-      if (p.branches[place].state != BranchState::used) continue;
+    for (size_t position = 0; position < p.branches.size(); ++position) {
+      if (p.branches[position].state != BranchState::used) continue;
       if (p.branch_outputs.size() < (used + 1) * outputs) return false;
       const float* row = p.branch_outputs.data() + used * outputs;
-      const float* wanted = rows[picture].data() + static_cast<size_t>(p.branches[place].index) * outputs;
+      const float* wanted = rows[image].data() + static_cast<size_t>(p.branches[position].index) * outputs;
       if (std::memcmp(row, wanted, outputs * sizeof(float)) != 0) return false;
       for (size_t c = 0; c < outputs; ++c) sum[c] = used ? sum[c] + row[c] : row[c];
       ++used;
@@ -70,11 +70,11 @@ TEST_CASE("threads, spinning and placement never change a bit") {
         CAPTURE(threads);
         const auto session = open_session({.threads = threads, .spin_us = spin_us, .placement = placement});
         CHECK(session->threads() == std::min<int>(threads, session->branches()));
-        for (size_t picture = 0; picture < expected().inputs.size(); ++picture) {
-          auto p = session->run(expected().inputs[picture]);
+        for (size_t image = 0; image < expected().inputs.size(); ++image) {
+          auto p = session->run(expected().inputs[image]);
           REQUIRE(p);
           CHECK(used(*p) == static_cast<int>(expected().branches));
-          CHECK(expected().agrees(picture, *p));
+          CHECK(expected().agrees(image, *p));
         }
       }
     }
@@ -162,8 +162,8 @@ TEST_CASE("without a deadline branches of unequal size begin with the largest, w
   std::vector<Program> branches;
   for (const Part& part : manifest.branches) branches.push_back({part, bundle->program(part)});
   std::reverse(branches.begin(), branches.end());  // equal programs: only the numbers differ
-  for (size_t place = 0; place < branches.size(); ++place) {
-    branches[place].part.macs = 1000 + static_cast<int64_t>(place % 3);
+  for (size_t position = 0; position < branches.size(); ++position) {
+    branches[position].part.macs = 1000 + static_cast<int64_t>(position % 3);
   }
   auto session = Session::open(*find_engine("executorch"), {manifest.stem, bundle->program(manifest.stem)}, branches, bundle, {.threads = 1});
   REQUIRE(session);
@@ -196,7 +196,7 @@ TEST_CASE("with nothing known a deadline leaves the first branch, and twenty req
   }
 }
 
-TEST_CASE("every answer on the way, each larger than the last; saying no ends it") {
+TEST_CASE("every prediction on the way, each larger than the last; saying no ends it") {
   for (const int threads : {1, 2, 4}) {
     const auto session = open_session({.threads = threads});
     for (const bool hurried : {false, true}) {
@@ -233,7 +233,7 @@ TEST_CASE("every answer on the way, each larger than the last; saying no ends it
   }
 }
 
-TEST_CASE("early stop: the first prefix that is sure enough is the answer, exactly") {
+TEST_CASE("early stop: the first prefix that is sure enough is the prediction, exactly") {
   const size_t branches = expected().branches;
   for (const int threads : {1, 2, 4}) {
     for (size_t stop = 1; stop <= branches; ++stop) {
@@ -247,8 +247,8 @@ TEST_CASE("early stop: the first prefix that is sure enough is the answer, exact
         REQUIRE(p);
         CHECK(used(*p) == static_cast<int>(stop));
         CHECK(expected().agrees(2, *p));
-        for (size_t place = 0; place < branches; ++place) {
-          CHECK((p->branches[place].state == BranchState::used) == (place < stop));
+        for (size_t position = 0; position < branches; ++position) {
+          CHECK((p->branches[position].state == BranchState::used) == (position < stop));
         }
       }
     }
@@ -331,10 +331,10 @@ TEST_CASE("several threads may call one session, several sessions may share one 
     callers.emplace_back([&, caller] {
       auto own = Session::open(bundle, {.threads = 2});
       for (size_t i = 0; i < 50; ++i) {
-        const size_t picture = (caller * 3 + i) % expected().inputs.size();
+        const size_t image = (caller * 3 + i) % expected().inputs.size();
         for (Session* session : {shared->get(), own->get()}) {
-          auto p = session->run(expected().inputs[picture]);
-          if (!p || !expected().agrees(picture, *p)) ++wrong;
+          auto p = session->run(expected().inputs[image]);
+          if (!p || !expected().agrees(image, *p)) ++wrong;
         }
       }
     });
@@ -361,7 +361,7 @@ TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late res
     const auto session = open_session({.threads = threads, .stop_rules = std::vector<StopRule>(expected().branches, {1, 0.7})});
     int wrong = 0, late = 0, cut = 0;
     for (int i = 0; i < requests / 3; ++i) {
-      const size_t picture = random() % expected().inputs.size();
+      const size_t image = random() % expected().inputs.size();
       RunOptions options;
       options.first_branches = random() % 4 ? 0 : 1 + static_cast<int>(random() % expected().branches);
       if (random() % 8) options.deadline = Clock::now() + expected().request * (random() % 200) / 100;
@@ -369,8 +369,8 @@ TEST_CASE("stress: random deadlines, prefixes, pauses; no wrong sum, no late res
       if (random() % 2) options.policy = Policy::all;
       options.early_stop = random() % 4 == 0;
       if (random() % 8 == 0) options.on_prediction = [&](const Prediction&) { return random() % 4 > 0; };
-      auto p = session->run(expected().inputs[picture], options);
-      if (!p || !expected().agrees(picture, *p) || p->branches[0].state != BranchState::used) ++wrong;
+      auto p = session->run(expected().inputs[image], options);
+      if (!p || !expected().agrees(image, *p) || p->branches[0].state != BranchState::used) ++wrong;
       if (p) {
         late += std::any_of(p->branches.begin(), p->branches.end(), [](const BranchRun& run) {
           return run.state == BranchState::late && run.thread >= 0;

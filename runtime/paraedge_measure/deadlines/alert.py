@@ -51,13 +51,13 @@ class SlowdownFilter:
 def choose_stages(belief: SlowdownFilter, stage_s: Sequence[float], accuracy: Sequence[float], left_s: float) -> int:
     """How many stages to run: the fewest of those with the highest expected accuracy.
 
-    An answer that no stage gives in time is wrong; otherwise the last stage in time answers. Of a choice
+    A prediction that no stage gives in time is wrong; otherwise the last stage in time counts. Of a choice
     of k the expectation is the staircase sum over stages i ≤ k of P(the last one in time is i) · accuracy_i.
 
     Args:
         belief: about the slowdown.
         stage_s: (K,) unloaded seconds until stage 1, 2, … is ready.
-        accuracy: (K,) of each stage's answer.
+        accuracy: (K,) of each stage's prediction.
         left_s: seconds until the deadline.
     """
     probability = [belief.in_time(stage, left_s) for stage in stage_s]

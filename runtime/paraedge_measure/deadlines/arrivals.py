@@ -1,4 +1,4 @@
-"""When requests arrive: patterns fixed before the run, so that a slow answer never delays the next question."""
+"""When requests arrive: patterns fixed before the run, so that a slow prediction never delays the next request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ArrivalPattern:
     Attributes:
         description: one line of help.
         load: work that arrives by default, in full models per time that a full model takes; 0 when the
-            next request comes with the answer to the last.
+            next request comes with the prediction of the last.
         draw: (random numbers, how many, mean gap, deadline) -> ascending arrival times, all in seconds.
     """
 
@@ -81,7 +81,7 @@ def _bursty(rng: np.random.Generator, count: int, gap_s: float, deadline_s: floa
 
 
 ARRIVALS = {
-    "closed": ArrivalPattern("the next request comes with the answer to the last", 0.0, _periodic),
+    "closed": ArrivalPattern("the next request comes with the prediction of the last", 0.0, _periodic),
     "periodic": ArrivalPattern("one per full-model time, or per deadline where that is longer", 1.0, _periodic),
     "poisson": ArrivalPattern("independent, at half of what the full model could serve", 0.5, _poisson),
     "bursty": ArrivalPattern("Poisson with two rates, 0.2 and 1.8 of the mean, in turns", 0.5, _bursty),

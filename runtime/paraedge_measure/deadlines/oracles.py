@@ -12,7 +12,7 @@ thread, the first branch by the caller's; the deadline cuts exactly, and a decis
 - ``oracle-static``: the fixed number of branches with the highest accuracy in the cell, chosen afterwards.
   Work that is late at the deadline occupies its thread in the next request, as it does in the engine.
 - ``oracle-dynamic``: knows all durations and arrivals, not the labels. For every request it chooses how many
-  branches to wait for, or to leave it unanswered, such that the expected number of right answers in the
+  branches to wait for, or to leave it unanswered, such that the expected number of right predictions in the
   whole block is the highest (by dynamic programming over the time at which it is free again). What it does
   not wait for it cancels for free.
 - ``oracle-first``: one branch for every request. What it misses, the first branch alone does not fit.
@@ -102,7 +102,7 @@ def replay_static(
     *,
     closed: bool = False,
 ) -> NDArray[np.int64]:
-    """(n,) branches in each answer of ``count`` branches with a hard return; 0 for a miss.
+    """(n,) branches in each prediction of ``count`` branches with a hard return; 0 for a miss.
 
     Args:
         count: branches that every request starts.
@@ -115,7 +115,7 @@ def replay_static(
     answered = np.zeros(len(arrivals_s), dtype=np.int64)
     free_s = 0.0  # when the caller is back
     late_s = [0.0] * threads  # until when each thread is inside a branch of an earlier request
-    for place, scheduled_s in enumerate(arrivals_s):
+    for position, scheduled_s in enumerate(arrivals_s):
         arrival_s = free_s if closed else scheduled_s
         start_s, until_s = max(arrival_s, free_s), arrival_s + deadline_s
         if start_s >= until_s:
@@ -136,7 +136,7 @@ def replay_static(
         if first_s + durations.return_s > until_s:
             free_s = first_s + durations.return_s
         else:
-            answered[place] = in_time
+            answered[position] = in_time
             complete = in_time == count
             free_s = max(ends_s) + durations.return_s if complete else until_s
         late_s = [max(end, free_s) for end in busy_s]
@@ -152,10 +152,10 @@ def replay_dynamic(
     *,
     closed: bool = False,
 ) -> NDArray[np.int64]:
-    """(n,) branches in each answer of the best possible choices; 0 for a miss. See ``replay_static``.
+    """(n,) branches in each prediction of the best possible choices; 0 for a miss. See ``replay_static``.
 
     Args:
-        accuracy: (K,) of the answer of 1, 2, … branches: what the choices maximise the sum of.
+        accuracy: (K,) of the prediction of 1, 2, … branches: what the choices maximise the sum of.
         trace, arrivals_s, deadline_s, threads, closed: as for ``replay_static``.
     """
     if closed:
@@ -210,11 +210,11 @@ def _greedy(
 ) -> NDArray[np.int64]:
     counts = np.zeros(requests, dtype=np.int64)
     now_s = 0.0
-    for place in range(requests):
+    for position in range(requests):
         durations = trace.at(now_s)
         ends_s = [end + durations.return_s for end in durations.completions(threads)]
         fitting = [count for count, end in enumerate(ends_s, start=1) if end <= deadline_s]
         if fitting:
-            counts[place] = max(fitting, key=lambda count: accuracy[count - 1])
-        now_s += ends_s[max(counts[place], 1) - 1]
+            counts[position] = max(fitting, key=lambda count: accuracy[count - 1])
+        now_s += ends_s[max(counts[position], 1) - 1]
     return counts

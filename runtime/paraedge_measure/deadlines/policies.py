@@ -20,7 +20,7 @@ from paraedge_runtime.errors import InputError
 __all__ = ["ALERT", "ALL", "ANYTIME", "EARLY_STOP", "Known", "Policy", "make_policy", "policy_names", "select_policies"]
 
 ALL, ALERT, ANYTIME, EARLY_STOP = "all", "alert-any", "anytime", "anytime-early-stop"
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Known:
     Attributes:
         stage_s: (K,) median seconds until 1, 2, … branches are in, on the unloaded machine.
         return_s: median seconds from the last branch to the caller.
-        accuracy: (K,) of the answer of 1, 2, … branches.
+        accuracy: (K,) of the prediction of 1, 2, … branches.
     """
 
     stage_s: tuple[float, ...]
@@ -41,8 +41,8 @@ class Known:
 class Policy(Protocol):
     """Answers requests, one after another."""
 
-    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
-        """An answer by ``deadline_s``, on the clock of ``time.monotonic()``.
+    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
+        """A prediction by ``deadline_s``, on the clock of ``time.monotonic()``.
 
         Args:
             image: what to answer.
@@ -56,7 +56,7 @@ class _Static:
         self._session = session
         self._count = count
 
-    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
+    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
         return self._session.run(image, deadline_s=deadline_s, branches=self._count, policy="all")
 
 
@@ -68,7 +68,7 @@ class _AlertAny:
         self._known = known
         self._belief = SlowdownFilter()
 
-    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
+    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
         known = self._known
         left_s = deadline_s - time.monotonic() - known.return_s
         count = choose_stages(self._belief, known.stage_s, known.accuracy, left_s)
@@ -84,7 +84,7 @@ class _Anytime:
         self._session = session
         self._early_stop = early_stop
 
-    def __call__(self, image: Picture, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
+    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
         return self._session.run(image, deadline_s=deadline_s, waiting_s=waiting_s, early_stop=self._early_stop)
 
 

@@ -55,8 +55,8 @@ class Outcomes:
     """What became of every request of one policy, in order of arrival.
 
     Attributes:
-        latency_s: (N,) from scheduled arrival to answer; NaN where the request was skipped.
-        branches: (N,) in the answer; 0 where the request was skipped.
+        latency_s: (N,) from scheduled arrival to prediction; NaN where the request was skipped.
+        branches: (N,) in the prediction; 0 where the request was skipped.
         missed: (N,) answered late, or skipped since its deadline had passed before it could begin.
         correct: (N,) in time, and the right label.
     """
@@ -77,9 +77,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         deadline_ms: from scheduled arrival.
         requests, misses, correct: counts; a miss is never correct.
         skipped: misses that never began.
-        branches: mean over the answers; ``None`` when there were none.
-        latency_ms: percentiles, from scheduled arrival, of the answers.
-        overshoot_ms: percentiles of how much the answers were late, 0 for those in time.
+        branches: mean over the predictions; ``None`` when there were none.
+        latency_ms: percentiles, from scheduled arrival, of the predictions.
+        overshoot_ms: percentiles of how much the predictions were late, 0 for those in time.
         cpu_ms: CPU time of this process for a request, waiting for arrivals left out; ``None`` of an oracle.
         missed_bits, correct_bits: per request, packed and in base64.
     """

@@ -38,7 +38,7 @@ class Block:
         deadline_s: from arrival.
         closed: a request arrives when the one before is answered; ``offsets_s`` mean nothing.
         phase_s: how far the square wave is in its period at the start.
-        settle_s: pause after the last answer, for branches that are late.
+        settle_s: pause after the last prediction, for branches that are late.
     """
 
     place: slice
@@ -68,7 +68,7 @@ class Served:
         self.cpu_s = 0.0
 
     def outcomes(self, deadline_s: float) -> Outcomes:
-        """By the caller's clock: an answer after the deadline is a miss, by however little."""
+        """By the caller's clock: a prediction after the deadline is a miss, by however little."""
         missed = ~(self.latency_s <= deadline_s)  # skipped ones have NaN
         return Outcomes(self.latency_s, self.branches, missed, self.right & ~missed)
 
@@ -100,10 +100,10 @@ def serve_block(policy: Policy, block: Block, align: Align, served: Served) -> N
                 arrived = bisect.bisect_right(deadlines_s, now_s + block.deadline_s)
                 waiting_s = deadlines_s[number + 1 : arrived]
             prediction = policy(image, until_s, waiting_s)
-            answer = prediction.label_index  # before the clock is read: it is what the caller waits for
+            predicted = prediction.label_index  # before the clock is read: it is what the caller waits for
             latency_s[number] = time.monotonic() - until_s + block.deadline_s
             branches[number] = len(prediction.branches_used)
-            right[number] = answer == label
+            right[number] = predicted == label
         time.sleep(block.settle_s)  # what is late belongs to this block
         served.cpu_s += time.process_time() - used_s - waited_s
     served.latency_s[block.place] = latency_s

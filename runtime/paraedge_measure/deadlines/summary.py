@@ -74,7 +74,7 @@ class Pooled:
         accuracy: part of all requests that were answered in time with the right label.
         miss_rate, miss_interval: part of all requests that were missed, with Wilson's 95 % interval.
         branches, cpu_ms: means over the seeds.
-        latency_ms, overshoot_ms: percentiles, each the mean over the seeds; empty without answers.
+        latency_ms, overshoot_ms: percentiles, each the mean over the seeds; empty without predictions.
     """
 
     accuracy: float

@@ -48,9 +48,9 @@ def plot_deadlines(cells: Group, path: Path, *, title: str) -> None:
         for row, disturbance in enumerate(interference):
             for column, arrival in enumerate(arrivals):
                 upper, lower = axes[2 * row][column], axes[2 * row + 1][column]
-                for place, deadline in enumerate(deadlines):
+                for position, deadline in enumerate(deadlines):
                     if (arrival, disturbance, deadline) in shown:
-                        _draw(upper, lower, place, cells[shown[arrival, disturbance, deadline]])
+                        _draw(upper, lower, position, cells[shown[arrival, disturbance, deadline]])
                 upper.set_title(f"{arrival} arrivals, interference: {disturbance}", fontsize="medium")
                 lower.set_yscale("symlog", linthresh=0.1, linscale=0.5)
                 lower.set_ylim(0, 120)
@@ -58,8 +58,8 @@ def plot_deadlines(cells: Group, path: Path, *, title: str) -> None:
                 lower.axhline(1.0, color="#b0b0b0", linewidth=0.8, zorder=0)
                 for axis in (upper, lower):
                     axis.grid(axis="y", alpha=0.3)
-                    for place in range(1, len(deadlines)):
-                        axis.axvline(place - 0.5, color="#d8d8d8", linewidth=0.8, zorder=0)
+                    for position in range(1, len(deadlines)):
+                        axis.axvline(position - 0.5, color="#d8d8d8", linewidth=0.8, zorder=0)
                     axis.set_xlim(-0.5, len(deadlines) - 0.5)
                     axis.set_xticks(range(len(deadlines)), [f"{deadline:g}" for deadline in deadlines])
             axes[2 * row][0].set_ylabel("accuracy, %\n(a miss is wrong)")
@@ -75,14 +75,14 @@ def plot_deadlines(cells: Group, path: Path, *, title: str) -> None:
         figure.suptitle(title)
 
 
-def _draw(upper: Any, lower: Any, place: int, policies: dict[str, list[Record]]) -> None:
-    """One cell: a point with its interval for each policy, side by side around ``place``."""
+def _draw(upper: Any, lower: Any, position: int, policies: dict[str, list[Record]]) -> None:
+    """One cell: a point with its interval for each policy, side by side around ``position``."""
     static = best_static(policies)
     for number, (name, (colour, marker)) in enumerate(STYLES.items()):
         records = policies.get(static or "" if name == BEST_STATIC else name)
         if not records:
             continue
-        x = place + 0.11 * (number - (len(STYLES) - 1) / 2)
+        x = position + 0.11 * (number - (len(STYLES) - 1) / 2)
         total = sum(record.requests for record in records)
         for axis, count in (
             (upper, sum(record.correct for record in records)),

@@ -116,17 +116,17 @@ def _latency_plot(one: Measurement) -> Figure:
     latencies = {**one.parts, "request": one.request}
     figure = Figure(figsize=(8, 0.34 * len(latencies) + 1.2), layout="constrained")
     axes = figure.add_subplot()
-    places = list(range(len(latencies)))
+    positions = list(range(len(latencies)))
     p50 = [latency.p50_ms for latency in latencies.values()]
-    axes.barh(places, p50, color="#1f6f8b", label="p50")
+    axes.barh(positions, p50, color="#1f6f8b", label="p50")
     axes.hlines(
-        places,
+        positions,
         [latency.min_ms for latency in latencies.values()],
         [latency.p95_ms for latency in latencies.values()],
         color="#d1495b",
         label="min to p95",
     )
-    axes.set_yticks(places, list(latencies))
+    axes.set_yticks(positions, list(latencies))
     axes.invert_yaxis()
     axes.set_xlabel("ms")
     axes.set_xlim(left=0)

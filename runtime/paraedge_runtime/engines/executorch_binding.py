@@ -51,13 +51,13 @@ class ExecuTorchBinding:
         with mapped_errors(self.name, f"loading {entry.file}"):
             verification = self._binding.Verification.InternalConsistency
             loaded = self._binding._load_program_from_buffer(program, program_verification=verification)
-            methods = [loaded.get_method_name(place) for place in range(loaded.num_methods())]
+            methods = [loaded.get_method_name(position) for position in range(loaded.num_methods())]
             if "forward" not in methods:
                 raise ValueError(f"it has no method 'forward', only {methods}")
             method = loaded.load_method("forward")
             meta = method.method_meta()
-            inputs = [_tensor_info(meta.input_tensor_meta(place)) for place in range(meta.num_inputs())]
-            outputs = [_tensor_info(meta.output_tensor_meta(place)) for place in range(meta.num_outputs())]
+            inputs = [_tensor_info(meta.input_tensor_meta(position)) for position in range(meta.num_inputs())]
+            outputs = [_tensor_info(meta.output_tensor_meta(position)) for position in range(meta.num_outputs())]
             check_shapes(name, entry, inputs, outputs)
             return _ExecuTorchPart(name, self._torch, program, loaded, method)
 

@@ -58,7 +58,7 @@ class ImageDataset:
     Attributes:
         name: how the data set is called on the command line.
         class_names: one name per class index.
-        license: licence of the pictures, as far as known; travels with checkpoints and bundles.
+        license: licence of the images, as far as known; travels with checkpoints and bundles.
     """
 
     name: str
@@ -113,8 +113,8 @@ class ImageDataset:
         missing = [name for name in self.class_names if name not in names]
         if missing:
             raise InputError(f"{self.name} has the class {missing[0]!r}, which is not among {', '.join(names)}")
-        places = np.asarray([names.index(name) for name in self.class_names], dtype=np.int64)
-        train, test = (LabelledImages(split.images, places[split.labels]) for split in (self.train, self.test))
+        positions = np.asarray([names.index(name) for name in self.class_names], dtype=np.int64)
+        train, test = (LabelledImages(split.images, positions[split.labels]) for split in (self.train, self.test))
         return ImageDataset(self.name, train, test, names, self.license)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -24,7 +24,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             branch computes the CLS row only.
         stem_stride: pixels per token along one side, a power of two that divides ``image_size``.
         stem_width: channels of the stem's last stage, half as many in each stage before it; ``embed_dim``
-            when ``None``. The stem runs before every branch, so its cost is part of every answer.
+            when ``None``. The stem runs before every branch, so its cost is part of every prediction.
         stem_residual_blocks: residual blocks (two 3×3 convolutions) at the end of each stem stage.
         branch_width: with it the last stage of convolutions is not the stem's: every branch has one of its
             own with so many channels, one number for all branches or one for each.

@@ -1,4 +1,4 @@
-"""More branches on a trained network: the old ones stay as they are, and answer as before."""
+"""More branches on a trained network: the old ones stay as they are, and predict as before."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class Tokens(nn.Module):
 class Branch(nn.Module):
     """Blocks, the branch's own final norm, and the shared classifier: what the stem made -> logits (B, C).
 
-    With a ``width`` it starts with its own stage of convolutions on the stem's picture (B, stem_channels,
+    With a ``width`` it starts with its own stage of convolutions on the stem's feature map (B, stem_channels,
     side, side); without, the stem has made tokens (B, T, D). The classifier has no bias: a bias would be
     added once per branch, and which branches run is decided on the device. Each branch's norm carries its own.
     To classes that its classifier does not know a branch adds 0.
@@ -230,7 +230,7 @@ class Branch(nn.Module):
 class ParaFormer(nn.Module):
     """A ParaFormer: each of ``branches`` reads what ``stem`` made of the image, their logits add up.
 
-    Every prefix of branches is a working model: ``prefix_logits(images)[k]`` is the answer of the
+    Every prefix of branches is a working model: ``prefix_logits(images)[k]`` is the prediction of the
     first k + 1 branches. Implements the ``BranchModel`` protocol of the converters.
     """
 
@@ -278,7 +278,7 @@ class ParaFormer(nn.Module):
         return torch.stack([branch(tokens) for branch in self.branches])
 
     def prefix_logits(self, images: Tensor) -> Tensor:
-        """The answer of every prefix of branches: images (B, in_channels, H, W) -> (N, B, C)."""
+        """The prediction of every prefix of branches: images (B, in_channels, H, W) -> (N, B, C)."""
         return self.branch_logits(images).cumsum(dim=0)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -124,11 +124,11 @@ def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Te
 
 
 def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """Which of ``size`` places lie in a stretch of ``length`` that starts at a share of what it leaves free."""
+    """Which of ``size`` positions lie in a stretch of ``length`` that starts at a share of what it leaves free."""
     length = length.round().clamp(1, size)
     start = (start * (size - length + 1)).floor()
-    places = torch.arange(size)
-    return (places >= start[:, None]) & (places < (start + length)[:, None])  # (B, size)
+    positions = torch.arange(size)
+    return (positions >= start[:, None]) & (positions < (start + length)[:, None])  # (B, size)
 
 
 def _mixup(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:

@@ -38,9 +38,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         branch_weight: share of the loss that is the mean cross-entropy of the branches, each alone, as in an
             ensemble; the rest is that of the prefixes.
         distillation_weight: share of the loss of every prefix but the last that is taken against the
-            answer of all branches rather than against the labels.
+            prediction of all branches rather than against the labels.
         distillation_temperature: softens both sides of that comparison.
-        teacher_weight: share of the targets that is the answer of another, trained network (all its branches) to
+        teacher_weight: share of the targets that is the prediction of another, trained network (all its branches) to
             the same augmented images; the rest are the labels.
         teacher_temperature: the teacher's logits are divided by it.
         subset_probability: share of images for which the branches after the first add up in random

@@ -45,7 +45,7 @@ def prefix_sums(branch_logits: Tensor, earlier_gradient: float = 1.0) -> Tensor:
 def shuffle_branches(branch_logits: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """The branches after the first in random order for a ``share`` of the images: (N, B, C) -> (N, B, C).
 
-    Prefix sums of the result are those of random subsets, so that any of them is trained to answer.
+    Prefix sums of the result are those of random subsets, so that any of them is trained to predict.
     """
     num_branches, batch, classes = branch_logits.shape
     device = branch_logits.device
@@ -64,7 +64,7 @@ def progressive_loss(
     The paper's rule (arXiv 2510.15425: each new branch lowers the loss that the branches before it
     left) without its loop of N optimizer steps per batch: one forward pass gives all prefixes by a
     cumulative sum, one backward pass serves all of them. L is the cross-entropy with the targets,
-    or, by ``config.distillation_weight``, partly that with the softened answer of all branches
+    or, by ``config.distillation_weight``, partly that with the softened prediction of all branches
     (arXiv 1503.02531, with the model as its own teacher as in arXiv 1905.08094).
 
     Args:
@@ -102,7 +102,7 @@ def branch_loss(branch_logits: Tensor, targets: Tensor, label_smoothing: float =
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-    """Of each of N answers, the mean over the images: (N, B, C) and (B,) or (B, C) -> (N,)."""
+    """Of each of N predictions, the mean over the images: (N, B, C) and (B,) or (B, C) -> (N,)."""
     count, batch, _ = logits.shape
     repeated = targets.repeat(count, *[1] * (targets.ndim - 1))  # (N·B,) or (N·B, C)
     losses = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=label_smoothing, reduction="none")

@@ -66,7 +66,7 @@ class OneProcess:
         self.image_share = (0, 1)
 
     def branch_logits(self, images: Tensor) -> Tensor:
-        """What every branch answers: (B, in_channels, H, W) -> (N, B, C)."""
+        """What every branch predicts: (B, in_channels, H, W) -> (N, B, C)."""
         return self.model.branch_logits(images)
 
     def share_gradients(self) -> None:

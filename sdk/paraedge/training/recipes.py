@@ -78,7 +78,7 @@ _CIFAR10 = Recipe(
         mixup_alpha=0.4,
         cutmix_alpha=1.0,
         mix_probability=0.5,
-        # Half of the loss trains every branch to answer alone, the other half the means of the first k:
+        # Half of the loss trains every branch to predict alone, the other half the means of the first k:
         # in a plain sum the first branch takes all the work (docs/models.md).
         branch_weight=0.5,
         prefix_temperature_power=1.0,
@@ -174,7 +174,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "cifar10-taught": _variant(
         _CIFAR10,
-        "CIFAR-10; a teacher's answers are the targets (--teacher), every batch is mixed, for long",
+        "CIFAR-10; a teacher's predictions are the targets (--teacher), every batch is mixed, for long",
         {},
         {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
     ),

@@ -33,7 +33,7 @@ class TrainingStep:
     as a CUDA graph and replayed. Batches of another size than the first are run without it.
 
     With ``num_frozen`` the stem, the first so many branches and their classifier stay exactly as they are.
-    ``teacher`` answers the same images, and its answers become a share of the targets.
+    ``teacher`` sees the same images, and its predictions become a share of the targets.
     ``parallel`` says what this process does of the step; several processes go without the graph.
     """
 
@@ -140,11 +140,11 @@ class TrainingStep:
             self._correct += (prefix_logits.argmax(dim=2) == labels.argmax(dim=1)).sum(dim=1)
 
     def _taught(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The targets (B, C) with the teacher's share: its answer to these images (B, H, W, channels)."""
+        """The targets (B, C) with the teacher's share: its prediction for these images (B, H, W, channels)."""
         if self._teacher is None:
             return targets
-        answer = (self._teacher.logits(images) / self.config.teacher_temperature).softmax(dim=1)
-        return torch.lerp(targets, answer, self.config.teacher_weight)
+        prediction = (self._teacher.logits(images) / self.config.teacher_temperature).softmax(dim=1)
+        return torch.lerp(targets, prediction, self.config.teacher_weight)
 
     def _compute_on_gpu(self, images: Tensor, targets: Tensor) -> None:
         device = self._loss.device

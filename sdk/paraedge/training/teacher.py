@@ -1,4 +1,4 @@
-"""A teacher: a trained network, of any architecture, whose answers to the augmented images become targets.
+"""A teacher: a trained network, of any architecture, whose predictions for the augmented images become targets.
 
 Letters in shape comments: B images of H×W pixels with c channels, C classes.
 """
