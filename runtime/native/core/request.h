@@ -40,7 +40,7 @@ struct Request {
   Policy policy;
   bool early_stop, cut_short, cancelled;
   bool in_order;  // branches are started in order of index: not all of them may run, or somebody watches
-  std::vector<size_t> positions;          // of the branches asked for, ascending
+  std::vector<size_t> positions;      // of the branches asked for, ascending
   std::vector<float> tokens, outputs;  // outputs: (k, C), of all loaded branches
   std::vector<Task> tasks;             // k
   size_t judged;                       // branches of the prefix whose sum this is

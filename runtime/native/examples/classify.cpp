@@ -69,7 +69,7 @@ int main(int count, char** arguments) {
       used += (used.empty() ? "" : ",") + std::to_string(branch.index);
     }
   }
-  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n", bundle->label(prediction->label_index()), prediction->confidence() * 100, used.c_str(),
-              prediction->num_branches(), prediction->elapsed_ms());
+  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n", bundle->label(prediction->label_index()),
+              prediction->confidence() * 100, used.c_str(), prediction->num_branches(), prediction->elapsed_ms());
   return 0;
 }

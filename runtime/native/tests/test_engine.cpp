@@ -1,6 +1,7 @@
 // The session and its engine, by a fake one: which branches run, what fails, who is told of threads, fork, the end.
 #include "engine.h"
 
+#include <algorithm>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -392,7 +393,8 @@ TEST_CASE("settled: nobody waits any more, nothing more is started, and it may b
       }
       gate.wait_for_entry();
       CHECK_FALSE(session->settle(milliseconds(20)));  // somebody is in the branch
-      CHECK(engine.cancelled().back() == "branch_01");
+      const auto cancelled_parts = engine.cancelled();  // another may be on its way out of its branch
+      CHECK(std::find(cancelled_parts.begin(), cancelled_parts.end(), "branch_01") != cancelled_parts.end());
       gate.open();
       CHECK(session->settle(minutes(10)));
       for (std::thread& caller : callers) caller.join();
