@@ -179,8 +179,8 @@ std::unique_ptr<Storage> open_storage(const std::string& path) {
   std::error_code problem;
   const fs::file_status status = fs::status(path, problem);
   if (status.type() == fs::file_type::not_found) {
-    refuse(path, " does not exist; make a bundle: paraedge export --target linux --engine executorch --out " +
-                     quoted(path));
+    refuse(path,
+           " does not exist; make a bundle: paraedge export --target linux --engine executorch --out " + quoted(path));
   }
   if (problem) refuse(path, " cannot be read: " + problem.message());
   if (fs::is_directory(status)) return std::make_unique<FolderStorage>(path);
