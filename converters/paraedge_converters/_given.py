@@ -34,7 +34,7 @@ def plain_description(description: ModelDescription) -> ModelDescription:
             samples=_array("test_set.samples", test_set.samples),
             labels=_indexes("test_set.labels", test_set.labels),
         )
-    version: Any = description.version  # as given
+    version: Any = description.version
     return replace(
         description,
         labels=None if description.labels is None else _texts("labels", description.labels),

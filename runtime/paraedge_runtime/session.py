@@ -123,8 +123,10 @@ class Session:
             BundleError: the bundle cannot be trusted.
             EngineUnavailable: the engine is not installed, or older than the bundle needs.
             EngineError: the engine refuses a part.
-            InputError: ``engine``, ``threads``, ``branches`` or ``latency`` is invalid.
+            InputError: ``bundle``, ``engine``, ``threads``, ``branches`` or ``latency`` is invalid.
         """
+        if not isinstance(bundle, Bundle | str | os.PathLike):
+            raise InputError(f"the bundle is {bundle!r}; its path or an open Bundle is needed")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
         name = engine or manifest.engine

@@ -347,6 +347,12 @@ def test_a_spoilt_stem_is_an_error_and_no_branch_runs(tmp_path, stem, problem):
     assert all(part.threads == [] for part in PARTS[1:])
 
 
+@pytest.mark.parametrize("given", [None, 3, b"x.paraedge"])
+def test_what_is_no_path_is_no_bundle(given):
+    with pytest.raises(InputError, match=r"the bundle is .*; its path or an open Bundle is needed"):
+        Session.open(given)
+
+
 def test_a_bad_input_is_refused_and_the_session_goes_on(bundle):
     with Session.open(bundle, threads=2) as session:
         with pytest.raises(InputError, match="input 'image' must be a numpy array"):
