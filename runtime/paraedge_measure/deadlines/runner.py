@@ -40,6 +40,7 @@ from paraedge_measure.latency import known_latency
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import EngineError, InputError
+from paraedge_runtime.inputs import check_input
 
 __all__ = ["ORACLES", "Bench"]
 
@@ -102,6 +103,7 @@ class Bench:
             raise InputError(
                 f"{source}: labels run from {labels.min()} to {labels.max()}, the bundle knows {manifest.num_outputs}"
             )
+        check_input(images[0], manifest.input)  # a session would resize others, and the time be measured
         self._images, self._labels = images, labels
         latency = known_latency(profile, bundle, engine=engine, threads=threads)
         self._open: Callable[[], Session] = lambda: Session.open(
