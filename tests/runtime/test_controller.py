@@ -53,7 +53,7 @@ def test_predictions_stay_times_whatever_happens(history):
                 assert seen or math.isnan(predicted_ms)
 
 
-@pytest.mark.parametrize(("known", "most"), [(False, 250), (True, 90_000)])
+@pytest.mark.parametrize(("known", "most"), [(False, 250), (True, 9_000)])
 def test_a_branch_that_is_dropped_again_and_again_is_tried_once_more(known, most):
     """One stall while the device is learned, or before it was: nothing but a new try can correct the estimate."""
     controller = Controller([1, 1], [0.1, 0.2, 300.0] if known else ())
@@ -78,7 +78,7 @@ def test_a_branch_that_is_dropped_again_and_again_is_tried_once_more(known, most
 def test_a_try_that_fails_again_puts_the_branch_back():
     controller = Controller([1, 1], [1.0, 1.0, 8.0])
     before = controller.predicted_ms(2, 1)
-    for _ in range(25_000):
+    for _ in range(2500):
         controller.dropped(2)
     assert controller.predicted_ms(2, 1) < 2.0
     controller.outlasted(2, 1, 2.0)

@@ -23,7 +23,8 @@ from paraedge_runtime.engines import ENGINES, EngineInfo
 from paraedge_runtime.manifest import ImageInput
 
 PATIENCE_S = 60
-PACKAGES = {"litert": "ai_edge_litert.interpreter", "onnxruntime": "onnxruntime"}
+# onnxruntime may start threads when it is imported, which a fork does not have: every child imports it for itself.
+PACKAGES = {"litert": "ai_edge_litert.interpreter"}
 
 
 def image_for(bundle):

@@ -20,8 +20,8 @@ constexpr double kFirstTail = 0.25, kLargestTail = 3.0;
 // The same for how late a caller returns. Without waits it falls as well, so waiting is tried again.
 constexpr double kLateRate = 0.003, kLateStep = 0.5;
 // A branch that is dropped again and again is predicted to be so much faster each time, until it is tried once more:
-// soon when its estimate is a lower bound only, after some thousand requests when it was learned.
-constexpr double kDoubtCensored = 0.05, kDoubtKnown = 0.0001;
+// soon when its estimate is a lower bound only, after some hundred requests when it was learned.
+constexpr double kDoubtCensored = 0.05, kDoubtKnown = 0.001;
 const double kLeastLate = std::log(0.02), kLargestLate = std::log(1000.0);
 
 }  // namespace
