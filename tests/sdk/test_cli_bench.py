@@ -113,7 +113,7 @@ MISTAKES = [
     (["--engine", "tvm"], "unknown engine 'tvm'"),
     (["--plot", "out.pdf"], "the plot is a PNG, out.pdf has another suffix"),
     (["--data-dir", "nowhere"], "the data folder nowhere does not exist"),
-    (["--dataset", "digits"], "digits has the classes"),
+    (["--dataset", "digits"], "digits has images of 8×8×1, the bundle reads 28×28×1"),
     (["--profile", "nowhere.json"], "nowhere.json"),
     (
         ["--out", "/proc/x.jsonl"],
