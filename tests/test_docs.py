@@ -14,6 +14,7 @@ from PIL import Image
 
 from paraedge.cli.bench import bench
 from paraedge.cli.export import export
+from paraedge.cli.profile import profile
 from paraedge.cli.train import train
 from paraedge_demo.main import demo
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "runtime" / "native"
 OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PARSED = {"train": train, "bench": bench, "export": export, "profile": profile}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -82,12 +84,9 @@ def test_make_targets_and_extras_exist(page):
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
             elif match := re.fullmatch(r"pip install '?paraedge(?:\[([\w,-]+)\])?'?", command):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
-            elif match := re.fullmatch(r"(?:torchrun .* -- )?paraedge train (.*)", command):
-                train.make_context("train", shlex.split(match[1]))  # parsed, not run: it takes an hour
-            elif match := re.fullmatch(r"paraedge bench (.*)", command):
-                bench.make_context("bench", shlex.split(match[1]))
-            elif match := re.fullmatch(r"paraedge export (.*)", command):
-                export.make_context("export", shlex.split(match[1]))
+            elif match := re.fullmatch(r"(?:torchrun .* -- )?paraedge (train|bench|export|profile) (.*)", command):
+                # parsed, not run: some take an hour
+                PARSED[match[1]].make_context(match[1], shlex.split(match[2]))
             elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):
                 demo.make_context("paraedge-demo", shlex.split(match[1]))  # it runs until Ctrl-C
             elif match := re.fullmatch(
