@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from paraedge_runtime.session import Session
 
 __all__ = ["try_bundle"]
 
-_NOT_THERE = 75  # the child's exit status: what stands there is not the bundle that was opened
+# The child's exit statuses. Python itself ends with 0, 1 or 2, and so may a program that ends its process.
+_DONE = 74  # the first run came to its end
+_NOT_THERE = 75  # what stands there is not the bundle that was opened
+_NO_START = 1  # Python found no module to run, or failed in it before the first run
 
 
 def try_bundle(bundle: Bundle, *, engine: str | None = None, timeout_s: float = 300.0) -> None:
@@ -28,8 +32,8 @@ def try_bundle(bundle: Bundle, *, engine: str | None = None, timeout_s: float = 
         timeout_s: until the child is taken for hanging, its start included.
 
     Raises:
-        IntegrityError: a program killed its process, or did not come back; or the bundle was changed since.
-        EngineError: no child process can be started.
+        IntegrityError: a program killed or ended its process, or did not come back; or the bundle was changed since.
+        EngineError: no child process can be started, or it cannot run paraedge.
     """
     arguments = [str(bundle.path.absolute()), bundle.sha256, engine or ""]
     hint = "a program in it is damaged or hostile; export the bundle again"
@@ -49,13 +53,18 @@ def try_bundle(bundle: Bundle, *, engine: str | None = None, timeout_s: float = 
         ) from error
     if status == _NOT_THERE:
         raise IntegrityError(f"{bundle.path} was changed since it was opened, and not tried; open it again")
-    if status != 0:
+    if status == _NO_START:
+        raise EngineError(
+            f"{bundle.path} cannot be tried in a process of its own: it ended with status 1; check that "
+            f"{shlex.join([sys.executable, '-P', '-c', 'import paraedge_runtime'])} works, else export it again"
+        )
+    if status != _DONE:
         raise IntegrityError(f"{bundle.path}: its first run {_end(status)}; {hint}")
 
 
 def _end(status: int) -> str:
     """What an exit status says of a process that did not end as it should."""
-    if status > 0:
+    if status >= 0:
         return f"ended its process with status {status}"
     try:
         return f"ended its process by {signal.Signals(-status).name}"
@@ -73,6 +82,7 @@ def _run(path: str, sha256: str, engine: str) -> None:
         sys.exit(_NOT_THERE)
     with contextlib.suppress(Exception), Session.open(bundle, engine=engine or None) as session:
         session.run(bundle.golden().inputs[0])
+    sys.exit(_DONE)
 
 
 if __name__ == "__main__":

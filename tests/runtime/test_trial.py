@@ -16,6 +16,8 @@ DEEDS = {
     "os.abort()": "ended its process by SIGABRT",
     "os.kill(os.getpid(), signal.SIGILL)": "ended its process by SIGILL",
     "os._exit(3)": "ended its process with status 3",
+    "os._exit(0)": "ended its process with status 0",
+    "raise SystemExit": "ended its process with status 0",
     "os.kill(os.getpid(), signal.SIGRTMIN + 5)": r"ended its process by signal \d+",
 }
 
@@ -80,4 +82,15 @@ def test_a_bundle_that_was_changed_since_is_not_taken_for_tried(bundle, change):
 def test_without_python_nothing_is_tried_and_that_is_said(tmp_path, monkeypatch, bundle):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(EngineError, match=r"cannot be tried in a process of its own: No such file.*python' Python"):
+        try_bundle(bundle)
+
+
+def test_a_python_that_does_not_find_paraedge_is_no_fault_of_the_bundle(tmp_path, monkeypatch, bundle):
+    alone = tmp_path / "python"
+    alone.write_text(f'#!/bin/sh\nexec {sys.executable} -E -S "$@"\n')
+    alone.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(alone))
+    with pytest.raises(
+        EngineError, match=r"cannot be tried in a process of its own: it ended with status 1; check that .* works"
+    ):
         try_bundle(bundle)
