@@ -201,6 +201,23 @@ def test_run_without_a_bundle_uses_the_packaged_model(bundles, pictures):
     assert result["engine"].startswith("ai-edge-litert")
 
 
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: None], ids=["cut", "gone"])
+def test_a_damaged_bundle_of_the_packaged_model_is_made_again(bundles, pictures, damage):
+    assert bundles["litert"]  # its parts are in the cache
+    succeed("run", "--engine", "litert", pictures / "0.png")
+    (kept,) = Path(os.environ["PARAEDGE_CACHE"], "bundles").glob("*-litert-*.paraedge")
+    part = kept / "branch_03.tflite"
+    before = part.read_bytes()
+    if (left := damage(before)) is None:
+        part.unlink()
+    else:
+        part.write_bytes(left)
+    (result,) = json_lines(succeed("run", "--engine", "litert", "--json", pictures / "0.png"))
+    assert result["engine"].startswith("ai-edge-litert")
+    assert part.read_bytes() == before
+    assert Bundle.open(kept)
+
+
 def test_inspect_verify_pack_subset(bundle, tmp_path):
     assert "branch_07" in succeed("inspect", bundle)
     assert json.loads(succeed("inspect", bundle, "--json"))["manifest"]["total_branches"] == 8

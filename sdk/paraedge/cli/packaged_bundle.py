@@ -16,10 +16,11 @@ def packaged_bundle(engine: str | None) -> Path:
         engine: the first that is installed when ``None``.
 
     Raises:
-        EngineUnavailable: no engine is installed.
+        EngineUnavailable: no engine is installed, or not the one that was named.
         InputError: the model or, where the bundle has to be made, torch is not installed.
     """
     import hashlib
+    import shutil
 
     from paraedge.packaged import DEFAULT_MODEL, packaged_folder
     from paraedge_converters.cache_folder import cache_folder
@@ -37,6 +38,8 @@ def packaged_bundle(engine: str | None) -> Path:
                 continue
             chosen = name
             break
+    else:
+        open_engine(chosen)
     if chosen is None:
         raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
     folder = packaged_folder(DEFAULT_MODEL)
@@ -53,7 +56,7 @@ def packaged_bundle(engine: str | None) -> Path:
             with working("opening the packaged model's bundle"):
                 Session.open(path, threads=1).close()
             return path
-        except (BundleError, EngineError):  # damaged, or of other versions: make it again
+        except (BundleError, EngineError):  # damaged, or of other versions: it is made again below
             pass
     try:
         import torch  # noqa: F401
@@ -64,6 +67,7 @@ def packaged_bundle(engine: str | None) -> Path:
         ) from None
     from paraedge.exporting import export
 
+    shutil.rmtree(path, ignore_errors=True)  # an export replaces whole bundles only
     with progress_bar() as bar:
         task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
         export(
