@@ -19,7 +19,7 @@ from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
 from paraedge_runtime.errors import EngineError, ParityError, UnsupportedModel
-from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
+from paraedge_runtime.similarity import common_factor, compare, compare_prefix, prefix_shortfall, snr_at_least
 from paraedge_runtime.tolerances import Tolerance
 
 __all__ = ["Reference", "check_parity", "torch_reference"]
@@ -172,7 +172,7 @@ def _check(name: str, wanted: Array, got: Array, tolerance: Tolerance) -> Simila
             f"{name}: SNR against torch is {similarity.snr_db} dB on real inputs, {tolerance.min_snr_db} dB are needed "
             f"(cosine {similarity.cosine:.6f}, largest error {similarity.max_abs_error:.3g})"
         )
-    scale = _common_factor(wanted, got)
+    scale = common_factor(wanted, got)
     if abs(scale - 1) > tolerance.max_scale_error:
         raise ParityError(
             f"{name}: the engine's output is {scale:.3f} times torch's on real inputs; "
@@ -193,10 +193,3 @@ def _check_prefix(name: str, wanted: Array, got: Array, tolerance: Tolerance, th
         )
         raise ParityError(f"{name} {problem}{why}")
     return prefix
-
-
-def _common_factor(wanted: Array, got: Array) -> float:
-    """The factor that brings ``wanted`` nearest to ``got``: rounding leaves it at 1, a wrong scale does not."""
-    reference, output = wanted.astype(np.float64).ravel(), got.astype(np.float64).ravel()
-    energy = float(reference @ reference)
-    return float(reference @ output) / energy if energy else 1.0

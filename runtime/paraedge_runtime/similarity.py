@@ -16,6 +16,7 @@ NO_SNR_DB = -999.0
 
 __all__ = [
     "NO_SNR_DB",
+    "common_factor",
     "compare",
     "compare_prefix",
     "prefix_shortfall",
@@ -53,6 +54,13 @@ def compare(reference: NDArray[np.float32], output: NDArray[np.float32]) -> Simi
 def snr_at_least(similarity: Similarity, min_snr_db: float) -> bool:
     """Whether the noise is small enough; equal arrays have none. NaN never is."""
     return similarity.snr_db is None or similarity.snr_db >= min_snr_db
+
+
+def common_factor(reference: NDArray[np.float32], output: NDArray[np.float32]) -> float:
+    """The factor that brings ``reference`` nearest to ``output``: rounding leaves it at 1, a wrong scale does not."""
+    wanted, got = reference.astype(np.float64).ravel(), output.astype(np.float64).ravel()
+    energy = float(wanted @ wanted)
+    return float(wanted @ got) / energy if energy else 1.0
 
 
 def top1_agreement(reference: NDArray[np.float32], output: NDArray[np.float32]) -> float:

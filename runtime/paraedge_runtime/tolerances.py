@@ -27,8 +27,9 @@ class Tolerance:
     Attributes:
         min_snr_db: what every part and every prefix must reach against torch in float32.
         max_scale_error: how far a part or a prefix may be from torch by a common factor: 0.05 is from 0.95 to 1.05.
-        min_top1_agreement: share of real inputs on which every prefix must keep torch's label. The gate has few inputs,
-            and refuses what they show to be below it; see :func:`least_agreement`.
+            ``verify`` asks it of branches.
+        min_top1_agreement: share of real inputs on which every prefix must keep torch's label. The gate draws few
+            inputs, and refuses what they show to be below it; see :func:`least_agreement`.
         max_relative_error: of the worst sample and every prefix, where the output is a vector and has no labels.
     """
 
@@ -37,11 +38,19 @@ class Tolerance:
     min_top1_agreement: float
     max_relative_error: float
 
-    def thresholds(self, *, has_labels: bool, num_inputs: int) -> Thresholds:
-        """Those for so many inputs, for labels or for a vector."""
+    def thresholds(self, *, has_labels: bool, num_inputs: int | None = None) -> Thresholds:
+        """Those for labels or for a vector.
+
+        Args:
+            has_labels: whether the outputs are logits.
+            num_inputs: of a random draw, whose chance is allowed for. ``None`` for inputs that were chosen, as the
+                golden ones are, among those that keep their labels: chance excuses nothing there.
+        """
+        share = self.min_top1_agreement
+        least = share if num_inputs is None else least_agreement(share, num_inputs)
         return Thresholds(
             min_snr_db=self.min_snr_db,
-            min_top1_agreement=least_agreement(self.min_top1_agreement, num_inputs) if has_labels else None,
+            min_top1_agreement=least if has_labels else None,
             max_relative_error=None if has_labels else self.max_relative_error,
         )
 

@@ -11,7 +11,7 @@ from paraedge_runtime.card import PrefixParity, Similarity
 from paraedge_runtime.errors import EngineError
 from paraedge_runtime.manifest import LabelsOutput
 from paraedge_runtime.session import Session
-from paraedge_runtime.similarity import compare, compare_prefix, prefix_shortfall, snr_at_least
+from paraedge_runtime.similarity import common_factor, compare, compare_prefix, prefix_shortfall, snr_at_least
 from paraedge_runtime.tolerances import tolerance_of
 from paraedge_runtime.trial import try_bundle
 
@@ -40,7 +40,8 @@ class VerificationReport:
 def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | None = None) -> VerificationReport:
     """Run the golden inputs and compare every branch and every prefix.
 
-    The thresholds are those of the quantization recipe in this version of paraedge; the card's are a record.
+    The thresholds are those of the quantization recipe in this version of paraedge; the card's are a record. Golden
+    inputs are chosen, not drawn, so nothing is allowed for chance.
 
     The first run happens in a process of its own (:func:`paraedge_runtime.trial.try_bundle`).
 
@@ -53,7 +54,8 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
     try_bundle(bundle, engine=engine)
     manifest = bundle.manifest
     has_labels = isinstance(manifest.output, LabelsOutput)
-    thresholds = tolerance_of(manifest.quantization).thresholds(has_labels=has_labels, num_inputs=len(golden.inputs))
+    tolerance = tolerance_of(manifest.quantization)
+    thresholds = tolerance.thresholds(has_labels=has_labels)
     outputs = np.zeros_like(golden.branch_outputs)
     dropped: dict[int, str] = {}
     with Session.open(bundle, engine=engine, threads=threads) as session:
@@ -68,12 +70,19 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
         raise EngineError(f"every branch failed: {'; '.join(sorted(set(dropped.values())))}")
 
     problems = [f"branch {index} was dropped: {reason}" for index, reason in sorted(dropped.items())]
-    minimum = thresholds.min_snr_db
+    minimum, most_off = thresholds.min_snr_db, tolerance.max_scale_error
     branches: dict[int, Similarity] = {}
     for place, index in enumerate(manifest.branch_indexes):
-        branches[index] = compare(golden.branch_outputs[:, place], outputs[:, place])
-        if index not in dropped and not snr_at_least(branches[index], minimum):
+        expected, found = golden.branch_outputs[:, place], outputs[:, place]
+        branches[index] = compare(expected, found)
+        if index in dropped:
+            continue
+        scale = common_factor(expected, found)
+        if not snr_at_least(branches[index], minimum):
             problems.append(f"branch {index}: SNR {branches[index].snr_db} dB, below {minimum} dB")
+        elif abs(scale - 1) > most_off:
+            allowed = f"{1 - most_off:g} to {1 + most_off:g} is allowed"
+            problems.append(f"branch {index}: its output is {scale:.4f} times the golden one, {allowed}")
     wanted = golden.branch_outputs.cumsum(axis=1, dtype=np.float32)
     got = outputs.cumsum(axis=1, dtype=np.float32)
     prefixes: list[PrefixParity] = []

@@ -9,6 +9,7 @@ import pytest
 from paraedge_runtime.card import Similarity, Thresholds
 from paraedge_runtime.similarity import (
     NO_SNR_DB,
+    common_factor,
     compare,
     compare_prefix,
     prefix_shortfall,
@@ -116,6 +117,20 @@ def test_top1_agreement(reference, output, agreement):
 )
 def test_relative_error(reference, output, error):
     assert relative_error(np.float32(reference), np.float32(output)) == pytest.approx(error, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("reference", "output", "factor"),
+    [
+        pytest.param([[3, 4], [0, 5]], [[3, 4], [0, 5]], 1.0, id="equal"),
+        pytest.param([[3, 4], [0, 5]], [[6, 8], [0, 10]], 2.0, id="doubled"),
+        pytest.param([[3, 4], [0, 5]], [[-3, -4], [0, -5]], -1.0, id="turned around"),
+        pytest.param([[3, 4]], [[3 + 4, 4 - 3]], 1.0, id="an error at a right angle"),
+        pytest.param([[0, 0]], [[0, 1]], 1.0, id="nothing expected"),
+    ],
+)
+def test_common_factor(reference, output, factor):
+    assert common_factor(np.float32(reference), np.float32(output)) == pytest.approx(factor)
 
 
 def test_a_prefix_is_compared_by_what_it_is():
