@@ -5,6 +5,7 @@ ExecuTorch is not imported here: it costs seconds, and the tests of the converte
 
 import ast
 import importlib.util
+import struct
 import sys
 import tomllib
 from pathlib import Path
@@ -17,7 +18,7 @@ from paraedge_runtime import EngineError, EngineUnavailable, InputError, Integri
 from paraedge_runtime.engines import ENGINES, engine_info, open_engine
 from paraedge_runtime.engines.base import check_shapes, mapped_errors
 from paraedge_runtime.engines.executorch import load_native_executorch
-from paraedge_runtime.engines.onnx_external_data import MESSAGES
+from paraedge_runtime.engines.onnx_external_data import MESSAGES, refuse_external_data
 from paraedge_runtime.engines.onnxruntime import OnnxRuntimeEngine, OnnxRuntimeNative
 from paraedge_runtime.manifest import PartEntry
 
@@ -335,6 +336,42 @@ def test_a_program_whose_weights_are_elsewhere_is_refused(onnxruntime, tmp_path,
     problem = r"branch_00\.bin reads weights from outside of itself; a bundle holds all it needs, export it again"
     with pytest.raises(IntegrityError, match=problem):
         onnxruntime.load("branch_00", _changed(change), _entry())
+
+
+def _ort_format(path):
+    """The program of ``_onnx`` in ONNX Runtime's own format, arranged so that it is a protobuf message, too.
+
+    The format is a flatbuffer. Its first four bytes are the place of the root table, which is moved to where these
+    bytes are two fields of a message: the second one hides the format's name, and a third one all that follows.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(_onnx(), options, providers=["CPUExecutionProvider"])
+    raw = path.read_bytes()
+    (old,), new, shift = struct.unpack_from("<I", raw), 0x10008, 0x10040
+    fields = old - struct.unpack_from("<i", raw, old)[0]  # the table of where in the root table its fields are
+    size, length, *places = struct.unpack_from(f"<{struct.unpack_from('<H', raw, fields)[0] // 2}H", raw, fields)
+    root = bytearray(raw[old : old + length])
+    struct.pack_into("<i", root, 0, new - fields - shift)
+    for place in filter(None, places):
+        target = old + place + struct.unpack_from("<I", raw, old + place)[0]
+        struct.pack_into("<I", root, place, target + shift - new - place)
+    hidden = len(raw) + shift - 16
+    head = struct.pack("<I", new) + raw[4:8] + bytes(3) + _key(15, 2)
+    head += bytes([hidden & 0x7F | 0x80, hidden >> 7 & 0x7F | 0x80, hidden >> 14 & 0x7F | 0x80, hidden >> 21])
+    return (head.ljust(new, b"\0") + root).ljust(8 + shift, b"\0") + raw[8:]
+
+
+def test_another_format_that_passes_for_onnx_is_refused(onnxruntime, tmp_path):
+    """Nothing looks into it for weights from outside."""
+    program = _ort_format(tmp_path / "x.ort")
+    refuse_external_data("x.ort", program)
+    with pytest.raises(EngineError, match=r"onnxruntime failed while loading branch_00\.bin"):
+        onnxruntime.load("branch_00", program, _entry())
 
 
 def _key(field, wire):

@@ -87,6 +87,8 @@ class OnnxPart {
     check(ort::set_log_level(table, options, static_cast<int>(ort::LogLevel::error)), loading);
     // An idle pool that spins slows everything beside it.
     check(ort::add_config_entry(table, options, "session.intra_op.allow_spinning", "0"), loading);
+    // Its own format is another way to weights from outside, which nobody looked for there.
+    check(ort::add_config_entry(table, options, "session.load_model_format", "ONNX"), loading);
     ort::Session* session = nullptr;
     check(ort::create_session(table, env, program, bytes, options, &session), loading);
     session_.reset(session);

@@ -94,6 +94,8 @@ class OnnxRuntimeEngine:
             options.intra_op_num_threads = 1
             options.inter_op_num_threads = 1
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            # Its own format is another way to weights from outside, which nobody looked for there.
+            options.add_session_config_entry("session.load_model_format", "ONNX")
             options.log_severity_level = 3
             session = self._ort.InferenceSession(program, options, providers=["CPUExecutionProvider"])
             inputs, outputs = session.get_inputs(), session.get_outputs()
