@@ -15,7 +15,7 @@ __all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "on_background", "upri
 
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 MAX_PIXELS = 50_000_000  # decoded: 200 MB
-# Of a JPEG as it lies in its file: it is decoded at down to an eighth of its width and height.
+# Of a JPEG that is not progressive, as it lies in its file: it is decoded at down to an eighth of its width and height.
 MAX_JPEG_PIXELS = 256_000_000
 _DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like scaling from the full size
 _WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
@@ -25,7 +25,8 @@ _WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
 def upright_picture(path: str | os.PathLike[str], side: int) -> Image.Image:
     """The first frame, turned as its EXIF entry says, on a white background.
 
-    A JPEG is decoded at the smallest size that is at least three times ``side`` pixels a side.
+    A JPEG is decoded at the smallest size that is at least three times ``side`` pixels a side. A progressive one is
+    held to ``MAX_PIXELS`` all the same: its decoder keeps the coefficients of all pixels at whatever size it puts out.
 
     Raises:
         ValueError: more pixels than the limits above.
@@ -34,8 +35,8 @@ def upright_picture(path: str | os.PathLike[str], side: int) -> Image.Image:
     from PIL import ImageOps
 
     with _opened(path) as picture:
-        is_jpeg = picture.format == "JPEG"
-        _check_size(picture, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS)
+        can_reduce = picture.format == "JPEG" and not picture.info.get("progressive")
+        _check_size(picture, MAX_JPEG_PIXELS if can_reduce else MAX_PIXELS)
         picture.draft(None, (_DECODED_OVER_WANTED * side,) * 2)
         _check_size(picture, MAX_PIXELS)
         ImageOps.exif_transpose(picture, in_place=True)
@@ -59,7 +60,7 @@ def _check_size(picture: Image.Image, most_pixels: int) -> None:
 
 
 def on_background(picture: Image.Image) -> Image.Image:
-    """The picture without its transparency, and without a second eight bits."""
+    """The picture without its transparency, and without a second eight bits; itself where it has neither."""
     from PIL import Image
 
     if picture.mode.startswith("I;16"):  # convert() would clip these to white
@@ -70,8 +71,8 @@ def on_background(picture: Image.Image) -> Image.Image:
         return Image.fromarray(grey)
     has_colour = picture.mode in _WITH_TRANSPARENT_COLOUR and "transparency" in picture.info
     if picture.mode not in _WITH_ALPHA and not has_colour:
-        picture.load()
-        return picture.copy()
+        picture.load()  # whoever opened it closes its file
+        return picture
     layer = picture.convert("RGBA")
     page = Image.new("RGB", picture.size, BACKGROUND)
     page.paste(layer, mask=layer)

@@ -147,8 +147,8 @@ def check_picture_input(spec: InputSpec) -> None:
 def picture_array(path: str | os.PathLike[str], height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """A picture file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
-    Transparent pixels show white. A JPEG may have 256 million pixels and is decoded at a reduced size, any
-    other picture 50 million.
+    Transparent pixels show white. A JPEG that is not progressive may have 256 million pixels and is decoded
+    at a reduced size, any other picture 50 million.
 
     Raises:
         InputError: it does not exist, is no picture, has too many pixels, or Pillow is not installed.
@@ -178,7 +178,8 @@ def fitted_picture(picture: Any, height: int, width: int, channels: int) -> NDAr
 def _scaled(upright: Any, height: int, width: int, channels: int) -> NDArray[np.uint8]:
     from PIL import Image
 
-    converted = upright.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    converted = upright if upright.mode == mode else upright.convert(mode)  # convert() would copy it
     resized = converted.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
 

@@ -354,7 +354,7 @@ def _ort_format(path):
     raw = path.read_bytes()
     (old,), new, shift = struct.unpack_from("<I", raw), 0x10008, 0x10040
     fields = old - struct.unpack_from("<i", raw, old)[0]  # the table of where in the root table its fields are
-    size, length, *places = struct.unpack_from(f"<{struct.unpack_from('<H', raw, fields)[0] // 2}H", raw, fields)
+    _, length, *places = struct.unpack_from(f"<{struct.unpack_from('<H', raw, fields)[0] // 2}H", raw, fields)
     root = bytearray(raw[old : old + length])
     struct.pack_into("<i", root, 0, new - fields - shift)
     for place in filter(None, places):
