@@ -459,6 +459,12 @@ MISTAKES = [
     (["train", "--out", "x", "--dataset", "digits", "--save-interval", "-1"], "save_interval_s cannot be -1.0"),
     (["train", "--out", "x", "--dataset", "digits", "--log", "gone/x.log"], "there is no folder gone; make it first"),
     (["train", "--out", "x", "--dataset", "digits", "--log", "."], "'.' is a directory"),
+    (
+        ["train", "--out", "x", "--dataset", "digits", "--log", "x/train.log"],
+        "--log is x/train.log, inside --out, a folder that holds a checkpoint and nothing else; name a file beside it",
+    ),
+    (["train", "--out", "x/", "--dataset", "digits", "--log", "y/../x/below/l"], "y/../x/below/l, inside --out,"),
+    (["extend", "fashion-mnist", "--out", "x", "--log", "x/train.log"], "--log is x/train.log, inside --out,"),
     (["train", "--dataset", "digits"], "Missing option '--out'"),
     (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of fashion-mnist"),
     (["train", "--out", "x", "--recipe", "none.json"], "none.json cannot be read"),

@@ -155,6 +155,22 @@ def test_interrupted_run_continues_to_the_same_bits(few_digits, make, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "whole"]
 
 
+def test_what_comes_to_lie_in_the_folder_while_it_trains_loses_nothing(few_digits, make, tmp_path):
+    arguments = few_digits, make.checkpoint(), make.training(epochs=2), tmp_path / "out"
+    whole = train(*arguments, device="cpu")
+    with pytest.raises(
+        InputError,
+        match=r"out holds 'notes\.md' beside a checkpoint.*; move that away and run the same command again, it goes on "
+        "where it stopped$",
+    ):
+        train(*arguments, device="cpu", on_progress=lambda progress: (tmp_path / "out" / "notes.md").touch())
+    (tmp_path / "out" / "notes.md").unlink()
+    reports = []
+    assert _same_weights(train(*arguments, device="cpu", on_progress=reports.append).model, whole.model)
+    assert reports == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_moving_average_and_every_random_choice_survive_an_interruption(few_digits, make, tmp_path, workers):
     config = make.training(

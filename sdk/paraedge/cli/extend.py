@@ -61,7 +61,7 @@ def extend(
       paraedge export --model bigger --target android --out bigger.paraedge
       paraedge update old.paraedge bigger.paraedge --out new-parts.zip
     """
-    check_log(log)
+    check_log(log, out)
     check_labels(labels, dataset)
     from paraedge.data import FolderOptions, load_dataset
     from paraedge.model import load_checkpoint

@@ -114,7 +114,7 @@ def train(
     from paraedge_converters.request import check_name, fitting_name
     from paraedge_runtime.errors import InputError
 
-    check_log(log)
+    check_log(log, out)
     if name is not None:
         check_name(name)
     network: dict[str, Any] = {

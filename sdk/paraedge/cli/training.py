@@ -23,12 +23,16 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def check_log(log: Path | None) -> None:
+def check_log(log: Path | None, out: Path) -> None:
     """Before the first epoch, which would else be lost.
 
     Raises:
-        InputError: there is no folder to write the log in.
+        InputError: there is no folder to write the log in, or it is the one of the checkpoint.
     """
+    if log is not None and out.resolve() in log.resolve().parents:
+        raise InputError(
+            f"--log is {log}, inside --out, a folder that holds a checkpoint and nothing else; name a file beside it"
+        )
     if log is not None and not log.parent.is_dir():
         raise InputError(f"--log is {log}, but there is no folder {log.parent}; make it first")
 

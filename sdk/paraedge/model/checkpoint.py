@@ -75,8 +75,8 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"{target} exists and is not a checkpoint folder; choose another --out")
     if target.exists() and (others := [path.name for path in target.iterdir() if path.name not in _FILES]):
         raise InputError(
-            f"{target} holds {min(others)!r} beside a checkpoint, so it is not replaced; move that away, or choose "
-            "another --out"
+            f"{target} holds {min(others)!r} beside a checkpoint, so it is not replaced; move that away and run "
+            "the same command again, it goes on where it stopped"
         )
     return target
 
