@@ -20,7 +20,7 @@ from paraedge_converters.request import ExportRequest, parse_request
 from paraedge_converters.split import check_contract, split_model
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.engines import open_engine
-from paraedge_runtime.errors import ConversionError, ParityError
+from paraedge_runtime.errors import ConversionError, EngineError, ParityError
 from paraedge_runtime.inputs import normalise
 
 __all__ = ["ConversionProgress", "convert", "run_export"]
@@ -72,7 +72,8 @@ def convert(
         UnsupportedModel: the network does not keep the contract.
         ConversionError: the backend failed or left operators it should not have.
         ParityError: the result does not compute what torch computes. Nothing is written. Of a quantization recipe
-            the message names the next finer one that was tried and does.
+            the message names the next finer one that was tried and does. Each that is tried takes as long as an
+            export without a test set; there are nine at most.
         BundleError: ``out`` exists and is no bundle folder.
     """
     check_contract(model)
@@ -135,7 +136,7 @@ def run_export(
         progress.start_again()
         try:
             attempt(replace(request, quantize=name), replace(description, test_set=None), write=False)
-        except ConversionError:
+        except (ConversionError, EngineError):  # the refused recipe's own error is told, not this one's
             return False
         return True
 

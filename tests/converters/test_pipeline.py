@@ -8,13 +8,13 @@ import pytest
 import torch
 from support.conv_branches import ConvBranches
 
-from paraedge_converters import TARGETS, calibrate_early_stop
+from paraedge_converters import TARGETS, calibrate_early_stop, pipeline
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache
 from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.pipeline import convert
 from paraedge_converters.recipes import RECIPES, finer_recipes
-from paraedge_runtime import Bundle, InputError, ParityError, Session, UnsupportedModel
+from paraedge_runtime import Bundle, EngineError, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.engines import ENGINES, engine_info
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.tolerances import least_agreement
@@ -202,6 +202,21 @@ def test_a_recipe_that_loses_labels_is_refused_with_one_that_does_not(descriptio
         with pytest.raises(ParityError):
             convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize=name)
     assert convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize=named[1])
+
+
+def test_a_finer_recipe_that_the_engine_cannot_load_is_passed_over(description, tmp_path, monkeypatch):
+    lower_parts, tried = pipeline.lower_parts, []
+
+    def refuse_finer(parts, request, *rest, **options):
+        tried.append(request.quantize)
+        if request.quantize != "int8-dynamic":
+            raise EngineError("no such operator")
+        return lower_parts(parts, request, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "lower_parts", refuse_finer)
+    with pytest.raises(ParityError, match=r"98\.05 % are needed .*; fp32 is left, no finer recipe passes"):
+        convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize="int8-dynamic")
+    assert [name for name in tried if name != "int8-dynamic"] == list(finer_recipes("int8-dynamic", "onnxruntime"))
 
 
 def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkpoint, tmp_path):
