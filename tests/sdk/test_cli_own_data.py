@@ -1,6 +1,7 @@
 """Models of one's own images: ``train``, ``evaluate`` and ``export`` find the data set again."""
 
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -126,7 +127,20 @@ def test_a_checkpoint_from_before_says_what_to_pass(place, tmp_path):
     (old / "config.json").write_bytes(msgspec.json.encode(config))
     options = ["--target", "linux", "--out", tmp_path / "b.paraedge", "--model", old, "--data-dir", place / "mnist"]
     assert "say which it is with --dataset digits, fashion-mnist, cifar10, folder, npz" in refuse(export, *options)
-    invoke(export, *options, "--dataset", "folder", "--branches", 1)
+    # Trained with --seed 7, which in those days was the seed of the split, too.
+    options += ["--dataset", "folder", "--branches", 1]
+    for command, arguments in (
+        (export, options),
+        (evaluate, [old, "--dataset", "folder", "--data-dir", place / "mnist"]),
+    ):
+        message = refuse(command, *arguments)
+        assert "split mnist by --seed 7: its test split here would hold images that trained it; put images" in message
+    for split in ("train", "test"):
+        shutil.copytree(place / "mnist", tmp_path / "split" / split)
+    invoke(export, *options, "--data-dir", tmp_path / "split")
+    record = msgspec.json.decode((old / "training.json").read_bytes())
+    (old / "training.json").write_bytes(msgspec.json.encode({**record, "seed": 0}))
+    invoke(export, *options)
 
 
 def test_labels_are_for_files_that_have_none(place, tmp_path):

@@ -85,6 +85,7 @@ def _evaluate_checkpoint(
     with progress_bar() as bar:
         task = bar.add_task("loading torch", total=None)
         from paraedge.data.bundles import load_for_labels
+        from paraedge.data.datasets import check_old_split
         from paraedge.model import load_checkpoint
         from paraedge.packaged import resolve_checkpoint
         from paraedge.training import evaluate_model
@@ -96,8 +97,10 @@ def _evaluate_checkpoint(
             source = f"from the logits kept with the checkpoint ({config.dataset} test split)"
         else:
             shape = config.model
+            chosen = dataset or config.loader or config.dataset
+            check_old_split(config.dataset, config.loader, checkpoint.training.seed, chosen, data_dir)
             data = load_for_labels(
-                dataset or config.loader or config.dataset,
+                chosen,
                 data_dir,
                 image_shape=(shape.image_size, shape.image_size, shape.in_channels),
                 labels=config.labels,

@@ -80,8 +80,8 @@ def export(
       paraedge export --plan plan.json
     """
     # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.
-    from paraedge.data.datasets import DATASETS
-    from paraedge.model.records import CheckpointConfig, read_json
+    from paraedge.data.datasets import DATASETS, check_old_split
+    from paraedge.model.records import CheckpointConfig, TrainingRecord, read_json
     from paraedge.packaged import resolve_checkpoint
     from paraedge_converters.request import fitting_name, parse_request
     from paraedge_runtime.errors import InputError
@@ -118,6 +118,9 @@ def export(
             f"{config.name} was trained on {config.dataset}, which is no data set that can be loaded by name; "
             f"say which it is with --dataset {', '.join(DATASETS)}"
         )
+    if measured is not None:
+        seed = read_json(resolve_checkpoint(model) / "training.json", TrainingRecord).seed
+        check_old_split(config.dataset, config.loader, seed, measured, data_dir)
     bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
     if note:
         click.echo(note, err=True)

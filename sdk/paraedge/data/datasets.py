@@ -21,7 +21,7 @@ from paraedge.data.readers import (
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import display_name
 
-__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "load_dataset"]
+__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset"]
 
 DATA_DIR_VARIABLE = "PARAEDGE_DATA"
 
@@ -55,6 +55,24 @@ class FolderOptions:
     channels: int = 3
     test_fraction: float = 0.2
     class_names: tuple[str, ...] | None = None
+
+
+def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str, data_dir: Path | None) -> None:
+    """Refuse to test an old checkpoint on images that may have trained it.
+
+    Before checkpoints had a ``loader``, a folder of pictures was split by the seed; now it is always split as by seed 0.
+
+    Raises:
+        InputError: with what to do.
+    """
+    if dataset != "folder" or loader is not None or trained_on in DATASETS or seed == 0:
+        return
+    folder = Path(data_dir or os.environ.get(DATA_DIR_VARIABLE) or ".")
+    if not all((folder / split).is_dir() for split in ("train", "test")):
+        raise InputError(
+            f"the model was trained by an older version, which split {trained_on} by --seed {seed}: its test split "
+            "here would hold images that trained it; put images that did not into folders train and test, or train again"
+        )
 
 
 def load_dataset(
@@ -178,7 +196,8 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
         )
     else:
         everything = read_class_folder(folder, names, options.image_size, options.channels)
-        # The same pictures are the same split always: whoever tests a model later must not meet what trained it.
+        # The same pictures are the same split whatever the seed is: whoever tests a model later must not meet what
+        # trained it. A picture that is added or removed changes the split; folders train and test do not.
         order = np.random.default_rng(0).permutation(len(everything))
         count = max(1, round(len(order) * options.test_fraction))
         test, train = (
