@@ -17,13 +17,14 @@ from typing import Any, NamedTuple, NoReturn, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime._input_kinds import as_input
+from paraedge_runtime._input_kinds import as_input, exact_shapes
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.core import core_problem
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.engines import Engine, engine_info, open_engine
 from paraedge_runtime.engines.base import SessionOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
+from paraedge_runtime.inputs import check_input
 from paraedge_runtime.latency import Latency
 from paraedge_runtime.manifest import BranchEntry, PartEntry
 from paraedge_runtime.prediction import Prediction, RawPrediction
@@ -93,6 +94,7 @@ class Session:
         self._description = description
         self._temperatures = temperatures
         self._core = core
+        self._exact_shapes = exact_shapes(bundle.manifest.input)
         self._branches = branches
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -231,7 +233,7 @@ class Session:
             EngineError: the stem failed, every branch failed, the session is closed, or it was opened
                 before a fork of this process.
         """
-        if isinstance(image, list | tuple):
+        if isinstance(image, (list, tuple)):
             return [
                 self.run(
                     one,
@@ -265,7 +267,8 @@ class Session:
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Prediction:
-        """``run`` for asyncio: the loop goes on meanwhile. The budget counts from the call."""
+        """``run`` of one image, no list, for asyncio: the loop goes on meanwhile. The budget counts from the call."""
+        _refuse_list(image)
         request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
         return await asyncio.to_thread(self._run, image, request, _points_in_time(waiting_s))
 
@@ -279,12 +282,13 @@ class Session:
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Iterator[Prediction]:
-        """Every improvement on the way: after the first branch, then whenever more have finished.
+        """Every improvement on one image, no list: after the first branch, then whenever more have finished.
 
         The last one is what ``run`` would have returned. Whoever stops reading stops the request:
         no further branch is started, and none is waited for. The request runs in a thread of its own,
         from the first ``next``; the budget counts from the call.
         """
+        _refuse_list(image)
         return self._stream(image, self._request(branches, budget_ms, deadline_s, policy, early_stop))
 
     def _stream(self, image: Image, request: _Request) -> Iterator[Prediction]:
@@ -353,6 +357,8 @@ class Session:
     def _run(self, image: Image, request: _Request, waiting_s: Sequence[float] = ()) -> Prediction:
         if self._pid != os.getpid():  # before the lock, which another thread of the parent may have held
             self._refuse_fork()
+        if type(image) is not np.ndarray or self._exact_shapes.get(image.shape) is not image.dtype:
+            image = as_input(image, self.bundle.manifest.input)  # before the lock: others may run meanwhile
         with self._lock:
             core = self._core
             if core is None:
@@ -360,8 +366,8 @@ class Session:
             if waiting_s:
                 request = request._replace(leave_s=_leave_s(waiting_s, core.mandatory_ms))
             raw = core.run(image, *request)
-            if raw is None:  # the core takes what it reads and nothing else
-                raw = core.run(as_input(image, self.bundle.manifest.input), *request)
+            if raw is None:  # not contiguous, or not finite
+                raw = core.run(check_input(image, self.bundle.manifest.input), *request)
         return Prediction(raw, self._labels, self._description, self._temperatures)
 
     def _as_inputs(self, images: Sequence[Any]) -> list[Any]:
@@ -452,6 +458,13 @@ def _open_core(
 
     sources = [_native.PartSource(name, program, entry) for name, program, entry in parts]
     return _native.Session(engine.native or engine, sources, spec, options), engine.description
+
+
+def _refuse_list(image: object) -> None:
+    if isinstance(image, (list, tuple)):
+        raise InputError(
+            f"a {type(image).__name__} of {len(image)} images was given where one is read; pass a list to run"
+        )
 
 
 def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
