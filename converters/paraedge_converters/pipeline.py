@@ -73,7 +73,7 @@ def convert(
         ConversionError: the backend failed or left operators it should not have.
         ParityError: the result does not compute what torch computes. Nothing is written. Of a quantization recipe
             the message names the next finer one that was tried and does.
-        BundleError: ``out`` exists and is no bundle folder.
+        BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
     """
     check_contract(model)
     description = plain_description(description)
@@ -100,8 +100,10 @@ def run_export(
     try_finer: bool = True,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
-    """Carry a request out; see :func:`convert`. ``try_finer`` is whether finer recipes are tried for the message."""
-    description = plain_description(description)
+    """Carry a request out; see :func:`convert`. ``try_finer`` is whether finer recipes are tried for the message.
+
+    The description holds arrays and tuples, as :func:`plain_description` makes them.
+    """
     check_description(model, description, len(request.branches))
     tool_versions(converter_for(request.converter))
     engine = open_engine(request.engine)

@@ -90,7 +90,7 @@ def parse_request(
     Raises:
         InputError: unknown target, engine or quantization recipe, no such branch, a name that no bundle can
             have, or ``out`` cannot be written.
-        BundleError: ``out`` exists and is no bundle folder.
+        BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
     """
     check_name(name)
     engine_name, converter = backend_for(target, engine)

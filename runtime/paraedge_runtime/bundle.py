@@ -328,8 +328,8 @@ def check_place(out: str | os.PathLike[str]) -> None:
     """Ask before the long work that makes a bundle whether it may stand there.
 
     Raises:
-        BundleError: something stands there that is no bundle folder, or holds more or less than one; the message names
-            the file.
+        BundleError: something stands there that is not a complete bundle folder and nothing else; the message names the
+            file.
     """
     path = Path(out)
     if not os.path.lexists(path):
@@ -357,7 +357,7 @@ def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out
         out: folder to write.
 
     Raises:
-        BundleError: ``out`` exists and is no whole bundle folder, or the reader refuses the result.
+        BundleError: something stands at ``out`` that is not a complete bundle, or the reader refuses the result.
         InputError: it cannot be written there; what stood there stays.
     """
     return write_files({MANIFEST_NAME: encode_record(manifest), CARD_NAME: encode_record(card), **files}, out)

@@ -177,9 +177,7 @@ class Prediction:
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
-    def __init__(
-        self, raw: RawPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, raw: RawPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float]) -> None:
         fields = self.__dict__  # past __setattr__
         fields["_temperatures"] = temperatures
         fields["_raw"] = raw

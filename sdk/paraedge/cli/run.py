@@ -102,7 +102,9 @@ def run(
         finally:  # after Ctrl-C too
             report.finish()
     if report.skipped:
-        raise ParaEdgeError(f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped")
+        raise ParaEdgeError(
+            f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped; replace or remove them"
+        )
 
 
 def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:
