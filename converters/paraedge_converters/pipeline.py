@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from paraedge_converters._given import plain_description
+from paraedge_converters._temporary import temporary_files
 from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache, tool_versions
@@ -104,10 +105,21 @@ def run_export(
 
     The description holds arrays and tuples, as :func:`plain_description` makes them.
     """
+    with temporary_files(request.out):
+        return _export(model, description, request, cache or PartCache(), try_finer, on_progress)
+
+
+def _export(
+    model: BranchModel,
+    description: ModelDescription,
+    request: ExportRequest,
+    cache: PartCache,
+    try_finer: bool,
+    on_progress: Callable[[ConversionProgress], None],
+) -> Bundle:
     check_description(model, description, len(request.branches))
     tool_versions(converter_for(request.converter))
     engine = open_engine(request.engine)
-    cache = cache or PartCache()
 
     parts = split_model(model, request.branches, fused=request.fused)
     reference = torch_reference(model, request.branches, normalise(description.samples, model.input_spec))

@@ -104,7 +104,7 @@ class Bundle:
         self.manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
         self.manifest = decode_manifest(self.manifest_bytes)
         listed = listed_names(self.manifest)
-        if unlisted := names - listed:
+        if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:
             raise IntegrityError(f"{self.path}: {min(missing)} is missing; copy the whole bundle again")

@@ -14,6 +14,7 @@ from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.model.checkpoint import Checkpoint, load_checkpoint
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
 from paraedge.training.evaluate import evaluate_model
+from paraedge_converters._temporary import temporary_files
 from paraedge_converters.cache import PartCache
 from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
@@ -204,7 +205,7 @@ def export_smallest(
         )
 
     refused, made = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_files(plain.out), tempfile.TemporaryDirectory() as folder:
         for name in [*names, *(f"{name}{FLOAT_STEM}" for name in names if name != "fp32")]:
             try:
                 made.append(Trial(name, run(name, Path(folder, name), None).size_bytes))
