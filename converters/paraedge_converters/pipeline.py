@@ -19,6 +19,7 @@ from paraedge_converters.protocol import BranchModel
 from paraedge_converters.recipes import finer_recipes
 from paraedge_converters.request import ExportRequest, parse_request
 from paraedge_converters.split import check_contract, split_model
+from paraedge_runtime._arguments import as_callable, as_instance, as_path
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.errors import ConversionError, ParityError
@@ -77,6 +78,9 @@ def convert(
         BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
     """
     check_contract(model)
+    as_callable("on_progress", on_progress)
+    if cache is not None:
+        as_instance("cache", cache, PartCache)
     description = plain_description(description)
     request = parse_request(
         name=description.name,
@@ -85,7 +89,7 @@ def convert(
         engine=engine,
         quantize=quantize,
         branches=branches,
-        out=out,
+        out=as_path("out", out),
         fused=fused,
         allow_undelegated=allow_undelegated,
     )

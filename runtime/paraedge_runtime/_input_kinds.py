@@ -38,17 +38,17 @@ def as_input(value: object, spec: InputSpec) -> Input:
     Raises:
         InputError: another kind, shape or dtype; the message says what the bundle reads.
     """
-    is_image = isinstance(spec, ImageInput)
-    if is_image and type(value) is np.ndarray and value.dtype is _UINT8:  # what cameras give
+    if isinstance(spec, ImageInput) and type(value) is np.ndarray and value.dtype is _UINT8:  # what cameras give
         return check_input(_scaled(value, spec), spec)
     if isinstance(value, str | os.PathLike):
         return read_input(value, spec)
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # files have a detach of their own
         value = _array_of_tensor(value)
-    if is_image and _is_pil_image(value):
-        return _fitted(value, spec)
-    if is_image and isinstance(value, np.ndarray) and value.dtype == np.uint8:
-        value = _scaled(value, spec)
+    if isinstance(spec, ImageInput):
+        if _is_pil_image(value):
+            return _fitted(value, spec)
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+            value = _scaled(value, spec)
     return check_input(cast("Input", value), spec)
 
 

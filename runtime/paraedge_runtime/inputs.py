@@ -85,10 +85,7 @@ def check_input(value: Input, spec: InputSpec) -> Input:
         InputError: another type, shape or dtype, or values that are not finite.
     """
     if not isinstance(value, np.ndarray):
-        kinds = "a path, a PIL image, a torch tensor" if isinstance(spec, ImageInput) else "a path, a torch tensor"
-        raise InputError(
-            f"input '{spec.name}' must be {kinds} or a numpy array, got {type(value).__name__}; {_reads(spec)}"
-        )
+        raise InputError(f"input '{spec.name}' must be {_kinds(spec)}, got {type(value).__name__}; {_reads(spec)}")
     if isinstance(spec, ImageInput):
         _, channels, height, width = spec.shape
         if value.dtype == np.uint8 and value.shape == (height, width) and channels == 1:
@@ -102,6 +99,11 @@ def check_input(value: Input, spec: InputSpec) -> Input:
     if value.dtype == np.float32 and not np.isfinite(value).all():
         raise InputError(f"input '{spec.name}' has {int((~np.isfinite(value)).sum())} values that are not finite")
     return value if value.flags.c_contiguous else cast("Input", np.ascontiguousarray(value))
+
+
+def _kinds(spec: InputSpec) -> str:
+    also = "a PIL image, " if isinstance(spec, ImageInput) else ""
+    return f"a path, {also}a torch tensor or a numpy array"
 
 
 def _hint(value: NDArray[Any], spec: InputSpec) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import operator
 import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Protocol, overload
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime._arguments import as_choice, as_flag, as_instance, as_whole, choose_branches, shown
 from paraedge_runtime._input_kinds import as_input, exact_shapes
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.core import core_problem
@@ -30,7 +30,7 @@ from paraedge_runtime.manifest import BranchEntry, PartEntry
 from paraedge_runtime.prediction import Prediction, RawPrediction
 from paraedge_runtime.sequential import SequentialSession
 
-__all__ = ["POLICIES", "Session", "choose_branches", "choose_threads"]
+__all__ = ["POLICIES", "Session", "choose_threads"]
 
 
 class _TorchTensor(Protocol):
@@ -128,10 +128,11 @@ class Session:
             InputError: ``bundle``, ``engine``, ``threads``, ``branches`` or ``latency`` is invalid.
         """
         if not isinstance(bundle, Bundle | str | os.PathLike):
-            raise InputError(f"the bundle is {bundle!r}; its path or an open Bundle is needed")
+            raise InputError(f"the bundle is {shown(bundle)}; its path or an open Bundle is needed")
+        known = Latency(()) if latency is None else as_instance("latency", latency, Latency)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
-        name = engine or manifest.engine
+        name = manifest.engine if engine is None else engine
         suffix = engine_info(name).suffix
         if not all(part.file.endswith(suffix) for part in manifest.parts().values()):
             raise InputError(
@@ -141,7 +142,6 @@ class Session:
         chosen = choose_branches(branches, manifest.branch_indexes)
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
-        known = latency or Latency(())
         calibrated = manifest.stop_rules
         is_prefix = chosen == manifest.branch_indexes[: len(chosen)]
         options = SessionOptions(
@@ -248,8 +248,9 @@ class Session:
             ]
         if (
             branches is budget_ms is deadline_s is None
+            and early_stop is False
+            and isinstance(policy, str)
             and policy == "anytime"
-            and not early_stop
             and waiting_s is _NOBODY
         ):
             return self._run(image, _EVERYTHING)
@@ -332,23 +333,25 @@ class Session:
     ) -> _Request:
         if budget_ms is not None:
             if deadline_s is not None:
-                raise InputError(f"budget_ms {budget_ms!r} and deadline_s {deadline_s!r} are both given; pass one")
+                raise InputError(
+                    f"budget_ms {shown(budget_ms)} and deadline_s {shown(deadline_s)} are both given; pass one"
+                )
             if not _is_number(budget_ms) or not 0 < budget_ms < math.inf:
-                raise InputError(f"budget_ms is {budget_ms!r}; a number of milliseconds above 0 is needed")
+                raise InputError(f"budget_ms is {shown(budget_ms)}; a number of milliseconds above 0 is needed")
             deadline_s = time.monotonic() + float(budget_ms) / 1e3
         elif deadline_s is None:
             deadline_s = math.inf
         elif not _is_number(deadline_s) or math.isnan(deadline_s):
-            raise InputError(f"deadline_s is {deadline_s!r}; a point in time of time.monotonic() is needed")
-        if policy not in POLICIES:
-            raise InputError(f"unknown policy {policy!r}; choose one of {', '.join(POLICIES)}")
+            raise InputError(f"deadline_s is {shown(deadline_s)}; a point in time of time.monotonic() is needed")
+        as_choice("policy", policy, POLICIES)
+        early_stop = as_flag("early_stop", early_stop)
         if early_stop and not self._has_stop_rules():
             raise InputError(
                 "early_stop needs thresholds calibrated at export for just these branches, and there are none; "
                 "'paraedge inspect' shows them"
             )
         chosen = None if branches is None else choose_branches(branches, self._branches)
-        return _Request(branches=chosen, deadline_s=float(deadline_s), all=policy == "all", early_stop=bool(early_stop))
+        return _Request(branches=chosen, deadline_s=float(deadline_s), all=policy == "all", early_stop=early_stop)
 
     def _has_stop_rules(self) -> bool:
         manifest = self.bundle.manifest
@@ -404,46 +407,13 @@ class Session:
         self.close()
 
 
-def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, ...]) -> tuple[int, ...]:
-    """The first so many of ``available``, or those with the given indexes; all for ``None``.
-
-    Raises:
-        InputError: a count or an index that is not there, or indexes unordered or repeated.
-    """
-    if branches is None:
-        return available
-    if isinstance(branches, bool):
-        raise InputError(f"branches is {branches}; pass a count or a sequence of indexes")
-    try:
-        if isinstance(branches, Iterable):
-            chosen = tuple(operator.index(index) for index in branches)
-        else:
-            count = operator.index(branches)
-            if not 1 <= count <= len(available):
-                raise InputError(f"{count} branches were asked for; there are {len(available)}: {list(available)}")
-            return available[:count]
-    except TypeError:
-        raise InputError(f"branches is {branches!r}; pass a count or a sequence of indexes") from None
-    unknown = [index for index in chosen if index not in available]
-    if unknown:
-        raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")
-    if not chosen or list(chosen) != sorted(set(chosen)):
-        raise InputError(f"invalid branches {list(chosen)}: give at least one, unique, in ascending order")
-    return chosen
-
-
 def choose_threads(threads: int | None, engine: Engine, branches: int) -> int:
     """Threads that run so many branches: at most one per branch; up to the number of cores for ``None``.
 
     Raises:
         InputError: ``threads`` is no whole number of at least 1.
     """
-    try:
-        wanted = available_cores() if threads is None else operator.index(threads)
-    except TypeError:
-        wanted = 0
-    if wanted < 1 or isinstance(threads, bool):
-        raise InputError(f"threads is {threads!r}; a whole number of at least 1 is needed")
+    wanted = available_cores() if threads is None else as_whole("threads", threads)
     return min(branches, wanted) if engine.parallel and not core_problem() else 1
 
 
@@ -471,10 +441,10 @@ def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
     try:
         points = tuple(waiting_s)
     except TypeError:
-        raise InputError(f"waiting_s is {waiting_s!r}; a sequence of deadlines is needed") from None
+        raise InputError(f"waiting_s is {shown(waiting_s)}; a sequence of deadlines is needed") from None
     for other_s in points:
         if not _is_number(other_s) or math.isnan(other_s):
-            raise InputError(f"waiting_s has {other_s!r}; points in time of time.monotonic() are needed")
+            raise InputError(f"waiting_s has {shown(other_s)}; points in time of time.monotonic() are needed")
     return points
 
 

@@ -27,8 +27,8 @@ from paraedge_runtime import (
     IntegrityError,
     Session,
 )
+from paraedge_runtime._arguments import choose_branches
 from paraedge_runtime.cores import available_cores
-from paraedge_runtime.session import choose_branches
 
 PATIENCE_S = 30  # for events that come at once unless something is broken
 TESTS = Path(__file__).resolve().parents[1]
