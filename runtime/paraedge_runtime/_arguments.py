@@ -147,18 +147,18 @@ def as_whole(name: str, value: object, least: int = 1) -> int:
     return number
 
 
-def as_number(name: str, value: object) -> float:
-    """A finite number, of numpy too; no ``bool``.
+def as_number(name: str, value: object, *, finite: bool = True) -> float:
+    """A number, of numpy too; no ``bool``.
 
     Raises:
         InputError: anything else.
     """
     try:
-        is_text = isinstance(value, str | bytes | bytearray | bool)
-        number = math.nan if is_text else float(cast("Any", value))
+        is_other = isinstance(value, str | bytes | bytearray | bool)
+        number = None if is_other else float(cast("Any", value))
     except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
+        number = None
+    if number is None or (finite and not math.isfinite(number)):
         raise InputError(f"{name} is {shown(value)}; a number is needed")
     return number
 

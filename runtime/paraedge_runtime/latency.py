@@ -25,5 +25,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         for name in ("part_ms", "contention"):
-            numbers = tuple(as_number(f"a number of {name}", value) for value in as_list(name, getattr(self, name)))
+            numbers = tuple(
+                as_number(f"a number of {name}", value, finite=False) for value in as_list(name, getattr(self, name))
+            )
             object.__setattr__(self, name, numbers)
