@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_converters.description import EvaluationSet, ModelDescription
+from paraedge_runtime._arguments import as_array, shown
 from paraedge_runtime.errors import InputError
 
 __all__ = ["plain_description"]
@@ -24,21 +25,21 @@ def plain_description(description: ModelDescription) -> ModelDescription:
         raise InputError(f"the description is {type(description).__name__}; a ModelDescription is needed")
     for field in ("name", "description", "license"):
         if not isinstance(getattr(description, field), str):
-            raise InputError(f"{field} is {getattr(description, field)!r}; a text is needed")
+            raise InputError(f"{field} is {shown(getattr(description, field))}; a text is needed")
     test_set = description.test_set
     if test_set is not None:
         if not isinstance(test_set, EvaluationSet):
             raise InputError(f"test_set is {type(test_set).__name__}; an EvaluationSet is needed")
         test_set = replace(
             test_set,
-            samples=_array("test_set.samples", test_set.samples),
+            samples=as_array("test_set.samples", test_set.samples),
             labels=_indexes("test_set.labels", test_set.labels),
         )
     version: Any = description.version
     return replace(
         description,
         labels=None if description.labels is None else _texts("labels", description.labels),
-        samples=_array("samples", description.samples),
+        samples=as_array("samples", description.samples),
         sample_labels=None
         if description.sample_labels is None
         else _indexes("sample_labels", description.sample_labels),
@@ -49,25 +50,16 @@ def plain_description(description: ModelDescription) -> ModelDescription:
 
 def _texts(field: str, given: Any) -> tuple[str, ...]:
     if isinstance(given, str) or not hasattr(given, "__iter__"):
-        raise InputError(f"{field} is {given!r}; a list of names is needed")
+        raise InputError(f"{field} is {shown(given)}; a list of names is needed")
     names = tuple(given)
     for name in names:
         if not isinstance(name, str):
-            raise InputError(f"{field} has {name!r}, a {type(name).__name__}; each must be a text")
+            raise InputError(f"{field} has {shown(name)}, a {type(name).__name__}; each must be a text")
     return tuple([str(name) for name in names])  # numpy's texts too
 
 
-def _array(field: str, given: Any) -> NDArray[Any]:
-    if hasattr(given, "detach"):
-        given = given.detach().cpu()
-    try:
-        return np.ascontiguousarray(given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{field} cannot be read as one array: {error}; pass (n, …) in numpy") from None
-
-
 def _indexes(field: str, given: Any) -> NDArray[np.int64]:
-    indexes = _array(field, given)
+    indexes = as_array(field, given)
     if indexes.dtype.kind not in "iu":
         raise InputError(f"{field} are {indexes.dtype}; whole numbers are needed, one class index per sample")
     return cast("NDArray[np.int64]", indexes.astype(np.int64))

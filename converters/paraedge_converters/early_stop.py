@@ -32,6 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime._arguments import as_array, as_number, as_whole, shown
 from paraedge_runtime.card import EarlyStop, HeldOut
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import StopRule
@@ -82,6 +83,11 @@ def calibrate_early_stop(
     Raises:
         InputError: ``max_accuracy_drop`` is out of range, or the arrays do not fit each other.
     """
+    branch_logits, labels = as_array("branch_logits", branch_logits), as_array("labels", labels)
+    seed = as_whole("seed", seed, least=0)
+    max_accuracy_drop = as_number("max_accuracy_drop", max_accuracy_drop)
+    if not isinstance(dataset, str):
+        raise InputError(f"dataset is {shown(dataset)}; a text is needed")
     if not 0 < max_accuracy_drop <= 0.1:
         raise InputError(
             f"max_accuracy_drop is {max_accuracy_drop}; give a fraction above 0 and at most 0.1: 0.005 is half a point"

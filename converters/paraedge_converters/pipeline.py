@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from paraedge_converters._given import plain_description
+from paraedge_converters._temporary import temporary_files
 from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache, tool_versions
@@ -18,6 +19,7 @@ from paraedge_converters.protocol import BranchModel
 from paraedge_converters.recipes import finer_recipes
 from paraedge_converters.request import ExportRequest, parse_request
 from paraedge_converters.split import check_contract, split_model
+from paraedge_runtime._arguments import as_callable, as_instance, as_path
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.errors import ConversionError, EngineError, ParityError
@@ -74,9 +76,12 @@ def convert(
         ParityError: the result does not compute what torch computes. Nothing is written. Of a quantization recipe
             the message names the next finer one that was tried and does. Each that is tried takes as long as an
             export without a test set; there are nine at most.
-        BundleError: ``out`` exists and is no bundle folder.
+        BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
     """
     check_contract(model)
+    as_callable("on_progress", on_progress)
+    if cache is not None:
+        as_instance("cache", cache, PartCache)
     description = plain_description(description)
     request = parse_request(
         name=description.name,
@@ -85,7 +90,7 @@ def convert(
         engine=engine,
         quantize=quantize,
         branches=branches,
-        out=out,
+        out=as_path("out", out),
         fused=fused,
         allow_undelegated=allow_undelegated,
     )
@@ -101,12 +106,25 @@ def run_export(
     try_finer: bool = True,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
-    """Carry a request out; see :func:`convert`. ``try_finer`` is whether finer recipes are tried for the message."""
-    description = plain_description(description)
+    """Carry a request out; see :func:`convert`. ``try_finer`` is whether finer recipes are tried for the message.
+
+    The description holds arrays and tuples, as :func:`plain_description` makes them.
+    """
+    with temporary_files(request.out):
+        return _export(model, description, request, cache or PartCache(), try_finer, on_progress)
+
+
+def _export(
+    model: BranchModel,
+    description: ModelDescription,
+    request: ExportRequest,
+    cache: PartCache,
+    try_finer: bool,
+    on_progress: Callable[[ConversionProgress], None],
+) -> Bundle:
     check_description(model, description, len(request.branches))
     tool_versions(converter_for(request.converter))
     engine = open_engine(request.engine)
-    cache = cache or PartCache()
 
     parts = split_model(model, request.branches, fused=request.fused)
     reference = torch_reference(model, request.branches, normalise(description.samples, model.input_spec))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from paraedge_runtime._arguments import shown
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.tolerances import FLOAT_STEM, TOLERANCES, Tolerance
 
@@ -78,10 +79,10 @@ def recipe_for(name: str, converter: str) -> Recipe:
     Raises:
         InputError: unknown name, or the converter has no such thing; the message lists what it has.
     """
-    plain = name.removesuffix(FLOAT_STEM)
+    plain = name.removesuffix(FLOAT_STEM) if isinstance(name, str) else ""
     if plain not in RECIPES or name == f"fp32{FLOAT_STEM}":
         raise InputError(
-            f"unknown quantization recipe {name!r}; choose one of {', '.join(RECIPES)}, "
+            f"unknown quantization recipe {shown(name)}; choose one of {', '.join(RECIPES)}, "
             f"or one of them with {FLOAT_STEM} to leave the stem as trained"
         )
     if converter in RECIPES[plain].refused:

@@ -13,12 +13,12 @@ import msgspec
 
 from paraedge_converters.recipes import Recipe, part_recipe, recipe_for
 from paraedge_converters.targets import TARGETS, backend_for
+from paraedge_runtime._arguments import as_path, choose_branches
 from paraedge_runtime.atomic import check_writable
 from paraedge_runtime.bundle import check_place
 from paraedge_runtime.engines import engine_info
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import Name
-from paraedge_runtime.session import choose_branches
 
 __all__ = ["SMALL", "ExportRequest", "bundle_name", "check_name", "fitting_name", "parse_request"]
 
@@ -90,19 +90,21 @@ def parse_request(
     Raises:
         InputError: unknown target, engine or quantization recipe, no such branch, a name that no bundle can
             have, or ``out`` cannot be written.
-        BundleError: ``out`` exists and is no bundle folder.
+        BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
     """
     check_name(name)
     engine_name, converter = backend_for(target, engine)
     engine_info(engine_name)
-    recipe_name = TARGETS[target].recipe if quantize == SMALL else quantize
+    recipe_name = TARGETS[target].recipe if isinstance(quantize, str) and quantize == SMALL else quantize
     recipe_for(recipe_name, converter)
     if fused and recipe_name != "fp32":
         raise InputError(
             f"a fused model is float32 only; leave out fused (--fused) or the quantization recipe {recipe_name!r}"
         )
     chosen = choose_branches(branches, tuple(range(num_branches)))
-    place = Path(out) if out is not None else Path(bundle_name(name, target, chosen, num_branches, recipe_name))
+    place = (
+        as_path("out", out) if out is not None else Path(bundle_name(name, target, chosen, num_branches, recipe_name))
+    )
     check_place(place)
     try:
         check_writable(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paraedge_runtime._arguments import as_choice, shown
 from paraedge_runtime.errors import InputError
 
 __all__ = ["TARGETS", "Target", "backend_for"]
@@ -69,11 +70,10 @@ def backend_for(target: str, engine: str | None) -> tuple[str, str]:
     Raises:
         InputError: unknown target, the message lists the valid ones; or its converter writes for another engine.
     """
-    if target not in TARGETS:
-        raise InputError(f"unknown target {target!r}; choose one of {', '.join(sorted(TARGETS))}")
-    chosen = TARGETS[target]
+    chosen = TARGETS[as_choice("target", target, sorted(TARGETS))]
     if chosen.converter is None:
-        return engine or chosen.engine, engine or chosen.engine
+        name = chosen.engine if engine is None else engine
+        return name, name
     if engine not in (None, chosen.engine):
-        raise InputError(f"parts for {target} are made for {chosen.engine}; leave the engine {engine!r} out")
+        raise InputError(f"parts for {target} are made for {chosen.engine}; leave the engine {shown(engine)} out")
     return chosen.engine, chosen.converter

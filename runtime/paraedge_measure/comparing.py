@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime import Bundle, Session
+from paraedge_runtime._arguments import as_callable, as_instance, as_instances, as_whole
 from paraedge_runtime.errors import EngineError, InputError
 from paraedge_runtime.manifest import ImageInput, LabelsOutput, Manifest
 from paraedge_runtime.similarity import compare, relative_error, top1_agreement
@@ -82,6 +83,7 @@ def compare_bundles(
         EngineError: a branch failed.
         EngineUnavailable: an engine is not installed.
     """
+    as_callable("on_progress", on_progress)
     _check(bundles, inputs, labels, rounds)
     steps = len(bundles) * len(inputs) + rounds * sum(len(bundle.manifest.branches) for bundle in bundles)
     done = 0
@@ -155,7 +157,12 @@ def _check(
     labels: NDArray[np.int64] | None,
     rounds: int,
 ) -> None:
-    if not bundles or not len(inputs) or rounds < 1:
+    as_instances("bundles", bundles, Bundle)
+    as_instance("inputs", inputs, np.ndarray)
+    if labels is not None:
+        as_instance("labels", labels, np.ndarray)
+    as_whole("rounds", rounds, least=0)
+    if not bundles or not inputs.ndim or not len(inputs) or rounds < 1:
         raise InputError(
             f"{len(bundles)} bundles, {len(inputs)} inputs, {rounds} rounds; at least one of each is needed"
         )

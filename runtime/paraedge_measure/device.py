@@ -12,12 +12,12 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from paraedge_runtime._arguments import as_instance, as_instances, as_path
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import DeviceError, ProfileError
 
@@ -243,8 +243,9 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     Raises:
         ProfileError: it cannot be read, or :func:`decode_device` refuses it. The file stays as it is.
     """
+    place = as_path("the profile", path)
     try:
-        raw = Path(path).read_bytes()
+        raw = place.read_bytes()
     except FileNotFoundError:
         command = shlex.join(["paraedge", "profile", str(path)])
         raise ProfileError(f"{path} does not exist; make it: {command}") from None
@@ -260,13 +261,14 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
         DeviceError: the reader would refuse what was measured; what stood there stays.
         ProfileError: the file cannot be written; what stood there stays.
     """
-    raw = encode_device(device)
+    raw = encode_device(as_instance("device", device, Device))
+    place = as_path("the profile", path)
     try:
         decode_device(raw, f"what {device.name} answered")
     except ProfileError as error:
         raise DeviceError(f"{path} is not written: {str(error).rpartition('; ')[0]}; profile it again") from error
     try:
-        with new_file(Path(path)) as building:
+        with new_file(place) as building:
             building.write_bytes(raw)
     except OSError as error:
         raise ProfileError(f"{path} cannot be written: {error.strerror}; choose another place") from error
@@ -278,8 +280,8 @@ def merge(device: Device, measurements: Iterable[Measurement]) -> Device:
     Each replaces the one with the same bundle, engine and number of threads, in its place; every
     other one is kept.
     """
-    merged = {_key(measurement): measurement for measurement in device.measurements}
-    merged.update({_key(measurement): measurement for measurement in measurements})
+    merged = {_key(one): one for one in as_instance("device", device, Device).measurements}
+    merged.update({_key(one): one for one in as_instances("measurements", measurements, Measurement)})
     return replace(device, measurements=tuple(merged.values()))
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from paraedge_measure.device import Device, check_machine, find_measurement, foreign_measurement, read_device
 from paraedge_measure.hardware import read_hardware
 from paraedge_runtime import Bundle, Latency
+from paraedge_runtime._arguments import as_instance, choose_branches
 from paraedge_runtime.engines import open_engine
-from paraedge_runtime.session import choose_branches, choose_threads
+from paraedge_runtime.session import choose_threads
 
 __all__ = ["known_latency"]
 
@@ -38,7 +39,8 @@ def known_latency(
     if profile is None:
         return None
     known = profile if isinstance(profile, Device) else read_device(profile)
-    name = engine or bundle.manifest.engine
+    as_instance("bundle", bundle, Bundle)
+    name = bundle.manifest.engine if engine is None else engine
     chosen = choose_branches(branches, bundle.manifest.branch_indexes)
     count = choose_threads(threads, open_engine(name), len(chosen))
     parts = ["stem", *(f"branch_{index:02d}" for index in chosen)]

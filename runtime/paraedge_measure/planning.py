@@ -9,15 +9,16 @@ import os
 import shlex
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from paraedge_measure.device import Device, Measurement
 from paraedge_measure.evaluation import Evaluation
 from paraedge_measure.subsets import Places, worthwhile
 from paraedge_runtime import Bundle
+from paraedge_runtime._arguments import as_instance, as_instances, as_list, as_number, as_path, as_whole
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.errors import InputError, PlanError, ProfileError
@@ -42,6 +43,15 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     budget_ms: Annotated[float, msgspec.Meta(gt=0)]
     min_accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     max_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "budget_ms", as_number("budget_ms", self.budget_ms))
+        if self.min_accuracy is not None:
+            force_setattr(self, "min_accuracy", as_number("min_accuracy", self.min_accuracy))
+        if self.max_bytes is not None:
+            force_setattr(self, "max_bytes", as_whole("max_bytes", self.max_bytes))
+        if self.budget_ms <= 0:
+            raise InputError(f"budget_ms is {self.budget_ms!r}; a number of milliseconds above 0 is needed")
 
     def shortfall(self, plan: Plan) -> float:
         """The largest factor by which ``plan`` misses a limit; at most 1 when it keeps all."""
@@ -96,7 +106,8 @@ def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple
     Raises:
         InputError: no place, or one where the measurement has no branch.
     """
-    work_ms = [latency.p50_ms for latency in measurement.branches.values()]
+    work_ms = [latency.p50_ms for latency in as_instance("measurement", measurement, Measurement).branches.values()]
+    places = [as_whole("a place", place, least=0) for place in as_list("places", places)]
     if not places or not all(0 <= place < len(work_ms) for place in places):
         raise InputError(f"places are {list(places)}; the measurement has {len(work_ms)} branches, the first at 0")
     stem_ms = measurement.parts["stem"].p50_ms
@@ -143,7 +154,10 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
         ProfileError: the bundle was not measured on this device, or with an engine that is not known.
         InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
     """
-    manifest, card = bundle.manifest, bundle.card
+    as_instance("device", device, Device)
+    manifest, card = as_instance("bundle", bundle, Bundle).manifest, bundle.card
+    if evaluation is not None:
+        as_instance("evaluation", evaluation, Evaluation)
     if not manifest.labels:
         raise InputError(
             f"{bundle.path} makes a vector, which has no accuracy to choose by; 'paraedge compare' shows the error and "
@@ -216,7 +230,9 @@ def _p50_ms(measurement: Measurement, places: Places) -> float:
 def pareto_plans(plans: Iterable[Plan]) -> tuple[Plan, ...]:
     """Those that no other one beats or equals in p95, accuracy and size together; fastest first."""
     kept: list[Plan] = []
-    for plan in sorted(plans, key=lambda one: (one.p95_ms, -one.accuracy, one.size_bytes, one.threads)):
+    for plan in sorted(
+        as_instances("plans", plans, Plan), key=lambda one: (one.p95_ms, -one.accuracy, one.size_bytes, one.threads)
+    ):
         if not any(other.accuracy >= plan.accuracy and other.size_bytes <= plan.size_bytes for other in kept):
             kept.append(plan)
     return tuple(kept)
@@ -228,7 +244,8 @@ def choose_plan(plans: Iterable[Plan], wish: Wish) -> Plan:
     Raises:
         PlanError: none does; the message has the nearest.
     """
-    every = list(plans)
+    every = as_instances("plans", plans, Plan)
+    as_instance("wish", wish, Wish)
     fitting = [plan for plan in every if wish.shortfall(plan) <= 1]
     if fitting:
         return min(fitting, key=lambda one: (-one.accuracy, one.p95_ms, one.size_bytes, one.threads))
@@ -247,8 +264,10 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     Raises:
         PlanError: it cannot be written there; what stood there stays.
     """
+    as_instance("plan", plan, Plan)
+    place = as_path("the plan's file", path)
     try:
-        with new_file(Path(path)) as building:
+        with new_file(place) as building:
             building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
     except OSError as error:
         raise PlanError(f"{path} cannot be written: {error.strerror}; choose another place") from error
@@ -260,8 +279,9 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     Raises:
         PlanError: it is not there, or is no plan; the message names the field.
     """
+    place = as_path("the plan's file", path)
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Plan)
+        return msgspec.json.decode(place.read_bytes(), type=Plan)
     except FileNotFoundError:
         raise PlanError(f"{path} does not exist; make it: {_command(path)}") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -23,6 +23,7 @@ from paraedge_measure.hardware import (
 )
 from paraedge_measure.testbed import LocalTestBed, RequestTimes, TestBed, rounded
 from paraedge_runtime import Bundle, PartRun
+from paraedge_runtime._arguments import as_callable, as_instance, as_list, as_number, as_whole
 from paraedge_runtime.errors import InputError
 
 __all__ = [
@@ -58,6 +59,7 @@ class SeriesLength:
     min_s: float
 
     def __post_init__(self) -> None:
+        as_whole("min_runs", self.min_runs, least=0), as_number("min_s", self.min_s)
         if self.min_runs < 1 or not 0 < self.min_s < math.inf:
             raise InputError(
                 f"{self.min_runs} runs and {self.min_s} s measure nothing; give at least 1 run and a time above 0"
@@ -103,7 +105,9 @@ def profile_bundle(
         DeviceError: a branch was dropped, or the process of its own failed.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    bed = LocalTestBed(opened, engine or opened.manifest.engine)
+    as_instance("length", length, SeriesLength)
+    as_callable("on_progress", on_progress)
+    bed = LocalTestBed(opened, opened.manifest.engine if engine is None else engine)
     with closing(bed):
         return profile_on(bed, opened, threads=threads, length=length, on_progress=on_progress)
 
@@ -180,15 +184,15 @@ def _thread_counts(threads: Sequence[int] | None, branches: int, bed: TestBed) -
     most = branches if bed.parallel else 1
     if threads is None:
         return tuple(sorted({1, min(bed.cores, most)}))
+    threads = as_list("threads", threads)
     if not threads:
         raise InputError("threads is empty; name at least one number of threads")
-    for count in threads:
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise InputError(f"threads is {count!r}; a whole number of at least 1 is needed")
+    counts = [as_whole("threads", count) for count in threads]
+    for count in counts:
         if count > most:
             reason = f"the bundle has {branches} branch(es)" if bed.parallel else "this engine runs one at a time"
             raise InputError(f"threads is {count}, and {reason}; at most {most} can be busy, ask for no more")
-    return tuple(sorted(set(threads)))
+    return tuple(sorted(set(counts)))
 
 
 class _Series:

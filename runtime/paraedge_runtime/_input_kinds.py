@@ -6,23 +6,26 @@ Neither torch nor Pillow is imported to look at what a caller has; Pillow is whe
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import (
-    Input,
-    check_input,
-    check_picture_input,
-    fitted_picture,
-    read_picture,
-    read_tensor,
-)
-from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
+from paraedge_runtime.inputs import Input, check_input, check_picture_input, fitted_picture, read_input
+from paraedge_runtime.manifest import ImageInput, InputSpec
 
-__all__ = ["as_input"]
+__all__ = ["as_input", "exact_shapes"]
+
+_UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+
+
+def exact_shapes(spec: InputSpec) -> dict[tuple[int, ...], np.dtype[Any]]:
+    """Shapes of arrays that are taken as they are, each with its dtype."""
+    if isinstance(spec, ImageInput):
+        return {(*spec.shape[2:], spec.shape[1]): _UINT8, spec.shape: _FLOAT32}
+    return {spec.shape[1:]: _FLOAT32}
 
 
 def as_input(value: object, spec: InputSpec) -> Input:
@@ -35,17 +38,16 @@ def as_input(value: object, spec: InputSpec) -> Input:
     Raises:
         InputError: another kind, shape or dtype; the message says what the bundle reads.
     """
+    if isinstance(spec, ImageInput) and type(value) is np.ndarray and value.dtype is _UINT8:  # what cameras give
+        return check_input(_scaled(value, spec), spec)
     if isinstance(value, str | os.PathLike):
-        return read_tensor(value, spec) if isinstance(spec, TensorInput) else read_picture(value, spec)
-    package = type(value).__module__.partition(".")[0]
-    if package == "torch" and hasattr(value, "detach"):
+        return read_input(value, spec)
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # files have a detach of their own
         value = _array_of_tensor(value)
     if isinstance(spec, ImageInput):
-        _, channels, height, width = spec.shape
         if _is_pil_image(value):
-            check_picture_input(spec)
-            return fitted_picture(value, height, width, channels)
-        if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape != (height, width, channels):
+            return _fitted(value, spec)
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8:
             value = _scaled(value, spec)
     return check_input(cast("Input", value), spec)
 
@@ -58,12 +60,25 @@ def _array_of_tensor(tensor: Any) -> NDArray[Any]:
 
 
 def _is_pil_image(value: object) -> bool:
-    return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(value).__mro__)
+    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
+    return pillow is not None and isinstance(value, pillow.Image)
+
+
+def _fitted(picture: Any, spec: ImageInput) -> NDArray[np.uint8]:
+    check_picture_input(spec)
+    _, channels, height, width = spec.shape
+    try:
+        return fitted_picture(picture, height, width, channels)
+    except Exception as error:  # it is decoded only now, and Pillow raises many kinds for a damaged picture
+        name = getattr(picture, "filename", "") or f"of {picture.width} x {picture.height} pixels"
+        raise InputError(f"the PIL image {name} cannot be read: {error}; replace it") from error
 
 
 def _scaled(value: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.uint8]:
     """A uint8 picture as the bundle reads it; as it is where it is no picture, which ``check_input`` refuses."""
     _, channels, height, width = spec.shape
+    if value.shape == (height, width, channels):
+        return value
     if value.ndim == 3 and value.shape[2] not in (1, 3, 4) and value.shape[0] in (1, 3, 4, channels):
         value = value.transpose(1, 2, 0)  # channels first, as torch has them
     is_picture = value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
@@ -75,4 +90,4 @@ def _scaled(value: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.uint8]:
     from PIL import Image
 
     plain = value[:, :, 0] if value.ndim == 3 and value.shape[2] == 1 else value
-    return fitted_picture(Image.fromarray(np.ascontiguousarray(plain)), height, width, channels)
+    return _fitted(Image.fromarray(np.ascontiguousarray(plain)), spec)

@@ -22,7 +22,7 @@ with contextlib.suppress(ImportError):  # no POSIX system: nothing is locked the
 
     _flock = fcntl.flock
 
-__all__ = ["check_writable", "new_file", "new_folder"]
+__all__ = ["check_writable", "new_file", "new_folder", "scratch_folder"]
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -37,17 +37,24 @@ def new_folder(target: Path) -> Iterator[Path]:
     What stood at ``target`` is replaced only then, in one step where the system has one (Linux); after an error
     it stands as it was. The temporary folder is a neighbour, so that the rename never crosses file systems.
     """
+    with scratch_folder(target) as building:
+        yield building
+        _sync_tree(building)
+        if target.is_dir() and not target.is_symlink():
+            _exchange(building, target)  # the old one is removed in the end
+        else:
+            building.rename(target)
+        _sync(target.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` that is gone when the block ends."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _clean_up(target)
     building, lock = _build_beside(target, folder=True)
     try:
         yield building
-        _sync_tree(building)
-        if target.is_dir() and not target.is_symlink():
-            _exchange(building, target)  # the old one is removed below
-        else:
-            building.rename(target)
-        _sync(target.parent)
     finally:
         os.close(lock)
         shutil.rmtree(building, ignore_errors=True)

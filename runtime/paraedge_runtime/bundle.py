@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from paraedge_runtime._arguments import as_path, choose_branches, shown
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.card import Card, Golden, decode_card
@@ -104,7 +105,7 @@ class Bundle:
         self.manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
         self.manifest = decode_manifest(self.manifest_bytes)
         listed = listed_names(self.manifest)
-        if unlisted := names - listed:
+        if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:
             raise IntegrityError(f"{self.path}: {min(missing)} is missing; copy the whole bundle again")
@@ -127,7 +128,7 @@ class Bundle:
             ManifestError: ``manifest.json`` is malformed or contradicts itself.
             IntegrityError: a file is missing, unlisted, a link, cannot be read, or has the wrong size or hash.
         """
-        place = Path(path)
+        place = as_path("the bundle", path)
         for _ in range(_MAX_REPLACEMENTS):
             identity = storage_identity(place)
             try:
@@ -231,7 +232,7 @@ class Bundle:
             raise IntegrityError(f"{self.path}: {name} has values that are not finite; export the bundle again")
         return array
 
-    def subset(self, branches: Iterable[int], out: str | os.PathLike[str]) -> Bundle:
+    def subset(self, branches: int | Sequence[int], out: str | os.PathLike[str]) -> Bundle:
         """Write a smaller bundle with some of this one's branches; no engine and no torch needed.
 
         The parts are the same bytes. Accuracy is carried over where it is known: for the first
@@ -240,18 +241,22 @@ class Bundle:
         it holds other branches, and a signature, since it signed another manifest.
 
         Args:
-            branches: indexes as in ``manifest.branch_indexes``.
+            branches: the first so many, or indexes as in ``manifest.branch_indexes``.
             out: folder to write; see :func:`write_bundle`.
+
+        Raises:
+            InputError: no such branches, or ``out`` is no path or cannot be written.
+            BundleError: as :func:`write_bundle`.
         """
-        manifest = self.manifest
-        chosen = tuple(branches)
-        unknown = [index for index in chosen if index not in manifest.branch_indexes]
-        if unknown or not chosen or list(chosen) != sorted(set(chosen)):
+        manifest, out = self.manifest, as_path("out", out)
+        try:
+            chosen = choose_branches(() if branches is None else branches, manifest.branch_indexes)
+        except InputError:
             raise InputError(
-                f"branches {list(chosen)} cannot be taken from {self.path}, which has "
-                f"{list(manifest.branch_indexes)}; name some of these, each once, in order"
-            )
-        if self.path.resolve() in (Path(out).resolve(), *Path(out).resolve().parents):
+                f"branches {shown(branches)} cannot be taken from {self.path}, which has "
+                f"{list(manifest.branch_indexes)}; name some of these, each once, in order, or how many of the first"
+            ) from None
+        if self.path.resolve() in (out.resolve(), *out.resolve().parents):
             raise InputError(f"{out} is the bundle itself, or inside it; choose another name with --out")
         places = [manifest.branch_indexes.index(index) for index in chosen]
         kept_branches = tuple(manifest.branches[place] for place in places)
@@ -281,9 +286,10 @@ class Bundle:
         A packed bundle that stands at ``out`` is replaced.
 
         Raises:
+            InputError: ``out`` is no path, or cannot be written.
             BundleError: something else stands there.
         """
-        path = Path(out)
+        path = as_path("out", out)
         if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
         if os.path.lexists(path) and not _is_packed_bundle(path):
@@ -328,8 +334,8 @@ def check_place(out: str | os.PathLike[str]) -> None:
     """Ask before the long work that makes a bundle whether it may stand there.
 
     Raises:
-        BundleError: something stands there that is no bundle folder, or holds more or less than one; the message names
-            the file.
+        BundleError: something stands there that is not a complete bundle folder and nothing else; the message names the
+            file.
     """
     path = Path(out)
     if not os.path.lexists(path):
@@ -357,7 +363,7 @@ def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out
         out: folder to write.
 
     Raises:
-        BundleError: ``out`` exists and is no whole bundle folder, or the reader refuses the result.
+        BundleError: something stands at ``out`` that is not a complete bundle, or the reader refuses the result.
         InputError: it cannot be written there; what stood there stays.
     """
     return write_files({MANIFEST_NAME: encode_record(manifest), CARD_NAME: encode_record(card), **files}, out)

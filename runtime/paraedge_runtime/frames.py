@@ -28,9 +28,9 @@ class LatestFrame(Generic[T]):
     """Holds the newest frame for one reader that may be slower than the camera.
 
         frames = LatestFrame()
-        # the camera's thread                      # the reader's
-        frames.put(image)                        for frame in frames:
-        …                                              session.run(frame.image, deadline_s=frame.arrived_s + 0.05)
+        # the camera's thread        # the reader's
+        frames.put(image)            for frame in frames:
+        …                                session.run(frame.image, deadline_s=frame.arrived_s + 0.05)
         frames.close()
 
     Attributes:

@@ -26,6 +26,7 @@ __all__ = [
     "is_hidden",
     "normalise",
     "picture_array",
+    "read_input",
     "read_picture",
     "read_tensor",
     "scale_and_shift",
@@ -84,7 +85,7 @@ def check_input(value: Input, spec: InputSpec) -> Input:
         InputError: another type, shape or dtype, or values that are not finite.
     """
     if not isinstance(value, np.ndarray):
-        raise InputError(f"input '{spec.name}' must be a numpy array, got {type(value).__name__}; {_reads(spec)}")
+        raise InputError(f"input '{spec.name}' must be {_kinds(spec)}, got {type(value).__name__}; {_reads(spec)}")
     if isinstance(spec, ImageInput):
         _, channels, height, width = spec.shape
         if value.dtype == np.uint8 and value.shape == (height, width) and channels == 1:
@@ -93,13 +94,27 @@ def check_input(value: Input, spec: InputSpec) -> Input:
     else:
         accepted = [("float32", spec.shape[1:])]
     if (str(value.dtype), value.shape) not in accepted:
-        hint = ""
-        if isinstance(spec, ImageInput) and value.dtype == np.uint8:
-            hint = "; of several images pass a list" if value.ndim == 4 else "; resize it first"
+        hint = _hint(value, spec)
         raise InputError(f"input '{spec.name}' is {value.dtype} of shape {value.shape}; {_reads(spec)}{hint}")
     if value.dtype == np.float32 and not np.isfinite(value).all():
         raise InputError(f"input '{spec.name}' has {int((~np.isfinite(value)).sum())} values that are not finite")
     return value if value.flags.c_contiguous else cast("Input", np.ascontiguousarray(value))
+
+
+def _kinds(spec: InputSpec) -> str:
+    also = "a PIL image, " if isinstance(spec, ImageInput) else ""
+    return f"a path, {also}a torch tensor or a numpy array"
+
+
+def _hint(value: NDArray[Any], spec: InputSpec) -> str:
+    """What to do with an array that does not fit, where it can be known."""
+    if not isinstance(spec, ImageInput) or value.dtype != np.uint8:
+        return ""
+    if value.ndim == 4:
+        return "; pass several images as a list to run"
+    if value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4, spec.shape[1])):
+        return "; resize it first"
+    return "; a picture has 1, 3 or 4 channels"
 
 
 def _reads(spec: InputSpec) -> str:
@@ -112,6 +127,15 @@ def _reads(spec: InputSpec) -> str:
         f"this bundle reads a uint8 image of shape ({height}, {width}, {channels}), "
         f"or float32 of shape {spec.shape}, normalised already"
     )
+
+
+def read_input(path: str | os.PathLike[str], spec: InputSpec) -> Input:
+    """A file as the bundle reads it: ``read_tensor`` or ``read_picture``, by its kind of input.
+
+    Raises:
+        InputError: as these.
+    """
+    return read_tensor(path, spec) if isinstance(spec, TensorInput) else read_picture(path, spec)
 
 
 def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:
@@ -138,6 +162,10 @@ def check_picture_input(spec: InputSpec) -> None:
         raise InputError(
             f"this bundle reads {spec.shape[1]} channels, a picture has 1 or 3; pass arrays to Session.run"
         )
+    _need_pillow()
+
+
+def _need_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
@@ -153,10 +181,7 @@ def picture_array(path: str | os.PathLike[str], height: int, width: int, channel
     Raises:
         InputError: it does not exist, is no picture, has too many pixels, or Pillow is not installed.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"reading {path} needs Pillow ({error}); pip install 'paraedge[cli]'") from error
+    _need_pillow()
     try:
         return _scaled(upright_picture(path, max(height, width)), height, width, channels)
     except FileNotFoundError:

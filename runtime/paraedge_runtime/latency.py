@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paraedge_runtime._arguments import as_list, as_number
+
 __all__ = ["REQUESTS_TO_LEARN", "Latency"]
 
 REQUESTS_TO_LEARN = 20  # until a session knows the latency of its parts by itself
@@ -20,3 +22,10 @@ class Latency:
 
     part_ms: tuple[float, ...]
     contention: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("part_ms", "contention"):
+            numbers = tuple(
+                as_number(f"a number of {name}", value, finite=False) for value in as_list(name, getattr(self, name))
+            )
+            object.__setattr__(self, name, numbers)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime._arguments import shown
 from paraedge_runtime.errors import InputError
 
 __all__ = [
@@ -177,9 +178,7 @@ class Prediction:
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
-    def __init__(
-        self, raw: RawPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, raw: RawPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float]) -> None:
         fields = self.__dict__  # past __setattr__
         fields["_temperatures"] = temperatures
         fields["_raw"] = raw
@@ -247,7 +246,7 @@ class Prediction:
             count = 0
         if not 1 <= count <= len(probabilities):
             raise InputError(
-                f"k is {k!r}; a whole number from 1 to {len(probabilities)}, the number of labels, is needed"
+                f"k is {shown(k)}; a whole number from 1 to {len(probabilities)}, the number of labels, is needed"
             )
         order = np.argsort(-self.output, kind="stable")[:count]
         return tuple([(self._labels[index], float(probabilities[index])) for index in order])

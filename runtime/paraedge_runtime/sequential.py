@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime._input_kinds import as_input
 from paraedge_runtime.engines.base import Engine, LoadedPart, SessionOptions
 from paraedge_runtime.errors import EngineError, InputError
-from paraedge_runtime.inputs import stem_input
+from paraedge_runtime.inputs import check_input, stem_input
 from paraedge_runtime.manifest import InputSpec, PartEntry
 from paraedge_runtime.prediction import BranchRun, BranchState, RawPrediction, softmax_confidence
 
@@ -49,7 +48,7 @@ class SequentialSession:
     ) -> RawPrediction:  # fmt: skip
         """Run the stem, then branches until the deadline; see ``Session.run``."""
         started_s = monotonic()
-        tokens = self._parts[-1].run(stem_input(as_input(data, self._spec), self._spec))
+        tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
         if not np.isfinite(tokens).all():
             raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
         stem_ms = (monotonic() - started_s) * 1e3

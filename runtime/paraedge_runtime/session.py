@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import operator
 import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Protocol, overload
@@ -17,19 +16,21 @@ from typing import Any, NamedTuple, NoReturn, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime._input_kinds import as_input
+from paraedge_runtime._arguments import as_choice, as_flag, as_instance, as_whole, choose_branches, shown
+from paraedge_runtime._input_kinds import as_input, exact_shapes
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.core import core_problem
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.engines import Engine, engine_info, open_engine
 from paraedge_runtime.engines.base import SessionOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
+from paraedge_runtime.inputs import check_input
 from paraedge_runtime.latency import Latency
 from paraedge_runtime.manifest import BranchEntry, PartEntry
 from paraedge_runtime.prediction import Prediction, RawPrediction
 from paraedge_runtime.sequential import SequentialSession
 
-__all__ = ["POLICIES", "Session", "choose_branches", "choose_threads"]
+__all__ = ["POLICIES", "Session", "choose_threads"]
 
 
 class _TorchTensor(Protocol):
@@ -93,6 +94,7 @@ class Session:
         self._description = description
         self._temperatures = temperatures
         self._core = core
+        self._exact_shapes = exact_shapes(bundle.manifest.input)
         self._branches = branches
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -126,10 +128,11 @@ class Session:
             InputError: ``bundle``, ``engine``, ``threads``, ``branches`` or ``latency`` is invalid.
         """
         if not isinstance(bundle, Bundle | str | os.PathLike):
-            raise InputError(f"the bundle is {bundle!r}; its path or an open Bundle is needed")
+            raise InputError(f"the bundle is {shown(bundle)}; its path or an open Bundle is needed")
+        known = Latency(()) if latency is None else as_instance("latency", latency, Latency)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
-        name = engine or manifest.engine
+        name = manifest.engine if engine is None else engine
         suffix = engine_info(name).suffix
         if not all(part.file.endswith(suffix) for part in manifest.parts().values()):
             raise InputError(
@@ -139,7 +142,6 @@ class Session:
         chosen = choose_branches(branches, manifest.branch_indexes)
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
-        known = latency or Latency(())
         calibrated = manifest.stop_rules
         is_prefix = chosen == manifest.branch_indexes[: len(chosen)]
         options = SessionOptions(
@@ -231,7 +233,7 @@ class Session:
             EngineError: the stem failed, every branch failed, the session is closed, or it was opened
                 before a fork of this process.
         """
-        if isinstance(image, list | tuple):
+        if isinstance(image, (list, tuple)):
             return [
                 self.run(
                     one,
@@ -246,8 +248,9 @@ class Session:
             ]
         if (
             branches is budget_ms is deadline_s is None
+            and early_stop is False
+            and isinstance(policy, str)
             and policy == "anytime"
-            and not early_stop
             and waiting_s is _NOBODY
         ):
             return self._run(image, _EVERYTHING)
@@ -265,7 +268,8 @@ class Session:
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Prediction:
-        """``run`` for asyncio: the loop goes on meanwhile. The budget counts from the call."""
+        """``run`` of one image, no list, for asyncio: the loop goes on meanwhile. The budget counts from the call."""
+        _refuse_list(image)
         request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
         return await asyncio.to_thread(self._run, image, request, _points_in_time(waiting_s))
 
@@ -279,12 +283,13 @@ class Session:
         policy: str = "anytime",
         early_stop: bool = False,
     ) -> Iterator[Prediction]:
-        """Every improvement on the way: after the first branch, then whenever more have finished.
+        """Every improvement on one image, no list: after the first branch, then whenever more have finished.
 
         The last one is what ``run`` would have returned. Whoever stops reading stops the request:
         no further branch is started, and none is waited for. The request runs in a thread of its own,
         from the first ``next``; the budget counts from the call.
         """
+        _refuse_list(image)
         return self._stream(image, self._request(branches, budget_ms, deadline_s, policy, early_stop))
 
     def _stream(self, image: Image, request: _Request) -> Iterator[Prediction]:
@@ -328,23 +333,25 @@ class Session:
     ) -> _Request:
         if budget_ms is not None:
             if deadline_s is not None:
-                raise InputError(f"budget_ms {budget_ms!r} and deadline_s {deadline_s!r} are both given; pass one")
+                raise InputError(
+                    f"budget_ms {shown(budget_ms)} and deadline_s {shown(deadline_s)} are both given; pass one"
+                )
             if not _is_number(budget_ms) or not 0 < budget_ms < math.inf:
-                raise InputError(f"budget_ms is {budget_ms!r}; a number of milliseconds above 0 is needed")
+                raise InputError(f"budget_ms is {shown(budget_ms)}; a number of milliseconds above 0 is needed")
             deadline_s = time.monotonic() + float(budget_ms) / 1e3
         elif deadline_s is None:
             deadline_s = math.inf
         elif not _is_number(deadline_s) or math.isnan(deadline_s):
-            raise InputError(f"deadline_s is {deadline_s!r}; a point in time of time.monotonic() is needed")
-        if policy not in POLICIES:
-            raise InputError(f"unknown policy {policy!r}; choose one of {', '.join(POLICIES)}")
+            raise InputError(f"deadline_s is {shown(deadline_s)}; a point in time of time.monotonic() is needed")
+        as_choice("policy", policy, POLICIES)
+        early_stop = as_flag("early_stop", early_stop)
         if early_stop and not self._has_stop_rules():
             raise InputError(
                 "early_stop needs thresholds calibrated at export for just these branches, and there are none; "
                 "'paraedge inspect' shows them"
             )
         chosen = None if branches is None else choose_branches(branches, self._branches)
-        return _Request(branches=chosen, deadline_s=float(deadline_s), all=policy == "all", early_stop=bool(early_stop))
+        return _Request(branches=chosen, deadline_s=float(deadline_s), all=policy == "all", early_stop=early_stop)
 
     def _has_stop_rules(self) -> bool:
         manifest = self.bundle.manifest
@@ -353,6 +360,8 @@ class Session:
     def _run(self, image: Image, request: _Request, waiting_s: Sequence[float] = ()) -> Prediction:
         if self._pid != os.getpid():  # before the lock, which another thread of the parent may have held
             self._refuse_fork()
+        if type(image) is not np.ndarray or self._exact_shapes.get(image.shape) is not image.dtype:
+            image = as_input(image, self.bundle.manifest.input)  # before the lock: others may run meanwhile
         with self._lock:
             core = self._core
             if core is None:
@@ -360,8 +369,8 @@ class Session:
             if waiting_s:
                 request = request._replace(leave_s=_leave_s(waiting_s, core.mandatory_ms))
             raw = core.run(image, *request)
-            if raw is None:  # the core takes what it reads and nothing else
-                raw = core.run(as_input(image, self.bundle.manifest.input), *request)
+            if raw is None:  # not contiguous, or not finite
+                raw = core.run(check_input(image, self.bundle.manifest.input), *request)
         return Prediction(raw, self._labels, self._description, self._temperatures)
 
     def _as_inputs(self, images: Sequence[Any]) -> list[Any]:
@@ -398,46 +407,13 @@ class Session:
         self.close()
 
 
-def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, ...]) -> tuple[int, ...]:
-    """The first so many of ``available``, or those with the given indexes; all for ``None``.
-
-    Raises:
-        InputError: a count or an index that is not there, or indexes unordered or repeated.
-    """
-    if branches is None:
-        return available
-    if isinstance(branches, bool):
-        raise InputError(f"branches is {branches}; pass a count or a sequence of indexes")
-    try:
-        if isinstance(branches, Iterable):
-            chosen = tuple(operator.index(index) for index in branches)
-        else:
-            count = operator.index(branches)
-            if not 1 <= count <= len(available):
-                raise InputError(f"{count} branches were asked for; there are {len(available)}: {list(available)}")
-            return available[:count]
-    except TypeError:
-        raise InputError(f"branches is {branches!r}; pass a count or a sequence of indexes") from None
-    unknown = [index for index in chosen if index not in available]
-    if unknown:
-        raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")
-    if not chosen or list(chosen) != sorted(set(chosen)):
-        raise InputError(f"invalid branches {list(chosen)}: give at least one, unique, in ascending order")
-    return chosen
-
-
 def choose_threads(threads: int | None, engine: Engine, branches: int) -> int:
     """Threads that run so many branches: at most one per branch; up to the number of cores for ``None``.
 
     Raises:
         InputError: ``threads`` is no whole number of at least 1.
     """
-    try:
-        wanted = available_cores() if threads is None else operator.index(threads)
-    except TypeError:
-        wanted = 0
-    if wanted < 1 or isinstance(threads, bool):
-        raise InputError(f"threads is {threads!r}; a whole number of at least 1 is needed")
+    wanted = available_cores() if threads is None else as_whole("threads", threads)
     return min(branches, wanted) if engine.parallel and not core_problem() else 1
 
 
@@ -454,14 +430,21 @@ def _open_core(
     return _native.Session(engine.native or engine, sources, spec, options), engine.description
 
 
+def _refuse_list(image: object) -> None:
+    if isinstance(image, (list, tuple)):
+        raise InputError(
+            f"a {type(image).__name__} of {len(image)} images was given where one is read; pass a list to run"
+        )
+
+
 def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
     try:
         points = tuple(waiting_s)
     except TypeError:
-        raise InputError(f"waiting_s is {waiting_s!r}; a sequence of deadlines is needed") from None
+        raise InputError(f"waiting_s is {shown(waiting_s)}; a sequence of deadlines is needed") from None
     for other_s in points:
         if not _is_number(other_s) or math.isnan(other_s):
-            raise InputError(f"waiting_s has {other_s!r}; points in time of time.monotonic() are needed")
+            raise InputError(f"waiting_s has {shown(other_s)}; points in time of time.monotonic() are needed")
     return points
 
 

@@ -17,6 +17,9 @@ from paraedge_runtime.manifest import MANIFEST_NAME, is_plain_path
 
 __all__ = ["FolderStorage", "Storage", "ZipStorage", "looks_like_bundle", "open_storage", "storage_identity"]
 
+# What systems put into every folder that a file manager shows: no part of the bundle, and no damage to it.
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+
 
 class Storage(ABC):
     """Reads files of a bundle by their path inside it. Every failure is an ``IntegrityError``."""
@@ -27,6 +30,10 @@ class Storage(ABC):
     @abstractmethod
     def names(self) -> set[str]:
         """Paths of all files, the manifest included."""
+
+    def is_litter(self, name: str) -> bool:
+        """Whether a file that no manifest lists may lie there all the same."""
+        return False
 
     @abstractmethod
     def _opened(self, name: str) -> AbstractContextManager[tuple[BinaryIO, int]]:
@@ -75,7 +82,8 @@ class FolderStorage(Storage):
                         name = folder + entry.name
                         if count > MAX_FILES:
                             raise IntegrityError(f"{self.path} holds more than {MAX_FILES} files; it is not a bundle")
-                        if not is_plain_path(name):
+                        is_file = entry.is_file(follow_symlinks=False)
+                        if not is_plain_path(name) and not (is_file and self.is_litter(name)):
                             raise IntegrityError(f"{self.path}: {name!r} is not listed in {MANIFEST_NAME}; remove it")
                         if entry.is_symlink():
                             raise IntegrityError(
@@ -83,13 +91,18 @@ class FolderStorage(Storage):
                             )
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(f"{name}/")
-                        elif entry.is_file(follow_symlinks=False):
+                        elif is_file:
                             found.add(name)
                         else:
                             raise IntegrityError(f"{self.path}: {name} is not a plain file; remove it")
         except OSError as error:
             raise IntegrityError(f"{self.path} cannot be read: {error.strerror}") from error
         return found
+
+    def is_litter(self, name: str) -> bool:
+        """``._x`` of macOS, and the like."""
+        last = name.rpartition("/")[2]
+        return last.startswith("._") or last in _LITTER
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:

@@ -14,15 +14,17 @@ from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.model.checkpoint import Checkpoint, load_checkpoint
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
 from paraedge.training.evaluate import evaluate_model
+from paraedge_converters._temporary import temporary_files
 from paraedge_converters.cache import PartCache
 from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.early_stop import DEFAULT_MAX_ACCURACY_DROP, calibrate_early_stop
 from paraedge_converters.pipeline import ConversionProgress, run_export
 from paraedge_converters.recipes import FLOAT_STEM, RECIPES
 from paraedge_converters.request import ExportRequest, bundle_name, fitting_name, parse_request
+from paraedge_runtime._arguments import as_callable, as_path, shown
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.card import Accuracy
-from paraedge_runtime.errors import ParityError
+from paraedge_runtime.errors import InputError, ParityError
 
 __all__ = ["Trial", "export", "export_checkpoint", "export_smallest"]
 
@@ -65,7 +67,8 @@ def export(
     Raises:
         ParaEdgeError: see :func:`paraedge_converters.convert`.
     """
-    checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve_checkpoint(Path(model)))
+    as_callable("on_progress", on_progress)
+    checkpoint = _checkpoint(model)
     request = parse_request(
         name=fitting_name(checkpoint.config.name),
         num_branches=checkpoint.config.model.num_branches,
@@ -129,8 +132,16 @@ def export_checkpoint(
     return run_export(checkpoint.model, description, request, cache=cache, try_finer=try_finer, on_progress=on_progress)
 
 
+def _checkpoint(model: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
+    return model if isinstance(model, Checkpoint) else load_checkpoint(resolve_checkpoint(as_path("the model", model)))
+
+
 def _test_images(test_set: LabelledImages | ImageDataset, checkpoint: Checkpoint) -> LabelledImages:
     """The images, with the class indexes of the checkpoint."""
+    if not isinstance(test_set, LabelledImages | ImageDataset):
+        raise InputError(
+            f"test_set is {shown(test_set)}; pass what paraedge.data.load_dataset gives, or its test images"
+        )
     if isinstance(test_set, ImageDataset):
         return test_set.with_class_names(checkpoint.config.labels).test
     return test_set
@@ -177,7 +188,8 @@ def export_smallest(
     Raises:
         ParaEdgeError: see :func:`export`.
     """
-    checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve_checkpoint(Path(model)))
+    as_callable("on_progress", on_progress)
+    checkpoint = _checkpoint(model)
     config = checkpoint.config
     plain = parse_request(
         name=fitting_name(config.name),
@@ -204,7 +216,7 @@ def export_smallest(
         )
 
     refused, made = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_files(plain.out), tempfile.TemporaryDirectory() as folder:
         for name in [*names, *(f"{name}{FLOAT_STEM}" for name in names if name != "fp32")]:
             try:
                 made.append(Trial(name, run(name, Path(folder, name), None).size_bytes))

@@ -328,7 +328,7 @@ def test_an_error_is_raised_where_the_stream_is_read(tmp_path, fake_engine):
         stream = session.stream(picture())
         with pytest.raises(EngineError, match="no memory"):
             next(stream)
-        with pytest.raises(InputError, match="must be a numpy array"):
+        with pytest.raises(InputError, match="or a numpy array"):
             next(session.stream(b"picture"))
 
 

@@ -30,6 +30,7 @@ from support.bundles import (
 )
 
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError
+from paraedge_runtime.archive import write_zip
 from paraedge_runtime.bundle import GoldenData, file_entry, write_bundle
 from paraedge_runtime.core import load_core
 from paraedge_runtime.manifest import MAX_MANIFEST_BYTES, decode_manifest
@@ -446,7 +447,10 @@ BAD_FILES = {
         "manifest.json.minisig is a symbolic link",
     ),
     "extra file": (lambda path: (path / "notes.txt").write_text("x"), "notes.txt is not listed"),
-    "extra hidden file": (lambda path: (path / ".DS_Store").write_text("x"), "'.DS_Store' is not listed"),
+    "extra hidden file": (lambda path: (path / ".DS_Stores").write_text("x"), "'.DS_Stores' is not listed"),
+    "folder called as litter": (lambda path: (path / "._x").mkdir(), "'._x' is not listed"),
+    "link called as litter": (lambda path: (path / "golden/.DS_Store").symlink_to("inputs.npy"), ".DS_Store"),
+    "litter of another case": (lambda path: (path / "thumbs.db").write_text("x"), "thumbs.db is not listed"),
     "extra file in no alphabet": (
         lambda path: Path(os.fsdecode(bytes(path) + b"/\xff")).touch(),
         "is not listed in manifest.json; remove it",
@@ -476,6 +480,22 @@ def test_a_bad_file_is_refused_and_named(path, spoil, problem):
     assert str(path) in str(caught.value)
     with pytest.raises(IntegrityError, match=problem):
         load_core().check_bundle(str(path))
+
+
+def test_what_systems_leave_in_folders_is_no_damage_and_never_packed(path, tmp_path):
+    names, packed = set(tree(path)), Bundle.open(path).pack(tmp_path / "before.zip").read_bytes()
+    for name in (".DS_Store", "._stem.fake", "golden/._inputs.npy", "golden/Thumbs.db", "desktop.ini"):
+        (path / name).write_bytes(b"x")
+    load_core().check_bundle(str(path))
+    bundle = Bundle.open(path)
+    assert bundle.pack(tmp_path / "after.zip").read_bytes() == packed
+    assert set(bundle.files()) <= names
+    bundle.subset([0, 1, 2], path.parent / "smaller")
+    assert not [name for name in tree(path.parent / "smaller") if name not in names]
+    write_zip({**bundle.files(), "Thumbs.db": b"x"}, tmp_path / "with.zip")  # of a zip it was asked what goes in
+    for open_it in (Bundle.open, load_core().check_bundle):
+        with pytest.raises(IntegrityError, match=r"Thumbs\.db is not listed"):
+            open_it(str(tmp_path / "with.zip"))
 
 
 @pytest.mark.parametrize(

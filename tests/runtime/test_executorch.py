@@ -172,9 +172,9 @@ def test_every_form_of_a_picture_gives_the_same_bits(bundle, sequential, form):
         (np.full((1, 1, 28, 28), np.nan, np.float32), "has 784 values that are not finite"),
         (np.zeros((1, 1, 28, 28)), "is float64 of shape"),
         (np.zeros((28, 28, 1), np.int8), "is int8 of shape"),
-        (np.zeros((28, 27, 2), np.uint8), "resize it first"),
-        (b"picture", "must be a numpy array, got bytes"),
-        (memoryview(bytes(784)).cast("B", (28, 28)), "must be a numpy array, got memoryview"),
+        (np.zeros((28, 27, 2), np.uint8), "a picture has 1, 3 or 4 channels"),
+        (b"picture", "or a numpy array, got bytes"),
+        (memoryview(bytes(784)).cast("B", (28, 28)), "or a numpy array, got memoryview"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
 )

@@ -1,7 +1,10 @@
 """What a session takes: a path, a PIL image, a torch tensor, an array of another size, a list of these."""
 
 import asyncio
+import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -30,18 +33,23 @@ def photo_file(tmp_path):
     return tmp_path / "photo.png"
 
 
+class Labelled(torch.Tensor):
+    """As torchvision's tv_tensors: its module is not torch."""
+
+
 FORMS = {
     "path": lambda path: path,
     "text": str,
-    "PIL": lambda path: Image.open(path),
-    "PIL subclass": lambda path: Image.open(path).copy(),
-    "PIL palette": lambda path: Image.open(path).convert("RGBA"),
+    "PIL, not decoded yet": lambda path: Image.open(path),
+    "PIL, decoded": lambda path: Image.open(path).copy(),
+    "PIL with an opaque fourth channel": lambda path: Image.open(path).convert("RGBA"),
     "array": lambda path: PHOTO,
     "array with gaps": lambda path: np.repeat(PHOTO, 2, axis=0)[::2],
     "array with an opaque fourth channel": lambda path: np.dstack([PHOTO, np.full((30, 40), 255, np.uint8)]),
     "channels first": lambda path: PHOTO.transpose(2, 0, 1),
     "torch": lambda path: torch.from_numpy(PHOTO.copy()),
     "torch, channels first": lambda path: torch.from_numpy(PHOTO.copy()).permute(2, 0, 1),
+    "subclass of a torch tensor": lambda path: torch.from_numpy(PHOTO.copy()).as_subclass(Labelled),
 }
 
 
@@ -72,6 +80,41 @@ def test_what_fits_is_taken_as_it_is():
     assert as_input(with_gradient, COLOUR).dtype == np.float32
 
 
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image.quantize(16),
+        lambda image: image.convert("1"),
+        lambda image: image.convert("LA"),
+        lambda image: image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE),
+    ],
+    ids=["palette", "one bit", "grey and alpha", "adaptive palette"],
+)
+def test_other_modes_of_pil_are_read_as_their_files(tmp_path, change, spec):
+    image = change(Image.fromarray(PHOTO))
+    image.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(as_input(image, spec), read_picture(tmp_path / "p.png", spec))
+
+
+def test_a_pil_image_of_a_damaged_file_is_refused_in_one_line(tmp_path):
+    Image.fromarray(np.tile(PHOTO, (8, 8, 1))).save(tmp_path / "p.jpg")
+    data = (tmp_path / "p.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    with (
+        Image.open(tmp_path / "cut.jpg") as image,
+        pytest.raises(InputError, match=r"the PIL image .*cut\.jpg cannot be read: .*truncated"),
+    ):
+        as_input(image, COLOUR)
+
+
+def test_an_open_file_is_refused_and_not_taken_apart(photo_file):
+    with photo_file.open("rb") as file:
+        with pytest.raises(InputError, match="got BufferedReader"):
+            as_input(file, COLOUR)
+        assert file.read(4) == b"\x89PNG"  # detach() would have taken its buffer
+
+
 def test_the_turn_of_a_photo_counts_in_pil_too(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
@@ -90,11 +133,11 @@ REFUSED = {
         torch.zeros(COLOUR.shape, dtype=torch.bfloat16),
         r"tensor of torch.bfloat16 cannot be read: .*pass uint8",
     ),
-    "a batch": (np.zeros((4, HEIGHT, WIDTH, 3), np.uint8), "of several images pass a list"),
-    "two channels": (np.zeros((30, 40, 2), np.uint8), r"uint8 of shape \(30, 40, 2\)"),
+    "a batch": (np.zeros((4, HEIGHT, WIDTH, 3), np.uint8), "pass several images as a list to run"),
+    "two channels": (np.zeros((30, 40, 2), np.uint8), r"\(30, 40, 2\); .*a picture has 1, 3 or 4 channels"),
     "nothing": (np.zeros((0, 40, 3), np.uint8), r"shape \(0, 40, 3\)"),
-    "None": (None, "must be a numpy array, got NoneType"),
-    "bytes": (b"x", "must be a numpy array, got bytes"),
+    "None": (None, "must be a path, a PIL image, a torch tensor or a numpy array, got NoneType"),
+    "bytes": (b"x", "or a numpy array, got bytes"),
     "gone": ("gone.png", r"gone\.png does not exist"),
 }
 
@@ -142,6 +185,37 @@ def test_a_session_takes_every_kind_in_every_call(opened, photo_file):
     *_, last = opened.stream(photo_file)
     np.testing.assert_array_equal(last.output, wanted)
     np.testing.assert_array_equal(asyncio.run(opened.arun(Image.open(photo_file))).output, wanted)
+
+
+@pytest.mark.parametrize("call", ["arun", "stream"])
+def test_a_list_where_one_image_is_read_names_run(opened, call):
+    def run():
+        made = getattr(opened, call)([PHOTO, PHOTO])
+        return asyncio.run(made) if call == "arun" else next(made)
+
+    with pytest.raises(InputError, match=r"a list of 2 images was given where one is read; pass a list to run"):
+        run()
+
+
+def test_a_slow_file_holds_up_nobody_else(opened, photo_file):
+    asked, goes_on = threading.Event(), threading.Event()
+
+    class SlowPath:
+        def __fspath__(self):
+            asked.set()
+            assert goes_on.wait(30)
+            return str(photo_file)
+
+    os.PathLike.register(SlowPath)
+    exact = read_picture(photo_file, IMAGE)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(opened.run, SlowPath())
+        try:
+            assert asked.wait(30)
+            output = pool.submit(opened.run, exact).result(timeout=30).output
+        finally:
+            goes_on.set()
+        np.testing.assert_array_equal(slow.result(timeout=30).output, output)
 
 
 def test_a_list_of_images_is_a_list_of_predictions(opened, photo_file):

@@ -117,12 +117,12 @@ def _spoilt(value):
 
 
 BAD_INPUTS = {
-    "list": (np.zeros((HEIGHT, WIDTH, 3)).tolist(), "must be a numpy array, got list"),
-    "None": (None, "must be a numpy array, got NoneType"),
-    "path": ("cat.png", "must be a numpy array, got str"),
-    "bytes": (b"123", "must be a numpy array, got bytes"),
-    "PIL picture": (Image.new("RGB", (WIDTH, HEIGHT)), "must be a numpy array, got Image"),
-    "number": (np.uint8(3), "must be a numpy array, got uint8"),
+    "list": (np.zeros((HEIGHT, WIDTH, 3)).tolist(), "or a numpy array, got list"),
+    "None": (None, "or a numpy array, got NoneType"),
+    "path": ("cat.png", "or a numpy array, got str"),
+    "bytes": (b"123", "or a numpy array, got bytes"),
+    "PIL picture": (Image.new("RGB", (WIDTH, HEIGHT)), "or a numpy array, got Image"),
+    "number": (np.uint8(3), "or a numpy array, got uint8"),
     "other size": (
         _noise(HEIGHT + 1, WIDTH, 3),
         r"uint8 of shape \(7, 8, 3\); this bundle reads a uint8 image of shape \(6, 8, 3\)",
@@ -229,7 +229,7 @@ def test_a_tensor_that_fits_is_taken_as_it_is(spec):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ([[0.0]], "must be a numpy array, got list"),
+        ([[0.0]], "or a numpy array, got list"),
         (np.zeros((6, 127), np.float32), r"float32 of shape \(6, 127\)"),
         (np.zeros((1, 6, 128), np.float32), r"float32 of shape \(1, 6, 128\)"),
         (np.zeros((128, 6), np.float32), r"float32 of shape \(128, 6\)"),

@@ -27,8 +27,8 @@ from paraedge_runtime import (
     IntegrityError,
     Session,
 )
+from paraedge_runtime._arguments import choose_branches
 from paraedge_runtime.cores import available_cores
-from paraedge_runtime.session import choose_branches
 
 PATIENCE_S = 30  # for events that come at once unless something is broken
 TESTS = Path(__file__).resolve().parents[1]
@@ -355,9 +355,11 @@ def test_what_is_no_path_is_no_bundle(given):
 
 def test_a_bad_input_is_refused_and_the_session_goes_on(bundle):
     with Session.open(bundle, threads=2) as session:
-        with pytest.raises(InputError, match="input 'image' must be a numpy array"):
+        with pytest.raises(
+            InputError, match="input 'image' must be a path, a PIL image, a torch tensor or a numpy array"
+        ):
             session.run([1, 2, 3])
-        with pytest.raises(InputError, match="must be a numpy array, got NoneType"):
+        with pytest.raises(InputError, match="or a numpy array, got NoneType"):
             session.run(None)
         with pytest.raises(InputError, match=r"uint8 of shape \(9, 8, 2\)"):
             session.run(np.zeros((9, 8, 2), np.uint8))

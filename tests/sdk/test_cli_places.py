@@ -117,6 +117,14 @@ def test_an_export_without_a_home_folder_keeps_no_parts(tmp_path):
     assert b"this user has no home folder to keep lowered parts in; set PARAEDGE_CACHE" in done.stderr
 
 
+@pytest.mark.parametrize("target", ["linux", "raspberry-pi"])
+def test_an_export_needs_no_folder_but_the_one_it_writes_to(tmp_path, target):
+    options = ["--target", target, "--branches", "1", "--quantize", "int8-dynamic", "--out", "x.paraedge"]
+    done = run("export", *options, cwd=tmp_path, **{**NOBODY, "before": NO_HOME + NO_TMP})
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x.paraedge"]
+
+
 def test_the_packaged_model_s_bundle_needs_a_place(tmp_path):
     done = run("run", cwd=tmp_path, **NOBODY)
     assert done.returncode == 2

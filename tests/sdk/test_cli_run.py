@@ -75,7 +75,7 @@ def test_a_file_that_is_no_picture_is_named_and_skipped(tmp_path, pictures):
     assert first.startswith(f"Skipped: {pictures / '01.png'} is not a picture that can be read: ")
     assert first == f"Skipped: {documents[1]['error']}"
     assert second.startswith(f"Skipped: {pictures / '29.png'} is not a picture that can be read: ")
-    assert last == "Error: 2 of 30 file(s) could not be read and were skipped"
+    assert last == "Error: 2 of 30 file(s) could not be read and were skipped; replace or remove them"
 
     out, err = run(fake_bundle(tmp_path / "b").path, pictures, code=1)
     assert [Path(line.split()[0]).name for line in out.splitlines()[1:29]] == [

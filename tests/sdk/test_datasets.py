@@ -6,10 +6,12 @@ import pickle
 import struct
 import unicodedata
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
+from paraedge.cli.options import LABELS
 from paraedge.data import DATASETS, FolderOptions, load_dataset
 from paraedge_runtime.errors import InputError
 
@@ -368,6 +370,18 @@ def test_npz_without_class_names_takes_those_that_are_given(tmp_path):
     _npz(tmp_path / "mine.npz", (8, 8, 3))
     data = load_dataset("npz", tmp_path / "mine.npz", FolderOptions(class_names=TEN))
     assert (data.class_names, data.image_shape) == (TEN, (8, 8, 3))
+
+
+def test_names_typed_composed_and_decomposed_are_one_class(tmp_path):
+    decomposed, composed = "cafe\u0301", "caf\u00e9"
+    _named_npz(tmp_path / "mine.npz", (*TEN[:9], decomposed))
+    assert load_dataset("npz", tmp_path / "mine.npz").class_names == (*TEN[:9], composed)
+    assert LABELS.convert(f"{decomposed}, b", None, None) == (composed, "b")
+    _named_npz(tmp_path / "twice.npz", (*TEN[:8], decomposed, composed))
+    with pytest.raises(InputError, match="a list of different texts is needed"):
+        load_dataset("npz", tmp_path / "twice.npz")
+    with pytest.raises(click.BadParameter, match="no list of different names"):
+        LABELS.convert(f"{decomposed},{composed}", None, None)
 
 
 def test_npz_may_be_named_by_the_environment_variable(tmp_path, monkeypatch):

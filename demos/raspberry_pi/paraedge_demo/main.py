@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import secrets
 import signal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from paraedge_runtime._console import replace_unprintable
 from paraedge_runtime.errors import BundleError, EngineUnavailable, InputError, ParaEdgeError
 
 if TYPE_CHECKING:
@@ -158,9 +158,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def main() -> NoReturn:
     """Entry point: exits with 0 when stopped by Ctrl-C or SIGTERM, 2 for a user's mistake, 1 for a failure."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name may be any bytes, a terminal may know few characters
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    replace_unprintable()
     try:
         demo.main(standalone_mode=False)
     except click.exceptions.Abort:

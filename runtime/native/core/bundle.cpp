@@ -70,6 +70,8 @@ class Storage {
   explicit Storage(std::string path) : path_(std::move(path)) {}
   virtual ~Storage() = default;
   virtual std::set<std::string> names() const = 0;
+  // Whether a file that no manifest lists may lie there all the same.
+  virtual bool is_litter(const std::string&) const { return false; }
   // A file that must have exactly `size_bytes`; the caller compares its hash.
   Bytes read(const std::string& name, int64_t size_bytes) const { return read(name, size_bytes, size_bytes); }
   // A short file whose size and hash nobody knows: the manifest, its signature.
@@ -110,7 +112,9 @@ class FolderStorage final : public Storage {
       if (++count > kMaxFiles) refuse(path_, " holds more than " + std::to_string(kMaxFiles) + " files");
       const fs::file_status status = entry->symlink_status(problem);
       if (problem) break;
-      if (!is_plain_path(name)) refuse(path_, ": " + show_name(name) + " is not listed in manifest.json; remove it");
+      if (!is_plain_path(name) && !(fs::is_regular_file(status) && is_litter(name))) {
+        refuse(path_, ": " + show_name(name) + " is not listed in manifest.json; remove it");
+      }
       if (fs::is_symlink(status)) refuse(path_, ": " + name + " is a symbolic link; a bundle holds plain files only");
       if (fs::is_directory(status)) continue;
       if (!fs::is_regular_file(status)) refuse(path_, ": " + name + " is not a plain file; remove it");
@@ -118,6 +122,12 @@ class FolderStorage final : public Storage {
     }
     if (problem) refuse(path_, " cannot be read: " + problem.message());
     return names;
+  }
+
+  // What systems put into every folder that a file manager shows.
+  bool is_litter(const std::string& name) const override {
+    const std::string last = name.substr(name.rfind('/') + 1);
+    return last.rfind("._", 0) == 0 || last == ".DS_Store" || last == "Thumbs.db" || last == "desktop.ini";
   }
 
  protected:
@@ -220,7 +230,9 @@ class OpenedBundle final : public Bundle {
     for (const std::string& name : listed) {
       if (unlisted.erase(name) == 0) refuse(path, ": " + name + " is missing; copy the whole bundle again");
     }
-    if (!unlisted.empty()) refuse(path, ": " + *unlisted.begin() + " is not listed in manifest.json; remove it");
+    for (const std::string& name : unlisted) {
+      if (!storage->is_litter(name)) refuse(path, ": " + name + " is not listed in manifest.json; remove it");
+    }
     if (file.is_signed) storage->read_unhashed(kSignatureName, kMaxSignatureBytes);
     manifest_ = std::move(file.manifest);
     std::set<std::string> kept = {manifest_.stem.file};

@@ -124,6 +124,12 @@ TEST_CASE("damage is refused, and says which file") {
   }
 }
 
+TEST_CASE("what systems leave in folders is no damage") {
+  const BundleCopy copy;
+  for (const char* name : {".DS_Store", "._stem.pte", "golden/Thumbs.db", "desktop.ini"}) write(copy.folder() / name, "x");
+  CHECK(Bundle::open(copy.folder().string()));
+}
+
 Input tensor_input(Shape shape, int normalized_axis, std::vector<float> scale, std::vector<float> shift) {
   return {.kind = Input::Kind::tensor, .name = "sensor", .shape = std::move(shape), .axes = {},
           .normalized_axis = normalized_axis, .scale = std::move(scale), .shift = std::move(shift)};

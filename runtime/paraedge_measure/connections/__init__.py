@@ -11,6 +11,7 @@ from paraedge_measure.connections.ssh import SshConnection
 from paraedge_measure.device import Adb, Device, Hardware, Local, Measurement, Ssh
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
+from paraedge_runtime._arguments import as_instance
 
 __all__ = ["Connection", "connect"]
 
@@ -38,7 +39,7 @@ class Connection(Protocol):
 
 def connect(device: Device) -> Connection:
     """The connection that ``device`` names. Nothing is reached before it is used."""
-    return _CONNECTIONS[type(device.connection)](device.connection)
+    return _CONNECTIONS[type(as_instance("device", device, Device).connection)](device.connection)
 
 
 _CONNECTIONS: dict[type[Local | Ssh | Adb], Callable[[Any], Connection]] = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime._arguments import shown
 from paraedge_runtime.errors import InputError
 
 __all__ = ["ARRIVALS", "ArrivalPattern", "arrival_pattern"]
@@ -94,6 +95,6 @@ def arrival_pattern(name: str) -> ArrivalPattern:
     Raises:
         InputError: unknown name.
     """
-    if name not in ARRIVALS:
-        raise InputError(f"unknown arrivals {name!r}; choose from {', '.join(ARRIVALS)}")
+    if not isinstance(name, str) or name not in ARRIVALS:
+        raise InputError(f"unknown arrivals {shown(name)}; choose from {', '.join(ARRIVALS)}")
     return ARRIVALS[name]

@@ -10,6 +10,7 @@ import msgspec
 
 from paraedge_measure.deadlines.arrivals import arrival_pattern
 from paraedge_measure.deadlines.interference import INTERFERENCES, InterferenceSettings
+from paraedge_runtime._arguments import as_list, as_number, as_whole, shown
 from paraedge_runtime.errors import InputError
 
 __all__ = ["Cell", "grid"]
@@ -72,6 +73,11 @@ def grid(
         if not fine:
             raise InputError(problem)
 
+    deadlines = [as_number("a deadline", deadline) for deadline in as_list("deadlines", deadlines)]
+    arrivals, interference = as_list("arrivals", arrivals), as_list("interference", interference)
+    requests, hogs = as_whole("requests", requests, least=0), as_whole("hogs", hogs, least=0)
+    load = None if load is None else as_number("load", load)
+    square_period_s, quota = as_number("square_period_s", square_period_s), as_number("quota", quota)
     require(bool(deadlines and arrivals and interference), "name at least one deadline, arrivals and interference")
     for deadline in deadlines:
         require(
@@ -87,7 +93,10 @@ def grid(
     )
     require(0 < quota <= 1, f"the quota is {quota}; give a part of the cores, above 0 and at most 1")
     for name in interference:
-        require(name in INTERFERENCES, f"unknown interference {name!r}; choose from {', '.join(INTERFERENCES)}")
+        require(
+            isinstance(name, str) and name in INTERFERENCES,
+            f"unknown interference {shown(name)}; choose from {', '.join(INTERFERENCES)}",
+        )
     cells = []
     for arrival, disturbance, deadline in itertools.product(arrivals, interference, deadlines):
         pattern = arrival_pattern(arrival)

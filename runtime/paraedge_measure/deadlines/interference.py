@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from paraedge_runtime._arguments import as_instance, shown
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import DeviceError, InputError
 
@@ -158,6 +159,7 @@ def open_interference(name: str, settings: InterferenceSettings) -> AbstractCont
         InputError: unknown name; within ``with``, a quota that this user may not set.
         DeviceError: within ``with``, a hog did not start.
     """
-    if name not in INTERFERENCES:
-        raise InputError(f"unknown interference {name!r}; choose from {', '.join(INTERFERENCES)}")
+    as_instance("settings", settings, InterferenceSettings)
+    if not isinstance(name, str) or name not in INTERFERENCES:
+        raise InputError(f"unknown interference {shown(name)}; choose from {', '.join(INTERFERENCES)}")
     return INTERFERENCES[name](settings)

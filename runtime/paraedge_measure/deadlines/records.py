@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from paraedge_measure.deadlines.cells import Cell
 from paraedge_measure.deadlines.statistics import percentiles
+from paraedge_runtime._arguments import as_instance, as_path
 from paraedge_runtime.errors import InputError
 
 __all__ = ["FORMAT", "Header", "Outcomes", "Record", "RecordFile"]
@@ -167,8 +168,9 @@ class RecordFile:
             InputError: it cannot be read and written, holds something else, is damaged before its last line, or
                 was measured with another bundle, engine, number of threads or images.
         """
+        as_instance("header", header, Header)
         try:
-            self._begin(path, header)
+            self._begin(as_path("the file of records", path), header)
         except OSError as error:
             raise InputError(f"{path} cannot be used: {error.strerror}; choose another --out") from error
 

@@ -38,6 +38,7 @@ from paraedge_measure.deadlines.serving import (
 from paraedge_measure.device import Device, encode_device
 from paraedge_measure.latency import known_latency
 from paraedge_runtime import Bundle, Session
+from paraedge_runtime._arguments import as_callable, as_instance, as_whole
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import EngineError, InputError
 from paraedge_runtime.inputs import check_input
@@ -90,10 +91,14 @@ class Bench:
             ProfileError: ``profile`` is not of this device and bundle.
             EngineError: a branch does not work: accuracy would mean nothing.
         """
-        if block < 1:
+        as_instance("bundle", bundle, Bundle)
+        as_instance("images", images, np.ndarray)
+        as_instance("labels", labels, np.ndarray)
+        as_callable("on_progress", on_progress)
+        if as_whole("block", block, least=0) < 1:
             raise InputError(f"a block of {block} requests cannot be; give at least 1")
         manifest = bundle.manifest
-        if not len(images):
+        if not images.ndim or not len(images):
             raise InputError(f"{source}: there are no images; accuracy needs some")
         if labels.shape != (len(images),):
             raise InputError(

@@ -6,8 +6,8 @@ import importlib
 import warnings
 from dataclasses import dataclass
 
+from paraedge_runtime._arguments import as_choice
 from paraedge_runtime.engines.base import Engine, LoadedPart
-from paraedge_runtime.errors import InputError
 
 __all__ = ["ENGINES", "Engine", "EngineInfo", "LoadedPart", "engine_info", "open_engine"]
 
@@ -48,9 +48,7 @@ def engine_info(name: str) -> EngineInfo:
     Raises:
         InputError: unknown name; the message lists the valid ones.
     """
-    if name not in ENGINES:
-        raise InputError(f"unknown engine {name!r}; choose one of {', '.join(sorted(ENGINES))}")
-    return ENGINES[name]
+    return ENGINES[as_choice("engine", name, sorted(ENGINES))]
 
 
 def open_engine(name: str) -> Engine:

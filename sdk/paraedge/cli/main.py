@@ -6,13 +6,13 @@ Exit codes: 0 done, 1 it was tried and failed, 2 the caller must change somethin
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
 from typing import NoReturn
 
 import click
 
+from paraedge_runtime._console import replace_unprintable
 from paraedge_runtime.errors import (
     BundleError,
     EngineUnavailable,
@@ -102,9 +102,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 def main() -> NoReturn:
     """Entry point: run the command, print one line for an error, and exit with its code."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name may be any bytes, a terminal may know few characters
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    replace_unprintable()
     debug = "--debug" in sys.argv[1:2]
     try:
         sys.exit(paraedge.main(standalone_mode=False) or 0)

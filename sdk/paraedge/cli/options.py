@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import ClassVar
 
 import click
@@ -56,14 +57,14 @@ THREADS = _ThreadsType()
 
 
 class _LabelsType(click.ParamType):  # type: ignore[type-arg]
-    """``cat,dog,bird``: names of classes."""
+    """``cat,dog,bird``: names of classes, in Unicode's composed form as those of class folders are."""
 
     name = "labels"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if not isinstance(value, str):
             return value  # type: ignore[return-value]
-        names = tuple(piece.strip() for piece in value.split(","))
+        names = tuple(unicodedata.normalize("NFC", piece.strip()) for piece in value.split(","))
         if not all(names) or len(set(names)) != len(names):
             self.fail(f"{value!r} is no list of different names; write them as cat,dog,bird", param, ctx)
         return names

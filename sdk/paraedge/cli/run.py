@@ -102,7 +102,9 @@ def run(
         finally:  # after Ctrl-C too
             report.finish()
     if report.skipped:
-        raise ParaEdgeError(f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped")
+        raise ParaEdgeError(
+            f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped; replace or remove them"
+        )
 
 
 def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:
@@ -129,13 +131,9 @@ def _kind(bundle: Bundle) -> str:
 
 
 def _read(value: NDArray[Any] | Path, bundle: Bundle) -> NDArray[Any]:
-    from paraedge_runtime.inputs import read_picture, read_tensor
-    from paraedge_runtime.manifest import TensorInput
+    from paraedge_runtime.inputs import read_input
 
-    if not isinstance(value, Path):
-        return value
-    spec = bundle.manifest.input
-    return read_tensor(value, spec) if isinstance(spec, TensorInput) else read_picture(value, spec)
+    return read_input(value, bundle.manifest.input) if isinstance(value, Path) else value
 
 
 class _JsonLines:

@@ -26,8 +26,8 @@ def subset(bundle: Path, branches: Branches, out: Path, as_json: bool) -> None:
     Example:
       paraedge subset all.paraedge --branches 2 --out small.paraedge
     """
+    from paraedge_runtime._arguments import choose_branches
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.session import choose_branches
 
     opened = Bundle.open(bundle)
     smaller = opened.subset(choose_branches(branches, opened.manifest.branch_indexes), out)

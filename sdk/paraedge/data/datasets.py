@@ -18,6 +18,7 @@ from paraedge.data.readers import (
     read_idx,
     read_npz,
 )
+from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import display_name
 
@@ -89,16 +90,18 @@ def load_dataset(
     Raises:
         InputError: unknown name, files absent (the message says where to get them) or damaged.
     """
-    if name not in DATASETS:
-        raise InputError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
-    chosen = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
-    folder = Path(chosen) if chosen else None
+    as_choice("data set", name, DATASETS)
+    options = (
+        FolderOptions() if folder_options is None else as_instance("folder_options", folder_options, FolderOptions)
+    )
+    chosen = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE) or None
+    folder = None if chosen is None else as_path("data_dir", chosen)
     if folder is not None and name != "npz" and not folder.is_dir():
         if folder.is_file():
             hint = "use --dataset npz" if folder.suffix == ".npz" else "name the folder that it is in"
             raise InputError(f"{folder} is a file, and the data set {name!r} is a folder; {hint}")
         raise InputError(f"the data folder {folder} does not exist; set --data-dir or {DATA_DIR_VARIABLE}")
-    return DATASETS[name](folder, folder_options or FolderOptions())
+    return DATASETS[name](folder, options)
 
 
 def _digits(folder: Path | None, options: FolderOptions) -> ImageDataset:

@@ -50,6 +50,8 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
 def read_class_names(path: Path) -> tuple[str, ...] | None:
     """The array ``class_names`` of an ``.npz``, one text per class index; ``None`` where there is none.
 
+    Names are in Unicode's composed form (NFC), as those of class folders are.
+
     Raises:
         InputError: it is no list of different texts, or the file cannot be read.
     """
@@ -62,7 +64,7 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
         raise InputError(
             f"{path} cannot be read: {error}; save class_names as numpy.array([...], dtype=str)"
         ) from error
-    texts = tuple(str(name) for name in names.ravel())
+    texts = tuple(unicodedata.normalize("NFC", str(name)) for name in names.ravel())
     if names.dtype.kind != "U" or names.ndim != 1 or not all(texts) or len(set(texts)) != len(texts):
         raise InputError(
             f"{path}: class_names is {names.dtype} of shape {names.shape}; a list of different texts is needed, "

@@ -33,6 +33,7 @@ from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
 from paraedge_converters.request import check_name
 from paraedge_measure.evaluation import Evaluation
+from paraedge_runtime._arguments import as_path
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import LabelsOutput, Text
@@ -134,7 +135,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         InputError: the folder is missing, incomplete or malformed; the message names the file.
     """
-    folder = Path(path)
+    folder = as_path("the checkpoint", path)
     if not (folder / "config.json").is_file():
         raise InputError(
             f"{folder} is not a checkpoint folder (no config.json); make one with "
