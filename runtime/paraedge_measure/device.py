@@ -262,7 +262,7 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
     """
     raw = encode_device(device)
     try:
-        decode_device(raw, f"what {device.name} answered")
+        decode_device(raw, f"the output of {device.name}")
     except ProfileError as error:
         raise DeviceError(f"{path} is not written: {str(error).rpartition('; ')[0]}; profile it again") from error
     try:
