@@ -1,9 +1,9 @@
-"""The whole way in one go: export the packaged model, then classify real pictures branch by branch.
+"""The whole way in one go: export the packaged model, then classify real images branch by branch.
 
     python demos/quickstart.py            (or: make demo)
 
-Uses nothing but what any user can import. Shows a few Fashion-MNIST test pictures in the terminal
-with the answer after 1, 2, … branches, and writes build/quickstart.png.
+Uses nothing but what any user can import. Shows a few Fashion-MNIST test images in the terminal
+with the prediction after 1, 2, … branches, and writes build/quickstart.png.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ console = Console(markup=False, emoji=False)
 
 
 def export_packaged_model() -> Bundle:
-    """All eight branches for a Raspberry Pi's engine, proven against torch on 256 real pictures."""
+    """All eight branches for a Raspberry Pi's engine, proven against torch on 256 real images."""
     with Progress(TextColumn("{task.description}", markup=False), BarColumn(), console=console) as bar:
         task = bar.add_task("exporting the packaged model", total=None)
         return paraedge.export(
@@ -39,8 +39,8 @@ def export_packaged_model() -> Bundle:
         )
 
 
-def picture_text(image: np.ndarray) -> Text:
-    """A grey picture (28, 28) as half blocks: two pixel rows per line."""
+def image_text(image: np.ndarray) -> Text:
+    """A grey image (28, 28) as half blocks: two pixel rows per line."""
     text = Text()
     for upper, lower in zip(image[0::2], image[1::2], strict=True):
         for top, bottom in zip(upper, lower, strict=True):
@@ -49,8 +49,8 @@ def picture_text(image: np.ndarray) -> Text:
     return text
 
 
-def answer_text(prediction: Prediction, labels: tuple[str, ...], truth: int) -> Text:
-    """The answer after each branch, wrong ones in red."""
+def prediction_text(prediction: Prediction, labels: tuple[str, ...], truth: int) -> Text:
+    """The prediction after each branch, wrong ones in red."""
     text = Text()
     for count, logits in enumerate(prediction.prefix_outputs, start=1):
         best = int(logits.argmax())
@@ -63,7 +63,7 @@ def answer_text(prediction: Prediction, labels: tuple[str, ...], truth: int) -> 
 
 
 def draw(images: np.ndarray, predictions: list[Prediction], truths: np.ndarray, labels: tuple[str, ...]) -> Path:
-    """Pictures with their answers above, and when each branch ran in which thread below."""
+    """Images with their predictions above, and when each branch ran in which thread below."""
     figure = Figure(figsize=(12, 5.2), dpi=110, layout="constrained")
     grid = figure.subplots(2, SHOWN, height_ratios=[1.15, 1])
     for column, (image, prediction, truth) in enumerate(zip(images, predictions, truths, strict=True)):
@@ -84,7 +84,7 @@ def draw(images: np.ndarray, predictions: list[Prediction], truths: np.ndarray, 
         bottom.set_xlabel("ms", fontsize=8)
         if column:
             bottom.set_yticks([])
-    figure.suptitle(f"Real test pictures, answered by {predictions[0].engine}; one colour per thread")
+    figure.suptitle(f"Real test images, predicted by {predictions[0].engine}; one colour per thread")
     path = OUT / "quickstart.png"
     figure.savefig(path)
     return path
@@ -102,7 +102,7 @@ def main() -> None:
 
     panels = []
     for image, prediction, truth in list(zip(golden.inputs, predictions, golden.labels, strict=True))[:SHOWN]:
-        body = Text.assemble(picture_text(image[:, :, 0]), answer_text(prediction, labels, int(truth)))
+        body = Text.assemble(image_text(image[:, :, 0]), prediction_text(prediction, labels, int(truth)))
         panels.append(Panel(body, title=Text(labels[truth]), width=32))
     console.print(Columns(panels))
     path = draw(golden.inputs[:SHOWN], predictions[:SHOWN], golden.labels[:SHOWN], labels)
@@ -110,9 +110,9 @@ def main() -> None:
     right = sum(prediction.label_index == truth for prediction, truth in zip(predictions, golden.labels, strict=True))
     middle_ms = statistics.median(prediction.elapsed_ms for prediction in predictions)
     console.print(
-        f"{right} of {len(predictions)} real pictures right, median {middle_ms:.2f} ms, {predictions[0].engine}"
+        f"{right} of {len(predictions)} real images right, median {middle_ms:.2f} ms, {predictions[0].engine}"
     )
-    console.print(f"bundle: {bundle.path} ({bundle.size_bytes / 1e6:.1f} MB), picture: {path}")
+    console.print(f"bundle: {bundle.path} ({bundle.size_bytes / 1e6:.1f} MB), plot: {path}")
 
 
 if __name__ == "__main__":

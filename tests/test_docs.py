@@ -32,12 +32,12 @@ def blocks(page, *languages):
 
 @pytest.fixture
 def workplace(tmp_path, checkpoint, bundles, monkeypatch):
-    """A folder as the reader has it: a picture, folders of pictures, and ``paraedge`` on the path."""
+    """A folder as the reader has it: an image, folders of images, and ``paraedge`` on the path."""
     assert bundles["litert"]  # the packaged model's parts are in the cache
     samples = checkpoint.samples
-    Image.fromarray(samples.images[0, :, :, 0]).save(tmp_path / "picture.png")
+    Image.fromarray(samples.images[0, :, :, 0]).save(tmp_path / "image.png")
     for number, (image, label) in enumerate(zip(samples.images[:60], samples.labels[:60], strict=True)):
-        folder = tmp_path / "pictures" / ("shoes" if label in (5, 7, 9) else "clothes")
+        folder = tmp_path / "photos" / ("shoes" if label in (5, 7, 9) else "clothes")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[:, :, 0]).save(folder / f"{number}.png")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -51,7 +51,7 @@ def test_commands_and_python_run(page, workplace, checkpoint):
     from support.conv_branches import ConvBranches
 
     namespace = {
-        "picture": checkpoint.samples.images[0, :, :, 0],
+        "image": checkpoint.samples.images[0, :, :, 0],
         "my_model": ConvBranches(),
         "labels": checkpoint.config.labels,
         "real_uint8_images": checkpoint.samples.images,
@@ -132,7 +132,7 @@ def test_the_demo_runs(workplace):
         [sys.executable, ROOT / "demos" / "quickstart.py"], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
-    assert "of 32 real pictures right" in done.stdout
+    assert "of 32 real images right" in done.stdout
     with Image.open("build/quickstart.png") as image:
         assert image.size[0] > 1000
 

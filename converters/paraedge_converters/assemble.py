@@ -25,7 +25,8 @@ from paraedge_runtime.manifest import BranchEntry, Manifest, PartEntry
 
 __all__ = ["assemble"]
 
-NUM_GOLDEN = 32
+MAX_GOLDEN = 32
+GOLDEN_SHARE = 0.1  # of the bundle, at most: a device downloads it
 
 
 def assemble(
@@ -44,10 +45,10 @@ def assemble(
         BundleError: something else than a bundle stands there by now.
         InputError: it cannot be written.
     """
-    golden = _golden(description, reference, proof)
-    golden_files = golden.files()
     converter = converter_for(request.converter)
     entries, programs = lowered.entries, lowered.programs
+    golden = _golden(description, reference, proof, sum(len(part.program) for part in programs.values()))
+    golden_files = golden.files()
     card = Card(
         description=description.description,
         license=description.license,
@@ -95,13 +96,16 @@ def assemble(
     return write_bundle(manifest, card, {**program_files, **golden_files}, request.out)
 
 
-def _golden(description: ModelDescription, reference: Reference, proof: Proof) -> GoldenData:
+def _golden(description: ModelDescription, reference: Reference, proof: Proof, program_bytes: int) -> GoldenData:
+    """The first inputs with the right label in the engine; as many as ``GOLDEN_SHARE`` allows, at least one."""
     kept = np.arange(len(reference.inputs))
     if description.labels is not None:
         # A device may round otherwise: what is a close call here would prove nothing there.
         same_label = proof.outputs.argmax(axis=2) == reference.prefixes.argmax(axis=2)  # (n, k)
         kept = np.flatnonzero(same_label.all(axis=1))
-    kept = kept[:NUM_GOLDEN]
+    sample_bytes = description.samples[0].nbytes + reference.branch_outputs[0].nbytes
+    most = int(GOLDEN_SHARE / (1 - GOLDEN_SHARE) * program_bytes / sample_bytes)
+    kept = kept[: max(1, min(MAX_GOLDEN, most))]
     labels = description.sample_labels
     return GoldenData(
         description.samples[kept],

@@ -140,7 +140,7 @@ def check_name(name: str) -> None:
 
 
 def fitting_name(text: str) -> str:
-    """The name of a bundle nearest to any text: ``my-pictures``, ``Prufbilder``; ``model`` where nothing is left."""
+    """The name of a bundle nearest to any text: ``my-photos``, ``Prufbilder``; ``model`` where nothing is left."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", str(text)) if not unicodedata.combining(letter))
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", plain).strip(".+-")[:100] or "model"
 

@@ -28,7 +28,7 @@ _PROGRESS_EVERY_S = 0.2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one JSON document on stdout, and lines ``progress DONE_S TOTAL_S WHAT`` on stderr."""
     options = _parser().parse_args(arguments)
-    with os.fdopen(os.dup(1), "w") as answer, os.fdopen(os.dup(2), "w", buffering=1) as progress:
+    with os.fdopen(os.dup(1), "w") as output, os.fdopen(os.dup(2), "w", buffering=1) as progress:
         shown_s = 0.0
 
         def show(done_s: float, total_s: float, what: str) -> None:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 document = {"result": msgspec.to_builtins(options.call(options, show))}
         except ParaEdgeError as error:
             document = {"error": type(error).__name__, "message": str(error)}
-        answer.write(json.dumps(document) + "\n")
+        output.write(json.dumps(document) + "\n")
     return 1 if "error" in document else 0
 
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="hash of each bundle that is here and whole, else null")
     check.set_defaults(call=lambda options, show: [_hash_if_whole(path) for path in options.bundles])
     check.add_argument("bundles", nargs="+", type=Path)
-    cold = commands.add_parser("cold", help="open a bundle and answer once")
+    cold = commands.add_parser("cold", help="open a bundle and run one request")
     cold.set_defaults(
         call=lambda options, show: measure_cold_start(Bundle.open(options.bundle), options.engine, options.threads)
     )

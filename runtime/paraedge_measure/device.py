@@ -264,7 +264,7 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
     raw = encode_device(as_instance("device", device, Device))
     place = as_path("the profile", path)
     try:
-        decode_device(raw, f"what {device.name} answered")
+        decode_device(raw, f"the output of {device.name}")
     except ProfileError as error:
         raise DeviceError(f"{path} is not written: {str(error).rpartition('; ')[0]}; profile it again") from error
     try:

@@ -129,7 +129,7 @@ def _number(path: Path) -> int | None:
 
 
 def _degrees(path: Path) -> list[float]:
-    """Zero or one temperature; a sensor that is off answers with something no processor survives."""
+    """Zero or one temperature; a sensor that is off reads as something no processor survives."""
     millidegrees = _number(path)
     return [millidegrees / 1e3] if millidegrees is not None and -40_000 < millidegrees < 150_000 else []
 

@@ -1,4 +1,4 @@
-"""Which branches, engine and threads answer within a budget: predicted from a device's profile, before exporting.
+"""Which branches, engine and threads meet a budget: predicted from a device's profile, before exporting.
 
 The prediction is defined in ``docs/device-profile.md``.
 """

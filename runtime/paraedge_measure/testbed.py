@@ -38,7 +38,7 @@ class RequestTimes(NamedTuple):
 
 
 class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
-    """One process that opens a bundle and answers once.
+    """One process that opens a bundle and runs one request.
 
     Attributes:
         load_ms: ``Session.open`` of an open bundle: parts read and checked, loaded, threads started. The
@@ -71,7 +71,7 @@ class TestBed(Protocol):
         """``count`` requests in a row of the first ``branches`` in the session of ``threads``."""
 
     def cold_start(self, threads: int) -> ColdStart:
-        """A process of its own that opens the bundle and answers once."""
+        """A process of its own that opens the bundle and runs one request."""
 
     def timer_jitter(self) -> TimerJitter: ...  # noqa: D102
     def wakeup(self) -> WakeUp: ...  # noqa: D102

@@ -3,7 +3,7 @@
 from paraedge_runtime import Session
 
 with Session.open("model.paraedge", threads=4) as session:
-    prediction = session.run("picture.png")    # or a PIL image, a torch tensor, uint8 (H, W, C)
+    prediction = session.run("image.png")    # or a PIL image, a torch tensor, uint8 (H, W, C)
     print(prediction.label, prediction.confidence, prediction.branches_used)
 
 Importing this package imports nothing heavy: names come from their modules when they are used.

@@ -4,7 +4,7 @@
 
     bundle = paraedge.export("fashion-mnist", target="android", branches=2)   # needs torch
     with paraedge.Session.open(bundle) as session:                            # needs one engine
-        print(session.run("picture.png").label)
+        print(session.run("image.png").label)
 
 Run a bundle: ``Session``, ``Bundle``, ``Prediction``. Make one of a trained ParaFormer: ``export``; of another network:
 ``convert`` with a ``ModelDescription``. Everything raises a ``ParaEdgeError``, such as ``InputError``. Training is

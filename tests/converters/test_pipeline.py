@@ -76,6 +76,18 @@ def test_a_second_export_takes_the_parts_from_the_cache(description, tmp_path):
     assert parts[0] == parts[1]
 
 
+def test_golden_inputs_take_a_tenth_of_the_bundle_at_most(description, tmp_path):
+    """A 28×28 image is small beside any program. Photographs were two thirds of a quantized bundle."""
+    few = convert(ConvBranches(), description, tmp_path / "few", target="linux", engine="litert")
+    names = {few.card.golden.inputs, few.card.golden.outputs}
+    golden_bytes = sum(entry.size_bytes for entry in few.manifest.files if entry.file in names)
+    one = few.golden()
+    sample_bytes = one.inputs[0].nbytes + one.branch_outputs[0].nbytes
+    assert 1 <= len(one.inputs) < 32
+    assert golden_bytes <= 0.1 * few.size_bytes + sample_bytes
+    assert verify_bundle(few).problems == ()
+
+
 def test_a_wrong_part_fails_the_gate_and_leaves_nothing(description, tmp_path, monkeypatch):
     converter = converter_for("onnxruntime")
     lower = converter.lower

@@ -37,9 +37,9 @@ def number(page, selector):
 
 
 def test_pictures_and_answers_change(page):
-    first = page.locator("#picture").get_attribute("src")
+    first = page.locator("#preview").get_attribute("src")
     assert first.startswith("data:image/png")
-    until(lambda: page.locator("#picture").get_attribute("src") != first, "the picture stays")
+    until(lambda: page.locator("#preview").get_attribute("src") != first, "the picture stays")
     expect(page.locator("#confidence")).to_contain_text("% sure")
     expect(page.locator("#truth")).to_contain_text(re.compile("right|is "))
     expect(page.locator("#verdict")).to_contain_text("8 of 8 branches")
@@ -87,9 +87,9 @@ def test_the_keyboard_is_enough(page):
         assert page.evaluate("name => document.activeElement.matches(name)", name), name
     page.keyboard.press("Enter")
     expect(page.locator("#freeze")).to_have_attribute("aria-pressed", "true")
-    still = page.locator("#picture").get_attribute("src")
+    still = page.locator("#preview").get_attribute("src")
     page.wait_for_timeout(500)
-    assert page.locator("#picture").get_attribute("src") == still
+    assert page.locator("#preview").get_attribute("src") == still
 
 
 def test_every_control_has_a_name_for_a_screen_reader(page):
@@ -105,7 +105,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    for name in ("#picture", "#label", "#budget", ".switch", "#latency-plot"):
+    for name in ("#preview", "#label", "#budget", ".switch", "#latency-plot"):
         assert page.locator(name).bounding_box()["width"] > 30, name
 
 
@@ -140,7 +140,7 @@ def test_a_recording_is_shown_without_controls(browser, pi_bundle, start, tmp_pa
     expect(page.locator("#status")).to_have_text("replay")
     expect(page.locator("#verdict")).to_contain_text("of 8 branches")
     expect(page.locator("#budget")).to_be_disabled()
-    expect(page.locator("#no-picture")).to_have_text("a recording keeps no pictures")
+    expect(page.locator("#no-preview")).to_have_text("a recording keeps no images")
     page.close()
 
 

@@ -103,8 +103,8 @@ def test_frames_come_with_picture_settings_and_figures(demo):
     with follow(demo) as client:
         first = hear(client, lambda said: said["frame"])
         later = hear(client, lambda said: said["frame"]["number"] > first["frame"]["number"] + 2)
-    assert first["picture"].startswith("data:image/png;base64,")
-    assert first["picture"] != later["picture"]
+    assert first["preview"].startswith("data:image/png;base64,")
+    assert first["preview"] != later["preview"]
     assert first["settings"]["budget_ms"] == 500
     assert len(later["frame"]["branches"]) == 8
     assert later["summary"]["misses"] == 0

@@ -380,7 +380,7 @@ def test_state_of_a_run_with_another_teacher_is_refused(few_digits, make, tmp_pa
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        pytest.param(lambda: _network(classes=7), r"answers one image with logits of shape \(1, 7\)", id="classes"),
+        pytest.param(lambda: _network(classes=7), r"gives logits of shape \(1, 7\) for one image", id="classes"),
         pytest.param(lambda: _network(pixels=99), "cannot take an image", id="size"),
     ],
 )

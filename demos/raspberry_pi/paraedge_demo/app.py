@@ -1,4 +1,4 @@
-"""Puts the demo together: the threads that answer pictures or play a recording, and their orderly end."""
+"""Puts the demo together: the threads that run the model or play a recording, and their orderly end."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class LiveOptions:
     Attributes:
         bundle: its path.
         source: a key of ``SOURCES``.
-        folder: of pictures, for the source ``folder``.
+        folder: of images, for the source ``folder``.
         camera: number, for the source ``camera``.
-        fps: pictures per second, for a source without a speed of its own.
+        fps: images per second, for a source without a speed of its own.
         budget_ms: twice what all branches take here when ``None``.
         threads: one per branch, up to the cores, when ``None``.
         policy, count, load: see ``Settings``.
-        frames: answers after which to stop; 0 for no end.
-        record: file to write answers to.
+        frames: predictions after which to stop; 0 for no end.
+        record: file to write predictions to.
     """
 
     bundle: Path
@@ -111,7 +111,7 @@ class App:
 
 
 def live_app(options: LiveOptions) -> App:
-    """Pictures from a source, answered by a bundle.
+    """Images from a source, classified by a bundle.
 
     Raises:
         BundleError: the bundle cannot be trusted.
@@ -119,7 +119,7 @@ def live_app(options: LiveOptions) -> App:
         InputError: an option cannot be.
     """
     if not (math.isfinite(options.fps) and options.fps > 0):
-        raise InputError(f"fps is {options.fps}; give a number of pictures per second, such as 15")
+        raise InputError(f"fps is {options.fps}; give a number of images per second, such as 15")
     bundle = Bundle.open(options.bundle)
     count = len(bundle.manifest.branches)
     cores = available_cores()

@@ -25,7 +25,7 @@ class View(NamedTuple):
 
     Attributes:
         record: the last frame; ``None`` before the first.
-        preview: its picture, (h, w, 1 or 3) uint8; ``None`` in a replay.
+        preview: its image, (h, w, 1 or 3) uint8; ``None`` in a replay.
         summary: rolling figures.
         messages: the last ones, newest last.
     """
@@ -54,7 +54,7 @@ class Board:
         self.header = header
 
     def publish(self, record: FrameRecord, preview: NDArray[np.uint8] | None = None) -> None:
-        """A frame was answered."""
+        """A frame has its prediction."""
         with self._lock:
             self._measures.add(record)
             self._recent.append(record)

@@ -14,7 +14,7 @@ __all__ = ["BUDGET_RANGE_MS", "POLICIES", "Controls", "Settings"]
 
 BUDGET_RANGE_MS = (0.5, 1000.0)
 
-# Which branches are started; every policy answers at the deadline with those that have ended.
+# Which branches are started; every policy returns at the deadline with the finished ones.
 POLICIES = {
     "anytime": "those that will probably end in time",
     "all": "every one, however late it may be",
@@ -26,7 +26,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One choice of everything.
 
     Attributes:
-        budget_ms: from a frame's arrival to its answer.
+        budget_ms: from a frame's arrival to its prediction.
         threads: threads that run branches.
         policy: a key of ``POLICIES``.
         count: branches that the policy ``static`` starts.

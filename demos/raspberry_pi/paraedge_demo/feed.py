@@ -1,4 +1,4 @@
-"""Leaves a source's pictures where the loop finds the newest; a source that is cut off is tried again."""
+"""Leaves a source's images where the loop finds the newest; a source that is cut off is tried again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Feed:
         self.frames: LatestFrame[Shot] = LatestFrame()
 
     def use(self, bundle: Bundle) -> None:
-        """Another bundle was loaded: pictures shall fit that one from now on."""
+        """Another bundle was loaded: images must fit that one from now on."""
         self._bundle = bundle
 
     def run(self) -> None:

@@ -23,7 +23,7 @@ _Signature = tuple[tuple[str, int, int, int], ...]
 
 
 def open_session(bundle: Bundle, threads: int) -> Session:
-    """A session that has learned the speed of this device on the bundle's own pictures."""
+    """A session that has learned the speed of this device on the bundle's own images."""
     session = Session.open(bundle, threads=threads)
     try:
         images = bundle.golden().inputs

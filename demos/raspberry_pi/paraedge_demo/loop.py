@@ -1,4 +1,4 @@
-"""The loop: the newest frame, an answer within the budget, a record of it on the board."""
+"""The loop: the newest frame, a prediction within the budget, a record of it on the board."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paraedge_runtime.session import Session
 
 __all__ = ["Loop"]
 
-# Policy -> how a session is asked; every answer is there at the deadline, or says that it is not.
+# Policy -> how a session is asked; every prediction is there at the deadline, or says that it is not.
 _ASK: dict[str, Callable[[Session, Frame[Shot], float, int], Prediction]] = {
     "anytime": lambda session, frame, deadline_s, count: session.run(frame.image.image, deadline_s=deadline_s),
     "all": lambda session, frame, deadline_s, count: session.run(
@@ -31,7 +31,7 @@ _ASK: dict[str, Callable[[Session, Frame[Shot], float, int], Prediction]] = {
 
 
 class Loop:
-    """Runs in a thread of its own: ``run`` until ``frames`` is closed, ``stop`` is set or enough were answered.
+    """Runs in a thread of its own: ``run`` until ``frames`` is closed, ``stop`` is set or enough frames are done.
 
     Args:
         frames: where the newest shot is.
@@ -39,7 +39,7 @@ class Loop:
         controls: what is wanted of it.
         board: where records go.
         stop: ends the demo; set after ``limit`` frames.
-        limit: frames to answer; 0 for no end.
+        limit: frames to process; 0 for no end.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Loop:
         self._began_s = time.monotonic()
 
     def run(self) -> None:
-        """Answer frames. One that cannot be answered is told, and the next one tried."""
+        """Process frames. One that fails is reported, and the next one is tried."""
         for frame in self._frames:
             if self._stop.is_set():
                 return
@@ -71,10 +71,10 @@ class Loop:
                     deadline_s = frame.arrived_s + settings.budget_ms / 1e3
                     prediction = _ASK[settings.policy](session, frame, deadline_s, settings.count)
                     threads, indexes = session.threads, session.branches
-            except ParaEdgeError as error:  # a picture for the bundle before this one, branches that fail
+            except ParaEdgeError as error:  # an image for the bundle before this one, branches that fail
                 if self._stop.is_set():
                     return
-                self._board.say(f"a frame got no answer: {error}")
+                self._board.say(f"a frame failed: {error}")
                 continue
             latency_ms = (time.monotonic() - frame.arrived_s) * 1e3
             record = self._record(frame, settings, prediction, threads, indexes, latency_ms)

@@ -26,7 +26,7 @@ NO_BUNDLE = (
     "pi.paraedge', copy it here ('scp -r pi.paraedge pi@raspberrypi:'), then 'paraedge-demo --bundle pi.paraedge'"
 )
 REFRESH_S = 0.2
-# A view's thread that computes holds the interpreter for that long at most when an answer is due; Python's own
+# A view's thread that computes holds the interpreter for that long at most when a prediction is due; Python's own
 # 5 ms is a quarter of the default budget.
 SWITCH_INTERVAL_S = 0.0005
 LOCAL = "127.0.0.1"
@@ -37,24 +37,24 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="paraedge")
 @click.option("--bundle", type=click.Path(path_type=Path), help="What 'paraedge export' made, a folder or a zip.")
-@click.option(
-    "--source", default="packaged", show_default=True, help="packaged: the bundle's pictures; folder; camera."
-)
-@click.option("--folder", type=click.Path(path_type=Path), help="Pictures for --source folder.")
+@click.option("--source", default="packaged", show_default=True, help="packaged: the bundle's images; folder; camera.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder of images for --source folder.")
 @click.option("--camera", default=0, show_default=True, help="Number of the camera for --source camera.")
-@click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Pictures per second.")
+@click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Images per second.")
 @click.option(
     "--budget-ms",
     type=float,
-    help="From a picture's arrival to its answer. [default: twice what all branches take, at least 5]",
+    help="Time from a frame's arrival to its prediction. [default: twice what all branches take, at least 5]",
 )
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--policy", default="anytime", show_default=True, help="anytime, all or static.")
 @click.option("--count", default=1, show_default=True, help="Branches that the policy static starts.")
 @click.option("--load", is_flag=True, help="Let a CPU hog compete for half of the cores.")
 @click.option("--headless", is_flag=True, help="Show it in the terminal instead of on a page.")
-@click.option("--frames", type=click.IntRange(min=1), help="Stop after so many answers.")
-@click.option("--record", type=click.Path(path_type=Path), help="Write every answer there, a JSON line each.")
+@click.option("--frames", type=click.IntRange(min=1), help="Stop after this many predictions.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Write each prediction to this file, one JSON line each."
+)
 @click.option("--replay", type=click.Path(path_type=Path), help="Show such a recording instead of running anything.")
 @click.option("--host", help="Address to serve the page on, with a token. [default: 127.0.0.1, without]")
 @click.option("--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="0: any that is free.")

@@ -1,4 +1,4 @@
-"""Rolling figures of the answered frames, in bounded memory."""
+"""Rolling figures of the processed frames, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Summary(msgspec.Struct, frozen=True):
     """Totals since the start, then figures of the last ``WINDOW`` frames.
 
     Attributes:
-        frames: answered.
+        frames: processed.
         dropped_frames: replaced by newer ones before they were looked at.
-        misses: answers after the deadline.
-        right: answers that were right, of those in ``judged``.
-        judged: answers whose truth is known.
+        misses: predictions after the deadline.
+        right: correct predictions, of those in ``judged``.
+        judged: predictions whose truth is known.
         p50_ms, p95_ms: latency.
         overhead_p95_ms: what came on top of inference.
         recent_misses: of the last frames.
         mean_branches: used, on average.
-        fps: answers per second.
+        fps: predictions per second.
     """
 
     frames: int = 0

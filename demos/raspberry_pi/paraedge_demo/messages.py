@@ -1,4 +1,4 @@
-"""What is said of the demo and of one answered frame: the same for the page, the terminal and a recording."""
+"""What is said of the demo and of one processed frame: the same for the page, the terminal and a recording."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Header(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
         engine: which implementation runs it.
         branches: indexes of the branches.
         labels: of the classes.
-        source: where pictures come from.
+        source: where images come from.
         max_threads: more cannot be chosen.
     """
 
@@ -68,22 +68,22 @@ class BranchBar(msgspec.Struct, frozen=True):
 
 
 class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
-    """One answered frame.
+    """One processed frame.
 
     Attributes:
-        number: of the frame among those answered, from 1.
+        number: of the frame among those processed, from 1.
         at_s: seconds since the demo began.
-        name: of the picture.
-        label: the answer.
+        name: of the image.
+        label: the predicted one.
         confidence: softmax probability of it.
-        truth: the right answer where it is known.
-        latency_ms: from the frame's arrival to its answer; the budget counts from there too.
+        truth: the right label where it is known.
+        latency_ms: from the frame's arrival to its prediction; the budget counts from there too.
         inference_ms: the part of it inside the session.
         stem_ms: from the request's begin to the stem's end.
-        overhead_ms: what came on top of inference before the answer was seen by the views.
-        deadline_met: whether the answer was there in time.
+        overhead_ms: what came on top of inference before the views saw the prediction.
+        deadline_met: whether the prediction was there in time.
         branches: every branch of the bundle.
-        budget_ms, threads, policy, count, load: the settings that it was answered with.
+        budget_ms, threads, policy, count, load: the settings that it ran with.
         dropped_frames: frames replaced by newer ones, so far.
         requests_to_learn: requests until the speed of this device is known.
     """

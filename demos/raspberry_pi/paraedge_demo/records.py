@@ -1,4 +1,4 @@
-"""Recordings: JSON lines, a header and then the frames without their pictures; written beside the loop, played back."""
+"""Recordings: JSON lines, a header and then the frames without their images; written beside the loop, played back."""
 
 from __future__ import annotations
 

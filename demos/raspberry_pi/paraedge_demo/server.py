@@ -30,12 +30,12 @@ from paraedge_demo.app import App
 from paraedge_demo.controls import BUDGET_RANGE_MS, POLICIES
 from paraedge_runtime.errors import InputError
 
-__all__ = ["MAX_CLIENTS", "MAX_MESSAGE_BYTES", "MAX_PICTURE_BYTES", "PageServer", "listen"]
+__all__ = ["MAX_CLIENTS", "MAX_MESSAGE_BYTES", "MAX_PREVIEW_BYTES", "PageServer", "listen"]
 
 STATIC = Path(__file__).with_name("static")
 MAX_CLIENTS = 8
 MAX_MESSAGE_BYTES = 2048  # of what a client says
-MAX_PICTURE_BYTES = 64 * 1024  # of what is shown; a larger one is left out
+MAX_PREVIEW_BYTES = 64 * 1024  # of what is shown; a larger one is left out
 UPDATE_EVERY_S = 1 / 30  # at most, to each client
 LOCAL_NAMES = {"127.0.0.1", "localhost", "::1"}
 COOKIE = "paraedge-demo-token"
@@ -110,7 +110,7 @@ class PageServer:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
 
-        def wake() -> None:  # in the thread that answers frames: only this much of the page is done there
+        def wake() -> None:  # in the thread that processes frames: only this much of the page is done there
             if self._clients:
                 loop.call_soon_threadsafe(self._wake)
 
@@ -206,7 +206,7 @@ class PageServer:
                     "header": board.header,
                     "settings": settings,
                     "frame": view.record,
-                    "picture": None if view.preview is None else _picture_url(view.preview),
+                    "preview": None if view.preview is None else _preview_url(view.preview),
                     "summary": view.summary,
                     "accuracy": view.summary.accuracy,
                     "messages": view.messages,
@@ -219,15 +219,15 @@ def _json(document: Any) -> str:
     return msgspec.json.encode(document).decode()
 
 
-def _picture_url(picture: NDArray[np.uint8]) -> str | None:
-    """A ``data:`` address: small pictures exactly, as PNG, others as JPEG."""
+def _preview_url(preview: NDArray[np.uint8]) -> str | None:
+    """A ``data:`` address: small images exactly, as PNG, others as JPEG."""
     from PIL import Image
 
-    small = picture.shape[1] <= 64
-    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+    small = preview.shape[1] <= 64
+    image = Image.fromarray(preview[:, :, 0] if preview.shape[2] == 1 else preview)
     stream = io.BytesIO()
     image.save(stream, "png" if small else "jpeg", **({"compress_level": 1} if small else {"quality": 80}))
-    if stream.tell() > MAX_PICTURE_BYTES:
+    if stream.tell() > MAX_PREVIEW_BYTES:
         return None
     return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(stream.getvalue()).decode()}"
 

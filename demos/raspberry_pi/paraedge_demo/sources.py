@@ -1,4 +1,4 @@
-"""Where pictures come from: the bundle's own, a folder, a camera. Each a generator of shots that fit the bundle."""
+"""Where images come from: the bundle's own, a folder, a camera. Each a generator of shots that fit the bundle."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from paraedge_runtime.manifest import InputSpec
 
 __all__ = ["PREVIEW_SIZE", "SOURCES", "Shot", "Source", "SourceOptions", "open_source"]
 
-PREVIEW_SIZE = 240  # pixels: the side of what is shown of a camera's picture
+PREVIEW_SIZE = 240  # pixels: the side of what is shown of a camera's image
 CAMERA_SIZE = (640, 480)
 
 
 class Shot(NamedTuple):
-    """One picture.
+    """One image.
 
     Attributes:
         image: (H, W, C) uint8, as the bundle reads it.
@@ -46,9 +46,9 @@ class SourceOptions:
     """What a source may need.
 
     Attributes:
-        bundle: that will run the pictures.
+        bundle: that will run the images.
         tell: takes a message for people.
-        folder: of pictures.
+        folder: of images.
         camera: number of the camera.
     """
 
@@ -74,17 +74,17 @@ class Source:
 
 
 def _packaged(options: SourceOptions) -> Generator[Shot, None, None]:
-    """The real held-out pictures that every bundle carries, again and again."""
+    """The real held-out images that every bundle carries, again and again."""
     golden, names = options.bundle.golden(), options.bundle.manifest.labels
     images = golden.inputs.astype(np.uint8)
     labels = [None] * len(images) if golden.labels is None else [names[label] for label in golden.labels]
     while True:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield Shot(image, image, f"picture {number}", label)
+            yield Shot(image, image, f"image {number}", label)
 
 
 def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
-    """A folder's pictures, again and again; those in a folder that is called like a label are of that label."""
+    """A folder's images, again and again; those in a folder that is called like a label are of that label."""
     spec = options.bundle.manifest.input
     # However a folder's name is typed: composed or decomposed, it is the same label.
     labels = {unicodedata.normalize("NFC", label): label for label in options.bundle.manifest.labels}
@@ -100,12 +100,12 @@ def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
             truth = labels.get(unicodedata.normalize("NFC", path.parent.name))
             yield Shot(image, image, display_name(path.name), truth)
         if not readable:
-            raise InputError(f"{options.folder} holds no picture that can be read; put one there")
+            raise InputError(f"{options.folder} holds no readable image; put one there")
 
 
 def _wanted_folder(options: SourceOptions) -> Path:
     if options.folder is None:
-        raise InputError("the source 'folder' needs to know which; add --folder PICTURES")
+        raise InputError("the source 'folder' needs a folder; add --folder FOLDER")
     return options.folder
 
 
@@ -116,9 +116,9 @@ def _check_folder(options: SourceOptions) -> None:
 def _camera(options: SourceOptions) -> Generator[Shot, None, None]:
     """What the camera sees, its middle square, as fast as it comes."""
     spec = options.bundle.manifest.input
-    with contextlib.closing(_open_camera()(options.camera)) as pictures:
-        for number, picture in enumerate(pictures):
-            square = _middle_square(picture)
+    with contextlib.closing(_open_camera()(options.camera)) as camera:
+        for number, frame in enumerate(camera):
+            square = _middle_square(frame)
             preview = _resized(square, PREVIEW_SIZE, PREVIEW_SIZE)
             yield Shot(_as_input(square, spec), preview, f"camera frame {number}", None)
 
@@ -136,11 +136,11 @@ def _open_camera() -> Callable[[int], Generator[NDArray[np.uint8], None, None]]:
                 "the source 'camera' needs picamera2 (on a Raspberry Pi: sudo apt install python3-picamera2, and a "
                 "virtual environment that sees system packages) or OpenCV (pip install opencv-python-headless)"
             ) from None
-        return _opencv_pictures
-    return _picamera_pictures
+        return _opencv_images
+    return _picamera_images
 
 
-def _picamera_pictures(number: int) -> Generator[NDArray[np.uint8], None, None]:
+def _picamera_images(number: int) -> Generator[NDArray[np.uint8], None, None]:
     from picamera2 import Picamera2
 
     with Picamera2(number) as camera:
@@ -151,7 +151,7 @@ def _picamera_pictures(number: int) -> Generator[NDArray[np.uint8], None, None]:
             yield camera.capture_array("main")
 
 
-def _opencv_pictures(number: int) -> Generator[NDArray[np.uint8], None, None]:
+def _opencv_images(number: int) -> Generator[NDArray[np.uint8], None, None]:
     import cv2
 
     camera: Any = cv2.VideoCapture(number)
@@ -161,33 +161,33 @@ def _opencv_pictures(number: int) -> Generator[NDArray[np.uint8], None, None]:
         camera.set(cv2.CAP_PROP_FRAME_WIDTH, CAMERA_SIZE[0])
         camera.set(cv2.CAP_PROP_FRAME_HEIGHT, CAMERA_SIZE[1])
         while True:
-            works, picture = camera.read()
+            works, frame = camera.read()
             if not works:
-                raise DeviceError(f"camera {number} gives no pictures any more; is it still plugged in?")
-            yield picture[:, :, ::-1]  # B, G, R
+                raise DeviceError(f"camera {number} gives no images any more; is it still plugged in?")
+            yield frame[:, :, ::-1]  # B, G, R
     finally:
         camera.release()
 
 
-def _middle_square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = picture.shape[:2]
+def _middle_square(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = frame.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return np.ascontiguousarray(frame[top : top + side, left : left + side])
 
 
-def _resized(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     from PIL import Image
 
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _as_input(square: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     from PIL import Image
 
     _, channels, height, width = spec.shape
-    picture = Image.fromarray(square).convert("L" if channels == 1 else "RGB")
-    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+    image = Image.fromarray(square).convert("L" if channels == 1 else "RGB")
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
 
 
@@ -202,7 +202,7 @@ def open_source(name: str, options: SourceOptions) -> Source:
     """A source by name, checked.
 
     Raises:
-        InputError: unknown name, no such folder, no library for cameras, or a bundle that reads no pictures.
+        InputError: unknown name, no such folder, no library for cameras, or a bundle that reads no images.
     """
     if name not in SOURCES:
         raise InputError(f"unknown source {name!r}; choose one of {', '.join(SOURCES)}")
@@ -214,6 +214,6 @@ def open_source(name: str, options: SourceOptions) -> Source:
             f"'paraedge run {shlex.quote(str(path))}' runs its golden inputs"
         )
     if name != "packaged" and manifest.input.shape[1] not in (1, 3):
-        raise InputError(f"this bundle reads no pictures; the source {name!r} has nothing for it")
+        raise InputError(f"this bundle reads no images; the source {name!r} gives only images")
     SOURCES[name].check(options)
     return SOURCES[name]

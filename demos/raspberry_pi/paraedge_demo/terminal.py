@@ -1,4 +1,4 @@
-"""The headless view: picture, answer, a bar per branch; plain lines where there is no terminal."""
+"""The headless view: image, prediction, a bar per branch; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from paraedge_demo.messages import BranchBar, FrameRecord
 __all__ = ["BAR_STYLES", "TerminalView"]
 
 BAR_STYLES = {"used": "green", "late": "red", "dropped": "bright_black", "failed": "magenta"}
-PICTURE_WIDTH = 28
-PICTURE_HEIGHT = 14  # lines
-BAR_WIDTHS = (16, 40)  # as the terminal has room; where there is none for the narrowest, the picture is left out
+IMAGE_WIDTH = 28
+IMAGE_HEIGHT = 14  # lines
+BAR_WIDTHS = (16, 40)  # as the terminal has room; where there is none for the narrowest, the image is left out
 FRAME = 4  # columns around everything
 TEXTS = 18  # columns around a bar: which branch, and what became of it
 GAP = 3
-LINES = 8  # around the picture: the frame, the answer, the figures, messages
+LINES = 8  # around the image: the frame, the prediction, the figures, messages
 LINE_EVERY_S = 5.0
 
 
@@ -62,22 +62,22 @@ class TerminalView:
     def _screen(self) -> RenderableType:
         view, header = self._board.look(), self._board.header
         if view.record is None:
-            last = view.messages[-1] if view.messages else "waiting for the first picture"
+            last = view.messages[-1] if view.messages else "waiting for the first image"
             return Text(last, style="yellow")
         room = self._console.width - FRAME - TEXTS
-        beside = room - PICTURE_WIDTH - GAP
+        beside = room - IMAGE_WIDTH - GAP
         body = Table.grid(padding=(0, GAP))
-        if view.preview is None or beside < BAR_WIDTHS[0] or self._console.height < PICTURE_HEIGHT + LINES:
+        if view.preview is None or beside < BAR_WIDTHS[0] or self._console.height < IMAGE_HEIGHT + LINES:
             body.add_row(_branch_table(view.record, max(1, min(room, BAR_WIDTHS[1]))))
         else:
-            body.add_row(_picture_text(view.preview), _branch_table(view.record, min(beside, BAR_WIDTHS[1])))
-        lines: list[RenderableType] = [body, _answer_text(view.record), _summary_text(view)]
+            body.add_row(_image_text(view.preview), _branch_table(view.record, min(beside, BAR_WIDTHS[1])))
+        lines: list[RenderableType] = [body, _prediction_text(view.record), _summary_text(view)]
         lines += [Text(f"- {message}", style="yellow") for message in view.messages[-2:]]
         title = Text(f"{header.bundle}, {header.engine}")  # rich reads markup in a str
         return Panel(Group(*lines), title=title, title_align="left", expand=False)
 
 
-def _answer_text(record: FrameRecord) -> Text:
+def _prediction_text(record: FrameRecord) -> Text:
     text = Text.assemble((record.label, "bold"), f" {100 * record.confidence:.0f} %")
     if record.truth is not None:
         right = record.truth == record.label
@@ -124,10 +124,10 @@ def _bar_text(bar: BranchBar, wait_ms: float, span_ms: float, deadline: int, wid
     return text
 
 
-def _picture_text(picture: NDArray[np.uint8]) -> Text:
-    """Two pixel rows a line, as half blocks; larger pictures are sampled."""
-    step = max(1, -(-picture.shape[1] // PICTURE_WIDTH))
-    colours = np.broadcast_to(picture[::step, ::step], (*picture[::step, ::step].shape[:2], 3))
+def _image_text(image: NDArray[np.uint8]) -> Text:
+    """Two pixel rows a line, as half blocks; larger images are sampled."""
+    step = max(1, -(-image.shape[1] // IMAGE_WIDTH))
+    colours = np.broadcast_to(image[::step, ::step], (*image[::step, ::step].shape[:2], 3))
     text = Text()
     for upper, lower in zip(colours[0::2], colours[1::2], strict=False):
         for top, bottom in zip(upper.tolist(), lower.tolist(), strict=True):

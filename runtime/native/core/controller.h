@@ -33,7 +33,7 @@ class Controller {
 
   // How late a caller that waits will return, in all but three requests of a thousand; at least `least_ms`.
   double margin_ms(double least_ms) const;
-  // What an answer takes at least, probably (0.9): the stem and the first branch. NaN: nothing is known yet.
+  // What a prediction takes at least, probably (0.9): the stem and the first branch. NaN: nothing is known yet.
   double mandatory_ms() const;
   int requests_to_learn() const;
 

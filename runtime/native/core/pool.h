@@ -15,7 +15,7 @@
 
 namespace paraedge {
 
-// Spins until `done()` or for `longest`; returns the last answer of `done`.
+// Spins until `done()` or for `longest`; returns the last result of `done`.
 template <class Done>
 bool spin_until(Done&& done, std::chrono::microseconds longest);
 

@@ -53,17 +53,17 @@ constexpr int kOutputs = 3;
 class FakeEngine {
  public:
   // Fills `output` and returns a code; the message is written if it is not empty.
-  struct Answer {
+  struct Outcome {
     int code = PE_OK;
     std::string message;
   };
-  using Behaviour = std::function<Answer(const float* input, float* output)>;
+  using Behaviour = std::function<Outcome(const float* input, float* output)>;
 
   // Branch i adds 10^i to the sum of its inputs; output c is that times c + 1.
   explicit FakeEngine(int branches) {
     behaviours_["stem"] = [](const float* input, float* output) {
       std::copy_n(input, 4, output);
-      return Answer{};
+      return Outcome{};
     };
     for (int index = 0; index < branches; ++index) behaviours_[name(index)] = adds(std::pow(10.0F, index));
   }
@@ -79,11 +79,11 @@ class FakeEngine {
     return [value](const float* input, float* output) {
       const float sum = std::accumulate(input, input + 4, value);
       for (int c = 0; c < kOutputs; ++c) output[c] = sum * static_cast<float>(c + 1);
-      return Answer{};
+      return Outcome{};
     };
   }
   static Behaviour fails(int code, std::string message) {
-    return [code, message](const float*, float*) { return Answer{code, message}; };
+    return [code, message](const float*, float*) { return Outcome{code, message}; };
   }
   // As `then`, once the gate is open.
   static Behaviour waits(Gate& gate, Behaviour then) {
@@ -94,7 +94,7 @@ class FakeEngine {
   }
 
   void set(const std::string& part, Behaviour behaviour) { behaviours_.at(part) = std::move(behaviour); }
-  void fail_to_load(const std::string& part, Answer answer) { refusals_[part] = std::move(answer); }
+  void fail_to_load(const std::string& part, Outcome outcome) { refusals_[part] = std::move(outcome); }
 
   pe_engine c() {
     pe_engine engine{};
@@ -176,14 +176,14 @@ class FakeEngine {
   static int run(void* loaded, const float* input, float* output, char* message) {
     auto& part = *static_cast<Part*>(loaded);
     if (part.inside.exchange(true)) ++part.engine.wrong;  // two threads at once
-    const Answer answer = part.engine.behaviours_.at(part.name)(input, output);
+    const Outcome outcome = part.engine.behaviours_.at(part.name)(input, output);
     if (!part.inside.exchange(false)) ++part.engine.wrong;
-    if (!answer.message.empty()) write(message, answer.message);
-    return answer.code;
+    if (!outcome.message.empty()) write(message, outcome.message);
+    return outcome.code;
   }
 
   std::map<std::string, Behaviour> behaviours_;
-  std::map<std::string, Answer> refusals_;
+  std::map<std::string, Outcome> refusals_;
   std::mutex mutex_;
   std::vector<std::string> cancelled_;
 };

@@ -160,7 +160,7 @@ TEST_CASE("late branches are cancelled, and those only") {
 TEST_CASE("a part that does not load, by code") {
   struct Row {
     const char* part;
-    FakeEngine::Answer answer;
+    FakeEngine::Outcome outcome;
     ErrorCode code;
     const char* message;
   };
@@ -176,7 +176,7 @@ TEST_CASE("a part that does not load, by code") {
   for (const Row& row : rows) {
     CAPTURE(row.message);
     FakeEngine engine(3);
-    engine.fail_to_load(row.part, row.answer);
+    engine.fail_to_load(row.part, row.outcome);
     auto refused = engine.try_open({0, 1, 2}, {.threads = 2});
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == row.code);
@@ -188,7 +188,7 @@ TEST_CASE("a part that does not load, by code") {
 TEST_CASE("a branch that fails costs itself, whatever its code and message") {
   const std::string long_text = std::string(510, 'x') + "ü";  // cut in the middle of the last character
   struct Row {
-    FakeEngine::Answer answer;
+    FakeEngine::Outcome outcome;
     std::string problem;
   };
   const Row rows[] = {
@@ -203,7 +203,7 @@ TEST_CASE("a branch that fails costs itself, whatever its code and message") {
     for (const int threads : {1, 2}) {
       CAPTURE(row.problem);
       FakeEngine engine(3);
-      engine.set("branch_01", FakeEngine::fails(row.answer.code, row.answer.message));
+      engine.set("branch_01", FakeEngine::fails(row.outcome.code, row.outcome.message));
       const auto session = engine.open({0, 1, 2}, {.threads = threads});
       for (int request = 0; request < 3; ++request) {
         auto p = session->run(kInput);
@@ -227,7 +227,7 @@ TEST_CASE("cancelled by the engine: the caller's thread ends the request, a work
         const bool is_caller = std::this_thread::get_id() == caller;
         if (!is_caller) worker_was_there = true;
         while (is_caller && !worker_was_there) std::this_thread::yield();
-        if (is_caller == by_caller) return FakeEngine::Answer{PE_ERROR_CANCELLED, "stopped"};
+        if (is_caller == by_caller) return FakeEngine::Outcome{PE_ERROR_CANCELLED, "stopped"};
         return FakeEngine::adds(std::pow(10.0F, index))(input, output);
       });
     }
@@ -251,7 +251,7 @@ TEST_CASE("cancelled by the engine: the caller's thread ends the request, a work
 TEST_CASE("a stem that fails, all branches that fail, and what is not finite") {
   const auto infinite = [](const float*, float* output) {
     output[0] = INFINITY;
-    return FakeEngine::Answer{};
+    return FakeEngine::Outcome{};
   };
   struct Row {
     std::vector<std::string> parts;
@@ -425,7 +425,7 @@ TEST_CASE("the confidence is calibrated for the prefixes that have a temperature
   for (int index = 0; index < 3; ++index) {
     engine.set(FakeEngine::name(index), [](const float*, float* output) {
       for (int c = 0; c < kOutputs; ++c) output[c] = 0.5F * static_cast<float>(c);
-      return FakeEngine::Answer{};
+      return FakeEngine::Outcome{};
     });
   }
   const auto softmax = [](double step, double temperature) {

@@ -1,4 +1,4 @@
-// paraedge-testbed: runs requests where 'paraedge profile' cannot run itself; the profile is made from its answers.
+// paraedge-testbed: runs requests where 'paraedge profile' cannot run itself; the profile is made from its output.
 #include <ctime>
 #include <fstream>
 #include <iostream>
@@ -17,7 +17,7 @@ using std::chrono::duration;
 
 constexpr const char* kUsage = R"(usage: paraedge-testbed BUNDLE THREADS[,THREADS ...]
 
-Opens a session for each number of threads, prints a line of JSON about itself, then answers every line
+Opens a session for each number of threads, prints a line of JSON about itself, then one for every line
 of its input with one line of JSON, until there is no more:
 
   run THREADS BRANCHES COUNT   [[elapsed_ms, stem_ms, [[index, thread, start_ms, end_ms], ...]], ...]

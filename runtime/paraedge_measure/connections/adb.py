@@ -93,8 +93,8 @@ class AdbConnection:
         tools = self._to.tools
         if tools is None or not (Path(tools) / _PROGRAM).is_file():
             raise DeviceError(
-                f"{self._to.serial} answers, but 'connection.tools' is {tools!r}: no folder with {_PROGRAM}; build the "
-                "native core for the device as docs/native.md says, and name the folder of its programs and libraries"
+                f"{self._to.serial} responds, but 'connection.tools' is {tools!r}: no folder with {_PROGRAM}; build "
+                "the native core for the device (docs/native.md), and name the folder of its programs and libraries"
             )
         place = f"{self._to.folder}/tools"
         self._shell(f"rm -rf {shlex.quote(place)} && mkdir -p {shlex.quote(self._to.folder)}")

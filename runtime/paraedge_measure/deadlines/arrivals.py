@@ -37,7 +37,7 @@ class ArrivalPattern:
 
     @property
     def closed(self) -> bool:
-        """Whether a request arrives when the one before it is answered."""
+        """Whether a request arrives when the one before it has returned."""
         return self.load == 0
 
     def times(self, count: int, *, full_s: float, deadline_s: float, load: float | None, seed: int) -> Times:

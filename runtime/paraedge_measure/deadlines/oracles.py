@@ -12,7 +12,7 @@ thread, the first branch by the caller's; the deadline cuts exactly, and a decis
 - ``oracle-static``: the fixed number of branches with the highest accuracy in the cell, chosen afterwards.
   Work that is late at the deadline occupies its thread in the next request, as it does in the engine.
 - ``oracle-dynamic``: knows all durations and arrivals, not the labels. For every request it chooses how many
-  branches to wait for, or to leave it unanswered, such that the expected number of right predictions in the
+  branches to wait for, or to skip it, such that the expected number of right predictions in the
   whole block is the highest (by dynamic programming over the time at which it is free again). What it does
   not wait for it cancels for free.
 - ``oracle-first``: one branch for every request. What it misses, the first branch alone does not fit.
@@ -110,9 +110,9 @@ def replay_static(
         arrivals_s: (n,) ascending, from the start of the block.
         deadline_s: from arrival to deadline.
         threads: that run branches.
-        closed: requests arrive when the one before is answered; ``arrivals_s`` says how many.
+        closed: requests arrive when the one before has returned; ``arrivals_s`` says how many.
     """
-    answered = np.zeros(len(arrivals_s), dtype=np.int64)
+    branches = np.zeros(len(arrivals_s), dtype=np.int64)
     free_s = 0.0  # when the caller is back
     late_s = [0.0] * threads  # until when each thread is inside a branch of an earlier request
     for position, scheduled_s in enumerate(arrivals_s):
@@ -136,11 +136,11 @@ def replay_static(
         if first_s + durations.return_s > until_s:
             free_s = first_s + durations.return_s
         else:
-            answered[position] = in_time
+            branches[position] = in_time
             complete = in_time == count
             free_s = max(ends_s) + durations.return_s if complete else until_s
         late_s = [max(end, free_s) for end in busy_s]
-    return answered
+    return branches
 
 
 def replay_dynamic(

@@ -1,6 +1,6 @@
 """Who decides how many branches run: fixed counts, all of them, ALERT-Any, and paraedge's own controller.
 
-Every policy answers at the deadline with what is there, by the same engine: they differ in what they start.
+Every policy returns at the deadline with the finished branches, by the same engine: they differ in what they start.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Known:
 
 
 class Policy(Protocol):
-    """Answers requests, one after another."""
+    """Serves requests, one after another."""
 
     def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
         """A prediction by ``deadline_s``, on the clock of ``time.monotonic()``.
 
         Args:
-            image: what to answer.
+            image: the input.
             deadline_s: until when.
             waiting_s: deadlines of the requests that wait behind this one, the next one's first.
         """

@@ -58,7 +58,7 @@ class Outcomes:
     Attributes:
         latency_s: (N,) from scheduled arrival to prediction; NaN where the request was skipped.
         branches: (N,) in the prediction; 0 where the request was skipped.
-        missed: (N,) answered late, or skipped since its deadline had passed before it could begin.
+        missed: (N,) late, or skipped since its deadline had passed before it could begin.
         correct: (N,) in time, and the right label.
     """
 
@@ -123,7 +123,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ) -> Record:
         """Sum up; ``cpu_s`` is of all requests together."""
         deadline_s = cell.deadline * full_s
-        answered = outcomes.branches > 0
+        served = outcomes.branches > 0
         timed = outcomes.latency_s[np.isfinite(outcomes.latency_s)] * 1e3
         return cls(
             cell=cell,
@@ -134,9 +134,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             deadline_ms=deadline_s * 1e3,
             requests=len(outcomes.missed),
             misses=int(outcomes.missed.sum()),
-            skipped=int((~answered).sum()),
+            skipped=int((~served).sum()),
             correct=int(outcomes.correct.sum()),
-            branches=float(outcomes.branches[answered].mean()) if answered.any() else None,
+            branches=float(outcomes.branches[served].mean()) if served.any() else None,
             latency_ms=percentiles(timed),
             overshoot_ms=percentiles(np.maximum(timed - deadline_s * 1e3, 0.0)),
             cpu_ms=None if cpu_s is None else cpu_s * 1e3 / len(outcomes.missed),

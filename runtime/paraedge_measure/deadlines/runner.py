@@ -184,21 +184,21 @@ class Bench:
     def expected_s(self, cell: Cell, num_policies: int) -> float:
         """About how long ``run_cell`` takes for so many policies, the recording for the oracles among them."""
         deadline_s = cell.deadline * self.full_s
-        answer_s = min(self.full_s, deadline_s)
+        serving_s = min(self.full_s, deadline_s)
         blocks = -(-cell.requests // self.header.block)
-        serving_s = cell.requests * answer_s if arrival_pattern(cell.arrivals).closed else self._arrivals_s(cell, 0)[-1]
-        between_s = WARM * answer_s + LEAD_S + self.full_s
-        return num_policies * float(serving_s + blocks * between_s + FAMILIAR * answer_s)
+        total_s = cell.requests * serving_s if arrival_pattern(cell.arrivals).closed else self._arrivals_s(cell, 0)[-1]
+        between_s = WARM * serving_s + LEAD_S + self.full_s
+        return num_policies * float(total_s + blocks * between_s + FAMILIAR * serving_s)
 
     def check(self, policy: str) -> None:
-        """Answer one request by a policy.
+        """Serve one request by a policy.
 
         Raises:
             ParaEdgeError: it does not work with this bundle, such as an early stop without thresholds.
         """
         with contextlib.ExitStack() as sessions:
-            answer = self._policy(policy, sessions)
-            answer(self._images[0], time.monotonic() + FAR_S, ())
+            serve = self._policy(policy, sessions)
+            serve(self._images[0], time.monotonic() + FAR_S, ())
 
     def run_cell(
         self,
@@ -229,9 +229,9 @@ class Bench:
         served = {name: Served(cell.requests) for name in policies}
         traces: list[Trace] = []
         with contextlib.ExitStack() as sessions:
-            answering = {name: self._policy(name, sessions) for name in policies}
+            serving = {name: self._policy(name, sessions) for name in policies}
             for image in itertools.islice(itertools.cycle(blocks[0].images), FAMILIAR):
-                for policy in answering.values():
+                for policy in serving.values():
                     policy(image, time.monotonic() + deadline_s, ())
             with open_interference(cell.interference, cell.interference_settings) as align:
                 for block in blocks:
@@ -240,7 +240,7 @@ class Bench:
                         if name is None:
                             traces.append(record_block(self._shared, block, align))
                         else:
-                            serve_block(answering[name], block, align, served[name])
+                            serve_block(serving[name], block, align, served[name])
                         on_progress(len(block.images))
         run = uuid.uuid4().hex[:12]
         records = [

@@ -36,7 +36,7 @@ class Block:
         labels: (n,) class indexes.
         offsets_s: (n,) arrivals since the start of the block.
         deadline_s: from arrival.
-        closed: a request arrives when the one before is answered; ``offsets_s`` mean nothing.
+        closed: a request arrives when the one before has returned; ``offsets_s`` mean nothing.
         phase_s: how far the square wave is in its period at the start.
         settle_s: pause after the last prediction, for branches that are late.
     """

@@ -42,7 +42,7 @@ class CellSummary:
         cell: which.
         best_static: name of the fixed number of branches with the highest accuracy here, ``all`` included.
         comparisons: of paraedge's controller with each baseline and the dynamic oracle.
-        fits: part of the requests that one branch alone answers in time, replayed; ``None`` without oracles.
+        fits: part of the requests that one branch alone serves in time, replayed; ``None`` without oracles.
         misses_where_it_fits: policy -> part of those requests that it missed.
         gap_closed: policy -> (accuracy − oracle-static) ÷ (oracle-dynamic − oracle-static); empty when the
             oracles are nearer to each other than 0.5 points.
@@ -71,7 +71,7 @@ class Pooled:
     """Records of one policy in one cell, all seeds together.
 
     Attributes:
-        accuracy: part of all requests that were answered in time with the right label.
+        accuracy: part of all requests with a correct prediction in time.
         miss_rate, miss_interval: part of all requests that were missed, with Wilson's 95 % interval.
         branches, cpu_ms: means over the seeds.
         latency_ms, overshoot_ms: percentiles, each the mean over the seeds; empty without predictions.
@@ -111,7 +111,7 @@ def _mean_percentiles(seeds: Sequence[dict[str, float] | None]) -> dict[str, flo
 
 
 def accuracy(records: Sequence[Record]) -> float:
-    """Part of the requests that were answered in time with the right label."""
+    """Part of the requests with a correct prediction in time."""
     return sum(record.correct for record in records) / sum(record.requests for record in records)
 
 

@@ -76,7 +76,7 @@ def export(
       paraedge export --target android --branches 2
       paraedge export --target android --quantize small
       paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
-      paraedge export --target android --model my-pictures --data-dir pictures --quantize auto
+      paraedge export --target android --model my-photos --data-dir photos --quantize auto
       paraedge export --plan plan.json
     """
     # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.

@@ -51,13 +51,13 @@ def extend(
     """Add branches to a trained model; the old ones stay as they are.
 
     MODEL is a packaged model's name or a checkpoint folder. Stem and old branches keep every bit, and the
-    old prefixes their answers. Classes of the data that MODEL does not know become new labels, which only
-    the new branches speak of; give pictures of the old classes too. 'paraedge update' then makes a file of
+    old prefixes their predictions. Classes of the data that MODEL does not know become new labels, which
+    only the new branches learn; give images of the old classes too. 'paraedge update' then makes a file of
     the parts that are new.
 
     \b
     Example:
-      paraedge extend fashion-mnist --branches 2 --data-dir pictures --out bigger
+      paraedge extend fashion-mnist --branches 2 --data-dir photos --out bigger
       paraedge export --model bigger --target android --out bigger.paraedge
       paraedge update old.paraedge bigger.paraedge --out new-parts.zip
     """

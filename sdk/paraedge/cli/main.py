@@ -34,7 +34,7 @@ COMMANDS = {
     "export": "Make a bundle for a device from some branches of a model.",
     "subset": "Make a smaller bundle from a bundle, without torch.",
     "inspect": "Show what a bundle holds.",
-    "verify": "Check a bundle's files, then its answers on this device.",
+    "verify": "Check a bundle's files, then its predictions on this device.",
     "run": "Run a bundle on images, or on tensors in .npy files.",
     "compare": "Compare bundles: size, accuracy of every prefix, latency here.",
     "profile": "Measure a device: parts, requests, contention, cold start.",

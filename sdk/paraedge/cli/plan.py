@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundles", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLES]...")
 @click.option("--profile", type=click.Path(path_type=Path), required=True, help="The device.json of the device.")
-@click.option("--budget-ms", type=float, required=True, help="95 of 100 requests shall be answered within it.")
+@click.option("--budget-ms", type=float, required=True, help="Target p95 latency, in milliseconds.")
 @click.option("--min-accuracy", type=float, help="Such as .9")
 @click.option("--max-bytes", type=SIZE, help="Of programs and golden files, such as 2MB.")
 @click.option("--model", help="Checkpoint of the BUNDLES. [default: the packaged model of their name, if it is theirs]")

@@ -22,7 +22,9 @@ from paraedge.cli.training import check_labels, check_log, print_trained, traini
 @click.option("--labels", type=LABELS, help="For --dataset npz: names of the classes 0, 1, 2, …: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option("--init", help="Start from the weights of a packaged model or checkpoint folder, and its shape.")
-@click.option("--teacher", help="Packaged model or checkpoint folder whose answers the network learns as well.")
+@click.option(
+    "--teacher", help="Packaged model or checkpoint folder to distill from: the network also learns its outputs."
+)
 @click.option("--teacher-weight", default=0.0, help="Their share of the targets. [default: the recipe's; 0.5]")
 @click.option("--name", help="Name of the model. [default: that of the data set, in letters and digits]")
 @click.option("--license", "license_text", help="Licence of the weights. [default: that of the data set]")
@@ -40,7 +42,7 @@ from paraedge.cli.training import check_labels, check_log, print_trained, traini
 @click.option("--crop-padding", default=2, show_default=True, help="Random crops, in pixels; 0 for none.")
 @click.option("--flip/--no-flip", default=None, help="Mirror half the images. [default: not for digits]")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--image-size", default=32, show_default=True, help="For --dataset folder: scale pictures to this.")
+@click.option("--image-size", default=32, show_default=True, help="For --dataset folder: scale images to this.")
 @click.option("--grey", is_flag=True, help="For --dataset folder: one channel instead of three.")
 @click.option("--holdout", type=click.IntRange(min=1), help="Test on so many train images instead, and train without.")
 @click.option("--device", help="torch device. [default: the GPU, else the CPU]")
@@ -102,7 +104,7 @@ def train(
     \b
     Example:
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
-      paraedge train --dataset folder --data-dir pictures --out my-model --epochs 30
+      paraedge train --dataset folder --data-dir photos --out my-model --epochs 30
       paraedge train --dataset npz --data-dir mine.npz --labels cat,dog --out my-model
       paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
       paraedge train --recipe cifar10-taught --teacher wider --data-dir data --out my-model

@@ -1,4 +1,4 @@
-"""``paraedge verify``: a bundle's files, then its answers on this device."""
+"""``paraedge verify``: a bundle's files, then its predictions on this device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paraedge.cli.summary import nearness_text, snr_text
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @json_option
 def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool) -> None:
-    """Check a bundle's files, then its answers on this device.
+    """Check a bundle's files, then its predictions on this device.
 
     Sizes and hashes first; then the golden inputs run through the engine, and every branch must be
     as near to torch here as the bundle's quantization recipe asks for.

@@ -48,7 +48,7 @@ def extend(
 ) -> Checkpoint:
     """Train so many new branches beside those of ``base`` and write the checkpoint folder ``out``.
 
-    Stem and old branches keep every bit, so the answers of the old prefixes do, too. Classes of ``data``
+    Stem and old branches keep every bit, so the outputs of the old prefixes do, too. Classes of ``data``
     that ``base`` does not know become new labels after the old ones; only the new branches know them, and
     the old ones add 0 to their logits. Give images of the old classes as well: a new branch that never
     sees them learns to speak against them.

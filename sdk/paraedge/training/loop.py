@@ -86,7 +86,7 @@ def train(
         init: start from these weights rather than from random ones.
         base: a network that this one extends: its parts stay as they are, and only the branches after
             them learn. See :func:`paraedge.training.extend`.
-        teacher: a trained network of the same classes, whose answers are ``config.teacher_weight`` of the targets;
+        teacher: a trained network of the same classes, whose outputs are ``config.teacher_weight`` of the targets;
             of another architecture as a :class:`paraedge.training.Teacher`.
         device: torch device, the GPU if there is one when ``None``.
         dtype: weights are rounded to this type before the final evaluation, and saved so.
@@ -306,7 +306,7 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
 
 
 def _teacher(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teacher | None:
-    """What teaches the images of ``data``, found to answer them.
+    """The teacher of the images of ``data``, checked on one of them.
 
     Raises:
         InputError: it knows other classes, or takes other images.
@@ -320,9 +320,9 @@ def _teacher(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teacher 
         given = Teacher(given.model, given.config.model.mean, given.config.model.std)
     if not problem:
         try:
-            answer = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.images[:1]))
-            if answer.shape != (1, len(data.class_names)):
-                problem = f"answers one image with logits of shape {tuple(answer.shape)}"
+            logits = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.images[:1]))
+            if logits.shape != (1, len(data.class_names)):
+                problem = f"gives logits of shape {tuple(logits.shape)} for one image"
         except (RuntimeError, ValueError, TypeError) as error:
             problem = f"cannot take an image ({str(error).splitlines()[0]})"
     if problem:

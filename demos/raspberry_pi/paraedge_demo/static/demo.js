@@ -15,7 +15,7 @@ let policiesShown = false;
 let lastNumber = 0;
 let spanMs = 0; // of the time axis
 let drawWanted = false;
-let touchedMs = -Infinity; // when a person last moved something: until the answer comes, the page keeps its own value
+let touchedMs = -Infinity; // when a person last moved something: until the server confirms, the page keeps its own value
 
 // ---- the socket
 
@@ -78,7 +78,7 @@ function show(now) {
     history.push({ ...frame, used: frame.branches.filter((bar) => bar.outcome === "used").length });
     if (history.length > KEPT) history.shift();
   }
-  showAnswer(frame, now.picture);
+  showPrediction(frame, now.preview);
   showRace(frame);
   showSummary(now.summary, now.accuracy, frame);
   if (!drawWanted) {
@@ -119,14 +119,14 @@ function settingTexts(budgetMs) {
   $("count-text").textContent = $("count").value;
 }
 
-function showAnswer(frame, picture) {
-  const image = $("picture");
-  image.hidden = !picture;
-  $("no-picture").hidden = Boolean(picture);
-  $("no-picture").textContent = replay ? "a recording keeps no pictures" : "no picture yet";
-  if (picture) {
-    image.src = picture;
-    image.classList.toggle("large", picture.startsWith("data:image/jpeg"));
+function showPrediction(frame, preview) {
+  const image = $("preview");
+  image.hidden = !preview;
+  $("no-preview").hidden = Boolean(preview);
+  $("no-preview").textContent = replay ? "a recording keeps no images" : "no image yet";
+  if (preview) {
+    image.src = preview;
+    image.classList.toggle("large", preview.startsWith("data:image/jpeg"));
   }
   $("label").textContent = frame.label;
   $("confidence").textContent = `${(100 * frame.confidence).toFixed(0)} % sure`;
