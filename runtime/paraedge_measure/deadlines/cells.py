@@ -73,7 +73,7 @@ def grid(
         if not fine:
             raise InputError(problem)
 
-    deadlines = [as_number("a deadline", deadline) for deadline in as_list("deadlines", deadlines)]
+    deadlines = [as_number("a deadline", deadline, finite=False) for deadline in as_list("deadlines", deadlines)]
     arrivals, interference = as_list("arrivals", arrivals), as_list("interference", interference)
     requests, hogs = as_whole("requests", requests, least=0), as_whole("hogs", hogs, least=0)
     load = None if load is None else as_number("load", load)

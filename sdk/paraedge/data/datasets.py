@@ -61,7 +61,7 @@ class FolderOptions:
 def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str, data_dir: Path | None) -> None:
     """Refuse to test an old checkpoint on images that may have trained it.
 
-    Before checkpoints had a ``loader``, a folder of pictures was split by the seed; now it is always split as by seed 0.
+    Before checkpoints had a ``loader``, the seed split a folder of images; now the split is always that of seed 0.
 
     Raises:
         InputError: with what to do.
@@ -72,7 +72,7 @@ def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str
     if not all((folder / split).is_dir() for split in ("train", "test")):
         raise InputError(
             f"the model was trained by an older version, which split {trained_on} by --seed {seed}: its test split "
-            "here would hold images that trained it; put images that did not into folders train and test, or train again"
+            "here would hold images that trained it; put others into folders train and test, or train again"
         )
 
 
