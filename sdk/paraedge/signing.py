@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -23,6 +24,9 @@ from paraedge_runtime.bundle import Bundle, write_files
 from paraedge_runtime.errors import EngineUnavailable, InputError
 from paraedge_runtime.manifest import MANIFEST_NAME, MAX_SIGNATURE_BYTES, SIGNATURE_NAME, Signature, encode_record
 from paraedge_runtime.signature import PublicKey
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 __all__ = ["PrivateKey", "make_keys", "read_private_key", "sign_bundle", "sign_manifest"]
 
@@ -50,7 +54,7 @@ class PrivateKey:
 
     def sign(self, message: bytes) -> bytes:
         """An Ed25519 signature, 64 bytes."""
-        return _ed25519().Ed25519PrivateKey.from_private_bytes(self.seed).sign(message)
+        return _ed25519_key(self.seed).sign(message)
 
 
 def make_keys(name: Path, password: str | None) -> PublicKey:
@@ -146,7 +150,7 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
     bundle = Bundle.open_untrusted(path)
     files = bundle.files()
     if bundle.manifest.signature is None:
-        signature = Signature(algorithm="ed25519", file=SIGNATURE_NAME)
+        signature = Signature(algorithm="ed25519", file="manifest.json.minisig")
         files[MANIFEST_NAME] = encode_record(replace(bundle.manifest, signature=signature))
     files[SIGNATURE_NAME] = sign_manifest(files[MANIFEST_NAME], keys, now_s, expires_s)
     if len(files[SIGNATURE_NAME]) > MAX_SIGNATURE_BYTES:
@@ -185,18 +189,17 @@ def sign_manifest(manifest: bytes, keys: Sequence[PrivateKey], now_s: int, expir
 
 
 def _private_key(key_id: bytes, seed: bytes) -> PrivateKey:
-    public = _ed25519().Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-    return PrivateKey(key_id, seed, PublicKey(key_id, public))
+    return PrivateKey(key_id, seed, PublicKey(key_id, _ed25519_key(seed).public_key().public_bytes_raw()))
 
 
-def _ed25519():  # type: ignore[no-untyped-def]
+def _ed25519_key(seed: bytes) -> Ed25519PrivateKey:
     try:
-        from cryptography.hazmat.primitives.asymmetric import ed25519
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ModuleNotFoundError as error:
         raise EngineUnavailable(
             "signing needs the package cryptography, which is not installed; pip install 'paraedge[sign]'"
         ) from error
-    return ed25519
+    return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def _key_file(key: PrivateKey, password: str | None) -> str:
@@ -248,7 +251,8 @@ def _base64(data: bytes) -> str:
 
 def _write_new(path: Path, text: str, mode: int) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(file, "w") as stream:
-        stream.write(text)
-        stream.flush()
+    try:
+        os.write(file, text.encode())
         os.fsync(file)
+    finally:
+        os.close(file)
