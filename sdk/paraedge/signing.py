@@ -104,7 +104,7 @@ def read_private_key(path: Path, ask_password: Callable[[], str]) -> PrivateKey:
     try:
         with path.open("rb") as file:
             lines = file.read(_MAX_KEY_FILE_BYTES).split(b"\n")
-        data = base64.b64decode(lines[1], validate=True) if len(lines) == 3 else b""
+        data = base64.b64decode(lines[1], validate=True) if len(lines) == 3 and not lines[2] else b""
     except OSError as error:
         raise InputError(f"the key {path} cannot be read: {error.strerror}") from error
     except ValueError:
