@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from paraedge_runtime.manifest import (
     encode_record,
     is_manifest,
 )
+from paraedge_runtime.signature import PublicKey, TrustedKeys, check_signature, read_trusted_keys
 from paraedge_runtime.storage import Storage, open_storage, storage_identity
 
 __all__ = [
@@ -93,25 +94,29 @@ class Bundle:
         path: folder or zip it was opened from.
         manifest: what a device needs to know.
         manifest_bytes: ``manifest.json`` as it stands in the bundle.
-        signature_bytes: of its signature, which nobody has checked; ``None`` if it has none.
+        signature_bytes: of its signature; ``None`` if it has none.
+        signed_by: name of the trusted key that signed it; ``None`` if no trusted key was named.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, keys: Sequence[PublicKey] = ()) -> None:
         self._storage = storage
         self.path = storage.path
         names = storage.names()
         if MANIFEST_NAME not in names:
             raise IntegrityError(f"{self.path} has no {MANIFEST_NAME}; it is not a bundle, or was copied in part")
         self.manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+        self.signature_bytes = (
+            storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES) if SIGNATURE_NAME in names else None
+        )
+        # Before anything of it is parsed.
+        signature = self.signature_bytes or b""
+        self.signed_by = check_signature(self.path, self.manifest_bytes, signature, keys) if keys else None
         self.manifest = decode_manifest(self.manifest_bytes)
         listed = listed_names(self.manifest)
         if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:
             raise IntegrityError(f"{self.path}: {min(missing)} is missing; copy the whole bundle again")
-        self.signature_bytes = (
-            None if self.manifest.signature is None else storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
-        )
         self._programs: dict[str, bytes] = {}
         for entry in self.manifest.entries().values():
             data = self.read(entry)
@@ -119,24 +124,41 @@ class Bundle:
                 self._programs[entry.file] = data
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+    def open(cls, path: str | os.PathLike[str], *, trusted_keys: TrustedKeys | None = None) -> Bundle:
         """Open a bundle folder, or the zip that ``paraedge pack`` makes, and check all of it.
 
         A bundle that is replaced meanwhile is read again from the start: what comes back is the old or the new one.
 
+        Args:
+            path: of the folder or the zip.
+            trusted_keys: open it only if one of these keys signed it: a public key, its file, a folder of them, or a
+                list of these. Those of the environment variable ``PARAEDGE_TRUSTED_KEYS`` when ``None``; where that is
+                not set, whoever made the bundle is trusted.
+
         Raises:
             ManifestError: ``manifest.json`` is malformed or contradicts itself.
-            IntegrityError: a file is missing, unlisted, a link, cannot be read, or has the wrong size or hash.
+            IntegrityError: a file is missing, unlisted, a link, cannot be read, or has the wrong size or hash; or no
+                trusted key signed the bundle.
+            InputError: a trusted key cannot be read.
         """
+        return cls._open(path, read_trusted_keys(trusted_keys))
+
+    @classmethod
+    def open_untrusted(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Check everything but who signed it, whatever the environment says: for whoever makes and signs bundles."""
+        return cls._open(path, ())
+
+    @classmethod
+    def _open(cls, path: str | os.PathLike[str], keys: Sequence[PublicKey]) -> Bundle:
         place = as_path("the bundle", path)
         for _ in range(_MAX_REPLACEMENTS):
             identity = storage_identity(place)
             try:
-                return cls(open_storage(place))
+                return cls(open_storage(place), keys)
             except IntegrityError:
                 if storage_identity(place) == identity:
                     raise
-        return cls(open_storage(place))
+        return cls(open_storage(place), keys)
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, branches={list(self.manifest.branch_indexes)})"
@@ -343,7 +365,7 @@ def check_place(out: str | os.PathLike[str]) -> None:
     if path.is_symlink() or not _has_manifest(path):
         raise BundleError(f"{path} exists and is not a bundle folder; choose another name with --out")
     try:
-        Bundle.open(path)
+        Bundle.open_untrusted(path)
     except BundleError as error:
         raise BundleError(
             f"{path} exists and is not a whole bundle, so it is not replaced; choose another name with --out, "
@@ -369,8 +391,17 @@ def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out
     return write_files({MANIFEST_NAME: encode_record(manifest), CARD_NAME: encode_record(card), **files}, out)
 
 
-def write_files(files: Mapping[str, bytes], out: str | os.PathLike[str]) -> Bundle:
-    """Write the files of a bundle, ``manifest.json`` and ``card.json`` among them; see :func:`write_bundle`."""
+def write_files(
+    files: Mapping[str, bytes], out: str | os.PathLike[str], *, trusted_keys: TrustedKeys | None = None
+) -> Bundle:
+    """Write the files of a bundle, ``manifest.json`` and ``card.json`` among them; see :func:`write_bundle`.
+
+    Args:
+        files: path inside the bundle -> bytes.
+        out: folder to write.
+        trusted_keys: write it only if one of these keys signed it; whoever made it is trusted when ``None``.
+    """
+    keys = () if trusted_keys is None else read_trusted_keys(trusted_keys)
     path = Path(out)
     check_place(path)
     manifest = decode_manifest(files[MANIFEST_NAME])  # no path in it leaves the folder
@@ -383,10 +414,10 @@ def write_files(files: Mapping[str, bytes], out: str | os.PathLike[str]) -> Bund
                 file = building / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            _ = Bundle.open(building).card  # read for its checks
+            _ = Bundle._open(building, keys).card  # read for its checks
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
-    return Bundle.open(path)
+    return Bundle._open(path, keys)
 
 
 def _has_manifest(path: Path) -> bool:
@@ -401,7 +432,7 @@ def _has_manifest(path: Path) -> bool:
 def _is_packed_bundle(path: Path) -> bool:
     """Whether a zip may be replaced: the reader takes it, so nothing else is in it."""
     try:
-        Bundle.open(path)
+        Bundle.open_untrusted(path)
     except BundleError:
         return False
     return not path.is_symlink()

@@ -29,6 +29,7 @@ from paraedge_runtime.latency import Latency
 from paraedge_runtime.manifest import BranchEntry, PartEntry
 from paraedge_runtime.prediction import Prediction, RawPrediction
 from paraedge_runtime.sequential import SequentialSession
+from paraedge_runtime.signature import TrustedKeys
 
 __all__ = ["POLICIES", "Session", "choose_threads"]
 
@@ -108,6 +109,7 @@ class Session:
         threads: int | None = None,
         branches: int | Sequence[int] | None = None,
         latency: Latency | None = None,
+        trusted_keys: TrustedKeys | None = None,
     ) -> Session:
         """Load a bundle into its engine.
 
@@ -120,17 +122,21 @@ class Session:
             latency: of these parts on this device (``paraedge_measure.known_latency`` reads it from a
                 profile): budgets are kept from the first request on. It is learned in twenty requests
                 when ``None``.
+            trusted_keys: open the bundle at that path only if one of these keys signed it; see ``Bundle.open``, which
+                decides for an open bundle.
 
         Raises:
             BundleError: the bundle cannot be trusted.
             EngineUnavailable: the engine is not installed, or older than the bundle needs.
             EngineError: the engine refuses a part.
-            InputError: ``bundle``, ``engine``, ``threads``, ``branches`` or ``latency`` is invalid.
+            InputError: ``bundle``, ``engine``, ``threads``, ``branches``, ``latency`` or ``trusted_keys`` is invalid.
         """
         if not isinstance(bundle, Bundle | str | os.PathLike):
             raise InputError(f"the bundle is {shown(bundle)}; its path or an open Bundle is needed")
         known = Latency(()) if latency is None else as_instance("latency", latency, Latency)
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        if isinstance(bundle, Bundle) and trusted_keys is not None:
+            raise InputError("trusted_keys are for the path of a bundle; pass them to Bundle.open")
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, trusted_keys=trusted_keys)
         manifest = opened.manifest
         name = manifest.engine if engine is None else engine
         suffix = engine_info(name).suffix

@@ -8,6 +8,7 @@ from the old bundle, by hash.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,9 +28,10 @@ from paraedge_runtime.manifest import (
     decode_record,
     encode_record,
 )
+from paraedge_runtime.signature import PublicKey, TrustedKeys, check_signature, read_trusted_keys
 from paraedge_runtime.storage import Storage, ZipStorage, open_storage
 
-__all__ = ["apply_update", "write_update"]
+__all__ = ["apply_update", "check_version", "write_update"]
 
 _UPDATE_NAME = "update.json"
 
@@ -48,6 +50,7 @@ class _Update:
     record: _UpdateRecord
     manifest: Manifest
     manifest_bytes: bytes
+    signature_bytes: bytes | None
 
 
 def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[str]:
@@ -82,7 +85,12 @@ def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[
 
 
 def apply_update(
-    old: Bundle, update: str | os.PathLike[str], out: str | os.PathLike[str], *, allow_downgrade: bool = False
+    old: Bundle,
+    update: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    allow_downgrade: bool = False,
+    trusted_keys: TrustedKeys | None = None,
 ) -> Bundle:
     """Write the new bundle from the old one and the update, whole or not at all, and check all of it.
 
@@ -91,25 +99,23 @@ def apply_update(
         update: file of :func:`write_update`.
         out: folder to write; see :func:`paraedge_runtime.bundle.write_bundle`. May be the old bundle's.
         allow_downgrade: take an update to a lower ``version`` too.
+        trusted_keys: take it only if one of these keys signed the new bundle; see :meth:`Bundle.open`.
 
     Raises:
-        IntegrityError: the update is damaged, or was made for another bundle.
+        IntegrityError: the update is damaged, was made for another bundle, or is signed by no trusted key.
         InputError: it leads to a lower ``version`` than the old bundle's.
     """
-    found = _read_update(Path(update))
+    keys = read_trusted_keys(trusted_keys)
+    found = _read_update(Path(update), keys)
     if found.record.base_sha256 != old.sha256:
         raise IntegrityError(
             f"{update} was made for the bundle {found.record.base_sha256[:12]}…, {old.path} is {old.sha256[:12]}…; "
             "make one from this bundle with 'paraedge update OLD NEW'"
         )
-    before, after = old.manifest.version, found.manifest.version
-    if after < before and not allow_downgrade:
-        raise InputError(
-            f"{update} goes back from version {before} to {after}; if that is what you want, pass --allow-downgrade"
-        )
+    check_version(update, old.manifest, found.manifest, allow_downgrade=allow_downgrade)
     files = {MANIFEST_NAME: found.manifest_bytes}
-    if found.manifest.signature is not None:
-        files[SIGNATURE_NAME] = found.storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
+    if found.signature_bytes is not None:
+        files[SIGNATURE_NAME] = found.signature_bytes
     present = {entry.sha256: entry for entry in old.manifest.entries().values()}
     for entry in found.manifest.entries().values():
         if entry.file in found.names:
@@ -118,14 +124,33 @@ def apply_update(
             files[entry.file] = old.read(present[entry.sha256])
         else:
             raise IntegrityError(f"{update}: {entry.file} is neither in it nor in {old.path}; make the update again")
-    return write_files(files, out)
+    return write_files(files, out, trusted_keys=[key.text for key in keys] if keys else None)
 
 
-def _read_update(path: Path) -> _Update:
+def check_version(source: str | os.PathLike[str], old: Manifest, new: Manifest, *, allow_downgrade: bool) -> None:
+    """Refuse to replace a bundle by an older one, which may have been sent again.
+
+    Args:
+        source: of the new one, for the message.
+        old: what a device has.
+        new: what it is offered.
+        allow_downgrade: take a lower ``version`` too.
+
+    Raises:
+        InputError: the new ``version`` is lower.
+    """
+    if new.version < old.version and not allow_downgrade:
+        raise InputError(
+            f"{source} goes back from version {old.version} to {new.version}; if that is what you want, pass "
+            "--allow-downgrade"
+        )
+
+
+def _read_update(path: Path, keys: Sequence[PublicKey] = ()) -> _Update:
     """What an update says; the files it carries are not read.
 
     Raises:
-        IntegrityError, ManifestError: it is no update, or holds something else beside one.
+        IntegrityError, ManifestError: it is no update, holds something else beside one, or none of ``keys`` signed it.
     """
     storage = open_storage(path)
     names = storage.names()
@@ -133,15 +158,20 @@ def _read_update(path: Path) -> _Update:
         raise IntegrityError(
             f"{path} is no update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
         )
-    record = decode_record(storage.read_unhashed(_UPDATE_NAME, MAX_MANIFEST_BYTES), _UpdateRecord, _UPDATE_NAME)
+    signature_bytes = storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES) if SIGNATURE_NAME in names else None
     manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    if keys:
+        check_signature(path, manifest_bytes, signature_bytes or b"", keys)
+    record = decode_record(storage.read_unhashed(_UPDATE_NAME, MAX_MANIFEST_BYTES), _UpdateRecord, _UPDATE_NAME)
     manifest = decode_manifest(manifest_bytes)
     listed = listed_names(manifest)
     if unlisted := names - listed - {_UPDATE_NAME}:
         raise IntegrityError(f"{path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; make it again")
+    if SIGNATURE_NAME in listed and signature_bytes is None:
+        raise IntegrityError(f"{path}: {SIGNATURE_NAME} is missing; make it again")
     if _UPDATE_NAME in listed:
         raise IntegrityError(f"{path}: {_UPDATE_NAME} is listed in {MANIFEST_NAME}; make it again")
-    return _Update(storage, names, record, manifest, manifest_bytes)
+    return _Update(storage, names, record, manifest, manifest_bytes, signature_bytes)
 
 
 def _is_update(path: Path) -> bool:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from support.bundles import edit_manifest
 from support.deadly import in_children
 from support.demo import until
+from support.keys import signed, write_keys
 from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBranches, describe
 
 from paraedge.cli.main import paraedge
@@ -243,6 +245,44 @@ def test_a_bundle_on_disk_whose_program_kills_is_refused_and_the_old_one_stays(o
         (tmp_path / "small.paraedge").rename(own_bundle)
         until(lambda: any("by SIGSEGV" in message for message in app.board.look().messages), "no message")
         assert len(frames(app, 5).branches) == 8
+
+
+def _replace(bundle, new):
+    shutil.rmtree(bundle)
+    new.rename(bundle)
+
+
+@pytest.mark.parametrize(
+    ("signers", "version", "allow_downgrade", "message"),
+    [
+        (("release",), 5, False, "loaded another bundle"),
+        (("release",), 2, True, "loaded another bundle"),
+        (("release",), 2, False, "goes back from version 3 to 2"),
+        ((), 5, False, "is not signed"),
+        (("stranger",), 5, False, "which is not among the trusted keys"),
+    ],
+)
+def test_a_device_with_keys_loads_what_they_signed(own_bundle, tmp_path, signers, version, allow_downgrade, message):
+    keys = write_keys(tmp_path / "keys")
+    edit_manifest(own_bundle, lambda document: document.update(version=3))
+    small = Bundle.open(own_bundle).subset([0, 2, 5], tmp_path / "small.paraedge").path
+    edit_manifest(small, lambda document: document.update(version=version))
+    signed(own_bundle, keys)
+    if signers:
+        signed(small, keys, *signers)
+    options = {"trusted_keys": keys / "release.pub", "allow_downgrade": allow_downgrade, **FAST}
+    with live_app(LiveOptions(own_bundle, **options)) as app:
+        frames(app)
+        _replace(own_bundle, small)
+        until(lambda: any(message in said for said in app.board.look().messages), "no message")
+        assert len(frames(app, 5).branches) == (3 if "loaded" in message else 8)
+
+
+def test_a_device_with_keys_does_not_start_on_what_nobody_signed(own_bundle, tmp_path):
+    keys = write_keys(tmp_path / "keys")
+    options = ["--bundle", own_bundle, "--headless", "--frames", "1", "--key", keys / "release.pub"]
+    done = CliRunner().invoke(demo, list(map(str, options)), standalone_mode=False)
+    assert "is not signed" in str(done.exception)
 
 
 def test_a_damaged_bundle_on_disk_is_refused_and_the_old_one_stays(own_bundle):

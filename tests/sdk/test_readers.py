@@ -436,7 +436,7 @@ def test_pickle_that_reaches_for_anything_but_byte_arrays_is_refused(tmp_path, c
         read_cifar_batch(path)
 
 
-def test_fields_smuggled_into_a_dtype_are_ignored():
+def test_fields_smuggled_into_a_dtype_are_ignored(tmp_path):
     """A dtype takes fields from its pickled state without checking them: pointers, and offsets out of the array."""
 
     class Dtype:
@@ -453,10 +453,68 @@ def test_fields_smuggled_into_a_dtype_are_ignored():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert pickle.loads(content).dtype.names == ("a", "b")  # what numpy itself makes of it
-    array = readers._ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-    assert array.dtype.names is None
-    assert np.array_equal(array, np.full((1, 3072), 7, dtype=np.uint8))
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(pickle.dumps({b"data": Array(), b"labels": [0]}, protocol=2))
+    assert np.array_equal(read_cifar_batch(path).images, np.full((1, 32, 32, 3), 7, dtype=np.uint8))
     assert np.dtype(np.uint8).names is None
+
+
+class _Call:
+    """Pickles to a call of ``function``."""
+
+    def __init__(self, function, *arguments, state=None):
+        self._reduced = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self):
+        return self._reduced
+
+
+def _array_with(shape, data, dtype=None, order=False):
+    reconstruct, arguments, _ = np.zeros(0, np.uint8).__reduce__()
+    return _Call(reconstruct, *arguments, state=(1, shape, dtype or np.dtype(np.uint8), order, data))
+
+
+# numpy.ndarray called by the pickle makes object pointers of the file's bytes, memory that nobody wrote, or terabytes.
+_REACH_FOR_MEMORY = {
+    "object pointers": _Call(np.ndarray, (8,), "O", b"A" * 64),
+    "huge": _Call(np.ndarray, (1 << 40,), "u1"),
+    "strides": _Call(np.ndarray, (1 << 20, 3072), "u1", b"a" * 3072, 0, (0, 1)),
+    "not written": _Call(np.ndarray, (1, 3072), "u1"),
+    "without state": _Call(*np.zeros(0, np.uint8).__reduce__()[:1], *np.zeros(0, np.uint8).__reduce__()[1]),
+    "fewer bytes than its shape": _array_with((2, 3072), bytes(3072)),
+    "huge shape": _array_with((1 << 40, 3072), bytes(3072)),
+    "state of objects": _array_with((1, 3072), [0] * 3072),
+    "a dtype that is a text": _array_with((1, 3072), bytes(3072), "u1"),
+    "a list": [[0] * 3072],
+}
+
+
+@pytest.mark.parametrize("data", _REACH_FOR_MEMORY.values(), ids=_REACH_FOR_MEMORY)
+def test_a_pickle_does_not_choose_memory(tmp_path, data):
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(pickle.dumps({b"data": data, b"labels": [0]}, protocol=2))
+    with pytest.raises(InputError, match="data_batch_1 is not a CIFAR-10 batch"):
+        read_cifar_batch(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("_codecs", "encode"),
+    ],
+)
+def test_a_name_in_a_pickle_is_an_inert_record_that_cannot_be_changed(module, name):
+    found = readers._ArrayUnpickler(io.BytesIO()).find_class(module, name)
+    assert type(found).__module__ == "paraedge.data.readers"
+    with pytest.raises(AttributeError):
+        found.anything = 1
+    content = b"\x80\2c" + f"{module}\n{name}\n".encode() + b"}U\4makeK\1sb."
+    with pytest.raises(pickle.UnpicklingError, match="it changes a name"):
+        readers._ArrayUnpickler(io.BytesIO(content)).load()
 
 
 # --- folders of pictures --------------------------------------------------------------------------

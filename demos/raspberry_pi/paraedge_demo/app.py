@@ -23,6 +23,8 @@ from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.session import Session
+from paraedge_runtime.signature import TrustedKeys
+from paraedge_runtime.update import check_version
 
 __all__ = ["App", "LiveOptions", "live_app", "replay_app"]
 
@@ -45,6 +47,8 @@ class LiveOptions:
         policy, count, load: see ``Settings``.
         frames: predictions after which to stop; 0 for no end.
         record: file to write predictions to.
+        trusted_keys: open only bundles that one of them signed; see ``Bundle.open``.
+        allow_downgrade: load a bundle of a lower version too, when the one on disk changes.
     """
 
     bundle: Path
@@ -59,6 +63,8 @@ class LiveOptions:
     load: bool = False
     frames: int = 0
     record: Path | None = None
+    trusted_keys: TrustedKeys | None = None
+    allow_downgrade: bool = False
 
 
 class App:
@@ -120,7 +126,7 @@ def live_app(options: LiveOptions) -> App:
     """
     if not (math.isfinite(options.fps) and options.fps > 0):
         raise InputError(f"fps is {options.fps}; give a number of images per second, such as 15")
-    bundle = Bundle.open(options.bundle)
+    bundle = Bundle.open(options.bundle, trusted_keys=options.trusted_keys)
     count = len(bundle.manifest.branches)
     cores = available_cores()
     threads = min(count, cores) if options.threads is None else options.threads
@@ -147,7 +153,12 @@ def live_app(options: LiveOptions) -> App:
         controls.fit(len(session.branches))
         feed.use(session.bundle)
 
-    keeper = Keeper(session, options.bundle, controls, stop, use, board.say)
+    def reopen(current: Bundle) -> Bundle:
+        found = Bundle.open(options.bundle, trusted_keys=options.trusted_keys)
+        check_version(options.bundle, current.manifest, found.manifest, allow_downgrade=options.allow_downgrade)
+        return found
+
+    keeper = Keeper(session, options.bundle, reopen, controls, stop, use, board.say)
     app.add("keeper", keeper.run)
     app.add("loop", Loop(feed.frames, keeper, controls, board, stop, options.frames).run)
     app.add("feed", feed.run)

@@ -43,6 +43,8 @@ class Keeper:
 
     Args:
         session: opened already, on ``path``.
+        path: of the bundle that is looked at.
+        reopen: opens what stands there now, in place of the bundle it gets; a ``ParaEdgeError`` refuses it.
         on_bundle: called with the session whenever another bundle was loaded.
         tell: takes a message for people.
     """
@@ -51,6 +53,7 @@ class Keeper:
         self,
         session: Session,
         path: Path,
+        reopen: Callable[[Bundle], Bundle],
         controls: Controls,
         stop: threading.Event,
         on_bundle: Callable[[Session], None],
@@ -58,6 +61,7 @@ class Keeper:
     ) -> None:
         self._session = session
         self._path = path
+        self._reopen = reopen
         self._controls = controls
         self._stop = stop
         self._on_bundle = on_bundle
@@ -102,7 +106,7 @@ class Keeper:
         if signature != self._seen:
             self._seen = signature
             try:
-                found = Bundle.open(self._path)
+                found = self._reopen(bundle)
             except ParaEdgeError as error:
                 self._tell(f"the bundle on disk is refused, the one in memory stays: {error}")
             else:

@@ -49,6 +49,14 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--policy", default="anytime", show_default=True, help="anytime, all or static.")
 @click.option("--count", default=1, show_default=True, help="Branches that the policy static starts.")
+@click.option(
+    "--key",
+    "trusted_keys",
+    multiple=True,
+    help="Open only bundles that this key signed: a public key, its file, or a folder of them; again for more. "
+    "[default: what PARAEDGE_TRUSTED_KEYS names]",
+)
+@click.option("--allow-downgrade", is_flag=True, help="Load a bundle of a lower model version too, when it changes.")
 @click.option("--load", is_flag=True, help="Let a CPU hog compete for half of the cores.")
 @click.option("--headless", is_flag=True, help="Show it in the terminal instead of on a page.")
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after this many predictions.")
@@ -71,6 +79,8 @@ def demo(
     threads: int | None,
     policy: str,
     count: int,
+    trusted_keys: tuple[str, ...],
+    allow_downgrade: bool,
     load: bool,
     headless: bool,
     frames: int | None,
@@ -104,7 +114,20 @@ def demo(
     elif bundle is not None:
         app = live_app(
             LiveOptions(
-                bundle, source, folder, camera, fps, budget_ms, threads, policy, count, load, frames or 0, record
+                bundle,
+                source,
+                folder,
+                camera,
+                fps,
+                budget_ms,
+                threads,
+                policy,
+                count,
+                load,
+                frames or 0,
+                record,
+                trusted_keys or None,
+                allow_downgrade,
             )
         )
     else:

@@ -17,6 +17,7 @@
 #include "refusal.h"
 #include "sha256.h"
 #include "shape.h"
+#include "signature.h"
 
 namespace paraedge {
 namespace {
@@ -216,13 +217,17 @@ std::array<int64_t, 4> storage_identity(const std::string& path) {
 
 class OpenedBundle final : public Bundle {
  public:
-  explicit OpenedBundle(const std::string& path) {
+  // Of no keys: whoever signed it, if anybody.
+  OpenedBundle(const std::string& path, std::span<const PublicKey> keys) {
     const std::unique_ptr<Storage> storage = open_storage(path);
     std::set<std::string> unlisted = storage->names();
+    const bool has_signature = unlisted.count(kSignatureName) != 0;
     if (unlisted.erase(kManifestName) == 0) {
       refuse(path, " has no manifest.json; it is not a bundle, or was copied in part");
     }
     const Bytes json = storage->read_unhashed(kManifestName, kMaxManifestBytes);
+    const Bytes signature = has_signature ? storage->read_unhashed(kSignatureName, kMaxSignatureBytes) : Bytes(0);
+    if (!keys.empty()) check_signature(path, json.span(), signature.span(), keys);  // before anything is parsed
     ManifestFile file = read_manifest({reinterpret_cast<const char*>(json.span().data()), json.span().size()});
     std::vector<std::string> listed;
     for (const FileEntry& entry : file.files) listed.push_back(entry.file);
@@ -233,7 +238,6 @@ class OpenedBundle final : public Bundle {
     for (const std::string& name : unlisted) {
       if (!storage->is_litter(name)) refuse(path, ": " + name + " is not listed in manifest.json; remove it");
     }
-    if (file.is_signed) storage->read_unhashed(kSignatureName, kMaxSignatureBytes);
     manifest_ = std::move(file.manifest);
     std::set<std::string> kept = {manifest_.stem.file};
     for (const Part& branch : manifest_.branches) kept.insert(branch.file);
@@ -260,6 +264,18 @@ class OpenedBundle final : public Bundle {
   std::map<std::string, Bytes> programs_;
 };
 
+std::shared_ptr<const Bundle> open_bundle(const std::string& path, std::span<const PublicKey> keys) {
+  for (int replacements = 0;; ++replacements) {
+    const auto identity = storage_identity(path);
+    try {
+      return std::make_shared<const OpenedBundle>(path, keys);
+    } catch (const Refusal& refusal) {
+      const bool replaced = storage_identity(path) != identity;  // while it was read: once more from the start
+      if (refusal.error.code != ErrorCode::integrity || !replaced || replacements == kMaxReplacements) throw;
+    }
+  }
+}
+
 // What this bundle reads, for a refusal.
 std::string reads(const Input& input) {
   if (input.kind == Input::Kind::image) {
@@ -276,17 +292,12 @@ void require(bool fine, const Input& input, const std::string& problem) {
 }  // namespace
 
 Result<std::shared_ptr<const Bundle>> Bundle::open(const std::string& path) {
-  return guarded<std::shared_ptr<const Bundle>>([&]() -> std::shared_ptr<const Bundle> {
-    for (int replacements = 0;; ++replacements) {
-      const auto identity = storage_identity(path);
-      try {
-        return std::make_shared<const OpenedBundle>(path);
-      } catch (const Refusal& refusal) {
-        const bool replaced = storage_identity(path) != identity;  // while it was read: once more from the start
-        if (refusal.error.code != ErrorCode::integrity || !replaced || replacements == kMaxReplacements) throw;
-      }
-    }
-  });
+  return guarded<std::shared_ptr<const Bundle>>([&] { return open_bundle(path, trusted_keys_of_environment()); });
+}
+
+Result<std::shared_ptr<const Bundle>> Bundle::open_signed(const std::string& path,
+                                                          std::span<const std::string> trusted_keys) {
+  return guarded<std::shared_ptr<const Bundle>>([&] { return open_bundle(path, read_trusted_keys(trusted_keys)); });
 }
 
 Result<std::vector<float>> normalise(std::span<const uint8_t> image, const Input& input) {

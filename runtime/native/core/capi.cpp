@@ -232,6 +232,18 @@ pe_bundle* pe_bundle_open(const char* path, pe_error** error) {
                              [&] { return new pe_bundle{value_of(Bundle::open(&given(path, "path")))}; });
 }
 
+pe_bundle* pe_bundle_open_signed(const char* path, const char* const* trusted_keys, size_t num_trusted_keys,
+                                 pe_error** error) {
+  return attempt<pe_bundle*>(error, nullptr, [&] {
+    given(path, "path");
+    std::vector<std::string> keys;
+    for (const char* key : array(trusted_keys, num_trusted_keys, "trusted_keys")) {
+      keys.emplace_back(&given(key, "a trusted key"));
+    }
+    return new pe_bundle{value_of(Bundle::open_signed(path, keys))};
+  });
+}
+
 void pe_bundle_free(pe_bundle* bundle) { delete bundle; }
 
 const char* pe_bundle_name(const pe_bundle* bundle) { return bundle ? manifest_of(bundle)->name.c_str() : nullptr; }

@@ -63,8 +63,11 @@ struct Manifest {
 // their hashes were compared: what was checked is what runs.
 class Bundle {
  public:
-  // A bundle folder, or the zip that 'paraedge pack' makes.
+  // A bundle folder, or the zip that 'paraedge pack' makes. If PARAEDGE_TRUSTED_KEYS is set, only what one of them signed.
   static Result<std::shared_ptr<const Bundle>> open(const std::string& path);
+  // The same with these keys in place of those of the environment: each is a public key, its file, or a folder of them.
+  static Result<std::shared_ptr<const Bundle>> open_signed(const std::string& path,
+                                                           std::span<const std::string> trusted_keys);
   virtual ~Bundle() = default;
   virtual const Manifest& manifest() const = 0;
   // The program of the stem or of a branch, aligned to 64 bytes; empty for a part of another bundle.

@@ -26,6 +26,7 @@
 #include "request.h"
 #include "runtime.h"
 #include "shape.h"
+#include "signature.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -453,6 +454,14 @@ Controller make_controller(const std::vector<double>& macs, const std::vector<do
 // For the tests that compare the two readers.
 void check_bundle(const std::string& path) { value_of(Bundle::open(path)); }
 
+// For signature.py, which reads the rest.
+bool ed25519_check_of(nb::bytes signature, nb::bytes key, nb::bytes message) {
+  const auto bytes = [](const nb::bytes& from) { return static_cast<const uint8_t*>(from.data()); };
+  return signature.size() == 64 && key.size() == 32 &&
+         ed25519_check(std::span<const uint8_t, 64>(bytes(signature), 64),
+                       std::span<const uint8_t, 32>(bytes(key), 32), {bytes(message), message.size()});
+}
+
 nb::object normalise_for(const std::string& path, nb::ndarray<nb::c_contig, nb::device::cpu> value) {
   const auto bundle = value_of(Bundle::open(path));
   const Input& input = bundle->manifest().input;
@@ -470,6 +479,7 @@ NB_MODULE(_native, m) {
   const auto never = std::numeric_limits<double>::infinity();
   m.attr("api_version") = PE_API_VERSION;
   m.def("check_bundle", &check_bundle, "path"_a);
+  m.def("ed25519_check", &ed25519_check_of, "signature"_a, "key"_a, "message"_a);
   m.def("normalise", &normalise_for, "path"_a, "value"_a);
   m.def("load_engine", &load<load_engine>, "library"_a);
   m.def("load_onnxruntime", &load<load_onnxruntime>, "library"_a);

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import json_option, print_json
 from paraedge.cli.summary import bundle_document, print_bundle
 
@@ -15,12 +16,20 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.argument("old", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write; may be OLD.")
 @click.option("--allow-downgrade", is_flag=True, help="Take an update to a lower model version too.")
+@trusted_keys_option
 @json_option
-def apply(update: Path, old: Path, out: Path, allow_downgrade: bool, as_json: bool) -> None:
+def apply(
+    update: Path,
+    old: Path,
+    out: Path,
+    allow_downgrade: bool,
+    trusted_keys: tuple[str, ...] | None,
+    as_json: bool,
+) -> None:
     """Make the other bundle from the old one and that file.
 
     UPDATE comes from 'paraedge update OLD NEW' and fits that OLD only. Every file of the result is checked; needs no
-    torch and no engine.
+    torch and no engine. With trusted keys, OLD and the result must be signed.
 
     \b
     Example:
@@ -29,7 +38,8 @@ def apply(update: Path, old: Path, out: Path, allow_downgrade: bool, as_json: bo
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.update import apply_update
 
-    bundle = apply_update(Bundle.open(old), update, out, allow_downgrade=allow_downgrade)
+    opened = Bundle.open(old, trusted_keys=trusted_keys)
+    bundle = apply_update(opened, update, out, allow_downgrade=allow_downgrade, trusted_keys=trusted_keys)
     if as_json:
         print_json(bundle_document(bundle))
     else:

@@ -16,6 +16,7 @@ _PACKAGES = {
     "cli": ("click", "rich", "pillow"),
     "engine": ("ai-edge-litert", "tflite-runtime", "onnxruntime", "executorch"),
     "train": ("torch", "safetensors", "scikit-learn", "matplotlib"),
+    "sign": ("cryptography",),
     "export": ("litert-torch", "onnx", "onnxscript"),
 }
 

@@ -42,6 +42,8 @@ COMMANDS = {
     "pack": "Make one file of a bundle.",
     "update": "Make a file of what changed from one bundle to another.",
     "apply": "Make the other bundle from the old one and that file.",
+    "keygen": "Make a pair of keys that sign bundles and check them.",
+    "sign": "Sign a bundle: devices that trust the key open it.",
     "bench": "Measure how policies keep deadlines, against oracles.",
     "targets": "List what can be exported to.",
     "models": "List the models that ship with paraedge.",

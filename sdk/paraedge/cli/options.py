@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import click
 
-__all__ = ["BRANCHES", "LABELS", "SIZE", "THREADS", "Branches"]
+__all__ = ["BRANCHES", "LABELS", "SIZE", "THREADS", "Branches", "trusted_keys_option"]
 
 Branches = int | tuple[int, ...] | None
 
@@ -89,3 +89,17 @@ class _SizeType(click.ParamType):  # type: ignore[type-arg]
 
 
 SIZE = _SizeType()
+
+
+def _given_or_none(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return value or None
+
+
+trusted_keys_option = click.option(
+    "--key",
+    "trusted_keys",
+    multiple=True,
+    callback=_given_or_none,
+    help="Open it only if this key signed it: a public key, its file, or a folder of them; again for more. "
+    "[default: what PARAEDGE_TRUSTED_KEYS names]",
+)

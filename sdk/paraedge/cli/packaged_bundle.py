@@ -24,6 +24,7 @@ def packaged_bundle(engine: str | None) -> Path:
 
     from paraedge.packaged import DEFAULT_MODEL, packaged_folder
     from paraedge_converters.cache_folder import cache_folder
+    from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable, InputError
     from paraedge_runtime.session import Session
@@ -54,7 +55,7 @@ def packaged_bundle(engine: str | None) -> Path:
     if path.exists():
         try:
             with working("opening the packaged model's bundle"):
-                Session.open(path, threads=1).close()
+                Session.open(Bundle.open_untrusted(path), threads=1).close()  # made here; who opens it may refuse it
             return path
         except (BundleError, EngineError):  # damaged, or of other versions: it is made again below
             pass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paraedge.cli.options import BRANCHES, Branches
+from paraedge.cli.options import BRANCHES, Branches, trusted_keys_option
 from paraedge.cli.output import console, print_json, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--profile", type=click.Path(path_type=Path), help="The device.json that 'paraedge profile' made here.")
 @click.option("--allow-foreign-profile", is_flag=True, help="Take the profile of another device or bundle.")
 @click.option("--early-stop", is_flag=True, help="Stop when the prediction is sure enough, as calibrated at export.")
+@trusted_keys_option
 @click.option("--explain", is_flag=True, help="Show why each branch ran or was dropped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per image instead of text.")
 def run(
@@ -40,6 +41,7 @@ def run(
     profile: Path | None,
     allow_foreign_profile: bool,
     early_stop: bool,
+    trusted_keys: tuple[str, ...] | None,
     explain: bool,
     as_json: bool,
 ) -> None:
@@ -65,12 +67,12 @@ def run(
     from paraedge_runtime.storage import looks_like_bundle
 
     if paths and looks_like_bundle(paths[0]):
-        bundle, files = Bundle.open(paths[0]), list(paths[1:])
+        bundle, files = Bundle.open(paths[0], trusted_keys=trusted_keys), list(paths[1:])
     else:
         if paths and not paths[0].exists():
             raise InputError(f"{paths[0]} does not exist")
         files = find_pictures(list(paths))
-        bundle = Bundle.open(packaged_bundle(engine))
+        bundle = Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys)
     inputs = _inputs(bundle, files)
 
     with working(f"loading {bundle.manifest.engine}"):

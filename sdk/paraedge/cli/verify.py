@@ -5,40 +5,50 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import console, json_option, print_json, table, working
 from paraedge.cli.summary import nearness_text, snr_text
+
+if TYPE_CHECKING:
+    from paraedge_runtime.bundle import Bundle
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@trusted_keys_option
 @json_option
-def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool) -> None:
+def verify(
+    bundle: Path, engine: str | None, threads: int | None, trusted_keys: tuple[str, ...] | None, as_json: bool
+) -> None:
     """Check a bundle's files, then its predictions on this device.
 
-    Sizes and hashes first; then the golden inputs run through the engine, and every branch must be
+    Who signed it, sizes and hashes first; then the golden inputs run through the engine, and every branch must be
     as near to torch here as the bundle's quantization recipe asks for.
 
     \b
     Example:
       paraedge verify fashion-mnist-raspberry-pi-all.paraedge
+      paraedge verify pi.paraedge --key release.pub
     """
     import msgspec
 
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.verification import verify_bundle
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, trusted_keys=trusted_keys)
     with working("running the golden inputs"):
         report = verify_bundle(opened, engine=engine, threads=threads)
     if as_json:
         document = {
             "path": str(bundle),
             "passed": not report.problems,
+            "signed_by": opened.signed_by,
             **{key: value for key, value in asdict(report).items() if key not in ("branches", "prefixes")},
             "branches": {str(index): msgspec.to_builtins(value) for index, value in report.branches.items()},
             "prefixes": [msgspec.to_builtins(value) for value in report.prefixes],
@@ -47,6 +57,7 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
     else:
         count = len(opened.manifest.entries()) + 1
         console().print(f"{bundle}: {count} files, sizes and hashes as listed")
+        console().print(_signature_text(opened))
         console().print(f"{report.num_samples} golden inputs through {report.engine}\n")
         last = ">same label" if opened.manifest.labels else ">relative error"
         rows = table("branch", ">against torch", ">largest error", ">sum so far", last)
@@ -66,3 +77,11 @@ def verify(bundle: Path, engine: str | None, threads: int | None, as_json: bool)
         console().print(verdict, style=style)
     if report.problems:
         sys.exit(1)
+
+
+def _signature_text(bundle: Bundle) -> str:
+    if bundle.signed_by is not None:
+        return f"signed by key {bundle.signed_by}"
+    if bundle.signature_bytes is None:
+        return "not signed"
+    return "signed, which nobody checked: no trusted key is named (--key)"

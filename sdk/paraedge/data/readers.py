@@ -1,7 +1,7 @@
 """Readers of the standard public files: ``.npz``, MNIST's idx, CIFAR's pickles, folders of pictures.
 
 None of them executes what it reads: ``.npz`` without pickles, and CIFAR's pickles through an
-unpickler that can build arrays and nothing else.
+unpickler that can build arrays of bytes and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from paraedge_runtime.inputs import PICTURE_SUFFIXES, display_name, is_hidden, p
 
 __all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_class_names", "read_idx", "read_npz"]
 
+# A batch of CIFAR-10 has 31 MB.
+_MAX_BATCH_BYTES = 256 << 20
 # RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
 _NPZ_ERRORS = (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
@@ -97,32 +100,72 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds numpy arrays of bytes. Any other name in the pickle is refused, not looked up."""
+    """Takes the steps that make a numpy array of bytes as records of our own, which build and change nothing.
+
+    Any other name in the pickle is refused, not looked up. No object of numpy is within its reach.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _reconstruct_array
-        if module == "numpy" and name == "ndarray":
-            return np.ndarray
-        if module == "numpy" and name == "dtype":
-            return _byte_dtype
-        if module == "_codecs" and name == "encode":
-            return _latin1_encode
+            return _Name(_begin_array)
+        if (module, name) in _NAMES:
+            return _Name(_NAMES[module, name])
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
-def _reconstruct_array(kind: type, shape: tuple[int, ...], code: bytes) -> NDArray[Any]:
-    if kind is not np.ndarray:
-        raise pickle.UnpicklingError(f"it builds a {kind}")
-    return np.ndarray.__new__(np.ndarray, shape, dtype=code.decode() if isinstance(code, bytes) else code)
+class _Name:
+    """A name in the pickle: it can be called once its arguments are right, and nothing else."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.make(*arguments)
+
+    def __setstate__(self, state: object) -> None:  # else a pickle could set attributes
+        raise pickle.UnpicklingError("it changes a name")
 
 
-def _byte_dtype(code: str | bytes, *flags: object) -> np.dtype[np.uint8]:
-    # The one shared object, which ignores the state a pickle gives it: a copy would take any
-    # fields, object pointers made of the file's bytes included.
+class _ByteType:
+    """Stands for ``numpy.dtype("u1")``, whatever state the pickle gives it."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and fields, which bytes have not."""
+
+
+class _Array:
+    """An array of bytes, once its state was there."""
+
+    __slots__ = ("pixels",)
+
+    def __init__(self) -> None:
+        self.pixels: NDArray[np.uint8] | None = None
+
+    def __setstate__(self, state: tuple[object, tuple[int, ...], object, bool, bytes]) -> None:
+        _, shape, kind, is_fortran, data = state
+        if not isinstance(kind, _ByteType) or not isinstance(data, bytes):
+            raise pickle.UnpicklingError("it builds an array of something else than bytes")
+        self.pixels = np.frombuffer(data, np.uint8).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _begin_array(kind: object, *_: object) -> _Array:
+    if not isinstance(kind, _Name) or kind.make is not _refuse_array:
+        raise pickle.UnpicklingError(f"it builds a {type(kind).__name__}")
+    return _Array()
+
+
+def _refuse_array(*_: object) -> None:
+    raise pickle.UnpicklingError("it builds an array by itself")
+
+
+def _begin_type(code: str | bytes, *_: object) -> _ByteType:
     if code not in ("u1", b"u1"):
         raise pickle.UnpicklingError(f"it builds an array of {code!r}")
-    return np.dtype(np.uint8)
+    return _ByteType()
 
 
 def _latin1_encode(text: str, encoding: str) -> bytes:
@@ -131,12 +174,25 @@ def _latin1_encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _refuse_array,
+    ("numpy", "dtype"): _begin_type,
+    ("_codecs", "encode"): _latin1_encode,
+}
+
+
 def read_cifar_batch(path: Path) -> LabelledImages:
     """One of CIFAR-10's python batches: ``data`` (N, 3072) uint8 planes and ``labels``."""
     try:
-        batch = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        with path.open("rb") as file:
+            content = file.read(_MAX_BATCH_BYTES + 1)
+        if len(content) > _MAX_BATCH_BYTES:
+            raise ValueError(f"it has more than {_MAX_BATCH_BYTES} bytes")
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         planes, labels = batch[b"data"], batch[b"labels"]
-        images = np.asarray(planes, dtype=np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        if not isinstance(planes, _Array) or planes.pixels is None:
+            raise ValueError("its data is no array")
+        images = planes.pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return LabelledImages(np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64))
     except FileNotFoundError:
         raise InputError(f"{path} is missing; unpack the archive again") from None

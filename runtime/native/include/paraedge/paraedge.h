@@ -37,7 +37,8 @@ typedef struct pe_error pe_error;
 enum {
   PE_OK = 0,
   PE_ERROR_MANIFEST = 1,    /* manifest.json is malformed or contradicts itself, or a program is not what it says */
-  PE_ERROR_INTEGRITY = 2,   /* a file is missing, unlisted, of the wrong size or hash, or a program that needs others */
+  PE_ERROR_INTEGRITY = 2,   /* a file is missing, unlisted, of the wrong size or hash, or a program that needs others; or
+                               no trusted key signed the bundle */
   PE_ERROR_ENGINE = 3,      /* an engine failed to load or run a part */
   PE_ERROR_UNAVAILABLE = 4, /* the engine that the bundle needs is not there */
   PE_ERROR_INPUT = 5,       /* an argument is invalid */
@@ -104,7 +105,12 @@ PE_API int pe_engine_load_onnxruntime(const char* library, pe_error** error);
 /* ---- bundle: immutable */
 typedef struct pe_bundle pe_bundle;
 enum { PE_INPUT_IMAGE = 0, PE_INPUT_TENSOR = 1 };
-PE_API pe_bundle* pe_bundle_open(const char* path, pe_error** error); /* a folder, or one stored zip */
+/* A folder, or one stored zip. If the environment variable PARAEDGE_TRUSTED_KEYS is set, only what a key of it signed. */
+PE_API pe_bundle* pe_bundle_open(const char* path, pe_error** error);
+/* The same, whatever the environment says: only a bundle that one of these keys signed. Each is a public key as
+ * 'paraedge keygen' and minisign print it (56 letters), the path of its file, or of a folder of such files (*.pub).
+ * PE_ERROR_INTEGRITY: the bundle is not signed, by another key, not any more, or was changed since. */
+PE_API pe_bundle* pe_bundle_open_signed(const char* path, const char* const* trusted_keys, size_t num_trusted_keys, pe_error** error);
 PE_API void pe_bundle_free(pe_bundle*);                               /* sessions of it go on */
 PE_API const char* pe_bundle_name(const pe_bundle*);
 PE_API const char* pe_bundle_engine(const pe_bundle*);

@@ -75,10 +75,19 @@ enum class InputKind { image = PE_INPUT_IMAGE, tensor = PE_INPUT_TENSOR };
 
 class Bundle {
  public:
-  // A folder, or one stored zip.
+  // A folder, or one stored zip. If PARAEDGE_TRUSTED_KEYS is set, only what a key of it signed.
   static Result<Bundle> open(const std::string& path) {
     pe_error* error = nullptr;
     pe_bundle* opened = pe_bundle_open(path.c_str(), &error);
+    if (!opened) return detail::take(error);
+    return Bundle(opened);
+  }
+  // Only what one of these keys signed. Each is a public key, its file, or a folder of them.
+  static Result<Bundle> open_signed(const std::string& path, const std::vector<std::string>& trusted_keys) {
+    std::vector<const char*> keys;
+    for (const std::string& key : trusted_keys) keys.push_back(key.c_str());
+    pe_error* error = nullptr;
+    pe_bundle* opened = pe_bundle_open_signed(path.c_str(), keys.data(), keys.size(), &error);
     if (!opened) return detail::take(error);
     return Bundle(opened);
   }

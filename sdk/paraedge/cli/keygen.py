@@ -1,0 +1,38 @@
+"""``paraedge keygen``: a pair of keys that sign bundles and check them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paraedge.cli.output import console, json_option, print_json
+
+
+@click.command()
+@click.argument("name", type=click.Path(path_type=Path))
+@click.option("--no-password", is_flag=True, help="Do not encrypt NAME.key, and do not ask for a password.")
+@json_option
+def keygen(name: Path, no_password: bool, as_json: bool) -> None:
+    """Make a pair of keys that sign bundles and check them.
+
+    NAME.key signs ('paraedge sign'): keep it secret, and off devices. NAME.pub checks: devices that trust it open
+    what NAME.key signed, and nothing else. Files that exist are never overwritten. Both are minisign's files.
+
+    \b
+    Example:
+      paraedge keygen release
+      paraedge sign pi.paraedge --key release.key
+      PARAEDGE_TRUSTED_KEYS=release.pub paraedge run pi.paraedge
+    """
+    from paraedge.signing import make_keys
+
+    password = None
+    if not no_password:
+        password = click.prompt(f"Password for {name}.key", hide_input=True, confirmation_prompt=True, err=True)
+    public = make_keys(name, password)
+    if as_json:
+        print_json({"key_id": public.name, "public_key": public.text, "files": [f"{name}.key", f"{name}.pub"]})
+    else:
+        console().print(f"{name}.key  signs; keep it secret")
+        console().print(f"{name}.pub  checks; key {public.name}, {public.text}")

@@ -1,0 +1,61 @@
+"""``paraedge sign``: a bundle that devices with trusted keys open."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from paraedge.cli.output import console, json_option, print_json
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Private key, from 'paraedge keygen' or minisign. Several: each signs, and a device needs to trust one.",
+)
+@click.option(
+    "--expires",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Day from which on devices with trusted keys refuse the bundle (UTC). [default: never]",
+)
+@json_option
+def sign(bundle: Path, keys: tuple[Path, ...], expires: datetime | None, as_json: bool) -> None:
+    """Sign a bundle: devices that trust the key open it.
+
+    BUNDLE, a folder or a zip, is signed where it stands, in place of the signatures that it has. All files are
+    checked first. The signature covers manifest.json, which has the hash of every other file.
+
+    \b
+    Example:
+      paraedge sign pi.paraedge --key release.key
+      paraedge verify pi.paraedge --key release.pub
+    """
+    from paraedge.signing import read_private_key, sign_bundle
+
+    def ask(path: Path) -> str:
+        password: str = click.prompt(f"Password for {path}", hide_input=True, err=True)
+        return password
+
+    private = [read_private_key(path, lambda path=path: ask(path)) for path in keys]  # type: ignore[misc]
+    ends = None if expires is None else expires.replace(tzinfo=UTC)
+    signed = sign_bundle(bundle, private, ends)
+    names = [key.public.name for key in private]
+    if as_json:
+        print_json(
+            {
+                "path": str(bundle),
+                "sha256": signed.sha256,
+                "signed_by": names,
+                "expires": None if ends is None else ends.isoformat(),
+            }
+        )
+    else:
+        until = "" if ends is None else f", until {ends:%Y-%m-%d}"
+        console().print(f"{bundle}: signed by {', '.join(names)}{until}")
