@@ -44,7 +44,7 @@ def as_input(value: object, spec: InputSpec) -> Input:
         _, channels, height, width = spec.shape
         if _is_pil_image(value):
             check_picture_input(spec)
-            return fitted_picture(value, height, width, channels)
+            return fitted_picture(value, height, width, channels, spec.resize)
         if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape != (height, width, channels):
             value = _scaled(value, spec)
     return check_input(cast("Input", value), spec)
@@ -75,4 +75,4 @@ def _scaled(value: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.uint8]:
     from PIL import Image
 
     plain = value[:, :, 0] if value.ndim == 3 and value.shape[2] == 1 else value
-    return fitted_picture(Image.fromarray(np.ascontiguousarray(plain)), height, width, channels)
+    return fitted_picture(Image.fromarray(np.ascontiguousarray(plain)), height, width, channels, spec.resize)

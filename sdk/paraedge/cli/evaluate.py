@@ -95,11 +95,10 @@ def _evaluate_checkpoint(
             evaluation = checkpoint.evaluation
             source = f"from the logits kept with the checkpoint ({config.dataset} test split)"
         else:
-            shape = config.model
             data = load_for_labels(
                 dataset or config.loader or config.dataset,
                 data_dir,
-                image_shape=(shape.image_size, shape.image_size, shape.in_channels),
+                spec=checkpoint.config.model.input_spec,
                 labels=config.labels,
                 owner="the model",
             )

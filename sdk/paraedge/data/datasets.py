@@ -19,7 +19,7 @@ from paraedge.data.readers import (
     read_npz,
 )
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import display_name
+from paraedge_runtime.inputs import Resize, display_name
 
 __all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "load_dataset"]
 
@@ -45,13 +45,15 @@ class FolderOptions:
     """How files of one's own become a data set.
 
     Attributes:
-        image_size: for ``folder``: pictures are scaled to squares of so many pixels.
+        image_size: for ``folder``: pictures become squares of so many pixels.
+        resize: for ``folder``: how, see :class:`paraedge_runtime.manifest.ImageInput`.
         channels: for ``folder``: 1 (grey) or 3 (colour).
         test_fraction: for ``folder`` without a split: the share of pictures that are the test split.
         class_names: for ``npz``: one name per class index, for a file that has none inside.
     """
 
     image_size: int = 32
+    resize: Resize = "crop"
     channels: int = 3
     test_fraction: float = 0.2
     class_names: tuple[str, ...] | None = None
@@ -174,10 +176,11 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
         if only_test:
             raise InputError(f"{roots['test']} has classes that {roots['train']} has not: {', '.join(only_test)}")
         train, test = (
-            read_class_folder(roots[split], names, options.image_size, options.channels) for split in ("train", "test")
+            read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
+            for split in ("train", "test")
         )
     else:
-        everything = read_class_folder(folder, names, options.image_size, options.channels)
+        everything = read_class_folder(folder, names, options.image_size, options.channels, options.resize)
         # The same pictures are the same split always: whoever tests a model later must not meet what trained it.
         order = np.random.default_rng(0).permutation(len(everything))
         count = max(1, round(len(order) * options.test_fraction))

@@ -1,4 +1,4 @@
-"""Random changes of whole uint8 batches: crops, flips, RandAugment, erasing, mixup and cutmix.
+"""Random changes of whole uint8 batches: crops, turns, flips, colours, RandAugment, erasing, mixup and cutmix.
 
 Letters in shape comments: B images of H×W pixels with c channels, C classes.
 
@@ -27,6 +27,8 @@ _RAND_AUGMENT_GROUP = 16
 # Share of the image that erasing takes, and the ratio of the rectangle's sides at most.
 _ERASED_AREA = (0.02, 0.25)
 _ERASED_ASPECT = 3.0
+# The ratio of a crop's sides at most.
+_CROP_ASPECT = 4 / 3
 
 
 def check_augmentation(config: TrainingConfig) -> None:
@@ -40,12 +42,16 @@ def check_augmentation(config: TrainingConfig) -> None:
 
 
 def augment(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
-    """What one image alone decides: crop, flip, RandAugment, erasing. uint8 (B, H, W, c) -> the same."""
+    """What one image alone decides: crop, turn, flip, colours, RandAugment, erasing. uint8 (B, H, W, c) -> the same."""
     if config.crop_padding:
         images = _crop(images, config.crop_padding, generator)
+    if config.crop_area < 1 or config.rotation_degrees:
+        images = _view(images, config, generator)
     if config.horizontal_flip:
         flip = torch.rand(len(images), generator=generator) < 0.5
         images = torch.where(flip[:, None, None, None], images.flip(2), images)
+    if config.colour_jitter:
+        images = _jitter(images, config.colour_jitter, generator)
     if config.rand_augment_magnitude:
         images = _apply_rand_augment(images, config.rand_augment_magnitude, generator)
     if config.erasing_probability:
@@ -87,6 +93,36 @@ def _crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     rows = offsets[0] + torch.arange(height)  # (B, H)
     columns = offsets[1] + torch.arange(width)  # (B, W)
     return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _view(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """A part of every image, perhaps turned, scaled to the whole; beyond the edges the image is mirrored."""
+    area, aspect, across, down, turn = torch.rand(5, len(images), generator=generator)
+    side = (config.crop_area + area * (1 - config.crop_area)).sqrt()
+    stretch = _CROP_ASPECT ** (aspect - 0.5)
+    width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)  # shares of the image's sides
+    angle = torch.deg2rad((2 * turn - 1) * config.rotation_degrees)
+    cosine, sine = angle.cos(), angle.sin()
+    transform = torch.stack(  # (B, 2, 3): where in the image, from -1 to 1, a pixel of the result comes from
+        [
+            torch.stack([width * cosine, -height * sine, (2 * across - 1) * (1 - width)], dim=1),
+            torch.stack([width * sine, height * cosine, (2 * down - 1) * (1 - height)], dim=1),
+        ],
+        dim=1,
+    )
+    planes = images.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(transform, list(planes.shape), align_corners=False)
+    views = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+    return views.round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _jitter(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast around the image's mean grey, saturation around each pixel's."""
+    factors = 1 + share * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
+    pixels = images.float() * factors[0]
+    pixels = torch.lerp(pixels.mean(dim=(1, 2, 3), keepdim=True), pixels, factors[1])
+    pixels = torch.lerp(pixels.mean(dim=3, keepdim=True), pixels, factors[2])
+    return pixels.round().clamp(0, 255).to(torch.uint8)
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from paraedge.training.augment import check_augmentation
 from paraedge.training.batches import TrainingBatches, training_batches
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model
+from paraedge.training.features import FeatureBatches, frozen_features
 from paraedge.training.loss import prefix_weights
 from paraedge.training.parallel import PARALLEL, OneProcess
 from paraedge.training.step import TrainingStep
@@ -70,6 +71,7 @@ def train(
     num_workers: int = 0,
     save_interval_s: float = 0.0,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
+    on_features: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checkpoint:
     """Train a ParaFormer on ``data`` and write the checkpoint folder ``out``.
 
@@ -95,6 +97,7 @@ def train(
         num_workers: processes that make batches; 0 to make them in between the steps.
         save_interval_s: the state to resume from is saved at most this often.
         on_progress: called every few steps and at the end of every epoch.
+        on_features: called with the number of images that a frozen backbone has seen, and that of all.
 
     Raises:
         InputError: the data does not fit the network, no bundle could have the name or a text is too long for one,
@@ -139,6 +142,12 @@ def train(
         if init.config.model != shape:
             raise InputError(f"the checkpoint to start from is {init.config.model}, this run trains {shape}")
         model.load_state_dict(init.model.state_dict())
+    elif base is None:
+        model.load_pretrained()
+    if config.feature_copies and (not shape.backbone or teacher is not None or torch_device.type != "cpu"):
+        raise InputError(
+            f"feature_copies {config.feature_copies} is for a backbone on the CPU, without a teacher; set it to 0"
+        )
     num_frozen = 0
     if base is not None:
         try:
@@ -179,13 +188,13 @@ def train(
         if wise is not None:
             wise.network.compile(dynamic=False)
 
-    train_split = TrainingBatches(
-        torch.from_numpy(data.train.images),
-        torch.from_numpy(data.train.labels),
-        shape.num_classes,
-        config,
-        step.parallel.image_share,
-    )
+    images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
+    train_split: TrainingBatches | FeatureBatches
+    if config.feature_copies:
+        features = frozen_features(model, images, config, on_features)
+        train_split = FeatureBatches(features, labels, shape.num_classes, config)
+    else:
+        train_split = TrainingBatches(images, labels, shape.num_classes, config, step.parallel.image_share)
     steps_per_epoch = train_split.steps_per_epoch
     is_cuda = torch_device.type == "cuda"
     batches = training_batches(train_split, state.epochs_done, num_workers=num_workers, pin_memory=is_cuda)
