@@ -183,13 +183,15 @@ def fitted_picture(
 
 
 def _scaled(upright: Any, height: int, width: int, channels: int, resize: Resize) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     converted = upright.convert("L" if channels == 1 else "RGB")
     if resize == "crop":
-        resized = ImageOps.fit(converted, (width, height), Image.Resampling.BILINEAR)
-    else:
-        resized = converted.resize((width, height), Image.Resampling.BILINEAR)
+        scale = min(converted.width / width, converted.height / height)
+        across, down = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (converted.width - across) // 2, (converted.height - down) // 2
+        converted = converted.crop((left, top, left + across, top + down))
+    resized = converted.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
 
 

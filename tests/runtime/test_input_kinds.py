@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle
 
@@ -70,6 +71,15 @@ def test_what_fits_is_taken_as_it_is():
     np.testing.assert_array_equal(as_input(torch.ones(COLOUR.shape), COLOUR), np.ones(COLOUR.shape, np.float32))
     with_gradient = torch.ones(COLOUR.shape, requires_grad=True)
     assert as_input(with_gradient, COLOUR).dtype == np.float32
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_the_middle_is_cut_out_where_the_bundle_says_so(photo_file, form):
+    spec = replace(COLOUR, resize="crop")  # 8 of 6, of 40 of 30: nothing to cut
+    np.testing.assert_array_equal(as_input(form(photo_file), spec), as_input(photo_file, COLOUR))
+    square = replace(spec, shape=(1, 3, 6, 6))  # 30 of the 40 columns
+    middle = Image.fromarray(PHOTO[:, 5:35]).resize((6, 6), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(as_input(form(photo_file), square), np.asarray(middle))
 
 
 def test_the_turn_of_a_photo_counts_in_pil_too(tmp_path):

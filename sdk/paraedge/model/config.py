@@ -218,7 +218,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     @property
     def stem_channels(self) -> int:
         """Channels of the stem's last stage."""
-        if self.backbone_stage is not None:
+        if self.backbone is not None and self.backbone_stage is not None:
             return self._stages.channels[self.backbone_stage - 1]
         return self.embed_dim if self.stem_width is None else self.stem_width
 

@@ -41,6 +41,8 @@ __all__ = ["NUM_SAMPLES", "TrainingProgress", "learning_rate", "train"]
 NUM_SAMPLES = 256
 # Reading the running means waits for the device, so not after every step.
 _REPORT_STEPS = 10
+# Of training images that are kept on a GPU.
+_MAX_GPU_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def train(
         dtype: weights are rounded to this type before the final evaluation, and saved so.
         parallel: what several processes share out, the images of every batch or the branches.
         compile_parts: compile stem, blocks and teacher with ``torch.compile``; pays in runs of minutes on a GPU.
-        num_workers: processes that make batches; 0 to make them in between the steps.
+        num_workers: processes that make batches; 0 to make them in between the steps, on a GPU where the images fit.
         save_interval_s: the state to resume from is saved at most this often.
         on_progress: called every few steps and at the end of every epoch.
         on_features: called with the number of images that a frozen backbone has seen, and that of all.
@@ -189,6 +191,9 @@ def train(
             wise.network.compile(dynamic=False)
 
     images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
+    is_cuda = torch_device.type == "cuda"
+    if is_cuda and not num_workers and images.nbytes <= _MAX_GPU_BYTES:  # batches are made there too
+        images, labels = images.to(torch_device), labels.to(torch_device)
     train_split: TrainingBatches | FeatureBatches
     if config.feature_copies:
         features = frozen_features(model, images, config, on_features)
@@ -196,8 +201,9 @@ def train(
     else:
         train_split = TrainingBatches(images, labels, shape.num_classes, config, step.parallel.image_share)
     steps_per_epoch = train_split.steps_per_epoch
-    is_cuda = torch_device.type == "cuda"
-    batches = training_batches(train_split, state.epochs_done, num_workers=num_workers, pin_memory=is_cuda)
+    batches = training_batches(
+        train_split, state.epochs_done, num_workers=num_workers, pin_memory=is_cuda and images.device.type == "cpu"
+    )
     saved = time.monotonic()
     for epoch in range(state.epochs_done, config.epochs):
         started = time.monotonic()

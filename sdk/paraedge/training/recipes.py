@@ -127,7 +127,6 @@ _PHOTOGRAPHS = Recipe(
         crop_area=0.4,
         horizontal_flip=True,
         colour_jitter=0.3,
-        erasing_probability=0.25,
         cutmix_alpha=1.0,
         mix_probability=0.3,
         branch_weight=0.5,
@@ -155,13 +154,6 @@ def _variant(recipe: Recipe, description: str, network: dict[str, object], train
 
 
 RECIPES: dict[str, Recipe] = {
-    "photographs": _PHOTOGRAPHS,
-    "photographs-frozen": _variant(
-        _PHOTOGRAPHS,
-        "photographs, behind a pretrained backbone that stays as it is, on a CPU in minutes",
-        {},
-        {"epochs": 30, "ema_decay": 0.0, "feature_copies": 4, "erasing_probability": 0.0, "cutmix_alpha": 0.0},
-    ),
     "fashion-mnist": _FASHION_MNIST,
     "fashion-mnist-four": _variant(
         _FASHION_MNIST,
@@ -242,6 +234,13 @@ RECIPES: dict[str, Recipe] = {
         "CIFAR-10; one small branch, for ensembles to compare with",
         {"num_branches": 1, "branch_depth": 2, "branch_width": 72, "stem_width": 32, "stem_residual_blocks": 0},
         {},
+    ),
+    "photographs": _PHOTOGRAPHS,
+    "photographs-frozen": _variant(
+        _PHOTOGRAPHS,
+        "photographs, behind a pretrained backbone that stays as it is, on a CPU in minutes",
+        {},
+        {"epochs": 30, "ema_decay": 0.0, "feature_copies": 4, "cutmix_alpha": 0.0},
     ),
 }
 

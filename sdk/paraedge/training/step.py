@@ -209,5 +209,5 @@ def _parameter_groups(model: ParaFormer, config: TrainingConfig) -> list[dict[st
         groups.setdefault((config.weight_decay if is_matrix else 0.0, share), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "rate_share": share}
-        for (decay, share), parameters in groups.items()
+        for (decay, share), parameters in sorted(groups.items(), key=lambda item: item[0], reverse=True)
     ]
