@@ -6,7 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
 __all__ = [
     "PICTURE_SUFFIXES",
+    "Resize",
     "check_input",
     "check_picture_input",
     "display_name",
@@ -45,6 +46,7 @@ _LITTER = frozenset(
 )  # fmt: skip
 
 Input = NDArray[np.uint8] | NDArray[np.float32]
+Resize = Literal["stretch", "crop"]  # of ImageInput
 
 
 def scale_and_shift(spec: InputSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -139,14 +141,15 @@ def read_input(path: str | os.PathLike[str], spec: InputSpec) -> Input:
 
 
 def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:
-    """A picture file as (H, W, C) uint8, scaled to what the bundle reads.
+    """A picture file as (H, W, C) uint8, scaled or cropped to what the bundle reads.
 
     Raises:
         InputError: it does not exist, is no picture, Pillow is not installed, or the bundle reads no image.
     """
     check_picture_input(spec)
+    assert isinstance(spec, ImageInput)
     _, channels, height, width = spec.shape
-    return picture_array(path, height, width, channels)
+    return picture_array(path, height, width, channels, spec.resize)
 
 
 def check_picture_input(spec: InputSpec) -> None:
@@ -172,39 +175,48 @@ def _need_pillow() -> None:
         raise InputError(f"reading pictures needs Pillow ({error}); pip install 'paraedge[cli]'") from error
 
 
-def picture_array(path: str | os.PathLike[str], height: int, width: int, channels: int) -> NDArray[np.uint8]:
+def picture_array(
+    path: str | os.PathLike[str], height: int, width: int, channels: int, resize: Resize = "stretch"
+) -> NDArray[np.uint8]:
     """A picture file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
-    Transparent pixels show white. A JPEG that is not progressive may have 256 million pixels and is decoded
-    at a reduced size, any other picture 50 million.
+    ``resize`` is that of :class:`paraedge_runtime.manifest.ImageInput`. Transparent pixels show white. A JPEG that
+    is not progressive may have 256 million pixels and is decoded at a reduced size, any other picture 50 million.
 
     Raises:
         InputError: it does not exist, is no picture, has too many pixels, or Pillow is not installed.
     """
     _need_pillow()
     try:
-        return _scaled(upright_picture(path, max(height, width)), height, width, channels)
+        return _scaled(upright_picture(path, max(height, width)), height, width, channels, resize)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as error:  # Pillow raises many kinds for a damaged picture
         raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
 
 
-def fitted_picture(picture: Any, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+def fitted_picture(
+    picture: Any, height: int, width: int, channels: int, resize: Resize = "stretch"
+) -> NDArray[np.uint8]:
     """A PIL image, upright, on white and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
-    The one rule for files, PIL images and arrays of another size: bilinear, to the whole height and width.
+    The one rule for files, PIL images and arrays of another size: bilinear, the whole picture or its middle part.
     """
     from PIL import ImageOps
 
-    return _scaled(on_background(ImageOps.exif_transpose(picture)), height, width, channels)
+    return _scaled(on_background(ImageOps.exif_transpose(picture)), height, width, channels, resize)
 
 
-def _scaled(upright: Any, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+def _scaled(upright: Any, height: int, width: int, channels: int, resize: Resize) -> NDArray[np.uint8]:
     from PIL import Image
 
     mode = "L" if channels == 1 else "RGB"
     converted = upright if upright.mode == mode else upright.convert(mode)  # convert() would copy it
+    if resize == "crop":
+        scale = min(converted.width / width, converted.height / height)
+        across, down = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (converted.width - across) // 2, (converted.height - down) // 2
+        converted = converted.crop((left, top, left + across, top + down))
     resized = converted.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8).reshape(height, width, channels)
 

@@ -79,14 +79,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 R = TypeVar("R", bound=Record)
 
 
-class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image"):
+class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image", omit_defaults=True):
     """An image: uint8 (H, W, C) comes in, the stem reads ``shape`` (1, C, H, W) float32, which is
-    ``(x / 255 - mean) / std`` per channel."""
+    ``(x / 255 - mean) / std`` per channel.
+
+    ``resize`` says how a picture of another size, upright, becomes H×W: ``stretch`` scales the whole picture,
+    ``crop`` its largest middle part of the same proportions. Both are bilinear.
+    """
 
     name: Name
     shape: Annotated[tuple[Dimension, ...], msgspec.Meta(min_length=4, max_length=4)]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: Literal["stretch", "crop"] = "stretch"
 
     def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel: ``x`` is read as ``x * scale - shift``."""

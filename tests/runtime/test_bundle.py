@@ -207,6 +207,8 @@ BAD_FIELDS = {
     "input without kind": (cut("input.kind"), ["`kind`", "$.input"]),
     "image called a tensor": (put("input.kind", "tensor"), ["$.input"]),
     "axes of an image": (put("input.axes", ["channel", "y", "x"]), ["`axes`", "$.input"]),
+    "resize unknown": (put("input.resize", "squash"), ["$.input.resize"]),
+    "resize null": (put("input.resize", None), ["$.input.resize"]),
     "mean too long": (put("input.mean", [0.5, 0.5]), ["'input.mean'", "2 values, channels needs 1"]),
     "mean empty": (put("input.mean", []), ["'input.mean'", "0 values"]),
     "std too long": (put("input.std", [0.5, 0.5, 0.5]), ["'input.std'", "3 values, channels needs 1"]),
@@ -321,6 +323,8 @@ def test_a_bad_field_is_refused_and_named(tmp_path, kind, edit, words, request):
         pytest.param("path", put("version", 1 << 53), id="the last version"),
         pytest.param("path", both(put("input.mean", [0]), put("input.std", [1.2e-41])), id="the smallest std"),
         pytest.param("path", put("input.mean", [-8e37]), id="a large mean"),
+        pytest.param("path", put("input.resize", "crop"), id="pictures are cropped"),
+        pytest.param("path", put("input.resize", "stretch"), id="pictures are stretched"),
         pytest.param(
             "sensor_path",
             both(put("input.normalized_axis", None), put("input.mean", [0]), put("input.std", [1])),

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle
 
@@ -113,6 +114,15 @@ def test_an_open_file_is_refused_and_not_taken_apart(photo_file):
         with pytest.raises(InputError, match="got BufferedReader"):
             as_input(file, COLOUR)
         assert file.read(4) == b"\x89PNG"  # detach() would have taken its buffer
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_the_middle_is_cut_out_where_the_bundle_says_so(photo_file, form):
+    spec = replace(COLOUR, resize="crop")  # 8 of 6, of 40 of 30: nothing to cut
+    np.testing.assert_array_equal(as_input(form(photo_file), spec), as_input(photo_file, COLOUR))
+    square = replace(spec, shape=(1, 3, 6, 6))  # 30 of the 40 columns
+    middle = Image.fromarray(PHOTO[:, 5:35]).resize((6, 6), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(as_input(form(photo_file), square), np.asarray(middle))
 
 
 def test_the_turn_of_a_photo_counts_in_pil_too(tmp_path):

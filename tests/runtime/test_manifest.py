@@ -8,6 +8,7 @@ import json
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from paraedge_runtime import ManifestError
 from paraedge_runtime.manifest import (
@@ -269,6 +270,16 @@ def test_tensors_and_vectors():
     assert manifest.output == VectorOutput(name="embedding", size=2)
     assert (manifest.labels, manifest.num_outputs, manifest.stop_rules) == ((), 2, None)
     assert decode_manifest(encode_record(manifest)) == manifest
+
+
+def test_pictures_are_stretched_where_a_bundle_does_not_say():
+    """As of bundles that were made before there was a choice; what says nothing else is written as those are."""
+    spec = decode_manifest(encode_record(MANIFEST)).input
+    assert spec.resize == "stretch"
+    assert b"resize" not in encode_record(MANIFEST)
+    cropped = replace(MANIFEST, input=replace(spec, resize="crop"))
+    assert b'"resize": "crop"' in encode_record(cropped)
+    assert decode_manifest(encode_record(cropped)) == cropped
 
 
 def test_format_is_the_documented_one():

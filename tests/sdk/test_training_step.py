@@ -102,15 +102,15 @@ def test_without_a_moving_average_the_last_weights_are_kept(make):
 
 def test_positions_of_the_branches_have_no_weight_decay(make):
     model = ParaFormer(make.model(stem_stride=4, branch_width=4))
-    free = {id(parameter) for parameter in _parameter_groups(model, 0.1)[1]["params"]}
+    free = {id(parameter) for parameter in _parameter_groups(model, make.training(weight_decay=0.1))[1]["params"]}
     positions = [parameter for name, parameter in model.named_parameters() if name.endswith("positions")]
     assert len(positions) == 2
     assert all(id(parameter) in free for parameter in positions)
 
 
-def test_norms_biases_and_positions_have_no_weight_decay(trained):
+def test_norms_biases_and_positions_have_no_weight_decay(trained, make):
     model = trained.checkpoint.model
-    decayed, free = _parameter_groups(model, 0.1)
+    decayed, free = _parameter_groups(model, make.training(weight_decay=0.1))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert len(decayed["params"]) + len(free["params"]) == len(names)

@@ -94,15 +94,16 @@ struct Value {
     return found;
   }
 
-  // The object's values in the order of `names`, which are all the names it may and must have.
-  std::vector<Value> fields(const std::vector<std::string>& names) const {
+  // The object's values in the order of `names`, which are all the names it may have; all but the last
+  // `optional` ones it must have.
+  std::vector<Value> fields(const std::vector<std::string>& names, size_t optional = 0) const {
     std::vector<Value> found(names.size(), Value{nullptr, ""});
     for (auto& [name, value] : entries()) {
       auto known = std::find(names.begin(), names.end(), name);
       require(known != names.end(), value.field, "is unknown");
       found[known - names.begin()] = value;
     }
-    for (size_t i = 0; i < names.size(); ++i) {
+    for (size_t i = 0; i + optional < names.size(); ++i) {
       require(found[i].json != nullptr, field.empty() ? names[i] : field + "." + names[i], "is missing");
     }
     return found;
@@ -204,7 +205,11 @@ class Reader {
     std::vector<Value> mean_and_std;
     int64_t count = 1;
     if (kind == "image") {
-      const auto f = value.fields({"kind", "name", "shape", "mean", "std"});
+      const auto f = value.fields({"kind", "name", "shape", "mean", "std", "resize"}, 1);
+      if (f[5].json != nullptr) {  // how pictures become arrays: callers of the core have arrays
+        const std::string resize = f[5].text();
+        require(resize == "stretch" || resize == "crop", f[5].field, "is '" + resize + "', not 'stretch' or 'crop'");
+      }
       input.kind = Input::Kind::image;
       input.name = name_of(f[1]);
       input.shape = f[2].shape(4, 4);

@@ -96,13 +96,12 @@ def _evaluate_checkpoint(
             evaluation = checkpoint.evaluation
             source = f"from the logits kept with the checkpoint ({config.dataset} test split)"
         else:
-            shape = config.model
             chosen = dataset or config.loader or config.dataset
             check_old_split(config.dataset, config.loader, checkpoint.training.seed, chosen, data_dir)
             data = load_for_labels(
                 chosen,
                 data_dir,
-                image_shape=(shape.image_size, shape.image_size, shape.in_channels),
+                spec=checkpoint.config.model.input_spec,
                 labels=config.labels,
                 owner="the model",
             )

@@ -171,11 +171,10 @@ def _export(
         test_set = None
         dataset, data_dir = measured
         if dataset is not None:
-            shape = checkpoint.config.model
             test_set = load_for_labels(
                 dataset,
                 data_dir,
-                image_shape=(shape.image_size, shape.image_size, shape.in_channels),
+                spec=checkpoint.config.model.input_spec,
                 labels=checkpoint.config.labels,
                 owner="the model",
             )

@@ -72,7 +72,9 @@ def extend(
 
     base = load_checkpoint(resolve_checkpoint(model))
     shape = base.config.model
-    options = FolderOptions(image_size=shape.image_size, channels=shape.in_channels, class_names=labels)
+    options = FolderOptions(
+        image_size=shape.image_size, resize=shape.resize, channels=shape.in_channels, class_names=labels
+    )
     data = load_dataset(dataset, data_dir, options)
     given = {"batch_size": batch_size, "learning_rate": learning_rate}
     config = extension_training(

@@ -21,6 +21,8 @@ from paraedge.cli.training import check_labels, check_log, print_trained, traini
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
 @click.option("--labels", type=LABELS, help="For --dataset npz: names of the classes 0, 1, 2, …: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
+@click.option("--backbone", help="Pretrained network that the branches stand behind: efficientnet-lite0.")
+@click.option("--backbone-stage", type=int, help="Its last stage before the branches begin. [default: the recipe's]")
 @click.option("--init", help="Start from the weights of a packaged model or checkpoint folder, and its shape.")
 @click.option(
     "--teacher", help="Packaged model or checkpoint folder to distill from: the network also learns its outputs."
@@ -42,7 +44,9 @@ from paraedge.cli.training import check_labels, check_log, print_trained, traini
 @click.option("--crop-padding", default=2, show_default=True, help="Random crops, in pixels; 0 for none.")
 @click.option("--flip/--no-flip", default=None, help="Mirror half the images. [default: not for digits]")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--image-size", default=32, show_default=True, help="For --dataset folder: scale images to this.")
+@click.option(
+    "--image-size", type=int, help="For --dataset folder: pixels a side. [default: 32, or 224 with --backbone]"
+)
 @click.option("--grey", is_flag=True, help="For --dataset folder: one channel instead of three.")
 @click.option("--holdout", type=click.IntRange(min=1), help="Test on so many train images instead, and train without.")
 @click.option("--device", help="torch device. [default: the GPU, else the CPU]")
@@ -66,6 +70,8 @@ def train(
     data_dir: Path | None,
     labels: tuple[str, ...] | None,
     out: Path,
+    backbone: str | None,
+    backbone_stage: int | None,
     init: str | None,
     teacher: str | None,
     teacher_weight: float,
@@ -85,7 +91,7 @@ def train(
     crop_padding: int,
     flip: bool | None,
     seed: int,
-    image_size: int,
+    image_size: int | None,
     grey: bool,
     holdout: int | None,
     device: str | None,
@@ -105,6 +111,7 @@ def train(
     Example:
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
       paraedge train --dataset folder --data-dir photos --out my-model --epochs 30
+      paraedge train --backbone efficientnet-lite0 --dataset folder --data-dir photographs --out my-model
       paraedge train --dataset npz --data-dir mine.npz --labels cat,dog --out my-model
       paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
       paraedge train --recipe cifar10-taught --teacher wider --data-dir data --out my-model
@@ -126,6 +133,8 @@ def train(
         "num_branches": num_branches,
         "branch_depth": branch_depth,
         "stem_stride": stem_stride,
+        "backbone": backbone,
+        "backbone_stage": backbone_stage,
     }
     settings: dict[str, Any] = {
         "epochs": epochs,
@@ -137,6 +146,8 @@ def train(
         "seed": seed,
         "teacher_weight": teacher_weight,
     }
+    if backbone is not None and recipe is None:
+        recipe = _photograph_recipe(device)
     if recipe is not None:
         from paraedge.training.recipes import load_recipe
 
@@ -156,7 +167,8 @@ def train(
         settings["horizontal_flip"] = dataset != "digits"
 
     check_labels(labels, dataset)
-    options = FolderOptions(image_size=image_size, channels=1 if grey else 3, class_names=labels)
+    size = image_size or (32 if network.get("backbone") is None else 224)
+    options = FolderOptions(image_size=size, channels=1 if grey else 3, class_names=labels)
     data = load_dataset(dataset, data_dir, options)
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
@@ -166,14 +178,16 @@ def train(
 
     from paraedge.model import Checkpoint, ParaFormerConfig, load_checkpoint
     from paraedge.model.records import CheckpointConfig
+    from paraedge.model.stages import STAGES
     from paraedge.packaged import resolve_checkpoint
     from paraedge.training import TrainingConfig
     from paraedge.training import train as run_training
     from paraedge.training.parallel import processes
 
+    known = STAGES.get(network.get("backbone") or "")
+    mean, std = (known.mean, known.std) if known is not None else data.channel_statistics()
     start: Checkpoint | None = load_checkpoint(resolve_checkpoint(init)) if init is not None else None
     wise = load_checkpoint(resolve_checkpoint(teacher)) if teacher is not None else None
-    mean, std = data.channel_statistics()
     try:
         checkpoint_config = CheckpointConfig(
             name=name or fitting_name(data.name),
@@ -189,6 +203,7 @@ def train(
                 in_channels=channels,
                 num_classes=len(data.class_names),
                 **{**network, "stem_stride": network["stem_stride"] or (2 if height <= 16 else 4)},
+                resize=options.resize,
                 mean=mean,
                 std=std,
             ),
@@ -211,5 +226,14 @@ def train(
             num_workers=workers,
             save_interval_s=save_interval,
             on_progress=show,
+            on_features=show.features,
         )
     print_trained(checkpoint, out, as_json)
+
+
+def _photograph_recipe(device: str | None) -> str:
+    """The recipe for ``--backbone``: on a CPU the pretrained network stays as it is."""
+    import torch
+
+    on_gpu = torch.cuda.is_available() if device is None else not device.startswith("cpu")
+    return "photographs" if on_gpu else "photographs-frozen"

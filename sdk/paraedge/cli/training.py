@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,13 +48,25 @@ def check_labels(labels: tuple[str, ...] | None, dataset: str) -> None:
         raise InputError(f"--labels is for --dataset npz; the data set {dataset!r} names its classes, leave it out")
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What ``train`` calls: itself is an ``on_progress``, ``features`` an ``on_features``."""
+
+    progress: Callable[[TrainingProgress], None] = lambda progress: None
+    features: Callable[[int, int], None] = lambda done, total: None
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        """After some steps."""
+        self.progress(progress)
+
+
 @contextlib.contextmanager
-def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[Callable[[TrainingProgress], None]]:
-    """A progress bar, and one JSON line per epoch in ``log``: what it yields is an ``on_progress``."""
+def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[Shown]:
+    """A progress bar, and one JSON line per epoch in ``log``."""
     import msgspec
 
     if not is_first_process():
-        yield lambda progress: None
+        yield Shown()
         return
     with progress_bar("loss {task.fields[loss]}", "{task.fields[accuracy]}") as bar:
         task = bar.add_task(f"training on {dataset}", total=None, loss="…", accuracy="")
@@ -71,7 +84,10 @@ def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[C
                 accuracy="prefix accuracy " + " ".join(f"{100 * value:.1f}" for value in progress.prefix_accuracy),
             )
 
-        yield show
+        def show_features(done: int, total: int) -> None:
+            bar.update(task, total=total, completed=done, description="images through the backbone")
+
+        yield Shown(show, show_features)
 
 
 def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from paraedge.data.datasets import DATA_DIR_VARIABLE, DATASETS, FolderOptions, load_dataset
 from paraedge.data.images import ImageDataset, LabelledImages
+from paraedge.model.arrays import read_samples
+from paraedge.model.records import CheckpointConfig, read_json
 from paraedge.packaged import packaged_folder
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import InputError
@@ -18,21 +20,23 @@ __all__ = ["images_at_hand", "load_for_bundle", "load_for_labels"]
 
 
 def load_for_labels(
-    dataset: str, data_dir: Path | None, *, image_shape: tuple[int, int, int], labels: tuple[str, ...], owner: str
+    dataset: str, data_dir: Path | None, *, spec: ImageInput, labels: tuple[str, ...], owner: str
 ) -> ImageDataset:
     """The data set ``dataset`` for a model that tells ``labels`` apart, its class indexes those of the labels.
 
     Args:
         dataset: a key of ``DATASETS``.
         data_dir: where its files are.
-        image_shape: (H, W, C) that the model reads.
+        spec: what the model reads.
         labels: of the model, in its order.
         owner: what the model is called in a message.
 
     Raises:
         InputError: no such data set, no files, other images, or classes that the model does not know.
     """
-    options = FolderOptions(image_size=image_shape[0], channels=image_shape[2], class_names=labels)
+    _, channels, height, width = spec.shape
+    image_shape = (height, width, channels)
+    options = FolderOptions(image_size=height, resize=spec.resize, channels=channels, class_names=labels)
     data = load_dataset(dataset, data_dir, options)
     if data.image_shape != image_shape:
         raise InputError(
@@ -56,10 +60,7 @@ def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | No
     chosen = dataset or manifest.name
     if chosen not in DATASETS:
         raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
-    _, channels, height, width = spec.shape
-    return load_for_labels(
-        chosen, data_dir, image_shape=(height, width, channels), labels=manifest.labels, owner="the bundle"
-    )
+    return load_for_labels(chosen, data_dir, spec=spec, labels=manifest.labels, owner="the bundle")
 
 
 def images_at_hand(
@@ -78,8 +79,7 @@ def images_at_hand(
         data = load_for_bundle(manifest, dataset, data_dir)
         return data.test.balanced_sample(count, seed=0), f"{data.name} test split"
     if (folder := packaged_folder(manifest.name)) is not None:
-        with np.load(folder / "samples.npz") as samples:
-            images = LabelledImages(samples["images"], samples["labels"].astype(np.int64))
+        images = read_samples(folder, read_json(folder / "config.json", CheckpointConfig).model)
         if images.images.shape[1:] == (*manifest.input.shape[2:], manifest.input.shape[1]):
             return images.balanced_sample(count, seed=0), "test images that ship with the packaged model"
     golden = bundle.golden()

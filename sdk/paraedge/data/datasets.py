@@ -20,7 +20,7 @@ from paraedge.data.readers import (
 )
 from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import display_name
+from paraedge_runtime.inputs import Resize, display_name
 
 __all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset"]
 
@@ -46,13 +46,15 @@ class FolderOptions:
     """How files of one's own become a data set.
 
     Attributes:
-        image_size: for ``folder``: pictures are scaled to squares of so many pixels.
+        image_size: for ``folder``: pictures become squares of so many pixels.
+        resize: for ``folder``: how, see :class:`paraedge_runtime.manifest.ImageInput`.
         channels: for ``folder``: 1 (grey) or 3 (colour).
         test_fraction: for ``folder`` without a split: the share of pictures that are the test split.
         class_names: for ``npz``: one name per class index, for a file that has none inside.
     """
 
     image_size: int = 32
+    resize: Resize = "crop"
     channels: int = 3
     test_fraction: float = 0.2
     class_names: tuple[str, ...] | None = None
@@ -195,10 +197,11 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
         if only_test:
             raise InputError(f"{roots['test']} has classes that {roots['train']} has not: {', '.join(only_test)}")
         train, test = (
-            read_class_folder(roots[split], names, options.image_size, options.channels) for split in ("train", "test")
+            read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
+            for split in ("train", "test")
         )
     else:
-        everything = read_class_folder(folder, names, options.image_size, options.channels)
+        everything = read_class_folder(folder, names, options.image_size, options.channels, options.resize)
         # The same pictures are the same split whatever the seed is: whoever tests a model later must not meet what
         # trained it. A picture that is added or removed changes the split; folders train and test do not.
         order = np.random.default_rng(0).permutation(len(everything))

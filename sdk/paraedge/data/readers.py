@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import PICTURE_SUFFIXES, display_name, is_hidden, picture_array, visible_files
+from paraedge_runtime.inputs import PICTURE_SUFFIXES, Resize, display_name, is_hidden, picture_array, visible_files
 
 __all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_class_names", "read_idx", "read_npz"]
 
@@ -219,14 +219,16 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
-def read_class_folder(root: Path, class_names: tuple[str, ...], image_size: int, channels: int) -> LabelledImages:
-    """Pictures in sub-folders that are named after their classes, scaled to ``image_size`` squares."""
+def read_class_folder(
+    root: Path, class_names: tuple[str, ...], image_size: int, channels: int, resize: Resize = "crop"
+) -> LabelledImages:
+    """Pictures in sub-folders that are named after their classes, as ``image_size`` squares."""
     folders = class_folders(root)
     images, labels = [], []
     for label, name in enumerate(class_names):
         for folder in folders.get(name, []):
             for path in visible_files(folder, PICTURE_SUFFIXES):
-                images.append(picture_array(path, image_size, image_size, channels))
+                images.append(picture_array(path, image_size, image_size, channels, resize))
                 labels.append(label)
     if not images:
         raise InputError(f"{root} has no pictures in its class folders ({', '.join(class_names)})")

@@ -1,7 +1,13 @@
-"""The arrays of a checkpoint folder, ``samples.npz`` and ``evaluation.npz``. Needs no torch, and no pickles."""
+"""The arrays of a checkpoint folder, ``samples.npz`` and ``evaluation.npz``. Needs no torch, and no pickles.
+
+Small images are kept as they are. From 64 pixels a side on they are photographs, kept as JPEG: the array ``jpeg`` is
+all files one after another, file i from ``offsets[i]`` to ``offsets[i + 1]``.
+"""
 
 from __future__ import annotations
 
+import io
+import itertools
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +21,10 @@ from paraedge.model.config import ParaFormerConfig
 from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime.errors import InputError
 
-__all__ = ["read_evaluation", "read_samples"]
+__all__ = ["read_evaluation", "read_samples", "sample_arrays"]
+
+_JPEG_FROM = 64  # pixels a side
+_JPEG_QUALITY = 90
 
 
 def read_samples(folder: Path, shape: ParaFormerConfig) -> LabelledImages:
@@ -24,10 +33,58 @@ def read_samples(folder: Path, shape: ParaFormerConfig) -> LabelledImages:
     Raises:
         InputError: ``samples.npz`` is missing, malformed, or does not fit ``shape``.
     """
-    size = (None, shape.image_size, shape.image_size, shape.in_channels)
-    arrays = _read_npz(folder / "samples.npz", images=("u1", size), labels=("iu", (None,)))
-    labels = _checked(folder / "samples.npz", arrays["labels"], len(arrays["images"]), shape.num_classes)
-    return LabelledImages(arrays["images"], labels)
+    path, size = folder / "samples.npz", (shape.image_size, shape.image_size, shape.in_channels)
+    if _keeps_jpeg(size):
+        arrays = _read_npz(path, jpeg=("u1", (None,)), offsets=("iu", (None,)), labels=("iu", (None,)))
+        images = _decoded(path, arrays["jpeg"], arrays["offsets"].tolist(), size)
+    else:
+        arrays = _read_npz(path, images=("u1", (None, *size)), labels=("iu", (None,)))
+        images = arrays["images"]
+    return LabelledImages(images, _checked(path, arrays["labels"], len(images), shape.num_classes))
+
+
+def sample_arrays(samples: LabelledImages) -> dict[str, NDArray[Any]]:
+    """What ``samples.npz`` holds of these images."""
+    if not _keeps_jpeg(samples.images.shape[1:]):
+        return {"images": samples.images, "labels": samples.labels}
+    from PIL import Image
+
+    files = []
+    for image in samples.images:
+        file = io.BytesIO()
+        Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).save(file, "JPEG", quality=_JPEG_QUALITY)
+        files.append(file.getvalue())
+    return {
+        "jpeg": np.frombuffer(b"".join(files), dtype=np.uint8),
+        "offsets": np.cumsum([0, *map(len, files)], dtype=np.int64),
+        "labels": samples.labels,
+    }
+
+
+def _keeps_jpeg(size: tuple[int, ...]) -> bool:
+    height, width, channels = size
+    return min(height, width) >= _JPEG_FROM and channels in (1, 3)
+
+
+def _decoded(path: Path, files: NDArray[np.uint8], offsets: list[int], size: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The images (N, H, W, C) of JPEG files, each of exactly that size."""
+    from PIL import Image
+
+    height, width, channels = size
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(files) or offsets != sorted(offsets):
+        raise InputError(f"{path}: offsets do not fit its {len(files)} bytes of JPEG; copy the checkpoint folder again")
+    images = np.empty((len(offsets) - 1, *size), dtype=np.uint8)
+    for number, (start, end) in enumerate(itertools.pairwise(offsets)):
+        try:
+            with Image.open(io.BytesIO(files[start:end].tobytes()), formats=["JPEG"]) as picture:
+                if picture.size != (width, height):
+                    raise ValueError(f"it is {picture.width}×{picture.height}, not {width}×{height}")
+                images[number] = np.asarray(picture.convert("RGB" if channels == 3 else "L")).reshape(size)
+        except Exception as error:  # Pillow raises many kinds for a damaged picture
+            raise InputError(
+                f"{path}: picture {number} cannot be read ({error}); copy the checkpoint folder again"
+            ) from error
+    return images
 
 
 def read_evaluation(folder: Path, shape: ParaFormerConfig) -> Evaluation:

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
-from paraedge.model.arrays import read_evaluation, read_samples
+from paraedge.model.arrays import read_evaluation, read_samples, sample_arrays
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
 from paraedge_converters.request import check_name
@@ -110,7 +110,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dty
         (building / "model.safetensors").write_bytes(weights)
         for name, record in (("config.json", checkpoint.config), ("training.json", checkpoint.training)):
             (building / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        _write_npz(building / "samples.npz", images=checkpoint.samples.images, labels=checkpoint.samples.labels)
+        _write_npz(building / "samples.npz", **sample_arrays(checkpoint.samples))
         _write_npz(
             building / "evaluation.npz",
             branch_logits=checkpoint.evaluation.branch_logits.astype(np.float16),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
+
+from paraedge.model.stages import STAGES, BackboneStages
+from paraedge_runtime.manifest import ImageInput
 
 __all__ = ["ParaFormerConfig"]
 
@@ -31,6 +35,14 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         branch_residual_blocks: residual blocks at the end of the branches' own stages.
         branch_classes: how many classes each branch knows, where older ones know only the first so many:
             to the others they add 0. ``None`` where every branch knows all.
+        backbone: pretrained network whose first stages are the stem, a key of ``STAGES``; ``stem_stride`` and the
+            like then say nothing. A branch's own convolutions halve the side until a token is as many pixels as
+            one cell of the backbone's last stage.
+        backbone_stage: the last of them.
+        branch_stage: every branch goes on with pretrained stages of its own, up to this one; one number for all
+            branches or one for each, ``None`` where none does.
+        resize: how a picture of another size becomes square: ``stretch`` or ``crop``, see
+            :class:`paraedge_runtime.manifest.ImageInput`.
         mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``.
     """
 
@@ -48,6 +60,10 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     branch_width: int | tuple[int, ...] | None = None
     branch_residual_blocks: int = 0
     branch_classes: tuple[int, ...] | None = None
+    backbone: str | None = None
+    backbone_stage: int | None = None
+    branch_stage: int | tuple[int, ...] | None = None
+    resize: Literal["stretch", "crop"] = "stretch"
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -62,7 +78,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("branch_depth", "branch_width"):
+        for name in ("branch_depth", "branch_width", "branch_stage"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != self.num_branches:
                 raise ValueError(f"{name} has {len(values)} values, the model has {self.num_branches} branches")
@@ -91,6 +107,17 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             )
         if not math.isfinite(self.mlp_ratio) or self.mlp_ratio <= 0 or self.mlp_dim < 1:
             raise ValueError(f"mlp_ratio must be finite and positive, got {self.mlp_ratio}")
+        if self.backbone is None:
+            self._check_stem()
+        else:
+            self._check_backbone()
+        for name in ("stem_residual_blocks", "branch_residual_blocks"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.branch_residual_blocks and self.branch_width is None:
+            raise ValueError(f"branch_residual_blocks {self.branch_residual_blocks} needs a branch_width")
+
+    def _check_stem(self) -> None:
         if self.stem_stride < 2 or self.stem_stride & (self.stem_stride - 1):
             raise ValueError(f"stem_stride must be a power of two of at least 2, got {self.stem_stride}")
         if self.image_size % self.stem_stride:
@@ -105,11 +132,34 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 f"{name} {self.stem_channels} is not a multiple of {doublings}: "
                 "the stem doubles its width at every stage"
             )
-        for name in ("stem_residual_blocks", "branch_residual_blocks"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.branch_residual_blocks and self.branch_width is None:
-            raise ValueError(f"branch_residual_blocks {self.branch_residual_blocks} needs a branch_width")
+        for name in ("backbone_stage", "branch_stage"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} {getattr(self, name)} needs a backbone: {', '.join(STAGES)}")
+
+    def _check_backbone(self) -> None:
+        if self.backbone not in STAGES:
+            raise ValueError(f"unknown backbone {self.backbone!r}; choose one of {', '.join(STAGES)}")
+        count = len(self._stages.channels)
+        if self.backbone_stage is None or not 1 <= self.backbone_stage <= count:
+            raise ValueError(f"backbone_stage must be 1 to {count} with {self.backbone}, got {self.backbone_stage}")
+        if not self.backbone_stage <= min(self.branch_stages) <= max(self.branch_stages) <= count:
+            raise ValueError(
+                f"branch_stage must be {self.backbone_stage} (backbone_stage) to {count}, got {self.branch_stage}"
+            )
+        if self.branch_width is None:
+            raise ValueError(f"with {self.backbone} every branch needs a branch_width, for convolutions of its own")
+        if self.in_channels != 3:
+            raise ValueError(f"{self.backbone} reads images in colour, in_channels cannot be {self.in_channels}")
+        if self.image_size % self.token_stride:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of {self.token_stride}, which {self.backbone} needs"
+            )
+
+    @property
+    def input_spec(self) -> ImageInput:
+        """One input on the device: (1, in_channels, H, W), normalised."""
+        shape = (1, self.in_channels, self.image_size, self.image_size)
+        return ImageInput(name="image", shape=shape, mean=self.mean, std=self.std, resize=self.resize)
 
     @property
     def branch_depths(self) -> tuple[int, ...]:
@@ -122,6 +172,24 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.branch_width if isinstance(self.branch_width, tuple) else (self.branch_width,) * self.num_branches
 
     @property
+    def branch_stages(self) -> tuple[int, ...]:
+        """Last stage of the backbone in each branch, (N,); ``backbone_stage`` where it has none of its own."""
+        stages = self.branch_stage or self.backbone_stage or 0
+        return stages if isinstance(stages, tuple) else (stages,) * self.num_branches
+
+    @property
+    def _stages(self) -> BackboneStages:
+        assert self.backbone is not None
+        return STAGES[self.backbone]
+
+    @property
+    def token_stride(self) -> int:
+        """Pixels per token along one side."""
+        if self.backbone is None:
+            return self.stem_stride
+        return max(self._stages.strides)
+
+    @property
     def known_classes(self) -> tuple[int, ...]:
         """Classes that each branch knows, (N,)."""
         return self.branch_classes or (self.num_classes,) * self.num_branches
@@ -132,14 +200,32 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.stem_stride.bit_length() - 1 - (self.branch_width is not None)
 
     @property
+    def branch_convolutions(self) -> tuple[tuple[int, ...], ...]:
+        """Channels of each branch's own stages of convolutions, (N,) of any length."""
+        if self.backbone is None:
+            return tuple(() if width is None else (width,) for width in self.branch_widths)
+        strides = [self._stages.strides[stage - 1] for stage in self.branch_stages]
+        counts = [(self.token_stride // stride).bit_length() - 1 for stride in strides]
+        return tuple((width or 0,) * count for width, count in zip(self.branch_widths, counts, strict=True))
+
+    @property
+    def branch_inputs(self) -> tuple[int, ...]:
+        """Channels that each branch's own convolutions read, (N,)."""
+        if self.backbone is None:
+            return (self.stem_channels,) * self.num_branches
+        return tuple(self._stages.channels[stage - 1] for stage in self.branch_stages)
+
+    @property
     def stem_channels(self) -> int:
         """Channels of the stem's last stage."""
+        if self.backbone is not None and self.backbone_stage is not None:
+            return self._stages.channels[self.backbone_stage - 1]
         return self.embed_dim if self.stem_width is None else self.stem_width
 
     @property
     def num_tokens(self) -> int:
         """T: one token per stem cell plus the CLS token."""
-        return (self.image_size // self.stem_stride) ** 2 + 1
+        return (self.image_size // self.token_stride) ** 2 + 1
 
     @property
     def mlp_dim(self) -> int:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paraedge.model.backbones import backbone_stages, load_pretrained
 from paraedge.model.config import ParaFormerConfig
 from paraedge_runtime.manifest import ImageInput
 
@@ -189,7 +190,7 @@ class Tokens(nn.Module):
     def __init__(self, config: ParaFormerConfig, width_in: int, widths: Sequence[int], residual_blocks: int) -> None:
         super().__init__()
         stages = _stages(width_in, widths, residual_blocks)
-        self.convs = nn.Sequential(*stages, nn.Conv2d(widths[-1], config.embed_dim, kernel_size=1))
+        self.convs = nn.Sequential(*stages, nn.Conv2d((width_in, *widths)[-1], config.embed_dim, kernel_size=1))
         # The CLS token is the first position's row: token plus position would be one constant anyway.
         self.positions = nn.Parameter(torch.randn(1, config.num_tokens, config.embed_dim) * 0.02)
 
@@ -202,29 +203,47 @@ class Tokens(nn.Module):
 class Branch(nn.Module):
     """Blocks, the branch's own final norm, and the shared classifier: what the stem made -> logits (B, C).
 
-    With a ``width`` it starts with its own stage of convolutions on the stem's feature map (B, stem_channels,
-    side, side); without, the stem has made tokens (B, T, D). The classifier has no bias: a bias would be
-    added once per branch, and which branches run is decided on the device. Each branch's norm carries its own.
-    To classes that its classifier does not know a branch adds 0.
+    With ``branch_width`` it starts with convolutions of its own on the stem's feature map (B, stem_channels,
+    side, side), behind a pretrained stem perhaps with more stages of the backbone before these; without, the stem
+    has made tokens (B, T, D). The classifier has no bias: a bias would be added once per branch, and which branches
+    run is decided on the device. Each branch's norm carries its own. To classes that its classifier does not know a
+    branch adds 0.
     """
 
-    def __init__(self, config: ParaFormerConfig, depth: int, width: int | None, classifier: nn.Linear) -> None:
+    def __init__(self, config: ParaFormerConfig, index: int, classifier: nn.Linear) -> None:
         super().__init__()
-        self.tokens = (
-            nn.Identity()
-            if width is None
-            else Tokens(config, config.stem_channels, [width], config.branch_residual_blocks)
-        )
+        self.backbone: nn.Module = nn.Identity()
+        if config.backbone is not None and config.branch_stages[index] > (config.backbone_stage or 0):
+            first = (config.backbone_stage or 0) + 1
+            self.backbone = backbone_stages(config.backbone, first, config.branch_stages[index])
+        self.tokens: nn.Module = nn.Identity()
+        if config.branch_width is not None:
+            widths = config.branch_convolutions[index]
+            self.tokens = Tokens(config, config.branch_inputs[index], widths, config.branch_residual_blocks)
+        depth = config.branch_depths[index]
         self.blocks = nn.Sequential(*(Block(config) for _ in range(depth - 1)), CLSBlock(config))
         self.norm = nn.LayerNorm(config.embed_dim)
         self.classifier = classifier  # one matrix, shared by all branches that know the same classes
         self.num_unknown = config.num_classes - classifier.out_features
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D), or (B, stem_channels, side, side) with a ``width`` -> (B, C)."""
+    def from_features(self, x: Tensor) -> Tensor:
+        """What is behind the branch's own stages of the backbone: their output -> (B, C)."""
         cls = self.norm(self.blocks(self.tokens(x)))  # (B, 1, D)
         logits: Tensor = self.classifier(cls).flatten(1)
         return F.pad(logits, (0, self.num_unknown)) if self.num_unknown else logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D), or (B, stem_channels, side, side) with ``branch_width`` -> (B, C)."""
+        return self.from_features(self.backbone(x))
+
+
+def _stem(config: ParaFormerConfig) -> nn.Module:
+    if config.backbone is not None:
+        return backbone_stages(config.backbone, 1, config.backbone_stage or 0)
+    widths = [config.stem_channels >> later for later in reversed(range(config.stem_stages))]
+    if config.branch_width is None:
+        return Tokens(config, config.in_channels, widths, config.stem_residual_blocks)
+    return nn.Sequential(*_stages(config.in_channels, widths, config.stem_residual_blocks))
 
 
 class ParaFormer(nn.Module):
@@ -240,21 +259,35 @@ class ParaFormer(nn.Module):
     def __init__(self, config: ParaFormerConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [config.stem_channels >> later for later in reversed(range(config.stem_stages))]
-        self.stem = (
-            Tokens(config, config.in_channels, widths, config.stem_residual_blocks)
-            if config.branch_width is None
-            else nn.Sequential(*_stages(config.in_channels, widths, config.stem_residual_blocks))
-        )
+        self.stem = _stem(config)
         classifiers = {
             known: nn.Linear(config.embed_dim, known, bias=False) for known in dict.fromkeys(config.known_classes)
         }
         self.branches = nn.ModuleList(
-            Branch(config, depth, width, classifiers[known])
-            for depth, width, known in zip(
-                config.branch_depths, config.branch_widths, config.known_classes, strict=True
-            )
+            Branch(config, index, classifiers[known]) for index, known in enumerate(config.known_classes)
         )
+
+    def own_branches(self) -> list[Branch]:
+        """``branches``, known to be of this kind."""
+        return [branch for branch in self.branches if isinstance(branch, Branch)]
+
+    def pretrained_parts(self) -> list[nn.Sequential]:
+        """The stages of the backbone in stem and branches, none without a backbone."""
+        if self.config.backbone is None:
+            return []
+        parts = [self.stem, *(branch.backbone for branch in self.own_branches())]
+        return [part for part in parts if isinstance(part, nn.Sequential)]
+
+    def load_pretrained(self) -> None:
+        """Fill the stages of the backbone with its published weights.
+
+        Raises:
+            InputError: they are not installed.
+        """
+        if self.config.backbone is not None:
+            for part in self.pretrained_parts():
+                first = 1 if part is self.stem else (self.config.backbone_stage or 0) + 1
+                load_pretrained(self.config.backbone, first, part)
 
     @property
     def num_outputs(self) -> int:
@@ -264,18 +297,17 @@ class ParaFormer(nn.Module):
     @property
     def input_spec(self) -> ImageInput:
         """One input on the device: (1, in_channels, H, W), normalised."""
-        config = self.config
-        return ImageInput(
-            name="image",
-            shape=(1, config.in_channels, config.image_size, config.image_size),
-            mean=config.mean,
-            std=config.std,
-        )
+        return self.config.input_spec
 
     def branch_logits(self, images: Tensor) -> Tensor:
         """What each branch contributes: images (B, in_channels, H, W) -> (N, B, C)."""
         tokens = self.stem(images)
         return torch.stack([branch(tokens) for branch in self.branches])
+
+    def feature_logits(self, features: list[Tensor]) -> Tensor:
+        """What each branch contributes, of what its own convolutions read: N × (B, c, h, w) -> (N, B, C)."""
+        pairs = zip(self.own_branches(), features, strict=True)
+        return torch.stack([branch.from_features(x) for branch, x in pairs])
 
     def prefix_logits(self, images: Tensor) -> Tensor:
         """The prediction of every prefix of branches: images (B, in_channels, H, W) -> (N, B, C)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from paraedge.training.augment import augment, mix
 from paraedge.training.config import TrainingConfig
 
-__all__ = ["TrainingBatches", "normalise", "training_batches"]
+if TYPE_CHECKING:
+    from paraedge.training.features import FeatureBatches
+
+__all__ = ["TrainingBatches", "image_order", "normalise", "random_numbers", "training_batches"]
 
 
 class _Statistics(Protocol):
@@ -62,27 +65,29 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         epoch, step = divmod(number, self.steps_per_epoch)
         config = self._config
-        order = _order(len(self._images), config.seed, epoch)
+        order = image_order(len(self._images), config.seed, epoch)
         chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
         part, parts = self._share
         chosen = chosen[torch.arange(part, -(-len(chosen) // parts) * parts, parts) % len(chosen)]
-        generator = _generator(config.seed, epoch, step * parts + part + 1)
+        generator = random_numbers(config.seed, epoch, step * parts + part + 1)
         images = augment(self._images[chosen], config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
 
 
 @functools.lru_cache(maxsize=1)  # for all batches of the epoch
-def _order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=_generator(seed, epoch, 0))
+def image_order(count: int, seed: int, epoch: int) -> Tensor:
+    """In which order an epoch sees ``count`` images: (count,) indexes."""
+    return torch.randperm(count, generator=random_numbers(seed, epoch, 0))
 
 
-def _generator(seed: int, epoch: int, step: int) -> torch.Generator:
+def random_numbers(seed: int, epoch: int, step: int) -> torch.Generator:
+    """The random numbers of one step of one epoch, whatever came before."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) * 1_000_003 + step)
 
 
 def training_batches(
-    batches: TrainingBatches, epochs_done: int, *, num_workers: int = 0, pin_memory: bool = False
-) -> Iterator[tuple[Tensor, Tensor]]:
+    batches: TrainingBatches | FeatureBatches, epochs_done: int, *, num_workers: int = 0, pin_memory: bool = False
+) -> Iterator[tuple[Tensor | list[Tensor], Tensor]]:
     """The batches of all epochs still to come, made by ``num_workers`` processes beside the training."""
     todo = range(epochs_done * batches.steps_per_epoch, len(batches))
     loader = DataLoader(

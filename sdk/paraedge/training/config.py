@@ -23,7 +23,11 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             step; 0 for the weights of the last step.
         label_smoothing: of every prefix's cross-entropy.
         crop_padding: random crops from the image padded by this many pixels; 0 for none.
+        crop_area: random crops, scaled to the whole image, have this share of its area at least, sides up to 4:3;
+            1 for none.
+        rotation_degrees: images are turned by up to so much either way.
         horizontal_flip: flip half of the images.
+        colour_jitter: brightness, contrast and saturation change by up to this share.
         rand_augment_magnitude: two random operations of RandAugment per image, of this strength out
             of 30; 0 for none. Needs torchvision.
         erasing_probability: share of images in which a random rectangle is erased.
@@ -47,6 +51,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             order, so that every subset with the first branch is trained.
         stochastic_depth: share of images for which attention or MLP of a branch's last block is skipped;
             proportionally less in the blocks before it.
+        backbone_rate: learning rate of a pretrained backbone, as a share of ``learning_rate``.
+        feature_copies: the backbone stays as it is, and what it makes of so many augmented copies of every image is
+            computed once, before the first epoch; 0 where it learns too.
         seed: of weights, order and augmentation.
     """
 
@@ -59,7 +66,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ema_decay: float = 0.0
     label_smoothing: float = 0.0
     crop_padding: int = 2
+    crop_area: float = 1.0
+    rotation_degrees: float = 0.0
     horizontal_flip: bool = True
+    colour_jitter: float = 0.0
     rand_augment_magnitude: int = 0
     erasing_probability: float = 0.0
     mixup_alpha: float = 0.0
@@ -75,6 +85,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     teacher_temperature: float = 1.0
     subset_probability: float = 0.0
     stochastic_depth: float = 0.0
+    backbone_rate: float = 0.1
+    feature_copies: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +100,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "ema_decay": 0 <= self.ema_decay < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "crop_padding": self.crop_padding >= 0,
+            "crop_area": 0 < self.crop_area <= 1,
+            "rotation_degrees": 0 <= self.rotation_degrees <= 180,
+            "colour_jitter": 0 <= self.colour_jitter < 1,
             "rand_augment_magnitude": 0 <= self.rand_augment_magnitude <= 30,
             "erasing_probability": 0 <= self.erasing_probability <= 1,
             "mixup_alpha": math.isfinite(self.mixup_alpha) and self.mixup_alpha >= 0,
@@ -103,6 +118,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "teacher_temperature": math.isfinite(self.teacher_temperature) and self.teacher_temperature > 0,
             "subset_probability": 0 <= self.subset_probability <= 1,
             "stochastic_depth": 0 <= self.stochastic_depth < 1,
+            "backbone_rate": 0 <= self.backbone_rate <= 1,
+            "feature_copies": 0 <= self.feature_copies <= 64,
             "seed": 0 <= self.seed < 2**32,
         }
         for name, fine in checks.items():

@@ -14,15 +14,22 @@ from paraedge_measure.evaluation import Evaluation
 
 __all__ = ["evaluate_model"]
 
+_BATCH_PIXELS = 1 << 22
+
 
 def evaluate_model(
     model: ParaFormer,
     data: LabelledImages,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
-    """Every branch's logits on ``data``; ``on_batch`` hears how many images each batch had."""
+    """Every branch's logits on ``data``; ``on_batch`` hears how many images each batch had.
+
+    A batch has 256 images, fewer where they are large, unless ``batch_size`` says otherwise.
+    """
+    if batch_size is None:
+        batch_size = min(256, max(8, _BATCH_PIXELS // (data.images.shape[1] * data.images.shape[2])))
     device = next(model.parameters()).device
     model.eval()
     logits = []

@@ -26,6 +26,7 @@ from paraedge.training.augment import check_augmentation
 from paraedge.training.batches import TrainingBatches, training_batches
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model
+from paraedge.training.features import FeatureBatches, frozen_features
 from paraedge.training.loss import prefix_weights
 from paraedge.training.parallel import PARALLEL, OneProcess
 from paraedge.training.step import TrainingStep
@@ -40,6 +41,8 @@ __all__ = ["NUM_SAMPLES", "TrainingProgress", "learning_rate", "train"]
 NUM_SAMPLES = 256
 # Reading the running means waits for the device, so not after every step.
 _REPORT_STEPS = 10
+# Of training images that are kept on a GPU.
+_MAX_GPU_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def train(
     num_workers: int = 0,
     save_interval_s: float = 0.0,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
+    on_features: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checkpoint:
     """Train a ParaFormer on ``data`` and write the checkpoint folder ``out``.
 
@@ -92,9 +96,10 @@ def train(
         dtype: weights are rounded to this type before the final evaluation, and saved so.
         parallel: what several processes share out, the images of every batch or the branches.
         compile_parts: compile stem, blocks and teacher with ``torch.compile``; pays in runs of minutes on a GPU.
-        num_workers: processes that make batches; 0 to make them in between the steps.
+        num_workers: processes that make batches; 0 to make them in between the steps, on a GPU where the images fit.
         save_interval_s: the state to resume from is saved at most this often.
         on_progress: called every few steps and at the end of every epoch.
+        on_features: called with the number of images that a frozen backbone has seen, and that of all.
 
     Raises:
         InputError: the data does not fit the network, no bundle could have the name or a text is too long for one,
@@ -139,6 +144,12 @@ def train(
         if init.config.model != shape:
             raise InputError(f"the checkpoint to start from is {init.config.model}, this run trains {shape}")
         model.load_state_dict(init.model.state_dict())
+    elif base is None:
+        model.load_pretrained()
+    if config.feature_copies and (not shape.backbone or teacher is not None or torch_device.type != "cpu"):
+        raise InputError(
+            f"feature_copies {config.feature_copies} is for a backbone on the CPU, without a teacher; set it to 0"
+        )
     num_frozen = 0
     if base is not None:
         try:
@@ -179,16 +190,20 @@ def train(
         if wise is not None:
             wise.network.compile(dynamic=False)
 
-    train_split = TrainingBatches(
-        torch.from_numpy(data.train.images),
-        torch.from_numpy(data.train.labels),
-        shape.num_classes,
-        config,
-        step.parallel.image_share,
-    )
-    steps_per_epoch = train_split.steps_per_epoch
+    images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
     is_cuda = torch_device.type == "cuda"
-    batches = training_batches(train_split, state.epochs_done, num_workers=num_workers, pin_memory=is_cuda)
+    if is_cuda and not num_workers and images.nbytes <= _MAX_GPU_BYTES:  # batches are made there too
+        images, labels = images.to(torch_device), labels.to(torch_device)
+    train_split: TrainingBatches | FeatureBatches
+    if config.feature_copies:
+        features = frozen_features(model, images, config, on_features)
+        train_split = FeatureBatches(features, labels, shape.num_classes, config)
+    else:
+        train_split = TrainingBatches(images, labels, shape.num_classes, config, step.parallel.image_share)
+    steps_per_epoch = train_split.steps_per_epoch
+    batches = training_batches(
+        train_split, state.epochs_done, num_workers=num_workers, pin_memory=is_cuda and images.device.type == "cpu"
+    )
     saved = time.monotonic()
     for epoch in range(state.epochs_done, config.epochs):
         started = time.monotonic()

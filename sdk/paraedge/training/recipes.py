@@ -25,11 +25,14 @@ class NetworkShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     mlp_ratio: float
     num_branches: int
     branch_depth: int | tuple[int, ...]
-    stem_stride: int
+    stem_stride: int = 4
     stem_width: int | None = None
     stem_residual_blocks: int = 0
     branch_width: int | tuple[int, ...] | None = None
     branch_residual_blocks: int = 0
+    backbone: str | None = None
+    backbone_stage: int | None = None
+    branch_stage: int | tuple[int, ...] | None = None
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,6 +99,40 @@ _FASHION_MNIST = Recipe(
         branch_width=(32, 40, 48, 56, 64, 80, 96, 112),
     ),
     training=replace(_CIFAR10.training, crop_padding=2, mix_probability=0.25),
+)
+
+# Behind a pretrained backbone, for 224×224 photographs.
+_PHOTOGRAPHS = Recipe(
+    description="photographs, behind a pretrained backbone that learns too, on a GPU",
+    dataset="folder",
+    network=NetworkShape(
+        embed_dim=128,
+        num_heads=4,
+        mlp_ratio=2.0,
+        num_branches=4,
+        branch_depth=(1, 1, 2, 2),
+        branch_width=(32, 64, 96, 128),
+        backbone="efficientnet-lite0",
+        backbone_stage=5,
+    ),
+    training=TrainingConfig(
+        epochs=60,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        warmup_epochs=3.0,
+        ema_decay=0.995,
+        label_smoothing=0.1,
+        crop_padding=0,
+        crop_area=0.4,
+        horizontal_flip=True,
+        colour_jitter=0.3,
+        cutmix_alpha=1.0,
+        mix_probability=0.3,
+        branch_weight=0.5,
+        prefix_temperature_power=1.0,
+        backbone_rate=0.3,
+    ),
 )
 
 _ONE_STEM: dict[str, object] = {
@@ -197,6 +234,13 @@ RECIPES: dict[str, Recipe] = {
         "CIFAR-10; one small branch, for ensembles to compare with",
         {"num_branches": 1, "branch_depth": 2, "branch_width": 72, "stem_width": 32, "stem_residual_blocks": 0},
         {},
+    ),
+    "photographs": _PHOTOGRAPHS,
+    "photographs-frozen": _variant(
+        _PHOTOGRAPHS,
+        "photographs, behind a pretrained backbone that stays as it is, on a CPU in minutes",
+        {},
+        {"epochs": 30, "ema_decay": 0.0, "feature_copies": 4, "cutmix_alpha": 0.0},
     ),
 }
 

