@@ -8,11 +8,7 @@ export class Alarm {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   #atMs = Infinity;
   /** @type {() => void} */ #ring = () => {};
-  #channel = new MessageChannel();
-
-  constructor() {
-    this.#channel.port1.onmessage = () => this.#look();
-  }
+  /** @type {MessageChannel | null} */ #channel = null; // made when it is needed: an open one keeps Node from ending
 
   /** The last one that was set rings, once. @param {number} atMs @param {() => void} ring */
   set(atMs, ring) {
@@ -29,7 +25,16 @@ export class Alarm {
 
   close() {
     this.clear();
-    this.#channel.port1.close();
+    this.#channel?.port1.close();
+    this.#channel = null;
+  }
+
+  #goRound() {
+    if (!this.#channel) {
+      this.#channel = new MessageChannel();
+      this.#channel.port1.onmessage = () => this.#look();
+    }
+    return this.#channel.port2;
   }
 
   #look() {
@@ -41,7 +46,7 @@ export class Alarm {
     } else if (leftMs > AWAKE_MS) {
       this.#timer = setTimeout(() => this.#look(), leftMs - AWAKE_MS);
     } else {
-      this.#channel.port2.postMessage(null);
+      this.#goRound().postMessage(null);
     }
   }
 }

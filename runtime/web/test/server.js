@@ -15,17 +15,21 @@ const TYPES = /** @type {Record<string, string>} */ ({
 });
 
 /**
- * @param {Record<string, string>} folders first part of the address -> folder
- * @param {{bytesPerSecond?: number, headers?: Record<string, string>}} [options]
+ * @param {Record<string, string | Record<string, string>>} folders first part of the address -> folder, or second
+ *   part -> folder
+ * @param {{headers?: Record<string, string>, delay?: (pathname: string) => Promise<void> | undefined}} [options]
+ *   `delay`: what an answer waits for
  * @returns {Promise<{url: string, requests: string[], close: () => void}>}
  */
-export async function serve(folders, { headers = {} } = {}) {
+export async function serve(folders, { headers = {}, delay = () => undefined } = {}) {
   /** @type {string[]} */ const requests = [];
-  const server = http.createServer((request, response) => {
+  const server = http.createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
     requests.push(pathname);
+    await delay(pathname);
     const [, first, ...rest] = decodeURIComponent(pathname).split("/");
-    const folder = folders[first];
+    const found = folders[first];
+    const folder = typeof found === "object" ? found[rest.shift() ?? ""] : found;
     if (folder === undefined || rest.includes("..")) return void response.writeHead(404).end();
     let file = path.join(folder, ...rest);
     if (pathname.endsWith("/")) file = path.join(file, "index.html");
