@@ -5,6 +5,7 @@ import json
 import pytest
 
 from paraedge.exporting import export
+from paraedge.web import make_site
 from paraedge_runtime.bundle import Bundle
 
 # name -> (model, engine, recipe, branches): both engines, both packaged models, floats and integers.
@@ -33,7 +34,8 @@ def web_setup(node, chromium, tmp_path_factory):
             out=folder / f"{name}.paraedge",
         )
         bundles[name] = str(bundle.path)
-    return {"chromium": chromium, "engines": str(folder / "engines"), "bundles": bundles}
+    site = make_site(folder / "site", [bundles["fashion-mnist-litert"]])
+    return {"chromium": chromium, "engines": str(folder / "engines"), "bundles": bundles, "site": str(site)}
 
 
 def _report(text):
@@ -49,6 +51,12 @@ def test_the_package_in_chromium(node, web_setup):
     text = _tests(node, "test/browser/session.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
     assert _report(text) is None
     assert text.count("\nok ") >= len(BUNDLES) + 9
+
+
+def test_the_page_in_chromium(node, web_setup):
+    text = _tests(node, "test/browser/page.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
+    assert _report(text) is None
+    assert text.count("\nok ") >= 5
 
 
 def test_the_scheduler_without_a_browser(node):
