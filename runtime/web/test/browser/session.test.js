@@ -292,6 +292,29 @@ test("two thousand requests leave no more memory behind than two hundred", { tim
   await opened.page.evaluate(() => /** @type {any} */ (window).two.session.close());
 });
 
+test("the example in docs/web.md runs", async () => {
+  const docs = readFileSync(new URL("../../../../docs/web.md", import.meta.url), "utf8");
+  const examples = [...docs.matchAll(/^```js\n(.*?)^```$/gms)].map(([, example]) => example);
+  assert.ok(examples.length > 0);
+  const { page } = await openPage(browser, `${server.url}page/`);
+  await page.route("**/page/fashion.paraedge/*", (route) =>
+    route.fulfill({ path: path.join(setup.bundles[FAST], path.basename(new URL(route.request().url()).pathname)) }),
+  );
+  await page.route("**/page/engines/**", (route) =>
+    route.fulfill({
+      path: path.join(setup.engines, new URL(route.request().url()).pathname.replace("/page/engines/", "")),
+    }),
+  );
+  /** @type {string[]} */ const printed = [];
+  page.on("console", (message) => printed.push(message.text()));
+  for (const example of examples) {
+    await page.evaluate((text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" }))), example);
+  }
+  await page.close();
+  assert.match(printed[0], /^\S+ 0\.\d+ \[0/);
+  assert.match(printed[1], /branch 0 ran from/);
+});
+
 test("nothing was printed, and no error was left over", () => {
   const expected = /nobody catches this|404/;
   assert.deepEqual(
