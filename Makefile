@@ -1,10 +1,10 @@
-# make setup | demo | test-quick | test | test-native | wheels | test-arm64 | lint | bench: each works from a fresh clone.
+# make setup | demo | test-quick | test | test-native | test-web | wheels | test-arm64 | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native wheels test-arm64 lint bench clean
+.PHONY: setup demo test-quick test test-native test-web wheels test-arm64 lint bench clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,7 @@ demo: setup
 
 test: setup
 	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/web
 
 # While working: the runtime, what measures it, and nothing that exports, trains or installs. Under 90 s on two cores.
 test-quick: setup
@@ -35,6 +35,14 @@ test-quick: setup
 test-native: setup
 	scripts/need_debian.sh g++ cmake ninja-build doctest-dev
 	scripts/test_native.sh $(BIN)/python
+
+# The browser runtime: its types and style, then the package and the page in headless Chromium, one test after another.
+test-web: setup
+	scripts/need_debian.sh chromium
+	command -v npm >/dev/null || scripts/need_debian.sh nodejs npm
+	npm ci --prefix runtime/web --ignore-scripts --no-audit --no-fund
+	npm run check --prefix runtime/web
+	$(BIN)/python -m pytest tests/web
 
 # dist/: the wheels of x86-64 and of 64-bit Arm for this Python, without any engine's libraries.
 wheels: setup

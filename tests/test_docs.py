@@ -16,13 +16,14 @@ from paraedge.cli.bench import bench
 from paraedge.cli.export import export
 from paraedge.cli.profile import profile
 from paraedge.cli.train import train
+from paraedge.cli.web import web
 from paraedge_demo.main import demo
 
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "runtime" / "native"
 OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
-PARSED = {"train": train, "bench": bench, "export": export, "profile": profile}
+PARSED = {"train": train, "bench": bench, "export": export, "profile": profile, "web": web}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -84,7 +85,7 @@ def test_make_targets_and_extras_exist(page):
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
             elif match := re.fullmatch(r"pip install '?paraedge(?:\[([\w,-]+)\])?'?", command):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
-            elif match := re.fullmatch(r"(?:torchrun .* -- )?paraedge (train|bench|export|profile) (.*)", command):
+            elif match := re.fullmatch(r"(?:torchrun .* -- )?paraedge (train|bench|export|profile|web) (.*)", command):
                 # parsed, not run: some take an hour
                 PARSED[match[1]].make_context(match[1], shlex.split(match[2]))
             elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):
@@ -102,6 +103,10 @@ def test_make_targets_and_extras_exist(page):
             elif match := re.fullmatch(r"build/(native|outside)/(\S+) .*", command):
                 project = {"native": NATIVE, "outside": OUTSIDE}[match[1]]
                 assert f"add_executable({match[2]} " in (project / "CMakeLists.txt").read_text(), command
+            elif command == "python3 -m http.server --directory site --bind 127.0.0.1":
+                pass  # it runs until Ctrl-C
+            elif match := re.fullmatch(r"node (runtime/web/\S+\.js) .*", command):  # node comes with 'make test-web'
+                assert (ROOT / match[1]).is_file(), command
             elif command == "pip install fairscale":  # what a benchmark compares with, no part of paraedge
                 assert "from fairscale.nn import Pipe" in (ROOT / "benchmarks/several_gpus.py").read_text()
             else:

@@ -50,6 +50,7 @@ TARGETS: dict[str, Target] = {
     "linux": Target(
         "onnxruntime", "int8-dynamic", "Linux on x86-64 or 64-bit ARM", "run on x86-64 and on emulated 64-bit Arm"
     ),
+    "web": Target("litert", "int8-dynamic", "a browser, on a phone or anywhere", "run in headless Chromium on x86-64"),
     "microcontroller": Target(
         "litert",
         "int8-static",

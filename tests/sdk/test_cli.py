@@ -273,7 +273,7 @@ def test_verify_fails_with_1_when_the_answers_are_wrong(bundle, tmp_path):
 
 def test_targets_and_doctor():
     text = succeed("targets")
-    for target in ("android", "ios", "raspberry-pi", "linux", "microcontroller"):
+    for target in ("android", "ios", "raspberry-pi", "linux", "microcontroller", "web"):
         assert target in text
     assert json.loads(succeed("targets", "--json"))["android"]["engine"] == "executorch"
     assert "(native core)" in " ".join(succeed("doctor").split())

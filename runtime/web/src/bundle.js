@@ -1,0 +1,215 @@
+// A bundle: one stored zip (its address, a Blob, bytes), or the address of a folder. Every file is checked before it is used.
+import { crc32Of, readArchive } from "./archive.js";
+import { BundleError, IntegrityError } from "./errors.js";
+import {
+  MANIFEST_NAME,
+  MAX_BUNDLE_BYTES,
+  MAX_MANIFEST_BYTES,
+  MAX_SIGNATURE_BYTES,
+  messageOf,
+  parseManifest,
+  SIGNATURE_NAME,
+} from "./manifest.js";
+import { parseNpy } from "./npy.js";
+
+const STALL_MS = 60_000; // a download that brings nothing for so long has ended
+const ZIP_HEADERS_BYTES = 2 ** 22; // more than 4096 entries need
+
+/**
+ * @typedef {import("./manifest.js").FileEntry} FileEntry
+ * @typedef {string | URL | Blob | ArrayBuffer | Uint8Array<ArrayBuffer>} BundleSource
+ */
+
+export class Bundle {
+  /** @type {(entry: FileEntry) => Promise<Uint8Array<ArrayBuffer>>} */ #read;
+
+  /**
+   * Use `Bundle.open`.
+   *
+   * @param {import("./manifest.js").Manifest} manifest
+   * @param {(entry: FileEntry) => Promise<Uint8Array<ArrayBuffer>>} read the bytes of a file, not hashed yet
+   */
+  constructor(manifest, read) {
+    this.manifest = manifest;
+    this.#read = read;
+  }
+
+  /**
+   * Read and check a bundle.
+   *
+   * All of a zip is checked here. The files of a folder are fetched and checked one by one, when they are read: so the
+   * first branch can run while the others are on their way.
+   *
+   * @param {BundleSource} source an address that ends with `.zip` is a zip's, another one a folder's
+   * @returns {Promise<Bundle>}
+   * @throws {BundleError} it cannot be fetched, or cannot be trusted
+   */
+  static async open(source) {
+    requireHashes();
+    if (source instanceof Uint8Array) return openZip("the zip", source);
+    if (source instanceof ArrayBuffer) return openZip("the zip", new Uint8Array(source));
+    if (source instanceof Blob) return openZip("the zip", new Uint8Array(await source.arrayBuffer()));
+    const url = addressOf(source);
+    if (url.pathname.endsWith(".zip"))
+      return openZip(url.href, await fetched(url, MAX_BUNDLE_BYTES + ZIP_HEADERS_BYTES));
+    if (!url.pathname.endsWith("/")) url.pathname += "/";
+    return openFolder(url);
+  }
+
+  /**
+   * The bytes of a file of the bundle, of the size and hash that the manifest says.
+   *
+   * @param {FileEntry} entry
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
+   * @throws {BundleError} it is missing, damaged, or cannot be fetched
+   */
+  async read(entry) {
+    const bytes = await this.#read(entry);
+    if (bytes.byteLength !== entry.sizeBytes) {
+      throw new IntegrityError(
+        `${entry.file} has ${bytes.byteLength} bytes, ${MANIFEST_NAME} says ${entry.sizeBytes}; copy it again`,
+      );
+    }
+    const digest = await sha256(bytes);
+    if (digest !== entry.sha256) {
+      throw new IntegrityError(
+        `${entry.file} has SHA-256 ${digest.slice(0, 12)}…, ${MANIFEST_NAME} says ${entry.sha256.slice(0, 12)}…; ` +
+          "it was damaged or changed, copy it again",
+      );
+    }
+    return bytes;
+  }
+
+  /**
+   * The golden data that `paraedge verify` uses.
+   *
+   * @returns {Promise<{inputs: import("./npy.js").NpyArray, branchOutputs: import("./npy.js").NpyArray, labels: number[] | null}>}
+   *   inputs (n, H, W, C) uint8 or (n, ...) float32, branchOutputs (n, k, C) float32
+   * @throws {BundleError} the card or the data is damaged
+   */
+  async golden() {
+    const card = JSON.parse(new TextDecoder().decode(await this.read(this.manifest.card)));
+    const [inputs, branchOutputs] = await Promise.all(
+      ["inputs", "outputs"].map(async (field) => {
+        const entry = this.manifest.files.find(({ file }) => file === card.golden?.[field]);
+        if (!entry)
+          throw new IntegrityError(`card.json: field 'golden.${field}' names no file of the bundle; export it again`);
+        return parseNpy(await this.read(entry), entry.file);
+      }),
+    );
+    return { inputs, branchOutputs, labels: card.golden.labels };
+  }
+}
+
+/** Hashes need a secure context: https, or localhost. */
+function requireHashes() {
+  if (!globalThis.crypto?.subtle) {
+    throw new BundleError(
+      "a bundle cannot be checked here: this page is not a secure context; serve it by https, or from localhost",
+    );
+  }
+}
+
+/** @param {string | URL} source */
+function addressOf(source) {
+  try {
+    return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch (error) {
+    throw new BundleError(
+      `${source} is no address of a bundle; give one of a folder, or of a file that ends with .zip`,
+      { cause: error },
+    );
+  }
+}
+
+/** @param {string} where @param {Uint8Array<ArrayBuffer>} zip */
+async function openZip(where, zip) {
+  const found = readArchive(where, zip);
+  const json = found.get(MANIFEST_NAME);
+  if (!json) throw new IntegrityError(`${where} has no ${MANIFEST_NAME}; it is not a bundle, or was copied in part`);
+  unhashed(where, MANIFEST_NAME, json, MAX_MANIFEST_BYTES);
+  const { manifest, files } = parseManifest(json.bytes);
+  const listed = new Set([
+    MANIFEST_NAME,
+    ...files.map(({ file }) => file),
+    ...(manifest.isSigned ? [SIGNATURE_NAME] : []),
+  ]);
+  for (const name of listed)
+    if (!found.has(name)) throw new IntegrityError(`${where}: ${name} is missing; copy the whole bundle again`);
+  for (const name of found.keys()) {
+    if (!listed.has(name)) throw new IntegrityError(`${where}: ${name} is not listed in ${MANIFEST_NAME}; remove it`);
+  }
+  const signature = found.get(SIGNATURE_NAME);
+  if (signature) unhashed(where, SIGNATURE_NAME, signature, MAX_SIGNATURE_BYTES);
+  const bundle = new Bundle(
+    manifest,
+    async ({ file }) => /** @type {import("./archive.js").ArchiveEntry} */ (found.get(file)).bytes,
+  );
+  for (const entry of files) await bundle.read(entry);
+  return bundle;
+}
+
+/** The zip's own checksum, for want of a hash. @param {string} where @param {string} name @param {import("./archive.js").ArchiveEntry} entry @param {number} most */
+function unhashed(where, name, { bytes, crc32 }, most) {
+  if (bytes.byteLength > most) {
+    throw new IntegrityError(`${where}: ${name} has ${bytes.byteLength} bytes, the most allowed is ${most}`);
+  }
+  if (crc32Of(bytes) !== crc32) throw new IntegrityError(`${where}: ${name} is damaged; copy the file again`);
+}
+
+/** @param {URL} url */
+async function openFolder(url) {
+  const { manifest } = parseManifest(await fetched(new URL(MANIFEST_NAME, url), MAX_MANIFEST_BYTES));
+  return new Bundle(manifest, (entry) => fetched(new URL(entry.file, url), entry.sizeBytes));
+}
+
+/**
+ * @param {URL} url @param {number} most bytes; one that says more, or sends more, is given up
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+async function fetched(url, most) {
+  const stop = new AbortController();
+  let timer = setTimeout(() => stop.abort(), STALL_MS);
+  /** @type {Uint8Array<ArrayBuffer>[]} */ const chunks = [];
+  let size = 0;
+  try {
+    const response = await fetch(url, { signal: stop.signal });
+    if (!response.ok)
+      throw new BundleError(`${url} cannot be fetched: the server says ${response.status}; check the address`);
+    const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      clearTimeout(timer);
+      timer = setTimeout(() => stop.abort(), STALL_MS);
+      size += value.byteLength;
+      if (size > most) throw new IntegrityError(`${url} has more than the ${most} bytes expected; copy it again`);
+      chunks.push(value);
+    }
+  } catch (error) {
+    stop.abort();
+    if (error instanceof BundleError) throw error;
+    const problem =
+      stop.signal.aborted && messageOf(error).includes("abort")
+        ? `nothing came for ${STALL_MS / 1000} s`
+        : messageOf(error);
+    throw new BundleError(`${url} cannot be fetched: ${problem}; check the address and the connection`, {
+      cause: error,
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return bytes;
+}
+
+/** @param {Uint8Array<ArrayBuffer>} bytes */
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

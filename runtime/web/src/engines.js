@@ -1,0 +1,48 @@
+// The engines of the browser: which module runs the parts of a bundle in a worker.
+import { EngineUnavailable } from "./errors.js";
+
+/**
+ * What an engine's module exports. It is imported by every worker; `prepare` also by the page.
+ *
+ * @typedef {object} EngineModule
+ * @property {(folder: string) => Promise<unknown>} [prepare] work that all workers share, such as compiling; what it
+ *   returns is given to `open` in each
+ * @property {(folder: string, prepared: unknown) => Promise<Engine>} open
+ *
+ * @typedef {object} Engine
+ * @property {string} name with its version
+ * @property {(program: Uint8Array, inputShape: number[], outputShape: number[]) => Promise<LoadedPart>} load refuses a
+ *   program of other shapes
+ *
+ * @typedef {object} LoadedPart
+ * @property {(input: Float32Array) => Promise<Float32Array>} run one part; the result is copied before the next run
+ */
+
+/** @type {Map<string, URL>} */
+const modules = new Map([
+  ["litert", new URL("./engines/litert.js", import.meta.url)],
+  ["onnxruntime", new URL("./engines/onnxruntime.js", import.meta.url)],
+]);
+
+/**
+ * Use another module for the bundles of an engine.
+ *
+ * @param {string} name as the manifest has it
+ * @param {string | URL} module address of an `EngineModule`
+ */
+export function registerEngine(name, module) {
+  modules.set(name, new URL(module, globalThis.location?.href));
+}
+
+/**
+ * @param {string} name
+ * @returns {URL}
+ * @throws {EngineUnavailable} no engine has that name
+ */
+export function engineModule(name) {
+  const found = modules.get(name);
+  if (found) return found;
+  throw new EngineUnavailable(
+    `no engine of the browser runs a bundle for '${name}'; there are ${[...modules.keys()].join(", ")}: export it with --target web`,
+  );
+}

@@ -1,0 +1,158 @@
+// The workers of a session: opened, loaded part by part, connected to each other, and replaced when they crash.
+import { EngineError } from "./errors.js";
+import { messageOf } from "./manifest.js";
+import { Thread } from "./thread.js";
+
+const FINE_TICK_MS = 0.2; // a clock with longer steps cannot time one part
+const CALIBRATION_TICKS = 12;
+const MAX_CRASHES = 3; // one after another, with no part finished between
+
+/**
+ * @typedef {import("./manifest.js").Part} Part
+ * @typedef {{module: string, folder: string, prepared: unknown}} EngineSource
+ * @typedef {object} PoolOptions
+ * @property {import("./bundle.js").Bundle} bundle
+ * @property {Part[]} parts the stem and the branches to load
+ * @property {number} threads
+ * @property {EngineSource} engine
+ * @property {boolean} calibrates whether parts are timed while they are loaded, where the clock is coarse
+ * @property {(number: number) => Worker} createWorker
+ *
+ * @typedef {object} PoolListener
+ * @property {(thread: Thread, message: import("./thread.js").Ended) => void} ended
+ * @property {(thread: Thread) => void} loaded a thread has one more part
+ * @property {(thread: Thread, problem: string) => void} crashed its jobs are lost; another thread takes its place
+ */
+
+export class Pool {
+  /** @type {Thread[]} */ threads = [];
+  /** Of the engine, with its version. */
+  engineName = "";
+  /** The step of the workers' clocks; 0 when it is fine enough. */
+  coarseTickMs = 0;
+  /** Median of each part by itself; empty unless they were timed while they were loaded. @type {number[]} */
+  partMs = [];
+  /** Why there is no thread any more. @type {Error | null} */
+  problem = null;
+  #crashes = 0;
+  #isClosed = false;
+  /** @type {Promise<Uint8Array>[]} */ #programs;
+  #options;
+  #listener;
+
+  /** @param {PoolOptions} options @param {PoolListener} listener */
+  constructor(options, listener) {
+    this.#options = options;
+    this.#listener = listener;
+    const { bundle, parts } = options;
+    // Stem and first branch have the connection to themselves: with them there are predictions.
+    const first = parts.slice(0, 2).map((part) => bundle.read(part));
+    const rest = parts.slice(2).map(async (part) => {
+      await Promise.all(first);
+      return bundle.read(part);
+    });
+    this.#programs = [...first, ...rest];
+    for (const program of this.#programs) program.catch(() => {}); // whoever loads it is told
+  }
+
+  /** Start every thread. Resolves when one of them can predict; `all` when everything is loaded. */
+  open() {
+    const opened = Array.from({ length: this.#options.threads }, (_, number) => this.#start(number));
+    const all = Promise.all(opened.map(({ loaded }) => loaded));
+    all.catch(() => {});
+    return {
+      first: Promise.any(opened.map(({ first }) => first)).catch((error) => Promise.reject(error.errors[0])),
+      all,
+    };
+  }
+
+  /** A part finished: whatever crashes next is another matter. */
+  finishedOne() {
+    this.#crashes = 0;
+  }
+
+  /** @param {Thread} thread @param {string} problem */
+  replace(thread, problem) {
+    thread.end(`worker ${thread.number} crashed: ${problem}`);
+    if (this.#isClosed) return;
+    this.#listener.crashed(thread, problem);
+    thread.jobs = [];
+    this.#crashes += 1;
+    if (this.#crashes > MAX_CRASHES)
+      return this.#fail(
+        new EngineError(
+          `workers crash again and again: ${problem}; use fewer threads or branches, or a smaller recipe`,
+        ),
+      );
+    this.#start(thread.number).first.catch(() => {});
+  }
+
+  close() {
+    this.#isClosed = true;
+    for (const thread of this.threads) thread.end("the session was closed");
+  }
+
+  /** @param {Error} problem */
+  #fail(problem) {
+    this.problem = problem;
+    for (const thread of this.threads) {
+      if (thread.isAlive) thread.end(problem.message);
+      this.#listener.loaded(thread); // whoever waits for a thread looks again
+    }
+  }
+
+  /** @param {number} number */
+  #start(number) {
+    const thread = new Thread(number, this.#options.createWorker(number), {
+      ended: (from, message) => this.#listener.ended(from, message),
+      crashed: (from, problem) => this.replace(from, problem),
+    });
+    this.threads[number] = thread;
+    this.#connect(thread);
+    const first = this.#openEngine(thread).then(() => this.#load(thread, [0, 1].slice(0, this.#options.parts.length)));
+    const loaded = first.then(() => this.#load(thread, [...this.#options.parts.keys()].slice(2)));
+    loaded.catch((error) => {
+      if (!thread.isAlive) return; // it crashed, and another takes its place
+      thread.end(messageOf(error));
+      if (!this.threads.some(({ isAlive }) => isAlive)) this.#fail(error);
+    });
+    return { first, loaded };
+  }
+
+  /** Tokens go from worker to worker, past the page. @param {Thread} thread */
+  #connect(thread) {
+    for (const other of this.threads) {
+      if (other === undefined || other === thread || !other.isAlive) continue;
+      const { port1, port2 } = new MessageChannel();
+      thread.worker.postMessage({ kind: "peer", number: other.number }, [port1]);
+      other.worker.postMessage({ kind: "peer", number: thread.number }, [port2]);
+    }
+  }
+
+  /** @param {Thread} thread */
+  async #openEngine(thread) {
+    const { name, tickMs } = await thread.call({ kind: "open", ...this.#options.engine });
+    this.engineName = name;
+    this.coarseTickMs = tickMs > FINE_TICK_MS ? tickMs : 0;
+  }
+
+  /** @param {Thread} thread @param {number[]} parts */
+  async #load(thread, parts) {
+    for (const part of parts) {
+      const { file, inputShape, outputShape } = this.#options.parts[part];
+      const program = await this.#programs[part];
+      const calibrateTicks =
+        this.coarseTickMs && this.#options.calibrates && thread.number === 0 ? CALIBRATION_TICKS : 0;
+      try {
+        const { runMs } = await thread.call({ kind: "load", part, program, inputShape, outputShape, calibrateTicks });
+        if (calibrateTicks) this.partMs[part] = runMs;
+      } catch (error) {
+        throw new EngineError(`loading ${file}: ${messageOf(error)}; 'paraedge verify' checks the bundle`, {
+          cause: error,
+        });
+      }
+      thread.loaded[part] = true;
+      this.#listener.loaded(thread);
+    }
+  }
+}

@@ -1,0 +1,45 @@
+// Headless Chromium and a server of what tests need: the package, the engines' files, bundles.
+//   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder) and `bundles` (name -> folder)
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+import { serve } from "../server.js";
+
+const FLAGS = [
+  "--no-sandbox", // a container's root has none
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--js-flags=--expose-gc",
+  "--use-fake-device-for-media-stream",
+  "--use-fake-ui-for-media-stream",
+];
+
+/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string}} */
+export const setup = JSON.parse(process.env.PARAEDGE_WEB_SETUP ?? "{}");
+
+const folder = (/** @type {string} */ name) => fileURLToPath(new URL(name, import.meta.url));
+
+/** @param {Omit<Parameters<typeof serve>[1], "folders">} [options] */
+export async function served(options) {
+  return serve(
+    { src: folder("../../src"), page: folder("./page"), engines: setup.engines, bundles: setup.bundles },
+    options,
+  );
+}
+
+export const launch = () => chromium.launch({ executablePath: setup.chromium, args: FLAGS });
+
+/** A page that fails the test when it says anything of an error. @param {import("playwright-core").Browser} browser @param {string} url */
+export async function openPage(browser, url) {
+  const page = await browser.newPage({ viewport: { width: 390, height: 844 } });
+  /** @type {string[]} */ const problems = [];
+  page.on("pageerror", (error) => problems.push(error.message));
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) problems.push(message.text());
+  });
+  await page.goto(url);
+  return { page, problems };
+}

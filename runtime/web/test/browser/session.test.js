@@ -1,0 +1,324 @@
+// The package in headless Chromium, with both engines and the packaged models.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { launch, openPage, served, setup } from "./chromium.js";
+
+/** @type {Awaited<ReturnType<typeof launch>>} */ let browser;
+/** @type {Awaited<ReturnType<typeof served>>} */ let server;
+/** @type {Awaited<ReturnType<typeof openPage>>} */ let opened;
+/** Branches whose program waits until it is let go. @type {Set<string>} */ const held = new Set();
+/** @type {(() => void)[]} */ const waiting = [];
+const letGo = () => {
+  held.clear();
+  for (const go of waiting.splice(0)) go();
+};
+const delay = (/** @type {string} */ pathname) =>
+  held.has(path.basename(pathname))
+    ? new Promise((/** @type {(value?: void) => void} */ go) => waiting.push(go))
+    : undefined;
+
+before(async () => {
+  browser = await launch();
+  server = await served({ delay });
+  opened = await openPage(browser, `${server.url}page/`);
+});
+after(async () => {
+  await browser?.close();
+  server?.close();
+});
+
+const isInteger = (/** @type {string} */ bundle) => readManifest(bundle).quantization.startsWith("int8");
+const readManifest = (/** @type {string} */ bundle) =>
+  JSON.parse(readFileSync(path.join(setup.bundles[bundle], "manifest.json"), "utf8"));
+const FAST = Object.keys(setup.bundles).find((name) => readManifest(name).engine === "litert") ?? "";
+
+for (const name of Object.keys(setup.bundles)) {
+  test(`golden predictions: ${name}`, async () => {
+    const found = await opened.page.evaluate(async (bundle) => {
+      const { opened, snrDb, largest } = await import(/** @type {any} */ ("/page/helpers.js"));
+      const { session, input, expected, count } = await opened(bundle);
+      const all = session.branches.keys();
+      const positions = [...all];
+      let [worstDb, labels] = [Infinity, 0];
+      for (let number = 0; number < count; number++) {
+        const { output, labelIndex, branchesUsed } = await session.run(input(number));
+        if (branchesUsed.length !== positions.length) throw new Error("a branch is missing");
+        worstDb = Math.min(worstDb, snrDb(expected(number, positions), output));
+        labels += Number(labelIndex === largest(expected(number, positions)));
+      }
+      session.close();
+      return { worstDb, labels, count };
+    }, name);
+    assert.ok(found.count >= 16);
+    assert.equal(found.labels, found.count);
+    if (!isInteger(name)) assert.ok(found.worstDb >= 100, `${found.worstDb} dB`);
+  });
+}
+
+test("under budgets every prediction is the sum of just the branches that it names", async () => {
+  const found = await opened.page.evaluate(async (bundle) => {
+    const { opened, snrDb } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { session, input, expected } = await opened(bundle, { slowdown: 4 });
+    await session.loaded;
+    let [worstDb, dropped, used] = [Infinity, 0, 0];
+    /** @type {number[]} */ const means = [];
+    for (const budgetMs of [4, 12, 400]) {
+      used = 0;
+      for (let number = 0; number < 60; number++) {
+        const prediction = await session.run(input(number), { budgetMs });
+        worstDb = Math.min(worstDb, snrDb(expected(number, prediction.branchesUsed), prediction.output));
+        dropped += prediction.branchesDropped.length;
+        used += prediction.branchesUsed.length;
+      }
+      means.push(used / 60);
+    }
+    const { requestsToLearn } = await session.run(input(0));
+    session.close();
+    return { worstDb, dropped, means, requestsToLearn, branches: session.branches.length };
+  }, FAST);
+  assert.ok(found.worstDb >= 100, `${found.worstDb} dB`);
+  assert.ok(found.dropped > 0);
+  assert.ok(found.means[0] < found.means[2], `${found.means}`);
+  assert.ok(found.means[2] > found.branches - 0.5, `${found.means}`);
+  assert.equal(found.requestsToLearn, 0);
+});
+
+test("streams, random budgets and aborts leave the session in order", async () => {
+  const found = await opened.page.evaluate(async (bundle) => {
+    const { opened, snrDb } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { session, input, expected } = await opened(bundle);
+    await session.loaded;
+    let [worstDb, aborted] = [Infinity, 0];
+    for (let number = 0; number < 300; number++) {
+      const stop = new AbortController();
+      if (number % 7 === 0) setTimeout(() => stop.abort(), (number % 5) + 1);
+      try {
+        if (number % 3 === 0) {
+          for await (const prediction of session.stream(input(number), { signal: stop.signal })) {
+            worstDb = Math.min(worstDb, snrDb(expected(number, prediction.branchesUsed), prediction.output));
+            if (prediction.branchesUsed.length > number % 9) break;
+          }
+        } else {
+          const prediction = await session.run(input(number), { budgetMs: 0.5 + (number % 13), signal: stop.signal });
+          worstDb = Math.min(worstDb, snrDb(expected(number, prediction.branchesUsed), prediction.output));
+        }
+      } catch (error) {
+        if (/** @type {Error} */ (error).name !== "AbortError") throw error;
+        aborted += 1;
+      }
+    }
+    const last = (await session.run(input(5))).branchesUsed.length;
+    session.close();
+    return { worstDb, aborted, last, branches: session.branches.length };
+  }, FAST);
+  assert.ok(found.worstDb >= 100, `${found.worstDb} dB`);
+  assert.equal(found.last, found.branches);
+});
+
+test("canvas, image, ImageData and pixels are one picture", async () => {
+  const found = await opened.page.evaluate(async (bundle) => {
+    const { opened } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { session } = await opened(bundle);
+    const [width, height] = [150, 90];
+    const canvas = new OffscreenCanvas(width, height);
+    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    const gradient = context.createLinearGradient(0, 0, width, height);
+    gradient.addColorStop(0, "#123");
+    gradient.addColorStop(1, "#fea");
+    context.fillStyle = gradient;
+    context.fillRect(0, 0, width, height);
+    context.fillStyle = "#c20";
+    context.fillRect(30, 20, 50, 40);
+    const pixels = context.getImageData(0, 0, width, height);
+    const bitmap = await createImageBitmap(canvas);
+    const image = new Image();
+    image.src = URL.createObjectURL(await canvas.convertToBlob());
+    await image.decode();
+    const given = [canvas, pixels, bitmap, image, { data: pixels.data, width, height, channels: 4 }];
+    const outputs = [];
+    for (const one of given) outputs.push((await session.run(one)).output);
+    session.close();
+    return outputs.map((output) => Math.max(...output.map((value, place) => Math.abs(value - outputs[0][place]))));
+  }, FAST);
+  assert.deepEqual(found, [0, 0, 0, 0, 0]);
+});
+
+test("the first branch answers while the others are still on their way", async () => {
+  const manifest = readManifest(FAST);
+  held.add(manifest.branches[1].file); // the others are loaded after it
+  const early = await opened.page.evaluate(async (bundle) => {
+    const { opened } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const one = await opened(bundle);
+    Object.assign(window, { one });
+    const prediction = await one.session.run(one.input(0), { budgetMs: 200 });
+    return {
+      used: prediction.branchesUsed,
+      reasons: prediction.branchesDropped.map((/** @type {any} */ drop) => drop.reason),
+    };
+  }, FAST);
+  letGo();
+  assert.deepEqual(early.used, [manifest.branches[0].index]);
+  assert.deepEqual(new Set(early.reasons), new Set(["it was still being loaded"]));
+  const whole = await opened.page.evaluate(async () => {
+    const { session, input } = /** @type {any} */ (window).one;
+    const prediction = await session.run(input(0));
+    session.close();
+    return prediction.branchesUsed.length;
+  });
+  assert.equal(whole, manifest.branches.length);
+});
+
+for (const order of ["trap", "throw"]) {
+  test(`a worker that crashes is replaced: ${order}`, async () => {
+    const found = await opened.page.evaluate(
+      async ({ bundle, order }) => {
+        const { opened, snrDb } = await import(/** @type {any} */ ("/page/helpers.js"));
+        const { session, input, expected } = await opened(bundle, { crashes: true });
+        await session.loaded;
+        new BroadcastChannel("crash").postMessage(order); // to both workers
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        const outcomes = [];
+        for (let number = 0; number < 4; number++) {
+          try {
+            outcomes.push((await session.run(input(number))).branchesUsed.length);
+          } catch (error) {
+            outcomes.push(/** @type {Error} */ (error).message);
+          }
+        }
+        const { output, branchesUsed } = await session.run(input(3));
+        session.close();
+        return { outcomes, db: snrDb(expected(3, branchesUsed), output), used: branchesUsed.length };
+      },
+      { bundle: FAST, order },
+    );
+    assert.equal(found.used, readManifest(FAST).branches.length, `${found.outcomes}`);
+    assert.ok(found.db >= 100);
+  });
+}
+
+test("what is wrong is said, with a next step", async () => {
+  const found = await opened.page.evaluate(async (bundle) => {
+    const { refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { Bundle, Session, registerEngine } = await import(/** @type {any} */ ("/src/index.js"));
+    registerEngine("litert", "/src/engines/litert.js");
+    return {
+      nowhere: await refusal(Bundle.open("/bundles/nowhere.paraedge.zip")),
+      noBundle: await refusal(Bundle.open("/page/")),
+      noZip: await refusal(Bundle.open(new Blob(["PK"]))),
+      noEngine: await refusal(Session.open(`/bundles/${bundle}/`, { engines: "/nowhere" })),
+    };
+  }, FAST);
+  assert.match(
+    found.nowhere,
+    /^BundleError: http.*nowhere\.paraedge\.zip cannot be fetched: the server says 404; check/,
+  );
+  assert.match(found.noBundle, /^BundleError: http.*\/page\/manifest\.json cannot be fetched: the server says 404/);
+  assert.match(found.noZip, /^IntegrityError: the zip is neither a bundle folder nor a zip made by 'paraedge pack'/);
+  assert.match(
+    found.noEngine,
+    /^EngineUnavailable: the engine 'litert' cannot be loaded from .*nowhere\/litert\/: .*404; 'npx paraedge-web-engine litert FOLDER' copies/,
+  );
+});
+
+test("a changed program is refused, and an opened session goes on", async () => {
+  const manifest = readManifest(FAST);
+  const raw = readFileSync(path.join(setup.bundles[FAST], manifest.branches[1].file));
+  const { page } = await openPage(browser, `${server.url}page/`);
+  raw[raw.length - 1] ^= 1;
+  await page.route(`**/${manifest.branches[1].file}`, (route) => route.fulfill({ body: raw }));
+  const found = await page.evaluate(async (bundle) => {
+    const { opened, refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { session } = await opened(bundle);
+    return refusal(session.loaded);
+  }, FAST);
+  await page.close();
+  assert.match(found, /^IntegrityError: branch_0\d\.tflite has SHA-256 [0-9a-f]{12}…, manifest\.json says/);
+});
+
+test("frames of a camera: the newest wins, until the signal", async () => {
+  const found = await opened.page.evaluate(async (bundle) => {
+    const { opened } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { session } = await opened(bundle, { slowdown: 10 });
+    await session.loaded;
+    const video = document.createElement("video");
+    video.muted = true;
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 } });
+    await video.play();
+    const stop = new AbortController();
+    const frames = session.latest(video, { budgetMs: 60, signal: stop.signal });
+    let seen = 0;
+    for await (const prediction of frames) {
+      seen += Number(prediction.branchesUsed.length > 0);
+      if (seen === 8) break;
+    }
+    stop.abort();
+    for await (const _ of session.latest(video, { signal: stop.signal })) seen += 1000;
+    for (const track of video.srcObject.getTracks()) track.stop();
+    session.close();
+    return { seen, dropped: frames.dropped };
+  }, FAST);
+  assert.equal(found.seen, 8);
+  assert.ok(found.dropped >= 0);
+});
+
+test("two thousand requests leave no more memory behind than two hundred", { timeout: 120_000 }, async () => {
+  const client = await browser.newBrowserCDPSession();
+  const rssBytes = async () => {
+    const { processInfo } = await client.send("SystemInfo.getProcessInfo");
+    return processInfo
+      .filter(({ type }) => type === "renderer")
+      .reduce((sum, { id }) => sum + 4096 * Number(readFileSync(`/proc/${id}/statm`, "utf8").split(" ")[1]), 0);
+  };
+  const run = (/** @type {number} */ requests) =>
+    opened.page.evaluate(
+      async ({ bundle, requests }) => {
+        const { opened } = await import(/** @type {any} */ ("/page/helpers.js"));
+        /** @type {any} */ (window).two ??= await opened(bundle, { branches: 2 });
+        const { session, input } = /** @type {any} */ (window).two;
+        for (let number = 0; number < requests; number++) await session.run(input(number), { budgetMs: 50 });
+        /** @type {any} */ (globalThis).gc();
+        return /** @type {any} */ (performance).memory.usedJSHeapSize;
+      },
+      { bundle: FAST, requests },
+    );
+  const heapBefore = await run(200);
+  const rssBefore = await rssBytes();
+  const heapAfter = await run(2000);
+  const rssAfter = await rssBytes();
+  assert.ok(heapAfter - heapBefore < 2e6, `${heapBefore} bytes of heap became ${heapAfter}`);
+  assert.ok(rssAfter - rssBefore < 40e6, `${rssBefore} bytes of memory became ${rssAfter}`);
+  await opened.page.evaluate(() => /** @type {any} */ (window).two.session.close());
+});
+
+test("the example in docs/web.md runs", async () => {
+  const docs = readFileSync(new URL("../../../../docs/web.md", import.meta.url), "utf8");
+  const examples = [...docs.matchAll(/^```js\n(.*?)^```$/gms)].map(([, example]) => example);
+  assert.ok(examples.length > 0);
+  const { page } = await openPage(browser, `${server.url}page/`);
+  await page.route("**/page/fashion.paraedge/*", (route) =>
+    route.fulfill({ path: path.join(setup.bundles[FAST], path.basename(new URL(route.request().url()).pathname)) }),
+  );
+  await page.route("**/page/engines/**", (route) =>
+    route.fulfill({
+      path: path.join(setup.engines, new URL(route.request().url()).pathname.replace("/page/engines/", "")),
+    }),
+  );
+  /** @type {string[]} */ const printed = [];
+  page.on("console", (message) => printed.push(message.text()));
+  for (const example of examples) {
+    await page.evaluate((text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" }))), example);
+  }
+  await page.close();
+  assert.match(printed[0], /^\S+ 0\.\d+ \[0/);
+  assert.match(printed[1], /branch 0 ran from/);
+});
+
+test("nothing was printed, and no error was left over", () => {
+  const expected = /nobody catches this|404/;
+  assert.deepEqual(
+    opened.problems.filter((problem) => !expected.test(problem)),
+    [],
+  );
+});

@@ -1,0 +1,332 @@
+// The scheduler, against workers that do what a test tells them.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BranchState, EngineError, InputError, registerEngine, Session } from "../src/index.js";
+import { fakeBundle, LABELS } from "./bundles.js";
+import { FakeWorker } from "./fake_worker.js";
+
+registerEngine("fake", new URL("./fake_engine.js", import.meta.url));
+
+const IMAGE = new Uint8Array(16).fill(100);
+const KNOWN = { partMs: [0.05, 0.05, 0.05, 0.05] };
+
+/**
+ * @param {{threads?: number, prepare?: (worker: FakeWorker, number: number) => void, branches?: number,
+ *   latency?: any, bundle?: Parameters<typeof fakeBundle>[0]}} [options]
+ */
+async function opened({ threads = 2, prepare = () => {}, latency, branches, bundle } = {}) {
+  /** @type {FakeWorker[]} */ const workers = [];
+  const session = await Session.open(await fakeBundle(bundle), {
+    threads,
+    branches,
+    latency,
+    createWorker: (number) => {
+      const worker = new FakeWorker(LABELS.length);
+      prepare(worker, number);
+      workers.push(worker);
+      return /** @type {any} */ (worker);
+    },
+  });
+  return { session, workers };
+}
+
+/** @param {(worker: FakeWorker) => void} change @param {FakeWorker[]} workers */
+const each = (workers, change) => workers.forEach((worker) => void change(worker));
+const soon = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+test("every branch runs, and the outputs add up", async (t) => {
+  const { session } = await opened();
+  t.after(() => session.close());
+  await session.loaded;
+  const prediction = await session.run(IMAGE);
+  assert.deepEqual(prediction.branchesUsed, [0, 1, 2]);
+  assert.deepEqual([...prediction.output], [6, 6, 6]);
+  assert.equal(prediction.deadlineMet, true);
+  assert.deepEqual(
+    prediction.prefixOutputs.map((sum) => sum[0]),
+    [1, 3, 6],
+  );
+  assert.equal(prediction.engine, "fake 1.0, 2 workers");
+  assert.equal(prediction.timeline.length, 4);
+  assert.equal(JSON.parse(JSON.stringify(prediction)).label, "ant");
+});
+
+test("the largest branches are given out first, and none waits behind a large one", async (t) => {
+  const { session, workers } = await opened({
+    bundle: { branches: 4, macs: [10, 20, 30, 400] },
+    latency: { partMs: [1, 10, 20, 30, 400] },
+  });
+  t.after(() => session.close());
+  await session.loaded;
+  await session.run(IMAGE);
+  const given = workers.map(({ messages }) => messages.filter(({ kind }) => kind === "branch").map(({ part }) => part));
+  assert.deepEqual(given, [[4], [3, 2, 1]]);
+});
+
+test("the first so many branches only", async (t) => {
+  const { session } = await opened();
+  t.after(() => session.close());
+  assert.deepEqual((await session.run(IMAGE, { branches: 2 })).branchesUsed, [0, 1]);
+});
+
+test("calls take turns", async (t) => {
+  const { session } = await opened();
+  t.after(() => session.close());
+  const predictions = await Promise.all([1, 2, 3].map((branches) => session.run(IMAGE, { branches })));
+  assert.deepEqual(
+    predictions.map(({ branchesUsed }) => branchesUsed.length),
+    [1, 2, 3],
+  );
+});
+
+test("a branch that fails is dropped and named; when the first one fails another takes its place", async (t) => {
+  const { session, workers } = await opened({ latency: { partMs: [0.05, 0.05, 1e6, 1e6] } });
+  t.after(() => session.close());
+  await session.loaded;
+  each(workers, (worker) => worker.failing.set(2, "no memory"));
+  const some = await session.run(IMAGE);
+  assert.deepEqual(some.branchesUsed, [0, 2]);
+  assert.deepEqual(some.branchesDropped, [{ index: 1, reason: "no memory" }]);
+  assert.equal(some.isCalibrated, false);
+  each(workers, (worker) => {
+    worker.failing.clear();
+    worker.failing.set(1, "no memory");
+  });
+  const second = await session.run(IMAGE, { budgetMs: 50 });
+  assert.deepEqual(second.branchesUsed, [1]);
+  each(workers, (worker) => worker.failing.set(2, "none").set(3, "none"));
+  await assert.rejects(session.run(IMAGE), {
+    name: "EngineError",
+    message: /every branch failed: branch 0: no memory;/,
+  });
+});
+
+test("a stem that fails ends the request, not the session", async (t) => {
+  const { session, workers } = await opened();
+  t.after(() => session.close());
+  await session.loaded;
+  each(workers, (worker) => worker.failing.set(0, "broken"));
+  await assert.rejects(session.run(IMAGE), { name: "EngineError", message: /running the stem: broken/ });
+  each(workers, (worker) => worker.failing.clear());
+  assert.deepEqual((await session.run(IMAGE)).branchesUsed, [0, 1, 2]);
+});
+
+test("nothing is known yet: under a budget only the first branch is sure to run", async (t) => {
+  const { session, workers } = await opened();
+  t.after(() => session.close());
+  await session.loaded;
+  each(workers, (worker) => worker.held.add(1));
+  const answer = session.run(IMAGE, { budgetMs: 60 });
+  await soon();
+  each(workers, (worker) => worker.release(1));
+  const prediction = await answer;
+  assert.equal(prediction.branches[0].state, BranchState.USED);
+  assert.match(prediction.explain(), /^this device's speed is still being learned/);
+});
+
+test("a late branch is left out, and nothing of it gets into the next prediction", async (t) => {
+  const { session, workers } = await opened({ latency: KNOWN });
+  t.after(() => session.close());
+  await session.loaded;
+  each(workers, (worker) => worker.held.add(2));
+  const started = performance.now();
+  const prediction = await session.run(IMAGE, { budgetMs: 30 });
+  assert.ok(performance.now() - started < 200);
+  assert.deepEqual(prediction.branchesUsed, [0, 2]);
+  assert.equal(prediction.branches[1].state, BranchState.LATE);
+  assert.deepEqual(prediction.branchesDropped, [{ index: 1, reason: "it had not finished at the deadline" }]);
+  const next = session.run(IMAGE);
+  await soon();
+  each(workers, (worker) => worker.release(2));
+  assert.deepEqual([...(await next).output], [6, 6, 6]);
+});
+
+test("a branch that would be late is not started", async (t) => {
+  const { session, workers } = await opened({ latency: { partMs: [0.05, 0.05, 500, 0.05] } });
+  t.after(() => session.close());
+  await session.loaded;
+  const prediction = await session.run(IMAGE, { budgetMs: 40 });
+  assert.deepEqual(prediction.branchesUsed, [0, 2]);
+  assert.match(prediction.branchesDropped[0].reason, /^predicted to miss the deadline: \d{3}\.\d\d ms predicted/);
+  assert.ok(!workers.some(({ messages }) => messages.some(({ kind, part }) => kind === "branch" && part === 2)));
+  const all = await session.run(IMAGE, { budgetMs: 40, policy: "all" });
+  assert.deepEqual(all.branchesUsed, [0, 1, 2]);
+});
+
+test("the mandatory branch is waited for, and lateness is said", async (t) => {
+  const { session, workers } = await opened({ latency: KNOWN });
+  t.after(() => session.close());
+  await session.loaded;
+  each(workers, (worker) => [1, 2, 3].forEach((part) => void worker.held.add(part)));
+  const answer = session.run(IMAGE, { budgetMs: 10 });
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  each(workers, (worker) => worker.release(1));
+  const prediction = await answer;
+  assert.deepEqual(prediction.branchesUsed, [0]);
+  assert.equal(prediction.deadlineMet, false);
+});
+
+test("it predicts while branches are still being loaded, and without a budget it waits for them", async (t) => {
+  const { session, workers } = await opened({
+    latency: KNOWN,
+    prepare: (worker) => worker.unloaded.add(3),
+  });
+  t.after(() => session.close());
+  assert.equal(session.branchesLoaded, 1);
+  await soon();
+  assert.equal(session.branchesLoaded, 2);
+  const early = await session.run(IMAGE, { budgetMs: 30 });
+  assert.deepEqual(early.branchesUsed, [0, 1]);
+  assert.deepEqual(early.branchesDropped, [{ index: 2, reason: "it was still being loaded" }]);
+  const whole = session.run(IMAGE);
+  await soon();
+  workers[1].release(3);
+  assert.deepEqual((await whole).branchesUsed, [0, 1, 2]);
+});
+
+test("a worker that crashes is replaced; what it was running is dropped and named", async (t) => {
+  const { session, workers } = await opened({ latency: KNOWN });
+  t.after(() => session.close());
+  await session.loaded;
+  each(workers, (worker) => worker.held.add(3));
+  const answer = session.run(IMAGE);
+  await soon();
+  const crashed = workers.findIndex(({ messages }) =>
+    messages.some(({ kind, part }) => kind === "branch" && part === 3),
+  );
+  workers[crashed].crash("out of memory");
+  const prediction = await answer;
+  assert.deepEqual(prediction.branchesDropped, [{ index: 2, reason: "its worker crashed: out of memory" }]);
+  assert.ok(workers[crashed].isTerminated);
+  assert.equal(workers.length, 3);
+  each(workers, (worker) => worker.release(3));
+  await soon();
+  assert.deepEqual((await session.run(IMAGE)).branchesUsed, [0, 1, 2]);
+  assert.equal(session.threads, 2);
+});
+
+test("a request whose stem is lost with its worker is tried again", async (t) => {
+  const { session, workers } = await opened({ threads: 1 });
+  t.after(() => session.close());
+  await session.loaded;
+  workers[0].held.add(0);
+  const answer = session.run(IMAGE);
+  await soon();
+  workers[0].crash("out of memory");
+  assert.deepEqual((await answer).branchesUsed, [0, 1, 2]);
+});
+
+test("workers that crash again and again end the session with a reason", async (t) => {
+  const { session, workers } = await opened({ threads: 1 });
+  t.after(() => session.close());
+  for (let time = 0; time < 4; time++) {
+    await soon();
+    workers[workers.length - 1].crash("out of memory");
+  }
+  await assert.rejects(session.run(IMAGE), {
+    name: "EngineError",
+    message: /crash again and again: out of memory; use fewer threads/,
+  });
+});
+
+test("a part that the engine refuses is named", async () => {
+  const refusing = (/** @type {FakeWorker} */ worker) => {
+    const { postMessage } = worker;
+    worker.postMessage = (message) => {
+      if (message.kind !== "load" || message.part !== 1) return postMessage.call(worker, message);
+      queueMicrotask(() => worker.onmessage?.({ data: { kind: "refused", id: message.id, problem: "not a program" } }));
+    };
+  };
+  await assert.rejects(opened({ prepare: refusing }), {
+    name: "EngineError",
+    message: "loading branch_00.fake: not a program; 'paraedge verify' checks the bundle",
+  });
+});
+
+test("every prediction on the way; whoever stops reading stops the request", async (t) => {
+  const { session, workers } = await opened({ threads: 1 });
+  t.after(() => session.close());
+  await session.loaded;
+  const counts = [];
+  for await (const { branchesUsed } of session.stream(IMAGE)) counts.push(branchesUsed.length);
+  assert.deepEqual(counts, [1, 2, 3]);
+  workers[0].held.add(2);
+  for await (const prediction of session.stream(IMAGE)) {
+    assert.deepEqual(prediction.branchesUsed, [0]);
+    break;
+  }
+  workers[0].release(2);
+  assert.deepEqual((await session.run(IMAGE)).branchesUsed, [0, 1, 2]);
+});
+
+test("an aborted request leaves the session as it was", async (t) => {
+  const { session, workers } = await opened();
+  t.after(() => session.close());
+  await session.loaded;
+  each(workers, (worker) => worker.held.add(3));
+  const stop = new AbortController();
+  const answer = session.run(IMAGE, { signal: stop.signal });
+  await soon();
+  stop.abort();
+  await assert.rejects(answer, { name: "AbortError" });
+  each(workers, (worker) => worker.release(3));
+  assert.deepEqual((await session.run(IMAGE)).branchesUsed, [0, 1, 2]);
+  await assert.rejects(session.run(IMAGE, { signal: AbortSignal.abort() }), { name: "AbortError" });
+});
+
+test("it stops early when a prefix is sure enough", async (t) => {
+  const { session, workers } = await opened({ threads: 1 });
+  t.after(() => session.close());
+  await session.loaded;
+  // All outputs are alike, so every prefix is one third sure.
+  assert.deepEqual((await session.run(IMAGE, { earlyStop: true })).branchesUsed, [0, 1, 2]);
+  const enough = await session.run(IMAGE, { minConfidence: 0.3 });
+  assert.deepEqual(enough.branchesUsed, [0]);
+  assert.equal(enough.isCalibrated, true);
+  assert.equal(enough.branchesDropped[0].reason, "the prediction was good enough without it");
+  assert.equal(workers[0].messages.filter(({ kind, part }) => kind === "branch" && part === 3).length, 1);
+});
+
+for (const [options, message] of /** @type {[any, RegExp][]} */ ([
+  [{ budgetMs: 0 }, /^budgetMs is 0; milliseconds above 0 are needed/],
+  [{ budgetMs: Number.NaN }, /^budgetMs is NaN/],
+  [{ branches: 4 }, /^branches is 4; this session has 3/],
+  [{ branches: 1.5 }, /^branches is 1.5/],
+  [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
+  [{ minConfidence: 2 }, /^minConfidence is 2/],
+])) {
+  test(`an option that cannot be is refused: ${JSON.stringify(options)}`, async (t) => {
+    const { session } = await opened();
+    t.after(() => session.close());
+    await assert.rejects(
+      session.run(IMAGE, options),
+      (error) => error instanceof InputError && message.test(error.message),
+    );
+  });
+}
+
+test("what cannot be opened is refused", async () => {
+  const bundle = await fakeBundle();
+  await assert.rejects(Session.open(bundle, { threads: 0 }), { name: "InputError", message: /^threads is 0/ });
+  await assert.rejects(Session.open(bundle, { branches: 4 }), { name: "InputError", message: /^branches is 4/ });
+  await assert.rejects(Session.open(await fakeBundle({ changes: { engine: "executorch" } })), {
+    name: "EngineUnavailable",
+    message: /runs a bundle for 'executorch'; there are litert, onnxruntime, fake: export it with --target web/,
+  });
+  await assert.rejects(opened({ latency: { partMs: [1, 2] } }), {
+    name: "InputError",
+    message: /^latency has 2 parts/,
+  });
+});
+
+test("a closed session refuses, and ends what runs", async () => {
+  const { session, workers } = await opened();
+  await session.loaded;
+  each(workers, (worker) => worker.held.add(1));
+  const answer = session.run(IMAGE);
+  await soon();
+  session.close();
+  await assert.rejects(answer, { name: "EngineError", message: "the session was closed" });
+  await assert.rejects(session.run(IMAGE), (error) => error instanceof EngineError && /is closed/.test(error.message));
+  assert.ok(workers.every(({ isTerminated }) => isTerminated));
+});

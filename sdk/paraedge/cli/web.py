@@ -1,0 +1,39 @@
+"""``paraedge web``: a page that runs bundles in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paraedge.cli.output import json_option, print_json, size_text, working
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("bundles", type=click.Path(path_type=Path), nargs=-1, required=True)
+@json_option
+def web(out: Path, bundles: tuple[Path, ...], as_json: bool) -> None:
+    """Make a folder with a page that runs bundles in a browser.
+
+    The page, the runtime, the bundles and their engines: everything is in the folder, and any server of files can
+    serve it. A phone needs https for its camera and to work offline; a browser on the same machine does not. The
+    engines come from npm, once.
+
+    \b
+    Example:
+      paraedge export --target web --quantize int8-dynamic --out fashion.paraedge
+      paraedge web site fashion.paraedge
+      python3 -m http.server --directory site --bind 127.0.0.1
+    """
+    from paraedge.web import make_site
+
+    with working("making the page"):
+        folder = make_site(out, bundles)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size_bytes = sum(path.stat().st_size for path in files)
+    if as_json:
+        print_json({"path": str(folder), "files": len(files), "size_bytes": size_bytes})
+        return
+    click.echo(f"{folder}  {len(files)} files, {size_text(size_bytes)}")
+    click.echo(f"\nNext: python3 -m http.server --directory {folder} --bind 127.0.0.1")

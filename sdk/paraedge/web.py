@@ -1,0 +1,144 @@
+"""A page that runs bundles in a browser: one folder with everything, ready to be served."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from paraedge_converters.cache_folder import cache_folder
+from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.errors import EngineUnavailable, InputError
+
+__all__ = ["WEB_ENGINES", "make_site"]
+
+WEB_ENGINES = ("litert", "onnxruntime")
+_INSTALL_LIMIT_S = 600
+_PACKAGE_FILES = ("package.json", "package-lock.json", "bin/copy-engine.js")
+
+
+def make_site(
+    out: str | os.PathLike[str],
+    bundles: Sequence[str | os.PathLike[str]],
+    *,
+    on_progress: Callable[[str], None] = lambda step: None,
+) -> Path:
+    """Write a folder with the page, the browser runtime, the bundles and the files of their engines.
+
+    Args:
+        out: a folder that does not exist yet, or is empty.
+        bundles: of the engines in ``WEB_ENGINES``; their names in the folder are those of their models.
+        on_progress: called with what is done next.
+
+    Raises:
+        InputError: ``out`` is taken, no bundle or two of one name are given, or a bundle is for another engine.
+        BundleError: a bundle cannot be trusted.
+        EngineUnavailable: the files of an engine are not here, and npm cannot fetch them.
+    """
+    target = Path(out).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target} is there already; remove it, or choose another folder")
+    opened = _named([Bundle.open(bundle) for bundle in bundles])
+    package, page = _sources()
+    engines = sorted({bundle.manifest.engine for bundle in opened.values()})
+    building = target.with_name(f".{target.name}.new")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        shutil.copytree(page, building)
+        shutil.copytree(package / "src", building / "paraedge")
+        for name, bundle in opened.items():
+            on_progress(f"copying {name}")
+            for file, data in bundle.files().items():
+                path = building / "bundles" / name / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+        for engine in engines:
+            on_progress(f"copying {engine}")
+            _copy_engine(package, engine, building / "engines" / engine, on_progress)
+        _write_index(building, list(opened))
+        if target.exists():
+            target.rmdir()
+        building.rename(target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return target
+
+
+def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
+    if not bundles:
+        raise InputError("no bundle is given; export one: paraedge export --target web")
+    named: dict[str, Bundle] = {}
+    for bundle in bundles:
+        manifest = bundle.manifest
+        if manifest.engine not in WEB_ENGINES:
+            raise InputError(
+                f"{bundle.path} is for {manifest.engine!r}, browsers have {', '.join(WEB_ENGINES)}; "
+                "export it again with --target web"
+            )
+        if manifest.name in named:
+            raise InputError(f"two bundles are called {manifest.name!r}; give one of them")
+        named[manifest.name] = bundle
+    return named
+
+
+def _sources() -> tuple[Path, Path]:
+    """The npm package and the page, as they lie in the repository."""
+    root = Path(__file__).parents[2]
+    package, page = root / "runtime" / "web", root / "demos" / "web"
+    if not (package / "package.json").is_file():
+        raise InputError("the browser runtime is not part of this installation; use a checkout of paraedge")
+    return package, page
+
+
+def _copy_engine(package: Path, engine: str, out: Path, on_progress: Callable[[str], None]) -> None:
+    node = shutil.which("node")
+    if node is None:
+        raise EngineUnavailable(
+            "the files of an engine come from npm, and node is not installed; install nodejs and npm"
+        )
+    installed = package if (package / "node_modules").is_dir() else _installed(package, on_progress)
+    _run([node, str(installed / "bin" / "copy-engine.js"), engine, str(out)], installed)
+
+
+def _installed(package: Path, on_progress: Callable[[str], None]) -> Path:
+    """The packages of the lock file, fetched once and kept in the cache."""
+    version = hashlib.sha256((package / "package-lock.json").read_bytes()).hexdigest()[:12]
+    folder = cache_folder() / "web" / version
+    if (folder / "done").exists():
+        return folder
+    npm = shutil.which("npm")
+    if npm is None:
+        raise EngineUnavailable("the files of an engine come from npm, which is not installed; install nodejs and npm")
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in _PACKAGE_FILES:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(package / file, folder / file)
+    on_progress("fetching the engines from npm, once")
+    _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+    (folder / "done").touch()
+    return folder
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise EngineUnavailable(f"{command[0]} took more than {_INSTALL_LIMIT_S} s; check the connection") from error
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise EngineUnavailable(f"{' '.join(command[:2])} failed: {lines[0]}; check the connection to the npm registry")
+
+
+def _write_index(folder: Path, models: list[str]) -> None:
+    """``site.json``: the models, every file, and a version that changes with any of them."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    version = hashlib.sha256()
+    for name in files:
+        version.update(f"{name}\0".encode())
+        version.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    index = {"version": version.hexdigest()[:16], "models": models, "files": files}
+    (folder / "site.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -1,0 +1,56 @@
+"""Node and Chromium for the browser runtime: what is missing skips these tests with a line that says so."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+WEB = Path(__file__).parents[2] / "runtime" / "web"
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def _missing():
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return "node and npm are not installed: scripts/need_debian.sh nodejs npm"
+    if not (WEB / "node_modules").is_dir():
+        return "the npm packages are not installed: npm ci --prefix runtime/web"
+    return None
+
+
+@pytest.fixture(scope="session")
+def node():
+    """Runs a script of ``runtime/web`` with node; gives what it printed."""
+    if missing := _missing():
+        pytest.skip(missing)
+
+    def run(script, *arguments, given=None, timeout_s=120, **environment):
+        done = subprocess.run(
+            ["node", script, *arguments],
+            cwd=WEB,
+            input=None if given is None else json.dumps(given),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env={**os.environ, **environment},
+        )
+        assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def driver(node):
+    """Asks ``test/driver.js`` for one of its tasks."""
+    return lambda task, given: json.loads(node("test/driver.js", task, given=given))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of Chromium."""
+    if not CHROMIUM.exists():
+        pytest.skip("Chromium is not installed: scripts/need_debian.sh chromium")
+    return str(CHROMIUM)

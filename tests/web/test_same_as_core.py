@@ -1,0 +1,298 @@
+"""The JavaScript runtime beside the core and Python: the same decisions, the same refusals, the same bytes."""
+
+import base64
+import importlib.util
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, sign, tree
+
+from paraedge_runtime.core import load_core
+from paraedge_runtime.inputs import fitted_picture, normalise
+from paraedge_runtime.manifest import ImageInput
+
+
+def _tables(name):
+    """The tables of cases that the tests of the other two readers have."""
+    path = Path(__file__).parents[1] / "runtime" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"tables_of_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ARCHIVE, BUNDLE, MANIFEST = map(_tables, ["test_archive", "test_bundle", "test_manifest"])
+
+
+# The controller ----------------------------------------------------------------------------------
+
+
+def _history(seed):
+    numbers = random.Random(seed)
+    branches = numbers.randint(1, 8)
+    steps = []
+    for _ in range(150):
+        what = numbers.choice(
+            ["observe"] * 6 + ["outlasted", "outlasted", "dropped", "dropped", "returned", "did_not_wait"]
+        )
+        part, busy = numbers.randint(0, branches), numbers.randint(1, 4)
+        ms = math.exp(numbers.gauss(0.5, 1.2)) if numbers.random() < 0.97 else numbers.choice([0.0, 1e4])
+        told = {"returned": [ms], "did_not_wait": [], "dropped": [part]}.get(what, [part, busy, ms])
+        steps.append((what, told, numbers.randint(0, branches), numbers.randint(1, 5)))
+    return {
+        "macs": [numbers.choice([0, numbers.randint(1, 10**8)]) for _ in range(branches)],
+        "partMs": [numbers.uniform(0.05, 20) for _ in range(branches + 1)] if seed % 3 == 0 else [],
+        "contention": [1.0, numbers.uniform(1, 1.6), numbers.uniform(1.2, 2.5)] if seed % 2 else [],
+        "steps": steps,
+    }
+
+
+def test_the_controller_says_what_the_core_says_after_any_history(driver):
+    histories = [_history(seed) for seed in range(60)]
+    told = [
+        {
+            **history,
+            "steps": [
+                {"what": {"did_not_wait": "didNotWait"}.get(what, what), "told": told, "part": part, "busy": busy}
+                for what, told, part, busy in history["steps"]
+            ],
+        }
+        for history in histories
+    ]
+    for history, answers in zip(histories, driver("controller", told), strict=True):
+        core = load_core().Controller.make(
+            [float(value) for value in history["macs"]], history["partMs"], history["contention"]
+        )
+        for (what, told_to, part, busy), answer in zip(history["steps"], answers, strict=True):
+            getattr(core, what)(*told_to)
+            expected = [core.predicted_ms(part, busy), core.margin_ms(0.05), core.mandatory_ms, core.requests_to_learn]
+            found = [math.nan if value is None else value for value in answer]
+            assert found == pytest.approx(expected, rel=1e-9, nan_ok=True)
+
+
+# The reader --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(driver, tmp_path):
+    """What the reader says of many zips, name -> bytes, at once."""
+
+    def ask(zips):
+        for number, data in enumerate(zips.values()):
+            (tmp_path / f"{number}.zip").write_bytes(data)
+        answers = driver("bundles", [str(tmp_path / f"{number}.zip") for number in range(len(zips))])
+        return dict(zip(zips, answers, strict=True))
+
+    return ask
+
+
+SENSOR = {"input": MOTION, "output": EMBEDDING}
+KINDS = {"labels": {}, "vectors": SENSOR, "signed": {}}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The files of good bundles, by kind."""
+    made = {}
+    for kind, changes in KINDS.items():
+        folder = tmp_path_factory.mktemp("good") / f"{kind}.paraedge"
+        fake_bundle(folder, **changes)
+        if kind == "signed":
+            sign(folder)
+        made[kind] = {name: data for name, data in tree(folder).items() if isinstance(data, bytes)}
+    return made
+
+
+def _zipped(files):
+    """As ``paraedge pack`` orders them."""
+    names = sorted(files, key=lambda name: (name != "manifest.json", name))
+    return ARCHIVE._zip([ARCHIVE.Entry(name, files[name]) for name in names])
+
+
+def _edited(files, edit):
+    document = json.loads(files["manifest.json"])
+    edit(document)
+    return _zipped({**files, "manifest.json": json.dumps(document).encode()})
+
+
+def test_it_refuses_every_archive_that_the_others_refuse(files, opened):
+    packed = _zipped(files["labels"])
+    answers = opened({name: change(packed) for name, (change, _) in ARCHIVE.REFUSED.items()})
+    assert [
+        name for name, answer in answers.items() if answer.get("error") not in ("IntegrityError", "ManifestError")
+    ] == []
+    wrong = {
+        name: answers[name]["message"]
+        for name, (_, problem) in ARCHIVE.REFUSED.items()
+        if problem not in answers[name]["message"]
+    }
+    assert wrong == {}
+
+
+def test_it_takes_every_archive_that_the_others_take(files, opened):
+    zips = {
+        f"{kind}, {name}": change(_zipped(files[kind])) for kind in KINDS for name, change in ARCHIVE.ACCEPTED.items()
+    }
+    assert {name: answer for name, answer in opened(zips).items() if answer.get("name") != "fake"} == {}
+
+
+def test_it_refuses_every_field_that_the_others_refuse(files, opened):
+    edits = {name: (edit, "labels") for name, (edit, _) in BUNDLE.BAD_FIELDS.items()}
+    edits |= {f"sensor: {name}": (edit, "vectors") for name, (edit, _) in BUNDLE.BAD_SENSOR_FIELDS.items()}
+    edits |= {
+        f"{place}: {name}": (BUNDLE.put(f"{place}.file", bad), "labels")
+        for name, bad in BUNDLE.BAD_PATHS.items()
+        for place in ("stem", "branches.1", "files.0")
+    }
+    answers = opened({name: _edited(files[kind], edit) for name, (edit, kind) in edits.items()})
+    assert {name: answer for name, answer in answers.items() if answer.get("error") != "ManifestError"} == {}
+    assert all("manifest.json" in answer["message"] for answer in answers.values())
+
+
+def _manifests():
+    """Documents with a field less, a field more, another type, and what is no manifest at all."""
+    for document, path in MANIFEST.FIELDS:
+        copy = json.loads(json.dumps(document))
+        del MANIFEST._parent(copy, path)[path[-1]]
+        yield f"without {MANIFEST._dotted(path)}", json.dumps(copy).encode()
+    for document, path in MANIFEST.RECORDS:
+        copy = json.loads(json.dumps(document))
+        MANIFEST._parent(copy, (*path, "colour"))["colour"] = "red"
+        yield f"more in {MANIFEST._dotted(path)}", json.dumps(copy).encode()
+    for document, path in MANIFEST.PLACES:
+        copy = json.loads(json.dumps(document))
+        MANIFEST._parent(copy, path)[path[-1]] = True
+        yield f"true for {MANIFEST._dotted(path)}", json.dumps(copy).encode()
+    text = MANIFEST.TEXT.encode()
+    yield "a name twice", text.replace(b'"version": 3', b'"version": 3, "version": 3')
+    yield "a name twice, spelt otherwise", text.replace(b'"version": 3', b'"version": 3, "v\\u0065rsion": 3')
+    raws = next(
+        mark.args[1]
+        for mark in MANIFEST.test_what_is_no_manifest_at_all_is_refused.pytestmark
+        if mark.name == "parametrize"
+    )
+    for case in raws:
+        yield case.id, case.values[0]
+
+
+def test_it_refuses_every_manifest_that_the_others_refuse(opened):
+    zips = {
+        f"{number} {name}": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw)])
+        for number, (name, raw) in enumerate(_manifests())
+    }
+    answers = opened(zips)
+    assert {
+        name: answer
+        for name, answer in answers.items()
+        if answer.get("error") != ("IntegrityError" if name.endswith("huge") else "ManifestError")
+    } == {}
+    # What is wrong is the manifest, not that its files are missing.
+    good = opened({"good": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", MANIFEST.TEXT.encode())])})["good"]
+    assert good["error"] == "IntegrityError"
+    assert "stem.onnx is missing" in good["message"]
+
+
+def test_it_takes_what_is_at_its_limit(files, opened):
+    cases = next(
+        mark.args[1]
+        for mark in BUNDLE.test_what_may_be_null_or_at_its_limit_is_read.pytestmark
+        if mark.name == "parametrize"
+    )
+    zips = {
+        case.id: _edited(files["vectors" if case.values[0] == "sensor_path" else "labels"], case.values[1])
+        for case in cases
+    }
+    assert {name: answer for name, answer in opened(zips).items() if answer.get("name") != "fake"} == {}
+
+
+def test_it_says_of_damaged_zips_what_the_core_says(tmp_path, files, opened):
+    packed, numbers = _zipped(files["labels"]), random.Random(7)
+    directory = packed.index(b"PK\x01\x02")
+    zips = {}
+    for number in range(600):
+        raw = bytearray(packed)
+        ARCHIVE._damage(raw, numbers, directory)
+        zips[number] = bytes(raw)
+    path = tmp_path / "damaged.zip"
+    refused = 0
+    for number, answer in opened(zips).items():
+        path.write_bytes(zips[number])
+        try:
+            load_core().check_bundle(str(path))
+        except Exception:
+            refused += 1
+            assert "error" in answer, number
+        else:
+            assert "error" not in answer, (number, answer)
+    assert 300 < refused < 600
+
+
+# Inputs ------------------------------------------------------------------------------------------
+
+
+def _base64(array):
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _spec(spec):
+    scale, shift = (np.asarray(values, np.float32).tolist() for values in spec.scale_and_shift())
+    if isinstance(spec, ImageInput):
+        return {"kind": "image", "name": spec.name, "shape": spec.shape, "scale": scale, "shift": shift}
+    return {
+        "kind": "tensor",
+        "name": spec.name,
+        "shape": spec.shape,
+        "axes": spec.axes,
+        "normalizedAxis": spec.normalized_axis,
+        "scale": scale,
+        "shift": shift,
+    }
+
+
+def test_pictures_are_scaled_within_one_grey_level_of_python(driver):
+    """Pillow's rule, not a canvas's: every size, grey and colour, with transparency."""
+    rng = np.random.default_rng(3)
+    sizes = [(28, 28), (8, 8), (480, 640), (100, 33), (7, 9), (1, 1), (33, 500), (8, 20)]
+    colour = ImageInput(name="image", shape=(1, 3, 12, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
+    cases, expected = [], []
+    for spec in (IMAGE, colour):
+        for height, width in sizes:
+            for channels in (1, 3, 4):
+                pixels = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+                cases.append(
+                    {
+                        "spec": _spec(spec),
+                        "pixels": _base64(pixels),
+                        "height": height,
+                        "width": width,
+                        "channels": channels,
+                    }
+                )
+                picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+                _, wanted, *size = spec.shape
+                expected.append(normalise(fitted_picture(picture, *size, wanted)[None], spec))
+    found = [np.frombuffer(base64.b64decode(answer), np.float32) for answer in driver("inputs", cases)]
+    other = 0
+    for case, one, reference in zip(cases, found, expected, strict=True):
+        scale = np.repeat(case["spec"]["scale"], one.size // len(case["spec"]["scale"]))
+        grey_levels = np.abs(one - reference.ravel()) / scale
+        assert grey_levels.max() < 1.001, (case["height"], case["width"], case["channels"])
+        other += int((grey_levels > 0.001).sum())
+    assert other < 0.05 * sum(one.size for one in found)
+
+
+@pytest.mark.parametrize("axis", ["channel", None])
+def test_tensors_are_normalised_to_the_same_bits_as_in_python(driver, axis):
+    from msgspec.structs import replace
+
+    spec = MOTION if axis else replace(MOTION, normalized_axis=None, mean=(0.3,), std=(1.7,))
+    tensors = np.random.default_rng(1).normal(size=(5, *spec.shape[1:])).astype(np.float32)
+    answers = driver("inputs", [{"spec": _spec(spec), "tensor": _base64(tensor)} for tensor in tensors])
+    assert [base64.b64decode(answer) for answer in answers] == [
+        normalise(tensor[None], spec).tobytes() for tensor in tensors
+    ]

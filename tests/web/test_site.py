@@ -1,0 +1,81 @@
+"""``paraedge web``: a folder with the page, the runtime, bundles and engines; what it refuses."""
+
+import json
+import shutil
+
+import pytest
+from support.bundles import fake_bundle, tree
+
+from paraedge import web
+from paraedge_runtime import EngineUnavailable, InputError
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle that says it is for LiteRT; nothing here runs it."""
+    return fake_bundle(tmp_path / "b.paraedge", engine="litert", name="mine").path
+
+
+def test_everything_is_in_the_folder(node, tmp_path, bundle):
+    folder = web.make_site(tmp_path / "site", [bundle])
+    files = tree(folder)
+    assert {"index.html", "app.js", "offline.js", "paraedge/index.js", "paraedge/worker.js"} <= set(files)
+    assert {"engines/litert/core.js", "engines/litert/litert_wasm_internal.wasm"} <= set(files)
+    assert not any(name.startswith("engines/onnxruntime") for name in files)
+    inside = {
+        name.removeprefix("bundles/mine/"): data for name, data in files.items() if name.startswith("bundles/mine/")
+    }
+    assert inside == tree(bundle)
+    index = json.loads(files["site.json"])
+    assert index["models"] == ["mine"]
+    assert sorted([*index["files"], "site.json"]) == sorted(name for name in files if files[name] != "folder")
+
+
+def test_its_version_changes_with_any_file_and_with_nothing_else(node, tmp_path, bundle):
+    versions = []
+    for name in ("one", "two", "three"):
+        if name == "three":
+            shutil.rmtree(bundle)
+            fake_bundle(bundle, [{"add": 5.0}], engine="litert", name="mine")
+        folder = web.make_site(tmp_path / name, [bundle])
+        versions.append(json.loads((folder / "site.json").read_text())["version"])
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_what_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, bundle, monkeypatch):
+    other = fake_bundle(tmp_path / "other.paraedge", name="other").path
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "file").write_text("mine")
+    before = tree(tmp_path)
+    for out, bundles, problem in (
+        ("taken", [bundle], r"taken is there already; remove it"),
+        ("site", [], r"no bundle is given; export one: paraedge export --target web"),
+        ("site", [other], r"other\.paraedge is for 'fake', browsers have litert, onnxruntime; export it again"),
+        ("site", [bundle, bundle], r"two bundles are called 'mine'; give one of them"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            web.make_site(tmp_path / out, bundles)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EngineUnavailable, match="node is not installed; install nodejs and npm"):
+        web.make_site(tmp_path / "site", [bundle])
+    assert tree(tmp_path) == before
+
+
+def test_engines_that_npm_cannot_fetch_are_named(tmp_path, bundle, monkeypatch):
+    """A package without node_modules, and a registry that is not there."""
+    package, page = web._sources()
+    copy = tmp_path / "package"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("node_modules", "types"))
+    monkeypatch.setattr(web, "_sources", lambda: (copy, page))
+    monkeypatch.setenv("PARAEDGE_CACHE", str(tmp_path / "cache"))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, script in (("node", "exit 0"), ("npm", "echo 'npm error code ENOTFOUND' >&2; exit 1")):
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/bin:/usr/bin")
+    with pytest.raises(EngineUnavailable, match=r"npm ci failed: npm error code ENOTFOUND; check the connection"):
+        web.make_site(tmp_path / "site", [bundle])
+    assert not (tmp_path / "site").exists()
+    assert not list((tmp_path / "cache").rglob("done"))
