@@ -1,10 +1,10 @@
-# make setup | demo | test-quick | test | test-native | wheels | test-arm64 | lint | bench: each works from a fresh clone.
+# make setup | demo | test-quick | test | test-native | wheels | java | test-arm64 | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native wheels test-arm64 lint bench clean
+.PHONY: setup demo test-quick test test-native wheels java test-arm64 lint bench clean
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/python demos/quickstart.py
 
 test: setup
-	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium
+	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium default-jdk-headless junit4
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # While working: the runtime, what measures it, and nothing that exports, trains or installs. Under 90 s on two cores.
@@ -39,6 +39,10 @@ test-native: setup
 # dist/: the wheels of x86-64 and of 64-bit Arm for this Python, without any engine's libraries.
 wheels: setup
 	scripts/make_wheels.sh $(BIN) dist
+
+# dist/paraedge.jar: the Java library, with its natives for Linux on x86-64 and 64-bit Arm and the ExecuTorch engine.
+java: setup
+	scripts/make_java.sh $(BIN)/python dist/paraedge.jar
 
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup

@@ -1,7 +1,8 @@
 // Parts really run at the same time: wherever one is held up, another runs to its end.
 //
 // ExecuTorch's builds for phones switch XNNPACK's weight cache on for the whole process, and a part that uses it holds
-// one lock for as long as it runs. Times would depend on the machine; here a branch is stopped at each lock that it takes.
+// one lock for as long as it runs. Times would depend on the machine; here a branch is stopped at each lock that it
+// takes.
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)  // these replace pthread_mutex_lock themselves
 #include <dlfcn.h>
 #include <pthread.h>
