@@ -1,10 +1,10 @@
-# make setup | demo | test-quick | test | test-native | wheels | java | test-arm64 | lint | bench: each works from a fresh clone.
+# make setup | demo | test-quick | test | test-native | wheels | java | phone-tools | test-arm64 | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native wheels java test-arm64 lint bench clean
+.PHONY: setup demo test-quick test test-native wheels java phone-tools test-arm64 lint bench clean
 
 setup: $(STAMP)
 
@@ -44,9 +44,14 @@ wheels: setup
 java: setup
 	scripts/make_java.sh $(BIN)/python dist/paraedge.jar
 
+# What 'paraedge profile' sends to a phone over adb, put where it looks for it.
+phone-tools: setup
+	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_measure.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
+
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup
 	scripts/test_arm64.sh $(BIN)
+	scripts/test_phone_tools.sh $(BIN)
 	scripts/test_arm64_python.sh $(BIN)
 	scripts/test_arm64_recipes.sh $(BIN)
 

@@ -25,7 +25,7 @@ for arch in "${archs[@]}"; do
     toolchain=(-DCMAKE_TOOLCHAIN_FILE="cmake/$arch-linux-gnu.cmake")
   fi
   executorch=$(scripts/executorch_wheel.sh "$python" "$arch")
-  cmake -G Ninja -S runtime/native -B "$build/$arch" --log-level=WARNING -DPARAEDGE_JAVA=ON \
+  cmake -G Ninja -S runtime/native -B "$build/$arch" --log-level=WARNING --no-warn-unused-cli -DPARAEDGE_JAVA=ON \
     -DPARAEDGE_EXECUTORCH="$executorch/executorch" "${toolchain[@]}" >/dev/null
   cmake --build "$build/$arch" --target paraedge_jni paraedge_executorch -- --quiet
   # The engine looks for ExecuTorch's libraries beside it.

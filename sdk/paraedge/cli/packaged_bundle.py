@@ -22,7 +22,7 @@ def packaged_bundle(engine: str | None) -> Path:
     import hashlib
 
     from paraedge.packaged import DEFAULT_MODEL, packaged_folder
-    from paraedge_converters.cache_folder import cache_folder
+    from paraedge_measure.cache_folder import cache_folder
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable, InputError
     from paraedge_runtime.session import Session
