@@ -1,10 +1,10 @@
-# make setup | demo | test-quick | test | test-native | test-web | wheels | test-arm64 | lint | bench: each works from a fresh clone.
+# make setup | demo | test-quick | test | test-native | test-web | wheels | java | test-arm64 | lint | bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native test-web wheels test-arm64 lint bench clean
+.PHONY: setup demo test-quick test test-native test-web wheels java test-arm64 lint bench clean
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/python demos/quickstart.py
 
 test: setup
-	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium
+	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium default-jdk-headless junit4
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/web
 
 # While working: the runtime, what measures it, and nothing that exports, trains or installs. Under 90 s on two cores.
@@ -48,9 +48,18 @@ test-web: setup
 wheels: setup
 	scripts/make_wheels.sh $(BIN) dist
 
+# dist/paraedge.jar: the Java library, with its natives for Linux on x86-64 and 64-bit Arm and the ExecuTorch engine.
+java: setup
+	scripts/make_java.sh $(BIN)/python dist/paraedge.jar
+
+# What 'paraedge profile' sends to a phone over adb, put where it looks for it.
+phone-tools: setup
+	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_measure.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
+
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup
 	scripts/test_arm64.sh $(BIN)
+	scripts/test_phone_tools.sh $(BIN)
 	scripts/test_arm64_python.sh $(BIN)
 	scripts/test_arm64_recipes.sh $(BIN)
 

@@ -22,6 +22,7 @@ from paraedge_demo.main import demo
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "runtime" / "native"
 OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
+JAVA_EXAMPLES = ROOT / "runtime" / "android" / "examples"  # run by tests/java
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 PARSED = {"train": train, "bench": bench, "export": export, "profile": profile, "web": web}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -114,9 +115,9 @@ def test_make_targets_and_extras_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_c_and_cpp_are_parts_of_an_example(page):
-    examples = [path.read_text() for path in OUTSIDE.iterdir()]
-    for language, text in blocks(page, "c", "cpp", "cmake"):
+def test_c_cpp_and_java_are_parts_of_an_example(page):
+    examples = [path.read_text() for folder in (OUTSIDE, JAVA_EXAMPLES) for path in folder.iterdir()]
+    for language, text in blocks(page, "c", "cpp", "cmake", "java"):
         assert any(text in example for example in examples), f"{page.name}: no example has this {language}:\n{text}"
 
 

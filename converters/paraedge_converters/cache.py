@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from paraedge_converters.backends import Converter, LoweredPart
-from paraedge_converters.cache_folder import CACHE_VARIABLE, cache_folder
+from paraedge_measure.cache_folder import CACHE_VARIABLE, cache_folder
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import ConversionError, InputError
 

@@ -91,10 +91,11 @@ class Ssh(_Record, frozen=True, kw_only=True, tag_field="kind", tag="ssh"):
 
 
 class Adb(_Record, frozen=True, kw_only=True, tag_field="kind", tag="adb"):
-    """An Android device, as ``adb devices`` lists it.
+    """A device that ``adb devices`` lists.
 
     ``tools`` is a folder of this machine with ``paraedge-testbed``, built for the device, and the
-    libraries it needs. ``folder`` is where that and bundles are kept over there.
+    libraries it needs; the one that ``make phone-tools`` makes when it is not named. ``folder`` is where
+    that and bundles are kept over there.
     """
 
     serial: Word

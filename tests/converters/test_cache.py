@@ -6,8 +6,8 @@ from support.conv_branches import ConvBranches
 
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import CachedPart, PartCache, fingerprint, tool_versions
-from paraedge_converters.cache_folder import cache_folder
 from paraedge_converters.split import split_model
+from paraedge_measure.cache_folder import cache_folder
 from paraedge_runtime.errors import ConversionError
 
 LOWERED = CachedPart(b"program\nwith\nlines", {"CONV": 2}, macs=7)
@@ -134,7 +134,7 @@ def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):
     cache = PartCache()
     cache.put("key", LOWERED)
     assert cache.get("key") is None
-    assert cache.problem == "this user has no home folder to keep lowered parts in; set PARAEDGE_CACHE"
+    assert cache.problem == "this user has no home folder to keep files in; set PARAEDGE_CACHE"
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

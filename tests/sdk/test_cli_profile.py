@@ -275,12 +275,25 @@ def test_over_adb_program_and_bundle_are_pushed_and_answers_become_a_profile(exe
 @pytest.mark.parametrize(
     ("tools", "problem"),
     [
-        (None, "'connection.tools' is None: no folder with paraedge-testbed; build the native core for the device"),
-        ("nowhere", "'connection.tools' is 'nowhere': no folder with paraedge-testbed"),
+        (None, "cache/phone-tools has no paraedge-testbed; 'make phone-tools' in a checkout of paraedge builds it"),
+        ("nowhere", "'connection.tools' is 'nowhere': no folder with paraedge-testbed; 'make phone-tools'"),
     ],
 )
 def test_over_adb_without_the_program(executorch_bundle, tmp_path, tools, problem):
-    assert problem in over_adb(executorch_bundle, tmp_path, tools=tools, state="device")
+    cache = str(tmp_path / "cache")
+    assert problem in over_adb(executorch_bundle, tmp_path, tools=tools, state="device", PARAEDGE_CACHE=cache)
+
+
+def test_over_adb_the_tools_of_make_phone_tools_are_found_and_sent_once(executorch_bundle, tmp_path):
+    tools = fake_testbed.install(tmp_path / "cache" / "phone-tools")
+    for _ in range(2):
+        over_adb(executorch_bundle, tmp_path, code=0, state="device", PARAEDGE_CACHE=str(tmp_path / "cache"))
+        (first,) = (tmp_path / "phone").glob("tools-*")
+    made = first.stat().st_ino
+    (tools / "more").write_text("another version")
+    over_adb(executorch_bundle, tmp_path, code=0, state="device", PARAEDGE_CACHE=str(tmp_path / "cache"))
+    assert len(list((tmp_path / "phone").glob("tools-*"))) == 2
+    assert first.stat().st_ino == made, "it was there already"
 
 
 def test_over_adb_a_program_that_does_not_run_there(executorch_bundle, tmp_path):

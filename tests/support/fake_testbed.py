@@ -43,7 +43,7 @@ exit 1
 
 def install(folder: Path, *, broken: bool = False) -> Path:
     """Write the program into ``folder``; a broken one ends as Android's linker does."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     program = folder / "paraedge-testbed"
     program.write_text(_BROKEN if broken else _SCRIPT.format(python=sys.executable))
     program.chmod(0o644)  # what a download leaves; it is made executable over there

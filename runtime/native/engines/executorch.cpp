@@ -9,6 +9,7 @@
 #include <executorch/extension/tensor/tensor.h>
 #include <executorch/extension/threadpool/threadpool_guard.h>
 #include <executorch/runtime/backend/backend_options_map.h>
+#include <executorch/runtime/backend/interface.h>
 #include <executorch/runtime/backend/options.h>
 #include <executorch/runtime/platform/platform.h>
 #include <executorch/runtime/platform/runtime.h>
@@ -232,6 +233,13 @@ const pe_engine kEngine = {sizeof(pe_engine), "executorch", nullptr, load,    ru
 void resize_executorch_pool(int threads) {
   rt::runtime_init();
   if (auto* pool = et::threadpool::get_threadpool()) pool->_unsafe_reset_threadpool(static_cast<uint32_t>(threads));
+}
+
+void set_weight_cache(bool enabled) {
+  rt::runtime_init();
+  rt::BackendOptions<1> options;
+  check(options.set_option("weight_cache_enabled", enabled), "the weight cache", "setting");
+  check(rt::set_option("XnnpackBackend", options.view()), "the weight cache", "setting");
 }
 
 }  // namespace paraedge

@@ -32,6 +32,7 @@ constexpr const char* kUsage = R"(usage: paraedge-bench BUNDLE [options]
   --placement P    none, avoid-caller or pinned (default avoid-caller)
   --pause-us N     pause between requests (default 0)
   --budget-ms X    a deadline for the parallel variant
+  --weight-cache   XNNPACK's weight cache is on for the whole process, as ExecuTorch's builds for phones have it
   --json           one JSON document instead of a table
 
   sequential   one thread, part after part
@@ -46,7 +47,7 @@ struct Options {
   SessionOptions session;
   int requests = 300, pause_us = 0;
   double budget_ms = 0;
-  bool json = false;
+  bool json = false, weight_cache = false;
 };
 
 Options parse(int count, char** arguments) {
@@ -59,6 +60,9 @@ Options parse(int count, char** arguments) {
       std::exit(0);
     } else if (name == "--json") {
       options.json = true;
+      continue;
+    } else if (name == "--weight-cache") {
+      options.weight_cache = true;
       continue;
     } else if (name.empty() || name[0] != '-') {
       if (!options.bundle.empty()) fail("one bundle at a time; '" + name + "' is one more");
@@ -175,6 +179,7 @@ std::pair<long, long> memory_kb() {
 int main(int count, char** arguments) {
   const Options options = parse(count, arguments);
   register_executorch();
+  if (options.weight_cache) set_weight_cache(true);
   const auto bundle = value_of(Bundle::open(options.bundle));
   const Manifest& manifest = bundle->manifest();
   const auto cores = static_cast<int>(allowed_cores().size());

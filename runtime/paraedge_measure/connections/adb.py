@@ -1,7 +1,8 @@
-"""Measures an Android device over adb: a small program runs the requests there, this side makes the profile."""
+"""Measures a device over adb: a small program runs the requests there, this side makes the profile."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from paraedge_measure.cache_folder import cache_folder
 from paraedge_measure.connections.processes import last_line, run_process
 from paraedge_measure.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
 from paraedge_measure.hardware import read_hardware
@@ -68,10 +70,9 @@ class AdbConnection:
             raise InputError(f"over adb, bundles for executorch are measured, not for {wanted}; export one")
         cores = self.hardware().cores
         on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
-        self._push_tools()
-        path = self._push(bundle)
+        command = (self._push_tools(), self._push_bundle(bundle))
         with tempfile.TemporaryDirectory() as scratch:
-            bed = _AdbTestBed(self, path, len(bundle.manifest.branches), cores, Path(scratch))
+            bed = _AdbTestBed(self, command, len(bundle.manifest.branches), cores, Path(scratch))
             with closing(bed):
                 return profile_on(bed, bundle, threads=threads or None, length=length, on_progress=on_progress)
 
@@ -83,30 +84,31 @@ class AdbConnection:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding="utf-8")
 
-    def start(self, bundle: str, threads: Sequence[int]) -> _Testbed:
-        """``paraedge-testbed`` on the device."""
-        folder = shlex.quote(self._to.folder)
-        program = f"LD_LIBRARY_PATH=tools exec tools/{_PROGRAM} {shlex.quote(bundle)} {','.join(map(str, threads))}"
-        return _Testbed(["adb", "-s", self._to.serial, "shell", "-T", f"cd {folder} && {program}"], self._to.serial)
+    def start(self, command: tuple[str, str], threads: Sequence[int]) -> _Testbed:
+        """``paraedge-testbed`` on the device; ``command`` is the folder that it is in, and the bundle."""
+        tools, bundle = map(shlex.quote, command)
+        program = f"LD_LIBRARY_PATH={tools} exec {tools}/{_PROGRAM} {bundle} {','.join(map(str, threads))}"
+        return _Testbed(["adb", "-s", self._to.serial, "shell", "-T", program], self._to.serial)
 
-    def _push_tools(self) -> None:
-        tools = self._to.tools
-        if tools is None or not (Path(tools) / _PROGRAM).is_file():
+    def _push_tools(self) -> str:
+        """The folder with the program and its libraries; its name over there has the hash of what is in it."""
+        chosen = self._to.tools
+        tools = Path(chosen) if chosen is not None else cache_folder() / "phone-tools"
+        if not (tools / _PROGRAM).is_file():
+            where = f"'connection.tools' is {chosen!r}: no folder with" if chosen is not None else f"{tools} has no"
             raise DeviceError(
+<<<<<<< HEAD
                 f"{self._to.serial} responds, but 'connection.tools' is {tools!r}: no folder with {_PROGRAM}; build "
                 "the native core for the device (docs/native.md), and name the folder of its programs and libraries"
+=======
+                f"{self._to.serial} answers, but {where} {_PROGRAM}; 'make phone-tools' in a checkout of paraedge "
+                "builds it for 64-bit Arm, and docs/phones.md says how for others"
+>>>>>>> s4-phones
             )
-        place = f"{self._to.folder}/tools"
-        self._shell(f"rm -rf {shlex.quote(place)} && mkdir -p {shlex.quote(self._to.folder)}")
-        self._adb("push", str(Path(tools).absolute()), place)
-        self._shell(f"chmod 755 {shlex.quote(f'{place}/{_PROGRAM}')}")
+        return self._push(tools, f"{self._to.folder}/tools-{_folder_hash(tools)[:12]}")
 
-    def _push(self, bundle: Bundle) -> str:
-        """The bundle's files appear over there whole or not at all; the program checks each when it opens them."""
-        path = f"{self._to.folder}/{bundle.manifest.name}-{bundle.sha256[:12]}.paraedge"
-        there, new = shlex.quote(path), shlex.quote(f"{path}.new")
-        if self._shell(f"if [ -d {there} ]; then echo yes; fi").strip() == "yes":
-            return path
+    def _push_bundle(self, bundle: Bundle) -> str:
+        """The bundle; the program checks each of its files when it opens them."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "bundle")
             folder.mkdir()
@@ -114,9 +116,16 @@ class AdbConnection:
                 place = folder / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
-            self._shell(f"rm -rf {new}")
-            self._adb("push", str(folder), f"{path}.new")
-        self._shell(f"mv {new} {there}")
+            return self._push(folder, f"{self._to.folder}/{bundle.manifest.name}-{bundle.sha256[:12]}.paraedge")
+
+    def _push(self, folder: Path, path: str) -> str:
+        """Unless it is there, the folder appears over there as ``path``, whole or not at all."""
+        there, new = shlex.quote(path), shlex.quote(f"{path}.new")
+        if self._shell(f"if [ -d {there} ]; then echo yes; fi").strip() == "yes":
+            return path
+        self._shell(f"mkdir -p {shlex.quote(self._to.folder)} && rm -rf {new}")
+        self._adb("push", str(folder.absolute()), f"{path}.new")
+        self._shell(f"chmod -R 755 {new} && mv {new} {there}")
         return path
 
     def _check_state(self) -> None:
@@ -189,22 +198,24 @@ class _AdbTestBed:
     engine = "executorch"
     parallel = True
 
-    def __init__(self, connection: AdbConnection, bundle: str, branches: int, cores: int, scratch: Path) -> None:
+    def __init__(
+        self, connection: AdbConnection, command: tuple[str, str], branches: int, cores: int, scratch: Path
+    ) -> None:
         self.cores, self.core_numbers = cores, frozenset(range(cores))
         self.engine_version = ""
-        self._connection, self._bundle, self._branches = connection, bundle, branches
+        self._connection, self._command, self._branches = connection, command, branches
         self._scratch = scratch
         self._program: _Testbed | None = None
 
     def open(self, threads: Sequence[int]) -> None:
-        self._program = self._connection.start(self._bundle, threads)
+        self._program = self._connection.start(self._command, threads)
         self.engine_version = str(self._program.hello["executorch"])
 
     def run(self, threads: int, branches: int, count: int) -> list[RequestTimes]:
         return [_times(*request) for request in self._ask(f"run {threads} {branches} {count}")]
 
     def cold_start(self, threads: int) -> ColdStart:
-        program = self._connection.start(self._bundle, [threads])
+        program = self._connection.start(self._command, [threads])
         try:
             (request,) = program.ask(f"run {threads} {self._branches} 1")
             first = _times(*request)
@@ -246,3 +257,12 @@ def _times(elapsed_ms: float, stem_ms: float, branches: list[list[float]]) -> Re
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def _folder_hash(folder: Path) -> str:
+    """Of the names and contents of the files below it."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()

@@ -101,7 +101,7 @@ def _version(package: str) -> str | None:
 
 def _cache() -> tuple[int, str | None, str]:
     """Bytes in the cache, its folder, and why there is none."""
-    from paraedge_converters.cache_folder import cache_folder
+    from paraedge_measure.cache_folder import cache_folder
     from paraedge_runtime.errors import InputError
 
     try:

@@ -1,4 +1,4 @@
-"""Where lowered parts are kept; apart from the cache itself, so that ``doctor`` needs no torch."""
+"""Where this user's files that can be made again are kept: lowered parts, the packaged bundle, a phone's tools."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "paraedge"
     except RuntimeError:
-        raise InputError(f"this user has no home folder to keep lowered parts in; set {CACHE_VARIABLE}") from None
+        raise InputError(f"this user has no home folder to keep files in; set {CACHE_VARIABLE}") from None

@@ -1,0 +1,143 @@
+package ai.paraedge;
+
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/** An exported model, a folder or one stored zip: immutable, and shared by any number of sessions. */
+public final class Bundle implements AutoCloseable {
+    /** What the model reads. */
+    public enum InputKind {
+        /** uint8 (H, W, C). */
+        IMAGE,
+        /** float32, of the shape that {@link Bundle#inputShape} says. */
+        TENSOR
+    }
+
+    private final String name;
+    private final String engine;
+    private final long version;
+    private final List<String> labels;
+    private final List<Integer> branches;
+    private final long[] inputShape;
+    private final InputKind inputKind;
+    private final int numOutputs;
+    private final boolean hasEarlyStop;
+    private long handle;
+
+    private Bundle(long handle) {
+        this.handle = handle;
+        // Strings: name, engine, labels. Numbers: version, kind of input, outputs, early stop, rank, shape, branches.
+        byte[][] strings = Native.bundleStrings(handle);
+        long[] numbers = Native.bundleNumbers(handle);
+        name = Native.string(strings[0]);
+        engine = Native.string(strings[1]);
+        labels = labels(strings);
+        version = numbers[0];
+        inputKind = InputKind.values()[(int) numbers[1]];
+        numOutputs = (int) numbers[2];
+        hasEarlyStop = numbers[3] != 0;
+        inputShape = new long[(int) numbers[4]];
+        System.arraycopy(numbers, 5, inputShape, 0, inputShape.length);
+        List<Integer> indexes = new ArrayList<>();
+        for (int at = 5 + inputShape.length; at < numbers.length; at++) {
+            indexes.add((int) numbers[at]);
+        }
+        branches = Collections.unmodifiableList(indexes);
+    }
+
+    /**
+     * Opens a bundle and checks every file of it against its hash.
+     *
+     * @param path of a folder, or of the zip that {@code paraedge pack} makes
+     * @throws ParaEdgeException MANIFEST or INTEGRITY: it is no bundle, or damaged
+     */
+    public static Bundle open(String path) {
+        long handle = Native.openBundle(Native.utf8(path, "path"));
+        try {
+            return new Bundle(handle);
+        } catch (RuntimeException | Error problem) {
+            Native.freeBundle(handle);
+            throw problem;
+        }
+    }
+
+    /** Of the model. */
+    public String name() {
+        return name;
+    }
+
+    /** The engine that runs it, such as {@code executorch}. */
+    public String engine() {
+        return engine;
+    }
+
+    /** Of the model: it never goes back. */
+    public long version() {
+        return version;
+    }
+
+    /** Names of the classes; empty: the output is a vector without labels. */
+    public List<String> labels() {
+        return labels;
+    }
+
+    /** Indexes of its branches in the model that it was made from, ascending. */
+    public List<Integer> branches() {
+        return branches;
+    }
+
+    /** Image or tensor. */
+    public InputKind inputKind() {
+        return inputKind;
+    }
+
+    /** Shape of the input, the batch of 1 first: (1, C, H, W) for images. */
+    public long[] inputShape() {
+        return inputShape.clone();
+    }
+
+    /** Values of one input: bytes of an image, floats of a tensor. */
+    public int inputSize() {
+        long size = 1;
+        for (long length : inputShape) {
+            size *= length;
+        }
+        return (int) size;
+    }
+
+    /** Values of an output. */
+    public int numOutputs() {
+        return numOutputs;
+    }
+
+    /** Whether it was calibrated for {@link Request#earlyStop} at export. */
+    public boolean hasEarlyStop() {
+        return hasEarlyStop;
+    }
+
+    /** Frees it; sessions of it go on. */
+    @Override
+    public synchronized void close() {
+        if (handle != 0) {
+            Native.freeBundle(handle);
+        }
+        handle = 0;
+    }
+
+    synchronized long openSession(SessionOptions options) {
+        if (handle == 0) {
+            throw new IllegalStateException("the bundle is closed; open sessions before");
+        }
+        return Native.openSession(handle, options.threads, options.firstBranches, options.spinUs,
+                options.placement.ordinal(), options.partMs, options.contention);
+    }
+
+    private static List<String> labels(byte[][] strings) {
+        List<String> found = new ArrayList<>(strings.length);
+        for (int at = 2; at < strings.length; at++) {
+            found.add(Native.string(strings[at]));
+        }
+        return Collections.unmodifiableList(found);
+    }
+}

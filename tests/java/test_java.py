@@ -1,0 +1,148 @@
+"""Runs the tests of the Java library (``*.java`` here, JUnit) on bundles, images and outputs that are prepared here."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.bundles import edit_manifest, fake_bundle
+from support.wheels import ROOT
+
+from paraedge_runtime import Bundle, Session
+from paraedge_runtime.archive import write_zip
+from paraedge_runtime.manifest import LabelsOutput
+
+HERE = Path(__file__).parent
+JUNIT = [Path("/usr/share/java", name) for name in ("junit4.jar", "hamcrest.jar")]
+EXAMPLES = ROOT / "runtime" / "android" / "examples"
+TEST_CLASSES = sorted(path.stem for path in HERE.glob("*Test.java"))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("javac") is None or not all(jar.exists() for jar in JUNIT),
+        reason="no JDK or JUnit: the Java library was not tested; apt-get install default-jdk-headless junit4",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def jar():
+    """The library with this machine's natives, as 'make java' makes it; the first test process that asks builds it."""
+    built = Path(os.environ["PARAEDGE_CACHE"]) / "paraedge.jar"
+    with built.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            command = [ROOT / "scripts" / "make_java.sh", sys.executable, built, os.uname().machine]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return built
+
+
+@pytest.fixture(scope="module")
+def classes(jar, tmp_path_factory):
+    """The class path of the tests."""
+    folder = tmp_path_factory.mktemp("classes")
+    path = os.pathsep.join(map(str, [folder, jar, *JUNIT]))
+    sources = [*HERE.glob("*.java"), *EXAMPLES.glob("*.java")]
+    subprocess.run(["javac", "--release", "8", "-Xlint:-options", "-cp", path, "-d", folder, *sources], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(bundles, tmp_path_factory):
+    """What ``Prepared.java`` reads."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare_real_bundles(bundles["executorch"], folder)
+    prepare_fake_bundles(folder)
+    source, library = HERE / "fake_engine.c", folder / "libfake_engine.so"
+    include = ROOT / "runtime" / "native" / "include"
+    subprocess.run(["cc", "-std=gnu11", "-Wall", "-shared", "-fPIC", f"-I{include}", source, "-o", library], check=True)
+    return folder
+
+
+def prepare_real_bundles(images, folder):
+    """The packaged model on 1,024 images, and its programs as a bundle of tensors and vectors."""
+    shutil.copytree(images.path, folder / "images.paraedge")
+    write_zip(images.files(), folder / "images.zip")
+    pictures = np.load(ROOT / "sdk/models/paraedge_models/fashion_mnist/samples.npz")["images"]  # (256, 28, 28, 1)
+    pictures = np.concatenate([pictures, pictures[:, :, ::-1], pictures[:, ::-1], pictures.transpose(0, 2, 1, 3)])
+    save(folder / "images.u8", pictures)
+    with Session.open(images, threads=2) as session:
+        predictions = [session.run(np.ascontiguousarray(picture)) for picture in pictures]
+    save(folder / "outputs.f32", np.stack([prediction.output for prediction in predictions]))
+    save(folder / "confidences.f32", np.float32([prediction.confidence for prediction in predictions]))
+
+    tensors = shutil.copytree(images.path, folder / "tensors.paraedge")
+    edit_manifest(tensors, make_tensors)
+    values = np.random.default_rng(0).normal(size=(32, 1, 28, 28)).astype(np.float32)
+    save(folder / "tensors.f32", values)
+    with Session.open(Bundle.open(tensors), threads=2) as session:
+        save(folder / "vectors.f32", np.stack([session.run(value).output for value in values]))
+
+    damaged = shutil.copytree(images.path, folder / "damaged.paraedge")
+    program = bytearray((damaged / images.manifest.branches[0].file).read_bytes())
+    program[100] ^= 1
+    (damaged / images.manifest.branches[0].file).write_bytes(program)
+    malformed = shutil.copytree(images.path, folder / "malformed.paraedge")
+    (malformed / "manifest.json").write_text("{")
+    other = shutil.copytree(images.path, folder / "other-engine.paraedge")
+    edit_manifest(
+        other, lambda manifest: manifest.update(engine="litert", engine_min_version={"ai-edge-litert": "1.2"})
+    )
+
+
+def make_tensors(manifest):
+    """The same programs read a tensor and make a vector."""
+    manifest["input"] |= {"kind": "tensor", "axes": ["channel", "row", "column"], "normalized_axis": "channel"}
+    manifest["output"] = {"kind": "vector", "name": "embedding", "size": len(manifest["output"]["labels"])}
+    manifest["stop_rules"] = None
+
+
+def prepare_fake_bundles(folder):
+    """Bundles for ``fake_engine.c``."""
+    fake_bundle(folder / "held.paraedge", [{"add": 1.0}, {"add": 2.0}, {"hold": 1}])
+    fake_bundle(folder / "failing.paraedge", [{"add": 1.0}, {"fail": 1}, {"nan": 1}])
+    fake_bundle(folder / "refused.paraedge", [{"add": 1.0}, {"refuse": 1}])
+    fake_bundle(folder / "sure.paraedge", [{"add": 10.0}, {"hold": 1}, {"hold": 1}])
+    fake_bundle(folder / "mödel 😀.paraedge", output=LabelsOutput(labels=("ant", "bü😀", "cat")))
+
+
+def save(path, array):
+    path.write_bytes(np.ascontiguousarray(array).tobytes())
+
+
+@pytest.mark.parametrize("name", TEST_CLASSES)
+def test_java(name, classes, prepared, tmp_path):
+    gate = tmp_path / "gate"
+    done = subprocess.run(
+        [
+            *("java", "-Xcheck:jni", "-ea", f"-Dparaedge.test={prepared}", f"-Djava.io.tmpdir={tmp_path}"),
+            *("-cp", classes, "org.junit.runner.JUnitCore", name),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "PARAEDGE_TEST_GATE": str(gate), "LC_ALL": "C.UTF-8"},
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-6000:]
+    assert re.search(r"OK \(\d+ tests?\)", said), said
+    assert "in native method" not in said  # what -Xcheck:jni warns of
+    assert [path.name for path in tmp_path.iterdir() if path != gate and "hsperfdata" not in path.name] == []
+
+
+def test_the_example_classifies(classes, prepared, tmp_path):
+    pictures = np.load(ROOT / "sdk/models/paraedge_models/fashion_mnist/samples.npz")["images"]
+    with Session.open(Bundle.open(prepared / "images.paraedge")) as session:
+        label = session.run(pictures[0]).label
+    save(tmp_path / "image.u8", pictures[0])
+    command = ["java", "-cp", classes, "Classify", prepared / "images.zip", tmp_path / "image.u8", "60000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^{re.escape(label)}, \d+ %$", done.stdout, re.MULTILINE)
+    assert "\nbranch 0: USED, " in done.stdout
