@@ -68,7 +68,7 @@ def _fitted(picture: Any, spec: ImageInput) -> NDArray[np.uint8]:
     check_picture_input(spec)
     _, channels, height, width = spec.shape
     try:
-        return fitted_picture(picture, height, width, channels)
+        return fitted_picture(picture, height, width, channels, spec.resize)
     except Exception as error:  # it is decoded only now, and Pillow raises many kinds for a damaged picture
         name = getattr(picture, "filename", "") or f"of {picture.width} x {picture.height} pixels"
         raise InputError(f"the PIL image {name} cannot be read: {error}; replace it") from error

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from paraedge_converters.cache_folder import cache_folder
+from paraedge_measure.cache_folder import cache_folder
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import EngineUnavailable, InputError
 

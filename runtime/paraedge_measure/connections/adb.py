@@ -97,13 +97,8 @@ class AdbConnection:
         if not (tools / _PROGRAM).is_file():
             where = f"'connection.tools' is {chosen!r}: no folder with" if chosen is not None else f"{tools} has no"
             raise DeviceError(
-<<<<<<< HEAD
-                f"{self._to.serial} responds, but 'connection.tools' is {tools!r}: no folder with {_PROGRAM}; build "
-                "the native core for the device (docs/native.md), and name the folder of its programs and libraries"
-=======
-                f"{self._to.serial} answers, but {where} {_PROGRAM}; 'make phone-tools' in a checkout of paraedge "
+                f"{self._to.serial} responds, but {where} {_PROGRAM}; 'make phone-tools' in a checkout of paraedge "
                 "builds it for 64-bit Arm, and docs/phones.md says how for others"
->>>>>>> s4-phones
             )
         return self._push(tools, f"{self._to.folder}/tools-{_folder_hash(tools)[:12]}")
 

@@ -23,12 +23,8 @@ def packaged_bundle(engine: str | None) -> Path:
     import shutil
 
     from paraedge.packaged import DEFAULT_MODEL, packaged_folder
-<<<<<<< HEAD
-    from paraedge_converters.cache_folder import cache_folder
-    from paraedge_runtime.bundle import Bundle
-=======
     from paraedge_measure.cache_folder import cache_folder
->>>>>>> s4-phones
+    from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.engines import ENGINES, open_engine
     from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable, InputError
     from paraedge_runtime.session import Session
