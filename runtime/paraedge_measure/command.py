@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from paraedge_measure._printable import printable
 from paraedge_runtime import errors
 from paraedge_runtime.errors import DeviceError
 
@@ -43,12 +44,14 @@ def read_reply(stdout: str, stderr: str, code: int, kind: type[_T]) -> _T:
     try:
         reply = msgspec.json.decode(stdout.strip().splitlines()[-1], type=_Reply)
     except (msgspec.MsgspecError, IndexError, RecursionError):
-        last = " | ".join(stderr.strip().splitlines()[-3:])[:400] or "it printed nothing"
+        last = printable(" | ".join(stderr.strip().splitlines()[-3:]), 400) or "it printed nothing"
         raise DeviceError(f"measuring ended with exit code {code}: {last}; is paraedge there this version?") from None
     if reply.error is not None:
         known = reply.error in errors.__all__
-        raise (getattr(errors, reply.error) if known else DeviceError)(reply.message)
+        raise (getattr(errors, reply.error) if known else DeviceError)(printable(reply.message, 2000))
     try:
         return msgspec.convert(reply.result, kind)
     except msgspec.ValidationError as error:
-        raise DeviceError(f"the device replied what cannot be: {error}; is paraedge there this version?") from error
+        raise DeviceError(
+            f"the device replied what cannot be: {printable(str(error))}; is paraedge there this version?"
+        ) from error

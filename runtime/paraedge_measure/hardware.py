@@ -11,12 +11,14 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from paraedge_measure._printable import printable
 from paraedge_measure.device import Hardware, hardware_fingerprint
 
 __all__ = ["read_busy_s", "read_frequency_mhz", "read_hardware", "read_temperature_c", "read_throttling"]
 
 ROOT = Path("/")
 
+_MAX_CORES = 10_000
 # Thermal zones and hardware monitors that stand for the processor, by the beginning of their names.
 _CPU_ZONES = ("x86_pkg_temp", "cpu", "soc", "tsens_tz_sensor", "mtktscpu", "big", "little")
 _CPU_MONITORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
@@ -53,7 +55,7 @@ def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> 
         cores=len(numbers),
         clusters=clusters,
         max_frequency_mhz=max_frequency_mhz,
-        governor=" ".join(governors) or None,
+        governor=_label(" ".join(governors)) or None,
         memory_bytes=memory_bytes,
         fingerprint=hardware_fingerprint(
             machine=machine,
@@ -106,7 +108,8 @@ def read_busy_s(cores: Collection[int], root: Path = ROOT) -> float | None:
     seen = False
     for line in (_text(root / "proc/stat") or "").splitlines():
         name, *columns = line.split()
-        if re.fullmatch(r"cpu[0-9]+", name) and int(name[3:]) in cores and len(columns) >= 8:
+        is_core = re.fullmatch(r"cpu[0-9]{1,4}", name) is not None and int(name[3:]) in cores
+        if is_core and len(columns) >= 8 and all(re.fullmatch(r"[0-9]{1,15}", column) for column in columns[:8]):
             user, nice, system, _, _, irq, softirq, steal = map(int, columns[:8])
             ticks += user + nice + system + irq + softirq + steal
             seen = True
@@ -122,10 +125,8 @@ def _text(path: Path) -> str | None:
 
 
 def _number(path: Path) -> int | None:
-    try:
-        return int(_text(path) or "")
-    except ValueError:
-        return None
+    text = _text(path) or ""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text) else None
 
 
 def _degrees(path: Path) -> list[float]:
@@ -137,12 +138,11 @@ def _degrees(path: Path) -> list[float]:
 def _core_list(text: str | None) -> list[int]:
     """``0-3,6`` -> [0, 1, 2, 3, 6]; empty where it is something else."""
     cores: list[int] = []
-    try:
-        for piece in (text or "").split(","):
-            first, _, last = piece.partition("-")
-            cores += range(int(first), int(last or first) + 1)
-    except ValueError:
-        return []
+    for piece in (text or "").split(","):
+        found = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", piece)
+        if found is None or len(cores) > _MAX_CORES:
+            return []
+        cores += range(int(found[1]), int(found[2] or found[1]) + 1)
     return cores
 
 
@@ -173,7 +173,7 @@ def _memory_bytes(root: Path) -> int | None:
     for line in (_text(root / "proc/meminfo") or "").splitlines():
         key, _, value = line.partition(":")
         words = value.split()
-        if key == "MemTotal" and len(words) == 2 and words[0].isdigit() and words[1] == "kB":
+        if key == "MemTotal" and len(words) == 2 and re.fullmatch(r"[0-9]{1,12}", words[0]) and words[1] == "kB":
             return int(words[0]) * 1024 or None
     return None
 
@@ -188,4 +188,4 @@ def _os_name(root: Path) -> str:
 
 def _label(text: str) -> str:
     """On one line, without what a terminal would take for a command."""
-    return "".join(character for character in text if character.isprintable())[:200]
+    return printable(text, 200)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 import shlex
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
 
 import msgspec
 
+from paraedge_measure._printable import printable
 from paraedge_measure.cache_folder import cache_folder
-from paraedge_measure.connections.processes import last_line, run_process
+from paraedge_measure.connections.processes import MAX_SILENCE_S, ended_when_silent, last_line, run_process
 from paraedge_measure.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
 from paraedge_measure.hardware import read_hardware
 from paraedge_measure.profiling import Progress, SeriesLength, profile_on
@@ -23,6 +27,8 @@ from paraedge_runtime import Bundle, PartRun
 from paraedge_runtime.errors import DeviceError, InputError
 
 __all__ = ["AdbConnection"]
+
+_T = TypeVar("_T")
 
 _PROGRAM = "paraedge-testbed"
 _ADVICE = {
@@ -38,6 +44,15 @@ _SYSTEM_FILES = (
     "/sys/class/thermal/cooling_device*/type /sys/class/thermal/cooling_device*/cur_state"
 )
 _MARK = "@@paraedge "
+# Their names when they come back; each * stands for a number. Nothing else that a device says becomes a file.
+_SYSTEM_NAMES = re.compile(
+    "|".join(
+        re.escape(name).replace(r"\*", "[0-9]{1,4}")
+        for name in [*_SYSTEM_FILES.split(), "/etc/os-release", "/machine", "/kernel"]
+    )
+)
+_MAX_LINE_BYTES = 16 << 20
+_MAX_STDERR_BYTES = 4096
 _SYSTEM_SCRIPT = (
     f'for file in {_SYSTEM_FILES}; do if [ -r "$file" ]; then echo; echo "{_MARK}$file"; cat "$file"; fi; done '
     "2>/dev/null; "
@@ -59,7 +74,11 @@ class AdbConnection:
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
             self.read_system(root)
-            return read_hardware(root, machine=_text(root / "machine"), kernel=_text(root / "kernel"))
+            found = read_hardware(root, machine=_text(root / "machine"), kernel=_text(root / "kernel"))
+        try:
+            return msgspec.convert(msgspec.to_builtins(found), Hardware)
+        except msgspec.ValidationError as error:
+            raise DeviceError(f"{self._to.serial} says of itself what cannot be: {printable(str(error))}") from error
 
     def measure(
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
@@ -72,14 +91,24 @@ class AdbConnection:
         on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
         command = (self._push_tools(), self._push_bundle(bundle))
         with tempfile.TemporaryDirectory() as scratch:
-            bed = _AdbTestBed(self, command, len(bundle.manifest.branches), cores, Path(scratch))
+            bed = _AdbTestBed(self, command, bundle.manifest.branch_indexes, cores, Path(scratch))
             with closing(bed):
                 return profile_on(bed, bundle, threads=threads or None, length=length, on_progress=on_progress)
 
     def read_system(self, folder: Path) -> None:
-        """Write what the device's /proc and /sys say now into ``folder``."""
+        """Write what the device's /proc and /sys say now into ``folder``.
+
+        Raises:
+            DeviceError: it names a file that nobody asked for.
+        """
         for piece in self._shell(_SYSTEM_SCRIPT).split(f"\n{_MARK}")[1:]:
             name, _, text = piece.partition("\n")
+            name = name.rstrip("\r")
+            if _SYSTEM_NAMES.fullmatch(name) is None:
+                raise DeviceError(
+                    f"{self._to.serial} answered with a file that nobody asked for, {printable(name, 80)!r}; do not "
+                    "trust that device"
+                )
             place = folder / name.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding="utf-8")
@@ -129,7 +158,7 @@ class AdbConnection:
         if code == 0 and stdout.strip() == "device":
             return
         lines = [*stderr.splitlines(), *stdout.splitlines()]
-        said = next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr))
+        said = printable(next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr)))
         advice = next(
             (advice for word, advice in _ADVICE.items() if word in said),
             "'adb devices' lists what is there; switch on USB debugging on the device",
@@ -147,44 +176,80 @@ class AdbConnection:
         return stdout
 
 
+# What the program says, as tools/paraedge_testbed.cpp prints it.
+_Number = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_BranchTimes = tuple[
+    Annotated[int, msgspec.Meta(ge=0, le=9999)], Annotated[int, msgspec.Meta(ge=0, le=9999)], _Number, _Number
+]
+_Request = tuple[_Number, _Number, list[_BranchTimes]]
+
+
+class _Hello(msgspec.Struct, frozen=True):
+    executorch: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z.+-]{1,60}\Z")]
+    load_ms: _Number
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    cpu_s: _Number
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+
 class _Testbed:
     """One process of the program, asked a line at a time."""
 
     def __init__(self, command: list[str], serial: str) -> None:
         self._serial = serial
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True
-        )
-        self.hello = self._read()
+        self._stderr = b""  # the last of it
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        try:
+            self.hello = self._read(_Hello)
+        except BaseException:
+            self.close()
+            raise
 
-    def ask(self, line: str) -> Any:
+    def ask(self, line: str, kind: type[_T]) -> _T:
+        """Send a line; the reply, of this type."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line + "\n")
+            self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:  # reading says why
             pass
-        return self._read()
+        return self._read(kind)
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
-        self._stderr.close()
+        self._process.wait()
+        self._listener.join()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):  # what was not sent
+                stream.close()
 
-    def _read(self) -> Any:
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        while piece := self._process.stderr.read1(_MAX_STDERR_BYTES):  # type: ignore[attr-defined]  # it is buffered
+            self._stderr = (self._stderr + piece)[-_MAX_STDERR_BYTES:]
+
+    def _read(self, kind: type[_T]) -> _T:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        with ended_when_silent(self._process) as watch:
+            line = self._process.stdout.readline(_MAX_LINE_BYTES)
         try:
-            return msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            self._process.kill()
-            self._process.wait()
-            self._stderr.seek(0)
-            said = line.strip() or last_line(self._stderr.read().decode(errors="replace"))
-            raise DeviceError(
-                f"{_PROGRAM} on {self._serial} ended: {said}; is it built for this device, its libraries beside it?"
-            ) from None
+            return msgspec.json.decode(line, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        said = printable(line.decode(errors="replace")).strip() or last_line(self._stderr.decode(errors="replace"))
+        if watch.ended:
+            said = f"it said nothing for {MAX_SILENCE_S:g} s"
+        raise DeviceError(
+            f"{_PROGRAM} on {self._serial} ended: {said}; is it built for this device, its libraries beside it?"
+        )
 
 
 class _AdbTestBed:
@@ -194,7 +259,12 @@ class _AdbTestBed:
     parallel = True
 
     def __init__(
-        self, connection: AdbConnection, command: tuple[str, str], branches: int, cores: int, scratch: Path
+        self,
+        connection: AdbConnection,
+        command: tuple[str, str],
+        branches: tuple[int, ...],
+        cores: int,
+        scratch: Path,
     ) -> None:
         self.cores, self.core_numbers = cores, frozenset(range(cores))
         self.engine_version = ""
@@ -204,33 +274,33 @@ class _AdbTestBed:
 
     def open(self, threads: Sequence[int]) -> None:
         self._program = self._connection.start(self._command, threads)
-        self.engine_version = str(self._program.hello["executorch"])
+        self.engine_version = self._program.hello.executorch
 
     def run(self, threads: int, branches: int, count: int) -> list[RequestTimes]:
-        return [_times(*request) for request in self._ask(f"run {threads} {branches} {count}")]
+        assert self._program is not None
+        return self._requests(self._program, threads, branches, count)
 
     def cold_start(self, threads: int) -> ColdStart:
         program = self._connection.start(self._command, [threads])
         try:
-            (request,) = program.ask(f"run {threads} {self._branches} 1")
-            first = _times(*request)
+            (first,) = self._requests(program, threads, len(self._branches), 1)
             return ColdStart(
-                load_ms=program.hello["load_ms"],
+                load_ms=program.hello.load_ms,
                 request_ms=first.elapsed_ms,
                 parts_ms={run.part: run.end_ms - run.start_ms for run in first.timeline},
-                memory_bytes=program.ask("usage")["memory_bytes"] or None,
+                memory_bytes=program.ask("usage", _Usage).memory_bytes or None,
             )
         finally:
             program.close()
 
     def timer_jitter(self) -> TimerJitter:
-        return msgspec.convert(self._ask("jitter"), TimerJitter)
+        return self._ask("jitter", TimerJitter)
 
     def wakeup(self) -> WakeUp:
-        return msgspec.convert(self._ask("wakeup"), WakeUp)
+        return self._ask("wakeup", WakeUp)
 
     def cpu_s(self) -> float:
-        return float(self._ask("usage")["cpu_s"])
+        return self._ask("usage", _Usage).cpu_s
 
     def system(self) -> Path:
         self._connection.read_system(self._scratch)
@@ -240,13 +310,21 @@ class _AdbTestBed:
         if self._program is not None:
             self._program.close()
 
-    def _ask(self, line: str) -> Any:
+    def _ask(self, line: str, kind: type[_T]) -> _T:
         assert self._program is not None
-        return self._program.ask(line)
+        return self._program.ask(line, kind)
+
+    def _requests(self, program: _Testbed, threads: int, branches: int, count: int) -> list[RequestTimes]:
+        """The times of ``count`` requests of the first ``branches``."""
+        requests = program.ask(f"run {threads} {branches} {count}", list[_Request])
+        indexes = list(self._branches[:branches])
+        if len(requests) != count or any(sorted(run[0] for run in runs) != indexes for _, _, runs in requests):
+            raise DeviceError(f"{_PROGRAM} ran other requests or branches than it was asked for; is it this version?")
+        return [_times(*request) for request in requests]
 
 
-def _times(elapsed_ms: float, stem_ms: float, branches: list[list[float]]) -> RequestTimes:
-    runs = [PartRun(f"branch_{int(index):02d}", int(thread), start, end) for index, thread, start, end in branches]
+def _times(elapsed_ms: float, stem_ms: float, branches: list[_BranchTimes]) -> RequestTimes:
+    runs = [PartRun(f"branch_{index:02d}", thread, start, end) for index, thread, start, end in branches]
     return RequestTimes(elapsed_ms, (PartRun("stem", 0, 0.0, stem_ms), *runs))
 
 
