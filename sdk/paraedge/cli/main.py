@@ -43,7 +43,7 @@ COMMANDS = {
     "update": "Make a file of what changed from one bundle to another.",
     "apply": "Make the other bundle from the old one and that file.",
     "bench": "Measure how policies keep deadlines, against oracles.",
-    "web": "Make a page that runs bundles in a browser.",
+    "web": "Make a folder with a page that runs bundles in a browser.",
     "targets": "List what can be exported to.",
     "models": "List the models that ship with paraedge.",
     "doctor": "Show what is installed and what works here.",
