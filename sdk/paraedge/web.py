@@ -86,12 +86,13 @@ def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
 
 
 def _sources() -> tuple[Path, Path]:
-    """The npm package and the page, as they lie in the repository."""
-    root = Path(__file__).parents[2]
-    package, page = root / "runtime" / "web", root / "demos" / "web"
-    if not (package / "package.json").is_file():
-        raise InputError("the browser runtime is not part of this installation; use a checkout of paraedge")
-    return package, page
+    """The npm package and the page: as they lie in the repository, or inside a wheel."""
+    here = Path(__file__).parent
+    places = [(here.parents[1] / "runtime", here.parents[1] / "demos"), (here / "_runtime", here / "_demos")]
+    for runtime, demos in places:
+        if (runtime / "web" / "package.json").is_file():
+            return runtime / "web", demos / "web"
+    raise InputError("the browser runtime is not part of this installation; install paraedge again")
 
 
 def _copy_engine(package: Path, engine: str, out: Path, on_progress: Callable[[str], None]) -> None:

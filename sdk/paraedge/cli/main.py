@@ -45,7 +45,7 @@ COMMANDS = {
     "keygen": "Make a pair of keys that sign bundles and check them.",
     "sign": "Sign a bundle: devices that trust the key open it.",
     "bench": "Measure how policies keep deadlines, against oracles.",
-    "web": "Make a page that runs bundles in a browser.",
+    "web": "Make a folder with a page that runs bundles in a browser.",
     "targets": "List what can be exported to.",
     "models": "List the models that ship with paraedge.",
     "doctor": "Show what is installed and what works here.",
