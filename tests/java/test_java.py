@@ -1,15 +1,18 @@
 """Runs the tests of the Java library (``*.java`` here, JUnit) on bundles, images and outputs that are prepared here."""
 
 import fcntl
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 from support.bundles import edit_manifest, fake_bundle
 from support.wheels import ROOT
 
@@ -146,6 +149,16 @@ def test_the_example_classifies(classes, prepared, tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(rf"^{re.escape(label)}, \d+ %$", done.stdout, re.MULTILINE)
     assert "\nbranch 0: USED, " in done.stdout
+
+
+def test_the_native_library_exports_its_entry_and_loads_on_pages_of_16_kib(jar):
+    with zipfile.ZipFile(jar) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/libparaedge_jni.so"))
+        library = ELFFile(io.BytesIO(archive.read(name)))
+    symbols = library.get_section_by_name(".dynsym").iter_symbols()
+    assert {symbol.name for symbol in symbols if symbol["st_shndx"] != "SHN_UNDEF"} == {"JNI_OnLoad"}
+    loaded = [segment for segment in library.iter_segments() if segment["p_type"] == "PT_LOAD"]
+    assert all(segment["p_align"] % 16384 == 0 for segment in loaded)
 
 
 @pytest.fixture(scope="module")
