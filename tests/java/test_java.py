@@ -1,15 +1,18 @@
 """Runs the tests of the Java library (``*.java`` here, JUnit) on bundles, images and outputs that are prepared here."""
 
 import fcntl
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 from support.bundles import edit_manifest, fake_bundle
 from support.wheels import ROOT
 
@@ -146,3 +149,45 @@ def test_the_example_classifies(classes, prepared, tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(rf"^{re.escape(label)}, \d+ %$", done.stdout, re.MULTILINE)
     assert "\nbranch 0: USED, " in done.stdout
+
+
+def test_the_native_library_exports_its_entry_and_loads_on_pages_of_16_kib(jar):
+    with zipfile.ZipFile(jar) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/libparaedge_jni.so"))
+        library = ELFFile(io.BytesIO(archive.read(name)))
+    symbols = library.get_section_by_name(".dynsym").iter_symbols()
+    assert {symbol.name for symbol in symbols if symbol["st_shndx"] != "SHN_UNDEF"} == {"JNI_OnLoad"}
+    loaded = [segment for segment in library.iter_segments() if segment["p_type"] == "PT_LOAD"]
+    assert all(segment["p_align"] % 16384 == 0 for segment in loaded)
+
+
+@pytest.fixture(scope="module")
+def kotlin_classes(classes, tmp_path_factory):
+    """The class path with the Kotlin extensions and their checks, compiled."""
+    with (Path(os.environ["PARAEDGE_CACHE"]) / "kotlin.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [ROOT / "scripts" / "kotlin_compiler.sh", sys.executable]
+        jars = Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    # The compiler's jar has coroutines; Kotlin's library comes beside it.
+    path = os.pathsep.join(
+        [classes, *map(str, jars.glob("kotlin-jupyter-kernel-*.jar")), *map(str, jars.glob("kotlin-stdlib-*.jar"))]
+    )
+    folder = tmp_path_factory.mktemp("kotlin")
+    sources = [*(ROOT / "runtime/android/kotlin/src/main/kotlin").rglob("*.kt"), *HERE.glob("*.kt")]
+    compiler = ["java", "-Xmx1500m", "-cp", f"{jars}/*", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
+    options = ["-no-stdlib", "-no-reflect", "-Werror", "-jvm-target", "1.8", "-cp", path, "-d", folder]
+    subprocess.run([*compiler, *options, *sources], check=True)
+    return os.pathsep.join([str(folder), path])
+
+
+def test_kotlin(kotlin_classes, prepared, tmp_path):
+    done = subprocess.run(
+        ["java", "-Xcheck:jni", f"-Dparaedge.test={prepared}", "-cp", kotlin_classes, "KotlinKt"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PARAEDGE_TEST_GATE": str(tmp_path / "gate"), "LC_ALL": "C.UTF-8"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "all checks passed" in done.stdout
+    assert "in native method" not in done.stdout + done.stderr
