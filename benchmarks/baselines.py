@@ -1,4 +1,4 @@
-"""Networks to compare a ParaFormer with, trained in the same harness: exits on a ViT, MSDNet, the paper's own recipe.
+"""Networks to compare a ParaFormer with, trained in the same harness: exits, nested widths, MSDNet, the paper's recipe.
 
     .venv/bin/python benchmarks/baselines.py macs
     .venv/bin/python benchmarks/baselines.py train vit-exits --data-dir data --out vit-exits
@@ -61,6 +61,11 @@ class Baseline(nn.Module):
         """(B, 3, 32, 32) -> (B, C), one after the other."""
         raise NotImplementedError
 
+    def answer(self, images: Tensor, number: int) -> Tensor:
+        """(B, 3, 32, 32) -> (B, C): the answer of that number alone, with the work that it takes and no more."""
+        *_, logits = itertools.islice(self.answers(images), number + 1)
+        return logits
+
     def branch_logits(self, images: Tensor) -> Tensor:
         """(B, 3, 32, 32) -> (N, B, C): answers, each whole; other than those of branches they do not add up."""
         return torch.stack(list(self.answers(images)))
@@ -79,22 +84,28 @@ class OneAnswer(Baseline):
         yield self.network(images)
 
 
+def _convolutions(config: ParaFormerConfig) -> nn.Sequential:
+    """Stem and first branch of such a ParaFormer without the blocks: (B, 3, 32, 32) -> (B, T, D)."""
+    thin = ParaFormer(replace(config, num_branches=1, branch_depth=1))
+    tokens = thin.branches[0].tokens
+    assert isinstance(tokens, Tokens)
+    return nn.Sequential(thin.stem, tokens)
+
+
+def _head(config: ParaFormerConfig) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(config.embed_dim), nn.Linear(config.embed_dim, NUM_CLASSES))
+
+
 class ExitViT(Baseline):
     """A ViT behind the convolutions of ``cifar10`` that answers after some of its blocks, each exit trained alike."""
 
     def __init__(self, width: int, exits: tuple[int, ...]) -> None:
         super().__init__()
         self.config = shape(len(exits), branch_width=width)
-        thin = ParaFormer(replace(self.config, num_branches=1, branch_depth=1))
-        tokens = thin.branches[0].tokens
-        assert isinstance(tokens, Tokens)
-        self.stem = nn.Sequential(thin.stem, tokens)
+        self.stem = _convolutions(self.config)
         self.blocks = nn.ModuleList(Block(self.config) for _ in range(exits[-1]))
         self.after = exits
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(self.config.embed_dim), nn.Linear(self.config.embed_dim, NUM_CLASSES))
-            for _ in exits
-        )
+        self.heads = nn.ModuleList(_head(self.config) for _ in exits)
 
     def answers(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), one after the other."""
@@ -104,6 +115,64 @@ class ExitViT(Baseline):
             x = block(x)
             if done in self.after:
                 yield next(heads)(x[:, 0])
+
+
+class NestedBlock(Block):
+    """A block that works at a share of its width: its first heads, and the first hidden values of its MLP."""
+
+    def forward(self, x: Tensor, share: float = 1.0) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        batch, tokens, dim = x.shape
+        heads = round(self.num_heads * share)
+        width = dim // self.num_heads * heads  # of these heads together
+        y = self.norm1(x)
+        query, key, value = (
+            F.linear(y, layer.weight[:width], None if layer.bias is None else layer.bias[:width])
+            .reshape(batch, tokens, heads, -1)
+            .transpose(1, 2)  # (B, heads, T, d)
+            for layer in (self.query, self.key, self.value)
+        )
+        if self.training:
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        else:  # the same in the products that million_macs counts
+            mixed = (query @ key.transpose(2, 3) * query.shape[3] ** -0.5).softmax(dim=3) @ value
+        mixed = mixed.transpose(1, 2).reshape(batch, tokens, width)
+        x = x + F.linear(mixed, self.proj.weight[:, :width], self.proj.bias)
+        first, activation, second = self.mlp
+        hidden = round(first.out_features * share)
+        y = activation(F.linear(self.norm2(x), first.weight[:hidden], first.bias[:hidden]))
+        return x + F.linear(y, second.weight[:, :hidden], second.bias)
+
+
+class NestedViT(Baseline):
+    """A ViT behind the convolutions of ``cifar10`` whose width is chosen after training.
+
+    The rule of MatFormer (arXiv 2310.07707) and SortedNet (arXiv 2309.00255): a narrower network is the first rows of
+    the wider one's matrices. Where they draw one width for each step, here every step trains all of them.
+    """
+
+    def __init__(self, width: int, depth: int, shares: tuple[float, ...]) -> None:
+        super().__init__()
+        self.config = shape(len(shares), branch_width=width)
+        self.stem = _convolutions(self.config)
+        self.blocks = nn.ModuleList(NestedBlock(self.config) for _ in range(depth))
+        self.heads = nn.ModuleList(_head(self.config) for _ in shares)
+        self.shares = shares
+
+    def answers(self, images: Tensor) -> Iterator[Tensor]:
+        """(B, 3, 32, 32) -> (B, C), one after the other: none is on the way to the next but for the convolutions."""
+        x = self.stem(images)
+        for number in range(len(self.shares)):
+            yield self._at(x, number)
+
+    def answer(self, images: Tensor, number: int) -> Tensor:
+        """(B, 3, 32, 32) -> (B, C): at one width."""
+        return self._at(self.stem(images), number)
+
+    def _at(self, x: Tensor, number: int) -> Tensor:
+        for block in self.blocks:
+            x = block(x, self.shares[number])
+        return self.heads[number](x[:, 0])  # type: ignore[no-any-return]
 
 
 class ScaleLayer(nn.Module):
@@ -321,6 +390,7 @@ BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
     "wide-resnet": (lambda: OneAnswer(WideResNet(28, 6, NUM_CLASSES)), _WIDE),
     "vit-exits": (lambda: ExitViT(128, (1, 5, 13)), _EXITS),
     "vit-exits-thin": (lambda: ExitViT(48, (1, 3, 7, 15)), _EXITS),
+    "nested-width": (lambda: NestedViT(128, 13, (0.25, 0.5, 1.0)), _EXITS),
     "msdnet": (lambda: MSDNet(8, 18, (3, 6, 9, 12, 15, 18)), _EXITS),
     "paper": (PaperParaFormer, _PAPER),
     "paper-equal": (lambda: PaperParaFormer(embed_dim=126), _PAPER),  # as many multiply-adds as cifar10-two-blocks
@@ -328,11 +398,11 @@ BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
 
 
 def million_macs(model: Baseline) -> list[float]:
-    """Multiply-adds up to each answer, in millions."""
+    """Multiply-adds of each answer, in millions."""
     found = []
-    for count in range(1, model.config.num_branches + 1):
+    for number in range(model.config.num_branches):
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            list(itertools.islice(model.eval().answers(torch.zeros(1, 3, 32, 32)), count))
+            model.eval().answer(torch.zeros(1, 3, 32, 32), number)
         found.append(round(counter.get_total_flops() / 2e6, 1))
     return found
 

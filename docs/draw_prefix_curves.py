@@ -10,7 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-COLOURS = ("#1f6f8b", "#7fb2c4", "#3a8f5c", "#c44536", "#8a5a9e", "#b8860b", "#7a7a7a", "#d67ab1")
+COLOURS = (
+    "#1f6f8b",
+    "#7fb2c4",
+    "#3a8f5c",
+    "#c44536",
+    "#8a5a9e",
+    "#b8860b",
+    "#7a7a7a",
+    "#d67ab1",
+    "#202020",
+    "#5ad1b8",
+)
 
 
 def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
