@@ -15,6 +15,7 @@ DEFAULT_MODEL = "fashion-mnist"
 PACKAGED_MODELS = {
     "fashion-mnist": "fashion_mnist",
     "cifar10": "cifar10",
+    "waste": "waste",
 }
 
 

@@ -239,8 +239,19 @@ RECIPES: dict[str, Recipe] = {
     "photographs-frozen": _variant(
         _PHOTOGRAPHS,
         "photographs, behind a pretrained backbone that stays as it is, on a CPU in minutes",
-        {},
+        {"backbone_stage": 6},  # not taught, its later stages know more: 83 % instead of 82 in a quarter of the time
         {"epochs": 30, "ema_decay": 0.0, "feature_copies": 4, "cutmix_alpha": 0.0},
+    ),
+    "waste": _variant(
+        _PHOTOGRAPHS,
+        "photographs; branches begin earlier, the last two go on with pretrained stages of their own",
+        {
+            "backbone_stage": 4,
+            "branch_stage": (4, 4, 5, 5),
+            "branch_depth": (1, 2, 2, 2),
+            "branch_width": (32, 96, 96, 128),
+        },
+        {"epochs": 98, "rotation_degrees": 15.0},
     ),
 }
 
