@@ -3,7 +3,6 @@
 #include <monocypher-ed25519.h>
 #include <monocypher.h>
 #include <paraedge/paraedge.h>
-#include <paraedge/paraedge.hpp>
 #include <stdlib.h>
 
 #include <array>
@@ -11,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <paraedge/paraedge.hpp>
 #include <string>
 #include <vector>
 
@@ -83,8 +83,7 @@ class Device {
     std::string json = read(manifest);
     const std::string field = "\"signature\": null";
     if (const size_t place = json.find(field); place != std::string::npos) {
-      json.replace(place, field.size(),
-                   R"("signature": {"algorithm": "ed25519", "file": "manifest.json.minisig"})");
+      json.replace(place, field.size(), R"("signature": {"algorithm": "ed25519", "file": "manifest.json.minisig"})");
     }
     write(manifest, json);
     Bytes hash(64);
@@ -94,8 +93,9 @@ class Device {
     line.insert(line.end(), pair.id.begin(), pair.id.end());
     line.insert(line.end(), signature.begin(), signature.end());
     message.insert(message.end(), comment.begin(), comment.end());
-    write(fs::path(bundle()) / "manifest.json.minisig", "untrusted comment: none\n" + base64(line) + "\ntrusted comment: " +
-                                                            comment + "\n" + base64(pair.sign(message)) + "\n");
+    write(fs::path(bundle()) / "manifest.json.minisig", "untrusted comment: none\n" + base64(line) +
+                                                            "\ntrusted comment: " + comment + "\n" +
+                                                            base64(pair.sign(message)) + "\n");
   }
 
  private:
