@@ -58,7 +58,7 @@ class PublicKey(NamedTuple):
     @property
     def name(self) -> str:
         """The id as minisign prints it."""
-        return key_name(self.id)
+        return _key_name(self.id)
 
     @property
     def text(self) -> str:
@@ -76,7 +76,7 @@ class _Block(NamedTuple):
     expires_s: int | None
 
 
-def key_name(key_id: bytes) -> str:
+def _key_name(key_id: bytes) -> str:
     """A key's id as minisign prints it."""
     return key_id[::-1].hex().upper()
 
@@ -194,7 +194,7 @@ def check_signature(path: Path, manifest: bytes, signature: bytes, keys: Sequenc
         named = [key for key in keys if key.id == block.key_id]
         if not named:
             continue
-        name = key_name(block.key_id)
+        name = _key_name(block.key_id)
         if not any(_fits(block, digest, key) for key in named):
             raise IntegrityError(
                 f"{path}: the signature of key {name} does not fit {MANIFEST_NAME}; one of the two was changed, copy "
@@ -208,7 +208,7 @@ def check_signature(path: Path, manifest: bytes, signature: bytes, keys: Sequenc
         return signer
     if expired:
         raise IntegrityError(f"{expired}; take a newer bundle, or sign this one again")
-    signers = ", ".join(key_name(block.key_id) for block in blocks)
+    signers = ", ".join(_key_name(block.key_id) for block in blocks)
     raise IntegrityError(
         f"{path} is signed by {signers}, which is not among the trusted keys ({trusted_names}); sign it with one of "
         "them, or trust that key"

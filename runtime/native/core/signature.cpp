@@ -145,8 +145,9 @@ std::vector<Block> read_signature(const std::string& path, std::string_view text
     blocks.push_back(block);
   }
   if (!fine) {
-    refuse(path, ": manifest.json.minisig is no signature in minisign's format, or is damaged; sign the bundle again "
-                 "with 'paraedge sign'");
+    refuse(path,
+           ": manifest.json.minisig is no signature in minisign's format, or is damaged; sign the bundle again "
+           "with 'paraedge sign'");
   }
   return blocks;
 }
@@ -187,7 +188,7 @@ PublicKey read_key(std::string_view text, const std::string& source) {
 std::string read_key_file(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   std::string text(kMaxKeyFileBytes + 1, '\0');
-  struct stat status{};
+  struct stat status {};
   ssize_t got = -1;
   const bool is_file = file >= 0 && ::fstat(file, &status) == 0 && S_ISREG(status.st_mode);
   if (is_file) got = ::pread(file, text.data(), text.size(), 0);
@@ -218,7 +219,8 @@ std::vector<std::string> key_files(const std::string& folder) {
     if (files.size() > kMaxKeys) refuse_key(folder + " has more than " + std::to_string(kMaxKeys) + " keys");
   }
   if (problem) refuse_key("the keys in " + folder + " cannot be read: " + problem.message());
-  if (files.empty()) refuse_key("the folder " + folder + " has no key (*.pub); put the public keys that you trust there");
+  if (files.empty())
+    refuse_key("the folder " + folder + " has no key (*.pub); put the public keys that you trust there");
   std::sort(files.begin(), files.end());
   return files;
 }
