@@ -17,6 +17,8 @@ from paraedge.cli.export import export
 from paraedge.cli.profile import profile
 from paraedge.cli.train import train
 from paraedge.cli.web import web
+from paraedge.model import load_checkpoint
+from paraedge.packaged import resolve_checkpoint
 from paraedge_demo.main import demo
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +44,12 @@ def workplace(tmp_path, checkpoint, bundles, monkeypatch):
         folder = tmp_path / "photos" / ("shoes" if label in (5, 7, 9) else "clothes")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[:, :, 0]).save(folder / f"{number}.png")
+    photographs = load_checkpoint(resolve_checkpoint("waste"))
+    labels = photographs.config.labels
+    for number, place in enumerate(photographs.samples.balanced_order(0)[:60]):
+        folder = tmp_path / "photographs" / labels[photographs.samples.labels[place]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photographs.samples.images[place]).save(folder / f"{number}.jpg")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return tmp_path

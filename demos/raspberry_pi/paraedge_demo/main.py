@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["demo", "main"]
 
 NO_BUNDLE = (
-    "there is no bundle to run; on a workstation make one with 'paraedge export --target raspberry-pi --out "
+    "there is no bundle to run; on a workstation make one with 'paraedge export --target raspberry-pi{model} --out "
     "pi.paraedge', copy it here ('scp -r pi.paraedge pi@raspberrypi:'), then 'paraedge-demo --bundle pi.paraedge'"
 )
 REFRESH_S = 0.2
@@ -131,7 +131,7 @@ def demo(
             )
         )
     else:
-        raise InputError(NO_BUNDLE)
+        raise InputError(NO_BUNDLE.format(model=" --model waste" if source == "camera" else ""))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: app.stop.set())
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -76,8 +76,11 @@ def grid(
     deadlines = [as_number("a deadline", deadline, finite=False) for deadline in as_list("deadlines", deadlines)]
     arrivals, interference = as_list("arrivals", arrivals), as_list("interference", interference)
     requests, hogs = as_whole("requests", requests, least=0), as_whole("hogs", hogs, least=0)
-    load = None if load is None else as_number("load", load)
-    square_period_s, quota = as_number("square_period_s", square_period_s), as_number("quota", quota)
+    load = None if load is None else as_number("load", load, finite=False)
+    square_period_s, quota = (
+        as_number("square_period_s", square_period_s, finite=False),
+        as_number("quota", quota, finite=False),
+    )
     require(bool(deadlines and arrivals and interference), "name at least one deadline, arrivals and interference")
     for deadline in deadlines:
         require(
