@@ -18,6 +18,9 @@ ALLOWED = {
     "runtime/native/core/placement.h": "where the pool's threads may run",
     "runtime/native/core/placement.cpp": "where the pool's threads may run",
     "runtime/native/core/session.cpp": "the scheduler",
+    "runtime/web/src/pool.js": "the browser's pool: its scheduler is held to the core by the core's own numbers",
+    "runtime/web/src/session.js": "the browser's workers",
+    "runtime/web/bench/page/tasks.js": "the raw workers that the session is compared with",
     "runtime/native/python/native.cpp": "frees a session whose last reference goes on its own worker",
 }
 SOURCES = sorted(

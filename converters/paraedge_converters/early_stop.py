@@ -85,7 +85,7 @@ def calibrate_early_stop(
     """
     branch_logits, labels = as_array("branch_logits", branch_logits), as_array("labels", labels)
     seed = as_whole("seed", seed, least=0)
-    max_accuracy_drop = as_number("max_accuracy_drop", max_accuracy_drop)
+    max_accuracy_drop = as_number("max_accuracy_drop", max_accuracy_drop, finite=False)
     if not isinstance(dataset, str):
         raise InputError(f"dataset is {shown(dataset)}; a text is needed")
     if not 0 < max_accuracy_drop <= 0.1:

@@ -107,7 +107,7 @@ def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple
         InputError: no place, or one where the measurement has no branch.
     """
     work_ms = [latency.p50_ms for latency in as_instance("measurement", measurement, Measurement).branches.values()]
-    places = [as_whole("a place", place, least=0) for place in as_list("places", places)]
+    places = [as_whole("a place", place, least=-(2**53)) for place in as_list("places", places)]
     if not places or not all(0 <= place < len(work_ms) for place in places):
         raise InputError(f"places are {list(places)}; the measurement has {len(work_ms)} branches, the first at 0")
     stem_ms = measurement.parts["stem"].p50_ms
