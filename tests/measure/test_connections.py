@@ -177,6 +177,7 @@ def test_what_the_program_there_says_is_held_to_a_schema(phone, tmp_path, answer
         measure(phone(**answers), tmp_path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
+    assert "it said nothing" not in str(caught.value)  # the program was started, and answered
 
 
 @pytest.mark.usefixtures("impatient")

@@ -27,7 +27,7 @@ elif arguments[0] == "shell":
                 say("x" * 1000000)
         if answers.get("silent"):
             time.sleep(1000)
-    elif "exec tools/" in script:
+    elif " exec " in script:
         if answers.get("noise"):
             sys.stderr.write("noise\\n" * 100000)
             sys.stderr.flush()
