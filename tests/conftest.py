@@ -22,9 +22,9 @@ ENGINE_NAMES = ("executorch", "litert", "onnxruntime")
 
 
 def pytest_collection_modifyitems(items):
-    """What needs a bundle of every branch waits for its export, so 'make test-quick' leaves it out."""
+    """What needs a bundle of every branch, or of sensors, waits for its export; 'make test-quick' leaves it out."""
     for item in items:
-        if "bundles" in item.fixturenames:
+        if {"bundles", "sensors"} & set(item.fixturenames):
             item.add_marker("export")
 
 

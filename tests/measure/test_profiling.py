@@ -53,6 +53,7 @@ def test_what_is_measured_makes_a_profile(small, engine):
     assert engine in what[-1]
 
 
+@pytest.mark.export
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "make", [SoundBranches, MotionBranches, EmbeddingBranches], ids=["sound", "motion", "embedding"]

@@ -6,15 +6,27 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import playwright
 import pytest
 
 WEB = Path(__file__).parents[2] / "runtime" / "web"
 CHROMIUM = Path("/usr/bin/chromium")
 
 
+def _node():
+    """A node of version 20 or newer: the one in PATH, or that of Python's playwright (Debian 12 has 18)."""
+    brought = Path(playwright.__file__).parent / "driver" / "node"
+    for program in (shutil.which("node"), brought if brought.exists() else None):
+        if program is not None:
+            version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+            if version.startswith("v") and int(version[1:].split(".")[0]) >= 20:
+                return str(program)
+    return None
+
+
 def _missing():
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        return "node and npm are not installed: scripts/need_debian.sh nodejs npm"
+    if _node() is None or shutil.which("npm") is None:
+        return "npm, or a node of version 20 or newer, is not installed: scripts/need_debian.sh nodejs npm"
     if not (WEB / "node_modules").is_dir():
         return "the npm packages are not installed: npm ci --prefix runtime/web"
     return None
@@ -25,10 +37,11 @@ def node():
     """Runs a script of ``runtime/web`` with node; gives what it printed."""
     if missing := _missing():
         pytest.skip(missing)
+    program = _node()
 
     def run(script, *arguments, given=None, timeout_s=120, **environment):
         done = subprocess.run(
-            ["node", script, *arguments],
+            [program, script, *arguments],
             cwd=WEB,
             input=None if given is None else json.dumps(given),
             capture_output=True,
