@@ -220,13 +220,19 @@ class _Testbed:
         return self._read(kind)
 
     def close(self) -> None:
+        self._end()
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+
+    def _end(self) -> None:
+        """End adb. Closing its input first ends the program over there too, which may hold the other end of stderr."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # what was not sent
+            self._process.stdin.close()
         self._process.kill()
         self._process.wait()
         self._listener.join()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert stream is not None
-            with contextlib.suppress(BrokenPipeError):  # what was not sent
-                stream.close()
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
@@ -241,9 +247,7 @@ class _Testbed:
             return msgspec.json.decode(line, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
-        self._process.kill()
-        self._process.wait()
-        self._listener.join()
+        self._end()
         said = printable(line.decode(errors="replace")).strip() or last_line(self._stderr.decode(errors="replace"))
         if watch.ended:
             said = f"it said nothing for {MAX_SILENCE_S:g} s"
