@@ -6,10 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from support.demo import PATIENCE_S, until
+
+from paraedge_demo.main import stop_at_signals
 
 
 def run(*arguments):
@@ -68,6 +71,21 @@ def test_a_terminal_shows_picture_and_branches_until_a_signal(pi_bundle, number,
     assert "│" in text
     assert "Traceback" not in text
     assert "frames dropped" in text[text.rindex("branch 7") :]  # the figures stay
+
+
+@pytest.mark.timeout(60, func_only=True)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_inside_wait_is_no_deadlock(number):
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    stop = threading.Event()
+    try:
+        stop_at_signals(stop)
+        with stop._cond:  # as in the moment in which wait() looks at its flag
+            signal.raise_signal(number)
+        assert stop.wait(PATIENCE_S)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @pytest.mark.parametrize(

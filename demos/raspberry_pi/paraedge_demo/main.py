@@ -19,7 +19,7 @@ from paraedge_runtime.errors import BundleError, EngineUnavailable, InputError, 
 if TYPE_CHECKING:
     from paraedge_demo.app import App
 
-__all__ = ["demo", "main"]
+__all__ = ["demo", "main", "stop_at_signals"]
 
 NO_BUNDLE = (
     "there is no bundle to run; on a workstation make one with 'paraedge export --target raspberry-pi{model} --out "
@@ -132,14 +132,19 @@ def demo(
         )
     else:
         raise InputError(NO_BUNDLE.format(model=" --model waste" if source == "camera" else ""))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: app.stop.set())
+    stop_at_signals(app.stop)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with app:
         if listening is None:
             _show_in_terminal(app)
         else:
             _show_on_page(app, listening, host, token or (secrets.token_urlsafe(16) if host else None))
+
+
+def stop_at_signals(stop: threading.Event) -> None:
+    """Set ``stop`` at Ctrl-C or SIGTERM, by another thread: this one may be inside ``stop.wait``, which holds its lock."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set, daemon=True).start())
 
 
 def _show_in_terminal(app: App) -> None:
