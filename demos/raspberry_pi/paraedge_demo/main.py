@@ -142,7 +142,7 @@ def demo(
 
 
 def stop_at_signals(stop: threading.Event) -> None:
-    """Set ``stop`` at Ctrl-C or SIGTERM, by another thread: this one may be inside ``stop.wait``, which holds its lock."""
+    """Set ``stop`` at Ctrl-C or SIGTERM, by another thread: this one may hold the lock inside ``stop.wait``."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: threading.Thread(target=stop.set, daemon=True).start())
 
