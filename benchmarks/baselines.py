@@ -66,6 +66,10 @@ class Baseline(nn.Module):
         *_, logits = itertools.islice(self.answers(images), number + 1)
         return logits
 
+    def pretrained_parts(self) -> list[nn.Sequential]:
+        """None: all of it is trained here."""
+        return []
+
     def branch_logits(self, images: Tensor) -> Tensor:
         """(B, 3, 32, 32) -> (N, B, C): answers, each whole; other than those of branches they do not add up."""
         return torch.stack(list(self.answers(images)))

@@ -28,7 +28,7 @@ COMPILE = [
     *("-std=c++20", "-O0", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror"),
     *("-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_USE_THREADPOOL", '-DPARAEDGE_EXECUTORCH_VERSION="1.5.1"'),
     *('-DPARAEDGE_VERSION="0"', f"-I{STUBS}", f"-I{NATIVE}/include", f"-I{NATIVE}/core", f"-I{NATIVE}/engines"),
-    *("-isystem", f"{NATIVE}/third_party/yyjson"),
+    *("-isystem", f"{NATIVE}/third_party/yyjson", "-isystem", f"{NATIVE}/third_party/monocypher"),
 ]
 
 

@@ -156,7 +156,29 @@ function fitted(pixels, spec) {
     );
   }
   checkSize(pixels.width, pixels.height, spec);
-  return resized(converted(pixels, channels), { ...pixels, channels }, { height, width });
+  const whole = { ...pixels, data: converted(pixels, channels), channels };
+  const kept = spec.resize === "crop" ? middle(whole, { height, width }) : whole;
+  return resized(kept.data, kept, { height, width });
+}
+
+/** The largest part of these proportions, from the middle: rule 8 of docs/bundle-format.md. @param {Pixels} pixels @param {{height: number, width: number}} to @returns {Pixels} */
+function middle({ data, height, width, channels }, to) {
+  const scale = Math.min(width / to.width, height / to.height);
+  const across = Math.max(1, roundHalfEven(to.width * scale));
+  const down = Math.max(1, roundHalfEven(to.height * scale));
+  const [left, top] = [Math.floor((width - across) / 2), Math.floor((height - down) / 2)];
+  const result = new Uint8Array(down * across * channels);
+  for (let row = 0; row < down; row++) {
+    const start = ((top + row) * width + left) * channels;
+    result.set(data.subarray(start, start + across * channels), row * across * channels);
+  }
+  return { data: result, height: down, width: across, channels };
+}
+
+/** As Python rounds. @param {number} value */
+function roundHalfEven(value) {
+  const rounded = Math.round(value);
+  return value % 1 === 0.5 && rounded % 2 === 1 ? rounded - 1 : rounded;
 }
 
 /** To grey as Pillow's "L", or to RGB; transparent pixels show white. @param {Pixels} pixels @param {1 | 3} channels */

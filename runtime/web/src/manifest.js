@@ -25,7 +25,8 @@ const PLAIN_PATH = /^[A-Za-z0-9][A-Za-z0-9._+-]*(\/[A-Za-z0-9][A-Za-z0-9._+-]*)*
  * @typedef {{file: string, sizeBytes: number, sha256: string}} FileEntry
  * @typedef {FileEntry & {inputShape: number[], outputShape: number[], macs: number}} Part
  * @typedef {Part & {index: number}} Branch
- * @typedef {{kind: "image", name: string, shape: number[], scale: number[], shift: number[]}} ImageInput
+ * @typedef {{kind: "image", name: string, shape: number[], resize: "stretch" | "crop", scale: number[],
+ *   shift: number[]}} ImageInput
  *   uint8 (H, W, C) comes in, the stem reads `x * scale - shift` of shape (1, C, H, W)
  * @typedef {{kind: "tensor", name: string, shape: number[], axes: string[], normalizedAxis: string | null,
  *   scale: number[], shift: number[]}} TensorInput float32 of shape.slice(1) comes in
@@ -280,9 +281,14 @@ function readInput(value) {
   require(kind === "image" ||
     kind === "tensor", `${value.field}.kind`, `is ${JSON.stringify(kind)}, not 'image' or 'tensor'`);
   if (kind === "image") {
-    const f = value.fields("kind", "name", "shape", "mean", "std");
+    const given = value.entries().get("resize"); // bundles of before there was one stretch
+    const f = value.fields("kind", "name", "shape", "mean", "std", .../** @type {"resize"[]} */ (given ? ["resize"] : []));
     const shape = f.shape.shape(4, 4);
-    return { kind, name: f.name.name(), shape: batchOfOne(shape), ...readNormalisation(f.mean, f.std, shape[1], 255) };
+    const resize = given ? given.text() : "stretch";
+    require(resize === "stretch" ||
+      resize === "crop", `${value.field}.resize`, `is '${resize}', not 'stretch' or 'crop'`);
+    const normalisation = readNormalisation(f.mean, f.std, shape[1], 255);
+    return { kind, name: f.name.name(), shape: batchOfOne(shape), resize, ...normalisation };
   }
   const f = value.fields("kind", "name", "shape", "axes", "normalized_axis", "mean", "std");
   const shape = batchOfOne(f.shape.shape(2, 6));
