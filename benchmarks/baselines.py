@@ -362,7 +362,7 @@ class SGDStep(TrainingStep):
         super().__init__(model, config, device, **options)  # type: ignore[arg-type]
         groups = self.optimizer.param_groups
         self.optimizer = torch.optim.SGD(
-            [{"params": group["params"], "weight_decay": group["weight_decay"]} for group in groups],
+            [{key: group[key] for key in ("params", "weight_decay", "rate_share")} for group in groups],
             lr=groups[0]["lr"],
             momentum=0.9,
             nesterov=True,

@@ -282,7 +282,14 @@ function readInput(value) {
     kind === "tensor", `${value.field}.kind`, `is ${JSON.stringify(kind)}, not 'image' or 'tensor'`);
   if (kind === "image") {
     const given = value.entries().get("resize"); // bundles of before there was one stretch
-    const f = value.fields("kind", "name", "shape", "mean", "std", .../** @type {"resize"[]} */ (given ? ["resize"] : []));
+    const f = value.fields(
+      "kind",
+      "name",
+      "shape",
+      "mean",
+      "std",
+      .../** @type {"resize"[]} */ (given ? ["resize"] : []),
+    );
     const shape = f.shape.shape(4, 4);
     const resize = given ? given.text() : "stretch";
     require(resize === "stretch" ||
