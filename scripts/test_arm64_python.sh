@@ -38,6 +38,11 @@ say "installed $(basename "$wheel"): $size_mib MiB with LiteRT"
 install "$build/with-onnxruntime" "$wheel[onnxruntime]"
 [ "$python" != 3.11 ] || install "$build/with-tflite-runtime" "$wheel[tflite-runtime]"
 
+# The trial's child is started by this machine's kernel, which runs no Arm program: it starts qemu.
+printf '#!/bin/sh\nexec qemu-aarch64-static -cpu cortex-a72 -L "%s" "%s" "$@"\n' \
+  "$root" "$root/usr/bin/python$python" >"$build/python-on-arm"
+chmod +x "$build/python-on-arm"
+export PYTHON_ON_ARM=$build/python-on-arm
 on_arm() { # PATHS ARGUMENT...: Python on a Cortex-A72 that finds its packages there
   PYTHONPATH=$1 PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-static -cpu cortex-a72 -L "$root" \
     "$root/usr/bin/python$python" "${@:2}"
@@ -52,6 +57,7 @@ say "exported bundles for LiteRT and ONNX Runtime"
 
 cat >"$build/verify.py" <<'PYTHON'
 """BUNDLE PACKAGE: the predictions are right, and branches ran in two threads at the same time."""
+import os
 import platform
 import sys
 
@@ -60,6 +66,7 @@ from paraedge_runtime.verification import verify_bundle
 
 bundle = Bundle.open(sys.argv[1])
 report = verify_bundle(bundle, threads=2)
+sys.executable = os.environ["PYTHON_ON_ARM"]
 assert platform.machine() == "aarch64" and "torch" not in sys.modules
 assert report.engine.startswith(sys.argv[2]), report.engine
 assert not report.problems, report.problems

@@ -49,6 +49,7 @@ say "exported $(find "$work" -maxdepth 2 -name '*.paraedge' | wc -l) bundles"
 cat >"$work/check.py" <<'PYTHON'
 """ENGINE FOLDER NAME: verify and run every bundle in FOLDER, compare with the answers beside it, note a row for each."""
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -58,6 +59,7 @@ import numpy as np
 from paraedge_runtime import Bundle, EngineError, Session
 from paraedge_runtime.verification import verify_bundle
 
+sys.executable = os.environ["PYTHON_ON_ARM"]
 assert platform.machine() == "aarch64" and "torch" not in sys.modules
 engine, folder, name = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 rows = []
@@ -79,6 +81,11 @@ for path in sorted(folder.glob("*.paraedge")):
 Path(folder, f"{name}.json").write_text(json.dumps(rows))
 PYTHON
 
+# The trial's child is started by this machine's kernel, which runs no Arm program: it starts qemu.
+printf '#!/bin/sh\nexec qemu-aarch64-static -cpu cortex-a72 -L "%s" "%s" "$@"\n' \
+  "$root" "$root/usr/bin/python$python" >"$build/python-on-arm"
+chmod +x "$build/python-on-arm"
+export PYTHON_ON_ARM=$build/python-on-arm
 on_arm() { # ENGINE NAME PATHS: the engine's bundles in one process
   PYTHONPATH=$3 PYTHONDONTWRITEBYTECODE=1 timeout 900 qemu-aarch64-static -cpu cortex-a72 -L "$root" \
     "$root/usr/bin/python$python" "$work/check.py" "$1" "$work/$1" "$2" >"$work/$2.log" 2>&1 || {
