@@ -64,9 +64,9 @@ import sys
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.verification import verify_bundle
 
+sys.executable = os.environ["PYTHON_ON_ARM"]
 bundle = Bundle.open(sys.argv[1])
 report = verify_bundle(bundle, threads=2)
-sys.executable = os.environ["PYTHON_ON_ARM"]
 assert platform.machine() == "aarch64" and "torch" not in sys.modules
 assert report.engine.startswith(sys.argv[2]), report.engine
 assert not report.problems, report.problems
