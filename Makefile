@@ -1,10 +1,11 @@
-# make setup | demo | test-quick | test | test-native | test-web | wheels | java | test-arm64 | lint | bench: each works from a fresh clone.
+# make setup | demo | test-quick | test | test-native | test-web | test-arm64 | wheels | java | phone-tools | lint | bench: each works
+# from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native test-web wheels java test-arm64 lint bench clean
+.PHONY: setup demo test-quick test test-native test-web test-arm64 wheels java phone-tools lint bench clean
 
 setup: $(STAMP)
 

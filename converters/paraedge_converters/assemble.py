@@ -97,7 +97,7 @@ def assemble(
 
 
 def _golden(description: ModelDescription, reference: Reference, proof: Proof, program_bytes: int) -> GoldenData:
-    """The first inputs with the right label in the engine; as many as ``GOLDEN_SHARE`` allows, at least one."""
+    """The first inputs to which the engine gives torch's label; as many as ``GOLDEN_SHARE`` allows, at least one."""
     kept = np.arange(len(reference.inputs))
     if description.labels is not None:
         # A device may round otherwise: what is a close call here would prove nothing there.

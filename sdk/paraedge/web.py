@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from paraedge_measure.cache_folder import cache_folder
+from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import EngineUnavailable, InputError
 
@@ -35,7 +36,8 @@ def make_site(
         on_progress: called with what is done next.
 
     Raises:
-        InputError: ``out`` is taken, no bundle or two of one name are given, or a bundle is for another engine.
+        InputError: ``out`` is taken or cannot be written, no bundle or two of one name are given, or a bundle is for
+            another engine.
         BundleError: a bundle cannot be trusted.
         EngineUnavailable: the files of an engine are not here, and npm cannot fetch them.
     """
@@ -45,26 +47,22 @@ def make_site(
     opened = _named([Bundle.open(bundle) for bundle in bundles])
     package, page = _sources()
     engines = sorted({bundle.manifest.engine for bundle in opened.values()})
-    building = target.with_name(f".{target.name}.new")
-    shutil.rmtree(building, ignore_errors=True)
     try:
-        shutil.copytree(page, building)
-        shutil.copytree(package / "src", building / "paraedge")
-        for name, bundle in opened.items():
-            on_progress(f"copying {name}")
-            for file, data in bundle.files().items():
-                path = building / "bundles" / name / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-        for engine in engines:
-            on_progress(f"copying {engine}")
-            _copy_engine(package, engine, building / "engines" / engine, on_progress)
-        _write_index(building, list(opened))
-        if target.exists():
-            target.rmdir()
-        building.rename(target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        with new_folder(target) as building:
+            shutil.copytree(page, building, dirs_exist_ok=True)
+            shutil.copytree(package / "src", building / "paraedge")
+            for name, bundle in opened.items():
+                on_progress(f"copying {name}")
+                for file, data in bundle.files().items():
+                    path = building / "bundles" / name / file
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(data)
+            for engine in engines:
+                on_progress(f"copying {engine}")
+                _copy_engine(package, engine, building / "engines" / engine, on_progress)
+            _write_index(building, list(opened))
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error}; choose another folder") from error
     return target
 
 

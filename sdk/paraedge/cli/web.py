@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import json_option, print_json, size_text, working
+from paraedge.cli.output import json_option, print_json, print_next, size_text, working
 
 
 @click.command()
@@ -36,4 +36,4 @@ def web(out: Path, bundles: tuple[Path, ...], as_json: bool) -> None:
         print_json({"path": str(folder), "files": len(files), "size_bytes": size_bytes})
         return
     click.echo(f"{folder}  {len(files)} files, {size_text(size_bytes)}")
-    click.echo(f"\nNext: python3 -m http.server --directory {folder} --bind 127.0.0.1")
+    print_next("python3", "-m", "http.server", "--directory", folder, "--bind", "127.0.0.1")
