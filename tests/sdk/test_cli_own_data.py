@@ -95,7 +95,7 @@ def test_export_measures_the_parts_on_own_images(place, tmp_path, model, data, c
 
 def test_auto_works_for_a_model_of_own_pictures(place, tmp_path):
     out = tmp_path / "b.paraedge"
-    text = invoke(export, "--target", "android", "--model", place / "F", "--data-dir", place / "mnist",
+    text = invoke(export, "--target", "linux", "--model", place / "F", "--data-dir", place / "mnist",
                   "--quantize", "auto", "--out", out)  # fmt: skip
     assert "tried" in text
     assert Bundle.open(out).card.accuracy.num_samples == 18
