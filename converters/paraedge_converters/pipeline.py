@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from paraedge_converters._given import plain_description
+from paraedge_converters._logging import root_logger_kept
 from paraedge_converters._temporary import temporary_files
 from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
@@ -110,7 +111,7 @@ def run_export(
 
     The description holds arrays and tuples, as :func:`plain_description` makes them.
     """
-    with temporary_files(request.out):
+    with temporary_files(request.out), root_logger_kept():
         return _export(model, description, request, cache or PartCache(), try_finer, on_progress)
 
 

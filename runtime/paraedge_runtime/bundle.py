@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from paraedge_runtime.manifest import (
     MAX_MANIFEST_BYTES,
     MAX_SIGNATURE_BYTES,
     SIGNATURE_NAME,
+    UPDATE_NAME,
     FileEntry,
     ImageInput,
     Manifest,
@@ -113,6 +115,9 @@ class Bundle:
         self.signed_by = check_signature(self.path, self.manifest_bytes, signature, keys) if keys else None
         self.manifest = decode_manifest(self.manifest_bytes)
         listed = listed_names(self.manifest)
+        if UPDATE_NAME in names - listed:
+            command = shlex.join(["paraedge", "apply", str(self.path), "OLD", "--out", "NEW"])
+            raise IntegrityError(f"{self.path} is an update and no bundle; make the new bundle with it: {command}")
         if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:

@@ -148,6 +148,8 @@ def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.ui
     """
     check_picture_input(spec)
     assert isinstance(spec, ImageInput)
+    if Path(path).suffix == ".npy":
+        raise InputError(f"{path}: .npy files are for bundles that read a tensor, this one reads an image; name images")
     _, channels, height, width = spec.shape
     return picture_array(path, height, width, channels, spec.resize)
 

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_MANIFEST_BYTES",
     "MAX_SIGNATURE_BYTES",
     "SIGNATURE_NAME",
+    "UPDATE_NAME",
     "BranchEntry",
     "Count",
     "FileEntry",
@@ -44,12 +45,14 @@ __all__ = [
     "decode_manifest",
     "decode_record",
     "encode_record",
+    "input_problem",
     "is_manifest",
     "is_plain_path",
 ]
 
 FORMAT = "paraedge-bundle/2"
 MANIFEST_NAME = "manifest.json"
+UPDATE_NAME = "update.json"  # of an update, which has a manifest too
 CARD_NAME = "card.json"
 SIGNATURE_NAME = "manifest.json.minisig"
 MAX_MANIFEST_BYTES = 1 << 20  # of the card too
@@ -331,24 +334,34 @@ def _check(manifest: Manifest) -> None:
     _check_stop_rules(manifest)
 
 
+def input_problem(spec: ImageInput | TensorInput) -> str | None:
+    """What is wrong with an input that no manifest could hold; ``None`` if nothing is."""
+    return next((f"{field} {problem}" for fine, field, problem in _input_checks(spec) if not fine), None)
+
+
 def _check_input(spec: ImageInput | TensorInput) -> None:
-    _require(spec.shape[0] == 1, "input.shape", f"is {spec.shape}, its first dimension must be 1")
+    for fine, field, problem in _input_checks(spec):
+        _require(fine, f"input.{field}", problem)
+
+
+def _input_checks(spec: ImageInput | TensorInput) -> Iterator[tuple[bool, str, str]]:
+    """Whether it is fine, the field, the problem; each check relies on those before it."""
+    yield spec.shape[0] == 1, "shape", f"is {spec.shape}, its first dimension must be 1"
     if isinstance(spec, ImageInput):
         count, along = spec.shape[1], "channels"
     else:
-        dimensions = spec.shape[1:]
-        _require(len(spec.axes) == len(dimensions), "input.axes", f"has {len(spec.axes)} names for {spec.shape}")
-        _require(len(set(spec.axes)) == len(spec.axes), "input.axes", f"is {spec.axes}, a name is there twice")
-        axis = spec.normalized_axis
-        _require(axis is None or axis in spec.axes, "input.normalized_axis", f"is {axis!r}, not one of {spec.axes}")
+        dimensions, axis = spec.shape[1:], spec.normalized_axis
+        yield len(spec.axes) == len(dimensions), "axes", f"has {len(spec.axes)} names for {spec.shape}"
+        yield len(set(spec.axes)) == len(spec.axes), "axes", f"is {spec.axes}, a name is there twice"
+        yield axis is None or axis in spec.axes, "normalized_axis", f"is {axis!r}, not one of {spec.axes}"
         count, along = (1, "everything") if axis is None else (dimensions[spec.axes.index(axis)], f"axis {axis!r}")
     for field, values in (("mean", spec.mean), ("std", spec.std)):
-        _require(len(values) == count, f"input.{field}", f"has {len(values)} values, {along} needs {count}")
-        _require(all(map(math.isfinite, values)), f"input.{field}", f"is {values}, which is not finite")
-    _require(all(value > 0 for value in spec.std), "input.std", f"is {spec.std}, not above 0")
+        yield len(values) == count, field, f"has {len(values)} values, {along} needs {count}"
+        yield all(map(math.isfinite, values)), field, f"is {values}, which is not finite"
+    yield all(value > 0 for value in spec.std), "std", f"is {spec.std}, not above 0"
     scale, shift = spec.scale_and_shift()
-    _require(_fit_float32(scale), "input.std", f"is {spec.std}, too small for float32")
-    _require(_fit_float32(shift), "input.mean", f"is {spec.mean}, too large beside std for float32")
+    yield _fit_float32(scale), "std", f"is {spec.std}, too small for float32"
+    yield _fit_float32(shift), "mean", f"is {spec.mean}, too large beside std for float32"
 
 
 def _fit_float32(values: Sequence[float]) -> bool:

@@ -21,6 +21,7 @@ from paraedge_runtime.manifest import (
     MAX_MANIFEST_BYTES,
     MAX_SIGNATURE_BYTES,
     SIGNATURE_NAME,
+    UPDATE_NAME,
     Manifest,
     Record,
     Sha256,
@@ -32,8 +33,6 @@ from paraedge_runtime.signature import PublicKey, TrustedKeys, check_signature, 
 from paraedge_runtime.storage import Storage, ZipStorage, open_storage
 
 __all__ = ["apply_update", "check_version", "write_update"]
-
-_UPDATE_NAME = "update.json"
 
 
 class _UpdateRecord(Record, frozen=True, kw_only=True):
@@ -74,13 +73,13 @@ def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[
     if old.manifest_bytes == new.manifest_bytes:
         raise InputError(f"{old.path} and {new.path} are the same bundle; there is nothing to update")
     files = new.files()
-    if _UPDATE_NAME in files:
-        raise InputError(f"{new.path} has a file {_UPDATE_NAME}, a name that updates need; send the bundle whole")
+    if UPDATE_NAME in files:
+        raise InputError(f"{new.path} has a file {UPDATE_NAME}, a name that updates need; send the bundle whole")
     present = {entry.sha256 for entry in old.manifest.entries().values()}
     changed = [entry.file for entry in new.manifest.entries().values() if entry.sha256 not in present]
     always = [name for name in (MANIFEST_NAME, SIGNATURE_NAME) if name in files]
     record = _UpdateRecord(format="paraedge-update/1", base_sha256=old.sha256)
-    write_zip({_UPDATE_NAME: encode_record(record), **{name: files[name] for name in [*always, *changed]}}, path)
+    write_zip({UPDATE_NAME: encode_record(record), **{name: files[name] for name in [*always, *changed]}}, path)
     return changed
 
 
@@ -152,25 +151,31 @@ def _read_update(path: Path, keys: Sequence[PublicKey] = ()) -> _Update:
     Raises:
         IntegrityError, ManifestError: it is no update, holds something else beside one, or none of ``keys`` signed it.
     """
-    storage = open_storage(path)
-    names = storage.names()
-    if not isinstance(storage, ZipStorage) or not {_UPDATE_NAME, MANIFEST_NAME} <= names:
-        raise IntegrityError(
-            f"{path} is no update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
-        )
+    problem = (
+        f"{path} is no update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
+        if path.exists()
+        else f"{path} does not exist; make an update with 'paraedge update OLD NEW --out NAME.zip'"
+    )
+    try:
+        storage = open_storage(path)
+        names = storage.names()
+    except IntegrityError as error:
+        raise IntegrityError(problem) from error
+    if not isinstance(storage, ZipStorage) or not {UPDATE_NAME, MANIFEST_NAME} <= names:
+        raise IntegrityError(problem)
     signature_bytes = storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES) if SIGNATURE_NAME in names else None
     manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
     if keys:
         check_signature(path, manifest_bytes, signature_bytes or b"", keys)
-    record = decode_record(storage.read_unhashed(_UPDATE_NAME, MAX_MANIFEST_BYTES), _UpdateRecord, _UPDATE_NAME)
+    record = decode_record(storage.read_unhashed(UPDATE_NAME, MAX_MANIFEST_BYTES), _UpdateRecord, UPDATE_NAME)
     manifest = decode_manifest(manifest_bytes)
     listed = listed_names(manifest)
-    if unlisted := names - listed - {_UPDATE_NAME}:
+    if unlisted := names - listed - {UPDATE_NAME}:
         raise IntegrityError(f"{path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; make it again")
     if SIGNATURE_NAME in listed and signature_bytes is None:
         raise IntegrityError(f"{path}: {SIGNATURE_NAME} is missing; make it again")
-    if _UPDATE_NAME in listed:
-        raise IntegrityError(f"{path}: {_UPDATE_NAME} is listed in {MANIFEST_NAME}; make it again")
+    if UPDATE_NAME in listed:
+        raise IntegrityError(f"{path}: {UPDATE_NAME} is listed in {MANIFEST_NAME}; make it again")
     return _Update(storage, names, record, manifest, manifest_bytes, signature_bytes)
 
 

@@ -1,6 +1,7 @@
 """The caller's model is exported whatever it keeps or wraps its weights in, and is not changed by it in any way."""
 
 import dataclasses
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from msgspec import structs
 from support.conv_branches import ConvBranch, ConvBranches
 from torch import nn
 
@@ -16,7 +18,7 @@ from paraedge_converters.cache import PartCache
 from paraedge_converters.copying import copy_module
 from paraedge_converters.description import ModelDescription
 from paraedge_converters.pipeline import convert
-from paraedge_runtime import ParityError, UnsupportedModel
+from paraedge_runtime import InputError, ParityError, UnsupportedModel
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.inputs import normalise
 
@@ -130,6 +132,31 @@ def test_each_module_keeps_its_own_mode(description, tmp_path):
     before = [module.training for module in model.modules()]
     convert(model, description, tmp_path / "b", target="linux")
     assert [module.training for module in model.modules()] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"std": (0.0,)}, r"input_spec\.std is \(0\.0,\), not above 0"),
+        ({"mean": (0.5, 0.5)}, r"input_spec\.mean has 2 values, channels needs 1"),
+        ({"mean": (float("nan"),)}, r"input_spec\.mean is \(nan,\), which is not finite"),
+        (None, r"input_spec is None; an ImageInput or a TensorInput is needed"),
+    ],
+)
+def test_an_input_that_no_bundle_could_hold_is_refused_first(change, problem, description, tmp_path):
+    model = ConvBranches()
+    model.input_spec = None if change is None else structs.replace(model.input_spec, **change)
+    with pytest.raises(InputError, match=problem):
+        convert(model, description, tmp_path / "b", target="linux")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_callers_logging_stays_as_it_is(description, tmp_path, monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", logging.WARNING)
+    convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize="int8-dynamic")
+    assert (root.handlers, root.level) == ([], logging.WARNING)
 
 
 def test_what_cannot_be_copied_is_named_with_the_next_step():

@@ -584,6 +584,12 @@ def test_what_is_hidden_in_a_folder_is_skipped(tmp_path, find):
     assert find(tmp_path) == [tmp_path / "a.png", tmp_path / "below/b.png"]
 
 
+def test_a_tensors_file_is_no_image(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 4, 4), np.float32))
+    with pytest.raises(InputError, match=r"x\.npy: \.npy files are for bundles that read a tensor, this one"):
+        read_picture(tmp_path / "x.npy", COLOUR)
+
+
 def test_hidden_tensors_are_skipped(tmp_path):
     for name in ("._x.npy", "x.npy"):
         (tmp_path / name).write_bytes(b"")

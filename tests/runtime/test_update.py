@@ -111,6 +111,23 @@ def test_a_packed_bundle_is_no_update(tmp_path, old, new):
         apply_update(old, new.pack(tmp_path / "whole.zip"), tmp_path / "x.paraedge")
 
 
+def test_an_update_is_no_bundle_and_says_what_to_do_with_it(tmp_path, old, new):
+    write_update(old, new, tmp_path / "u.zip")
+    with pytest.raises(IntegrityError, match=r"u\.zip is an update and no bundle; .*: paraedge apply .*u\.zip OLD"):
+        Bundle.open(tmp_path / "u.zip")
+
+
+@pytest.mark.parametrize(("kept", "problem"), [(None, "does not exist"), (100, "is no update, or was copied in part")])
+def test_an_update_that_is_not_there_or_cut_off_is_made_by_update(tmp_path, old, new, kept, problem):
+    write_update(old, new, tmp_path / "u.zip")
+    data = (tmp_path / "u.zip").read_bytes()[:kept]
+    (tmp_path / "u.zip").unlink()
+    if kept is not None:
+        (tmp_path / "u.zip").write_bytes(data)
+    with pytest.raises(IntegrityError, match=rf"u\.zip {problem}; make .*'paraedge update OLD NEW"):
+        apply_update(old, tmp_path / "u.zip", tmp_path / "x.paraedge")
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [

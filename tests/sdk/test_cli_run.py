@@ -141,3 +141,8 @@ def test_the_reasons_stand_below_each_result(tmp_path, pictures):
     assert lines[0].split() == ["image", "label", "confidence", "branches", "ms"]
     place = next(number for number, line in enumerate(lines) if "00.png" in line)
     assert any(line.startswith("  branch 0 ran from ") for line in lines[place + 1 :])
+
+
+def test_confidences_without_a_temperature_are_named(tmp_path, pictures):
+    out, _ = run(fake_bundle(tmp_path / "b", stop_rules=None).path, pictures / "00.png", pictures / "02.png")
+    assert out.splitlines()[-1] == "2 confidence(s) not calibrated: no temperature for the branches used"

@@ -317,10 +317,10 @@ def test_folder_needs_a_folder():
         load_dataset("folder")
 
 
-def test_folder_with_too_few_pictures_for_a_train_split_is_refused(tmp_path):
+def test_a_class_without_pictures_is_refused(tmp_path):
     _pictures(tmp_path, ["a"], count=1)
     (tmp_path / "b").mkdir()
-    with pytest.raises(InputError, match="the train split has no images"):
+    with pytest.raises(InputError, match="b has no pictures; put some there, or remove that folder"):
         load_dataset("folder", tmp_path)
 
 

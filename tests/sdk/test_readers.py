@@ -592,3 +592,11 @@ def test_folders_without_pictures_are_refused(tmp_path):
         (tmp_path / name / "notes.txt").write_text("nothing to see")
     with pytest.raises(InputError, match=r"has no pictures in its class folders \(cat, dog\)"):
         read_class_folder(tmp_path, ("cat", "dog"), image_size=8, channels=3)
+
+
+def test_a_class_folder_without_pictures_is_refused_by_name(pictures):
+    (pictures / "eel").mkdir()
+    with pytest.raises(InputError, match=r"eel has no pictures; put some there, or remove that folder"):
+        read_class_folder(pictures, ("cat", "dog", "eel"), image_size=8, channels=3)
+    (pictures / "eel").rmdir()
+    read_class_folder(pictures, ("cat", "dog", "eel"), image_size=8, channels=3)  # a test split may lack a class

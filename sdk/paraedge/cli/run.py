@@ -169,6 +169,7 @@ class _TextLines:
         self._elapsed_ms: list[float] = []
         self._late = 0
         self._is_right: list[bool] = []
+        self._uncalibrated = 0
         result = max([len("label"), *map(len, bundle.manifest.labels)]) if bundle.manifest.labels else 32
         branches = max(len("branches"), len(" ".join(map(str, session.branches))))
         self._widths = (min(max(map(len, [_kind(bundle), *names])), 40), min(result, 32), 10, branches, 8)
@@ -195,6 +196,7 @@ class _TextLines:
             console().print("".join(f"  {line}\n" for line in prediction.explain().splitlines()))
         self._elapsed_ms.append(prediction.elapsed_ms)
         self._late += not prediction.deadline_met
+        self._uncalibrated += bool(labels) and not prediction.is_calibrated
 
     def skip(self, name: str, problem: str) -> None:
         self.skipped += 1
@@ -210,6 +212,10 @@ class _TextLines:
         middle_ms = statistics.median(self._elapsed_ms)
         counted = f"{len(self._elapsed_ms)} {_kind(self._bundle)}(s){right}{missed}{skipped}"
         console().print(f"\n{counted}, median {middle_ms:.2f} ms, {self._engine}")
+        if self._uncalibrated:
+            console().print(
+                f"confidence is not calibrated for the branches used, {self._uncalibrated} time(s): too high"
+            )
 
     def _line(self, name: str, result: str, number: str, branches: str, milliseconds: str, note: str) -> None:
         first, second, third, fourth, fifth = self._widths

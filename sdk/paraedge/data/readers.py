@@ -222,14 +222,25 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
 def read_class_folder(
     root: Path, class_names: tuple[str, ...], image_size: int, channels: int, resize: Resize = "crop"
 ) -> LabelledImages:
-    """Pictures in sub-folders that are named after their classes, as ``image_size`` squares."""
+    """Pictures in sub-folders that are named after their classes, as ``image_size`` squares.
+
+    Raises:
+        InputError: a class folder has no picture, or one cannot be read.
+    """
     folders = class_folders(root)
-    images, labels = [], []
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    empty: list[str] = []
     for label, name in enumerate(class_names):
+        before = len(images)
         for folder in folders.get(name, []):
             for path in visible_files(folder, PICTURE_SUFFIXES):
                 images.append(picture_array(path, image_size, image_size, channels, resize))
                 labels.append(label)
+        if name in folders and len(images) == before:
+            empty.append(name)
     if not images:
         raise InputError(f"{root} has no pictures in its class folders ({', '.join(class_names)})")
+    if empty:
+        raise InputError(f"{root / empty[0]} has no pictures; put some there, or remove that folder")
     return LabelledImages(np.stack(images), np.asarray(labels, dtype=np.int64))
