@@ -213,9 +213,7 @@ class _TextLines:
         counted = f"{len(self._elapsed_ms)} {_kind(self._bundle)}(s){right}{missed}{skipped}"
         console().print(f"\n{counted}, median {middle_ms:.2f} ms, {self._engine}")
         if self._uncalibrated:
-            console().print(
-                f"confidence is not calibrated for the branches used, {self._uncalibrated} time(s): too high"
-            )
+            console().print(f"{self._uncalibrated} confidence(s) not calibrated: no temperature for the branches used")
 
     def _line(self, name: str, result: str, number: str, branches: str, milliseconds: str, note: str) -> None:
         first, second, third, fourth, fifth = self._widths
