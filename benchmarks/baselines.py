@@ -339,11 +339,11 @@ class PaperStep(TrainingStep):
     """
 
     def _compute(self, images: Tensor, targets: Tensor) -> None:
-        pictures = normalise(images, self.model.config)
+        normalise(images, self.model.config)
         num_prefixes = self.model.config.num_branches
         for prefix in [*range(1, num_prefixes + 1), num_prefixes]:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_cuda, cache_enabled=False):
-                *_, logits = itertools.islice(self.model.answers(pictures), prefix)
+                *_, logits = itertools.islice(self.model.answers(images), prefix)
             loss = F.cross_entropy(logits.float(), targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()

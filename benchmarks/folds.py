@@ -1,11 +1,11 @@
-"""Five folds of a set of labelled pictures, as folders that ``paraedge train --dataset folder`` reads.
+"""Five folds of a set of labelled images, as folders that ``paraedge train --dataset folder`` reads.
 
     python benchmarks/folds.py trashnet.npz folds
     paraedge train --recipe waste --data-dir folds/0 --out waste-0        # and 1 to 4
     python benchmarks/folds.py --report waste-0 waste-1 waste-2 waste-3 waste-4
 
 The ``.npz`` has the arrays ``data`` (JPEG files one after another), ``offsets``, ``labels``, ``label_names`` and
-``names``. Every fold has the same share of every class; each picture is tested once.
+``names``. Every fold has the same share of every class; each image is tested once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUM_FOLDS = 5
 
 
 def fold_of_each(labels: np.ndarray) -> np.ndarray:
-    """The fold in which each picture is tested, (N,)."""
+    """The fold in which each image is tested, (N,)."""
     folds = np.empty(len(labels), dtype=np.int64)
     rng = np.random.default_rng(0)
     for label in np.unique(labels):
@@ -30,11 +30,11 @@ def fold_of_each(labels: np.ndarray) -> np.ndarray:
 
 
 def write(source: Path, out: Path) -> None:
-    """One folder of pictures, and for every fold links to them."""
+    """One folder of images, and for every fold links to them."""
     with np.load(source) as arrays:
         data, offsets, labels = arrays["data"], arrays["offsets"], arrays["labels"]
         classes, names = arrays["label_names"], arrays["names"]
-    pool = (out / "pictures").resolve()
+    pool = (out / "images").resolve()
     pool.mkdir(parents=True)
     for start, end, name in zip(offsets[:-1], offsets[1:], names, strict=True):
         (pool / str(name)).write_bytes(data[start:end].tobytes())

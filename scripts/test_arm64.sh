@@ -22,12 +22,12 @@ cmake -G Ninja -S runtime/native -B "$build/native" --log-level=WARNING -DPARAED
 cmake --build "$build/native" -- --quiet
 say "built for $(aarch64-linux-gnu-g++ -dumpmachine) with ${wheel##*/}"
 
-# ---- a bundle made here, and pictures with the answers that this machine gives. Three branches: emulation
+# ---- a bundle made here, and images with the answers that this machine gives. Three branches: emulation
 #      takes hundreds of times as long, and more of them are more of the same.
 bundle=$build/test.paraedge
-rm -rf "$bundle" "$build/pictures"
+rm -rf "$bundle" "$build/images"
 "$bin/paraedge" export --target android --branches 3 --out "$bundle" >/dev/null
-"$bin/python" - "$bundle" "$build/pictures" <<'PYTHON'
+"$bin/python" - "$bundle" "$build/images" <<'PYTHON'
 import sys
 from pathlib import Path
 
@@ -78,13 +78,13 @@ wrong() { # CPU MESSAGE
 }
 
 classify() { # CPU: the labels of this machine; with a budget that is over at once, the first branch alone
-  local picture label answer
-  for picture in "$build"/pictures/*.pgm; do
-    label=$(cat "${picture%.pgm}.label")
-    answer=$(on "$1" classify "$bundle" "$picture") || wrong "$1" "classify failed"
+  local image label answer
+  for image in "$build"/images/*.pgm; do
+    label=$(cat "${image%.pgm}.label")
+    answer=$(on "$1" classify "$bundle" "$image") || wrong "$1" "classify failed"
     [[ $answer == "$label ("*"branches 0,1,2 of 3"* ]] || wrong "$1" "classify says '$answer', this machine '$label'"
   done
-  answer=$(on "$1" classify "$bundle" "$picture" 0.001) || wrong "$1" "classify failed"
+  answer=$(on "$1" classify "$bundle" "$image" 0.001) || wrong "$1" "classify failed"
   [[ $answer == *"branches 0 of 3"* ]] || wrong "$1" "classify says '$answer' with no time"
 }
 

@@ -72,12 +72,12 @@ assert report.engine.startswith(sys.argv[2]), report.engine
 assert not report.problems, report.problems
 with Session.open(bundle, threads=2) as session:
     assert session.threads == 2
-    timelines = [session.run(picture).timeline[1:] for picture in bundle.golden().inputs[:4]]
+    timelines = [session.run(image).timeline[1:] for image in bundle.golden().inputs[:4]]
 assert any(
     one.thread != other.thread and one.start_ms < other.end_ms and other.start_ms < one.end_ms
     for timeline in timelines for one in timeline for other in timeline
 ), timelines
-print(f"{report.engine}: {report.num_samples} pictures, SNR {report.prefixes[-1].snr_db} dB")
+print(f"{report.engine}: {report.num_samples} images, SNR {report.prefixes[-1].snr_db} dB")
 PYTHON
 verify() { # NAME BUNDLE PATHS
   on_arm "$3" "$build/verify.py" "$2" "$1" 2>"$build/$1.log" || {
@@ -91,7 +91,7 @@ verify ai-edge-litert "$build/litert.paraedge" "$build/with-litert"
 verify onnxruntime "$build/onnxruntime.paraedge" "$build/with-onnxruntime"
 [ ! -d "$build/with-tflite-runtime" ] || verify tflite-runtime "$build/litert.paraedge" "$build/with-tflite-runtime"
 
-# ---- the demo, as a device has it without its page: the terminal view on the bundle's own pictures
+# ---- the demo, as a device has it without its page: the terminal view on the bundle's own images
 install "$build/with-cli" "$wheel[cli]"
 on_arm "$build/with-cli:$executorch" -m paraedge_demo --bundle "$build/test.paraedge" \
   --source packaged --headless --frames 50 2>"$build/demo.log" | tee "$build/demo.txt" || {
@@ -99,4 +99,4 @@ on_arm "$build/with-cli:$executorch" -m paraedge_demo --bundle "$build/test.para
   exit 1
 }
 grep -q '^50 frames at .* right, ' "$build/demo.txt"
-say "paraedge-demo runs 50 pictures"
+say "paraedge-demo runs 50 images"

@@ -49,11 +49,11 @@ for sanitizer in thread address; do
 done
 
 echo "== the example and the tools"
-picture=build/native/picture.pgm
+image=build/native/image.pgm
 refused=build/native/refused.paraedge # its checksums are right, and its first branch is no program
 sensor=build/native/sensor.paraedge # the same programs read a tensor and make a vector
 rm -rf "$refused" "$sensor"
-"$python" - "$PARAEDGE_TEST_BUNDLE" "$picture" "$refused" "$sensor" <<'END'
+"$python" - "$PARAEDGE_TEST_BUNDLE" "$image" "$refused" "$sensor" <<'END'
 import hashlib, json, shutil, sys
 from pathlib import Path
 from PIL import Image
@@ -73,8 +73,8 @@ manifest["output"] = {"kind": "vector", "name": "embedding", "size": len(manifes
 manifest["stop_rules"] = None
 (sensor / "manifest.json").write_text(json.dumps(manifest))
 END
-build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 2>/dev/null
-build/native/classify "$PARAEDGE_TEST_BUNDLE" "$picture" 50 2>/dev/null
+build/native/classify "$PARAEDGE_TEST_BUNDLE" "$image" 2>/dev/null
+build/native/classify "$PARAEDGE_TEST_BUNDLE" "$image" 50 2>/dev/null
 build/native/paraedge-bench "$PARAEDGE_TEST_BUNDLE" --requests 50 2>/dev/null
 build/native/paraedge-bench "$sensor" --requests 50 2>/dev/null
 echo "run 1 8 3" | build/native/paraedge-testbed "$sensor" 1 2>/dev/null
@@ -131,12 +131,12 @@ fails() { # STATUS MESSAGE PROGRAM ARGUMENT...
     [[ $status = "$1" && $output == *"Error: $2"* ]] || { echo "$status instead of $1 '$2': ${*:3}: $output"; exit 1; }
 }
 for budget in 5abc nan inf -3 0 ""; do
-    fails 2 "the budget is '$budget'; " classify "$PARAEDGE_TEST_BUNDLE" "$picture" "$budget"
+    fails 2 "the budget is '$budget'; " classify "$PARAEDGE_TEST_BUNDLE" "$image" "$budget"
 done
 fails 2 "README.md is not a binary PGM" classify "$PARAEDGE_TEST_BUNDLE" README.md
-fails 2 "nowhere.paraedge does not exist; " classify nowhere.paraedge "$picture"
-fails 2 "$sensor does not tell classes of images; " classify "$sensor" "$picture"
-fails 1 "executorch failed while reading branch_00.pte" classify "$refused" "$picture"
+fails 2 "nowhere.paraedge does not exist; " classify nowhere.paraedge "$image"
+fails 2 "$sensor does not tell classes of images; " classify "$sensor" "$image"
+fails 1 "executorch failed while reading branch_00.pte" classify "$refused" "$image"
 fails 2 "the bundle's folder is missing" paraedge-bench
 fails 2 "nowhere.paraedge does not exist; " paraedge-bench nowhere.paraedge
 fails 2 "9 branches were asked for; there are 8" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9

@@ -6,7 +6,7 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from support.bundles import fake_bundle, picture
+from support.bundles import fake_bundle, image
 from support.devices import HARDWARE, MEASUREMENT
 from support.tensor_branches import EmbeddingBranches
 
@@ -90,7 +90,7 @@ def _calls(folder, checkpoint):
         return asyncio.run(session.arun(**named))
 
     request = {
-        "image": picture(), "branches": 1, "budget_ms": 5000.0, "waiting_s": (), "policy": "all", "early_stop": False
+        "image": image(), "branches": 1, "budget_ms": 5000.0, "waiting_s": (), "policy": "all", "early_stop": False
     }  # fmt: skip
     export = {
         "model": checkpoint, "target": "linux", "branches": 1, "engine": None, "quantize": "fp32", "test_set": None,
@@ -108,11 +108,11 @@ def _calls(folder, checkpoint):
             lambda **named: Session.open(**named).close(),
             {"bundle": bundle, "engine": None, "threads": 1, "branches": 1, "latency": None},
         ),
-        "Session.run": (session.run, request | {"image": picture()}),
-        "Session.run, deadline": (session.run, {"image": picture(), "deadline_s": 1e9}),
+        "Session.run": (session.run, request | {"image": image()}),
+        "Session.run, deadline": (session.run, {"image": image(), "deadline_s": 1e9}),
         "Session.arun": (arun, request),
-        "Session.stream": (lambda **named: list(session.stream(**named)), {"image": picture(), "branches": 1}),
-        "Prediction.top_k": (session.run(picture()).top_k, {"k": 2}),
+        "Session.stream": (lambda **named: list(session.stream(**named)), {"image": image(), "branches": 1}),
+        "Prediction.top_k": (session.run(image()).top_k, {"k": 2}),
         "Latency": (Latency, {"part_ms": (1.0, 2.0), "contention": (1.0,)}),
         "LatestFrame": (LatestFrame, {}),
         "export": (exporting.export, export),
@@ -160,7 +160,7 @@ def _calls(folder, checkpoint):
         "compare_bundles": (
             paraedge_measure.compare_bundles,
             {
-                "bundles": [bundle], "inputs": picture()[None], "labels": np.array([0]), "threads": 1, "rounds": 1,
+                "bundles": [bundle], "inputs": image()[None], "labels": np.array([0]), "threads": 1, "rounds": 1,
                 "on_progress": lambda done, total: None,
             },
         ),
@@ -169,7 +169,7 @@ def _calls(folder, checkpoint):
         "Bench": (
             paraedge_measure.Bench,
             {
-                "bundle": bundle, "images": picture()[None], "labels": np.array([0]), "source": "s", "block": 8,
+                "bundle": bundle, "images": image()[None], "labels": np.array([0]), "source": "s", "block": 8,
                 "on_progress": lambda count: None,
             },
         ),
@@ -237,7 +237,7 @@ def test_branches_are_a_count_or_indexes_everywhere(tmp_path, branches):
     assert bundle.subset(branches, tmp_path / "s.paraedge").manifest.branch_indexes == (0, 1)
     with Session.open(bundle, branches=branches, threads=np.int64(1)) as session:
         assert session.branches == (0, 1)
-        assert session.run(picture(), branches=branches, budget_ms=np.float32(5000)).branches_used == (0, 1)
+        assert session.run(image(), branches=branches, budget_ms=np.float32(5000)).branches_used == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_branches_are_a_count_or_indexes_everywhere(tmp_path, branches):
         (lambda b: exporting.export(target="linux", out=3), "out is 3; a path is needed"),
         (lambda b: paraedge.load_checkpoint(None), "the checkpoint is None; a path is needed"),
         (lambda b: Session.open(b, latency=(1, 2)), r"latency is \(1, 2\); a Latency is needed"),
-        (lambda b: Session.open(b).run(picture(), policy=["all"]), r"unknown policy \['all'\]; choose one of anytime"),
+        (lambda b: Session.open(b).run(image(), policy=["all"]), r"unknown policy \['all'\]; choose one of anytime"),
     ],
 )
 def test_the_message_has_the_value_and_the_valid_form(tmp_path, call, message):

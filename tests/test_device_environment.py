@@ -86,10 +86,10 @@ def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_
 
 @pytest.mark.environment
 def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_path):
-    (tmp_path / "picture.png").write_bytes(b"")
+    (tmp_path / "image.png").write_bytes(b"")
     rows = [
         (["run", bundles["onnxruntime"].path], "the engine 'onnxruntime' is not installed"),
-        (["run", bundles[ENVIRONMENTS[device[0]][0]].path, tmp_path / "picture.png"], "pip install 'paraedge[cli]'"),
+        (["run", bundles[ENVIRONMENTS[device[0]][0]].path, tmp_path / "image.png"], "pip install 'paraedge[cli]'"),
         (["run"], "the packaged models are not installed; export one on a workstation"),
         (["models"], "or 'paraedge[models]' alone"),
         (["export", "--target", "linux", "--branches", "2"], "pip install 'paraedge[export]' on a workstation"),

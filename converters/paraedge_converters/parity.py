@@ -73,10 +73,10 @@ def _run(name: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     if output.isfinite().all():
         return output
     count = int((~output.isfinite()).sum())
-    for place, tensor in [*copied.named_parameters(), *copied.named_buffers()]:
+    for path, tensor in [*copied.named_parameters(), *copied.named_buffers()]:
         if not tensor.isfinite().all():
             raise UnsupportedModel(
-                f"{name} computes {count} values that are not finite in torch itself, because its {place!r} has "
+                f"{name} computes {count} values that are not finite in torch itself, because its {path!r} has "
                 f"{int((~tensor.isfinite()).sum())} of them; train it again or load an earlier checkpoint"
             )
     raise UnsupportedModel(
@@ -112,16 +112,16 @@ def check_parity(
     tokens, alone, chained, fused = _run_engine(reference, parts, on_sample)
     names = [name for name in parts if name not in ("stem", "fused")]
     similarities = {"stem": _check("stem", reference.tokens, tokens, tolerance)}
-    for place, name in enumerate(names):
-        output = reference.branch_outputs[:, place]
-        similarities[name] = _check(name, output, alone[:, place], tolerance)
-        _check(f"{name} after the stem", output, chained[:, place], tolerance)
+    for position, name in enumerate(names):
+        output = reference.branch_outputs[:, position]
+        similarities[name] = _check(name, output, alone[:, position], tolerance)
+        _check(f"{name} after the stem", output, chained[:, position], tolerance)
     thresholds = tolerance.thresholds(has_labels=has_labels, num_inputs=len(reference.inputs))
     wanted, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
     prefixes = []
-    for place in range(len(names)):
-        what = f"the first {place + 1} branch(es) together"
-        prefixes.append(_check_prefix(what, wanted[:, place], sums[:, place], tolerance, thresholds))
+    for position in range(len(names)):
+        what = f"the first {position + 1} branch(es) together"
+        prefixes.append(_check_prefix(what, wanted[:, position], sums[:, position], tolerance, thresholds))
     if fused is not None:
         _check_prefix("the fused model", wanted[:, -1], fused, tolerance, thresholds)
     parity = Parity(
@@ -148,9 +148,9 @@ def _run_engine(
         for number in range(len(reference.inputs)):
             one = slice(number, number + 1)
             tokens[number] = stem.run(reference.inputs[one])[0]
-            for place, branch in enumerate(branches):
-                alone[number, place] = branch.run(reference.tokens[one])[0]
-                chained[number, place] = branch.run(tokens[one])[0]
+            for position, branch in enumerate(branches):
+                alone[number, position] = branch.run(reference.tokens[one])[0]
+                chained[number, position] = branch.run(tokens[one])[0]
             if fused is not None:
                 whole[number] = fused.run(reference.inputs[one])[0]
             on_sample()

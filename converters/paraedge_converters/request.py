@@ -109,7 +109,7 @@ def parse_request(
     try:
         check_writable(place)
     except OSError as error:
-        raise InputError(f"{place} cannot be written: {error.strerror}; choose another place with --out") from error
+        raise InputError(f"{place} cannot be written: {error.strerror}; choose another path with --out") from error
     return ExportRequest(
         name=name,
         num_branches=num_branches,

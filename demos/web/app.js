@@ -1,8 +1,8 @@
-// The page: predicts one picture after another within the budget, and draws every branch against the deadline.
+// The page: predicts one image after another within the budget, and draws every branch against the deadline.
 import { BranchState, Bundle, Session } from "./paraedge/index.js";
 
 const KEPT = 200; // predictions that the figures are of
-const REST_MS = 30; // between two pictures that come from the bundle
+const REST_MS = 30; // between two images that come from the bundle
 
 /** @typedef {import("./paraedge/index.js").Prediction} Prediction */
 
@@ -12,7 +12,7 @@ const video = /** @type {HTMLVideoElement} */ ($("video"));
 const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** @type {Session | null} */ let session = null;
-/** What the bundle's own pictures are, and what they show. @type {Awaited<ReturnType<Bundle["golden"]>> | null} */ let golden =
+/** What the bundle's own images are, and what they show. @type {Awaited<ReturnType<Bundle["golden"]>> | null} */ let golden =
   null;
 /** @type {MediaStream | null} */ let camera = null;
 /** @type {{ms: number, isLate: boolean, used: number, isRight: boolean | null}[]} */ let recent = [];
@@ -70,7 +70,7 @@ function describe({ manifest }) {
     "Nothing leaves this device.";
 }
 
-/** One picture after another, while this model is the one chosen. @param {Session} opened @param {number} mine */
+/** One image after another, while this model is the one chosen. @param {Session} opened @param {number} mine */
 async function predictAll(opened, mine) {
   for (let number = 0; mine === opening; ) {
     if (isPaused || document.hidden) {
@@ -86,7 +86,7 @@ async function predictAll(opened, mine) {
     const { input, label } = isCamera ? { input: video, label: null } : packaged(opened, number++);
     const prediction = await opened.run(input, { budgetMs: budget });
     if (mine !== opening) return;
-    if (input instanceof Uint8Array) drawPicture(input, opened);
+    if (input instanceof Uint8Array) showImage(input, opened);
     show(prediction, budget, label);
     await (isCamera ? new Promise(requestAnimationFrame) : sleep(REST_MS));
   }
@@ -102,9 +102,9 @@ function packaged({ bundle }, number) {
 }
 
 /** @param {Uint8Array} pixels (H, W, C) @param {Session} opened */
-function drawPicture(pixels, { bundle }) {
+function showImage(pixels, { bundle }) {
   const [, channels, height, width] = bundle.manifest.input.shape;
-  const canvas = /** @type {HTMLCanvasElement} */ ($("picture"));
+  const canvas = /** @type {HTMLCanvasElement} */ ($("image"));
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const image = new ImageData(width, height);
   for (let place = 0; place < width * height; place++) {
@@ -116,7 +116,7 @@ function drawPicture(pixels, { bundle }) {
   canvas.getContext("2d")?.putImageData(image, 0, 0);
 }
 
-/** @param {Prediction} prediction @param {number} budget @param {string | null} label of the picture, if it is known */
+/** @param {Prediction} prediction @param {number} budget @param {string | null} label of the image, if it is known */
 function show(prediction, budget, label) {
   const hasLabels = session?.bundle.manifest.labels.length !== 0;
   const isRight = hasLabels && label !== null ? prediction.label === label : null;
@@ -215,7 +215,7 @@ async function toggleCamera() {
     }
   }
   video.hidden = camera === null;
-  $("picture").hidden = camera !== null;
+  $("image").hidden = camera !== null;
   $("camera").setAttribute("aria-pressed", String(camera !== null));
   recent = [];
 }

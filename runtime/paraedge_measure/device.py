@@ -244,9 +244,9 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     Raises:
         ProfileError: it cannot be read, or :func:`decode_device` refuses it. The file stays as it is.
     """
-    place = as_path("the profile", path)
+    target = as_path("the profile", path)
     try:
-        raw = place.read_bytes()
+        raw = target.read_bytes()
     except FileNotFoundError:
         command = shlex.join(["paraedge", "profile", str(path)])
         raise ProfileError(f"{path} does not exist; make it: {command}") from None
@@ -263,16 +263,16 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
         ProfileError: the file cannot be written; what stood there stays.
     """
     raw = encode_device(as_instance("device", device, Device))
-    place = as_path("the profile", path)
+    target = as_path("the profile", path)
     try:
         decode_device(raw, f"the output of {device.name}")
     except ProfileError as error:
         raise DeviceError(f"{path} is not written: {str(error).rpartition('; ')[0]}; profile it again") from error
     try:
-        with new_file(place) as building:
+        with new_file(target) as building:
             building.write_bytes(raw)
     except OSError as error:
-        raise ProfileError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise ProfileError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def merge(device: Device, measurements: Iterable[Measurement]) -> Device:
@@ -387,8 +387,8 @@ def _check(device: Device, source: str) -> None:
         )
     require(hardware is not None or not device.measurements, "hardware", "is null, though there are measurements")
     seen: set[tuple[str, str, int]] = set()
-    for place, measurement in enumerate(device.measurements):
-        field = f"measurements[{place}]"
+    for index, measurement in enumerate(device.measurements):
+        field = f"measurements[{index}]"
         key = _key(measurement)
         require(key not in seen, field, "has the bundle, engine and threads of an earlier one")
         seen.add(key)

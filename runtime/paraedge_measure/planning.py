@@ -16,7 +16,7 @@ from msgspec.structs import force_setattr
 
 from paraedge_measure.device import Device, Measurement
 from paraedge_measure.evaluation import Evaluation
-from paraedge_measure.subsets import Places, worthwhile
+from paraedge_measure.subsets import Positions, worthwhile
 from paraedge_runtime import Bundle
 from paraedge_runtime._arguments import as_instance, as_instances, as_list, as_number, as_path, as_whole
 from paraedge_runtime.atomic import new_file
@@ -66,7 +66,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Some branches of a bundle, with one engine on so many threads, and what that gives.
 
-    ``branches`` are places in the model that the bundle was taken from, ascending: in this order they run.
+    ``branches`` are positions in the model that the bundle was taken from, ascending: in this order they run.
     ``size_bytes`` counts programs and golden files. ``memory_bytes`` was measured with all branches of
     the bundle, and is an upper bound for fewer.
     """
@@ -95,8 +95,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
 
-def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple[float, float]:
-    """p50 and p95 of a request with the branches at ``places`` of the bundle, on the threads of ``measurement``.
+def predict_request_ms(measurement: Measurement, positions: Sequence[int]) -> tuple[float, float]:
+    """p50 and p95 of a request with the branches at ``positions`` of the bundle, on the threads of ``measurement``.
 
     p50 is the stem's, plus the time that list scheduling of the branches' p50 takes on the threads,
     where a branch is slowed by the contention factor of the workers that are busy at that moment, plus
@@ -104,17 +104,19 @@ def predict_request_ms(measurement: Measurement, places: Sequence[int]) -> tuple
     the measured ratio of the whole request's p95 to its p50.
 
     Raises:
-        InputError: no place, or one where the measurement has no branch.
+        InputError: no position, or one where the measurement has no branch.
     """
     work_ms = [latency.p50_ms for latency in as_instance("measurement", measurement, Measurement).branches.values()]
-    places = [as_whole("a place", place, least=-(2**53)) for place in as_list("places", places)]
-    if not places or not all(0 <= place < len(work_ms) for place in places):
-        raise InputError(f"places are {list(places)}; the measurement has {len(work_ms)} branches, the first at 0")
+    positions = [as_whole("a position", position, least=-(2**53)) for position in as_list("positions", positions)]
+    if not positions or not all(0 <= position < len(work_ms) for position in positions):
+        raise InputError(
+            f"positions are {list(positions)}; the measurement has {len(work_ms)} branches, the first at 0"
+        )
     stem_ms = measurement.parts["stem"].p50_ms
     whole_ms = stem_ms + _list_scheduled_ms(work_ms, measurement.contention)
     beyond_ms = max(0.0, measurement.request.p50_ms - whole_ms)
-    p50_ms = stem_ms + _list_scheduled_ms([work_ms[place] for place in places], measurement.contention)
-    p50_ms += beyond_ms * len(places) / len(work_ms)
+    p50_ms = stem_ms + _list_scheduled_ms([work_ms[position] for position in positions], measurement.contention)
+    p50_ms += beyond_ms * len(positions) / len(work_ms)
     return p50_ms, p50_ms * measurement.request.p95_ms / max(measurement.request.p50_ms, 1e-9)
 
 
@@ -192,9 +194,9 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
     plans: list[Plan] = []
     for one in measured:
         accuracy_of = prefixes if own is None else worthwhile(own, partial(_p50_ms, one))
-        for places, accuracy in accuracy_of.items():
-            p50_ms, p95_ms = predict_request_ms(one, places)
-            branches = [manifest.branches[place] for place in places]
+        for positions, accuracy in accuracy_of.items():
+            p50_ms, p95_ms = predict_request_ms(one, positions)
+            branches = [manifest.branches[position] for position in positions]
             plans.append(
                 Plan(
                     device=device.name,
@@ -223,8 +225,8 @@ def _how_to_measure(manifest: Manifest) -> str:
     return f"export it again, with {how}"
 
 
-def _p50_ms(measurement: Measurement, places: Places) -> float:
-    return predict_request_ms(measurement, places)[0]
+def _p50_ms(measurement: Measurement, positions: Positions) -> float:
+    return predict_request_ms(measurement, positions)[0]
 
 
 def pareto_plans(plans: Iterable[Plan]) -> tuple[Plan, ...]:
@@ -265,12 +267,12 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         PlanError: it cannot be written there; what stood there stays.
     """
     as_instance("plan", plan, Plan)
-    place = as_path("the plan's file", path)
+    target = as_path("the plan's file", path)
     try:
-        with new_file(place) as building:
+        with new_file(target) as building:
             building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
     except OSError as error:
-        raise PlanError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise PlanError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -279,9 +281,9 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     Raises:
         PlanError: it is not there, or is no plan; the message names the field.
     """
-    place = as_path("the plan's file", path)
+    target = as_path("the plan's file", path)
     try:
-        return msgspec.json.decode(place.read_bytes(), type=Plan)
+        return msgspec.json.decode(target.read_bytes(), type=Plan)
     except FileNotFoundError:
         raise PlanError(f"{path} does not exist; make it: {_command(path)}") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

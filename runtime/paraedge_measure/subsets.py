@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime.errors import InputError
 
-__all__ = ["Places", "worthwhile"]
+__all__ = ["Positions", "worthwhile"]
 
-Places = tuple[int, ...]  # of branches in a bundle, ascending: 0 is its first
+Positions = tuple[int, ...]  # of branches in a bundle, ascending: 0 is its first
 
 _MAX_GROWN = 16  # choices of one size that are grown further: the work stays cubic in the branches
 _SAME_TIME = 1.05  # medians of equal branches differ by some percent; that must not make a choice look faster
 _SURE = 1.645  # standard deviations: 95 %, one-sided
 
 
-def worthwhile(evaluation: Evaluation, cost_ms: Callable[[Places], float]) -> dict[Places, float]:
+def worthwhile(evaluation: Evaluation, cost_ms: Callable[[Positions], float]) -> dict[Positions, float]:
     """Every prefix of the branches, and each other choice that beats the prefixes -> its accuracy.
 
     Forward selection on every other image: a choice is one of the best of its size with a branch added,
@@ -31,7 +31,7 @@ def worthwhile(evaluation: Evaluation, cost_ms: Callable[[Places], float]) -> di
 
     Args:
         evaluation: of the branches of one bundle, in order.
-        cost_ms: time of a request with the branches at these places.
+        cost_ms: time of a request with the branches at these positions.
 
     Raises:
         InputError: there are fewer than 2 images.
@@ -44,35 +44,35 @@ def worthwhile(evaluation: Evaluation, cost_ms: Callable[[Places], float]) -> di
         Evaluation(evaluation.branch_logits[:, first::2], evaluation.labels[first::2]) for first in (0, 1)
     )
     count = len(evaluation.branch_logits)
-    prefixes = {places: judging.correct(places) for places in (tuple(range(k + 1)) for k in range(count))}
+    prefixes = {positions: judging.correct(positions) for positions in (tuple(range(k + 1)) for k in range(count))}
     correct = dict(prefixes)
-    for places in _selected(choosing, cost_ms):
-        rivals = [right for prefix, right in prefixes.items() if cost_ms(prefix) <= _SAME_TIME * cost_ms(places)]
-        right = judging.correct(places)
+    for positions in _selected(choosing, cost_ms):
+        rivals = [right for prefix, right in prefixes.items() if cost_ms(prefix) <= _SAME_TIME * cost_ms(positions)]
+        right = judging.correct(positions)
         if all(_surely_better(right, rival) for rival in rivals):
-            correct[places] = right
-    return {places: round(float(right.mean()), 6) for places, right in correct.items()}
+            correct[positions] = right
+    return {positions: round(float(right.mean()), 6) for positions, right in correct.items()}
 
 
-def _selected(evaluation: Evaluation, cost_ms: Callable[[Places], float]) -> list[Places]:
+def _selected(evaluation: Evaluation, cost_ms: Callable[[Positions], float]) -> list[Positions]:
     """What forward selection finds, of all sizes, fastest first."""
     count = len(evaluation.branch_logits)
-    found: dict[Places, tuple[float, float]] = {}
-    best: list[Places] = [()]
+    found: dict[Positions, tuple[float, float]] = {}
+    best: list[Positions] = [()]
     for _ in range(count):
-        grown = {tuple(sorted((*places, new))) for places in best for new in range(count) if new not in places}
-        points = {places: (cost_ms(places), float(evaluation.correct(places).mean())) for places in grown}
+        grown = {tuple(sorted((*positions, new))) for positions in best for new in range(count) if new not in positions}
+        points = {positions: (cost_ms(positions), float(evaluation.correct(positions).mean())) for positions in grown}
         best = _unbeaten(points)[-_MAX_GROWN:]
-        found.update((places, points[places]) for places in best)
+        found.update((positions, points[positions]) for positions in best)
     return _unbeaten(found)
 
 
-def _unbeaten(points: Mapping[Places, tuple[float, float]]) -> list[Places]:
+def _unbeaten(points: Mapping[Positions, tuple[float, float]]) -> list[Positions]:
     """Those that no other one beats or equals in (time, accuracy): both rise from one to the next."""
-    kept: list[Places] = []
-    for places in sorted(points, key=lambda one: (points[one][0], -points[one][1], one)):
-        if not kept or points[places][1] > points[kept[-1]][1]:
-            kept.append(places)
+    kept: list[Positions] = []
+    for positions in sorted(points, key=lambda one: (points[one][0], -points[one][1], one)):
+        if not kept or points[positions][1] > points[kept[-1]][1]:
+            kept.append(positions)
     return kept
 
 

@@ -1,6 +1,6 @@
 """What a session takes beside the exact array: a path, a PIL image, a torch tensor, an array of another size.
 
-Neither torch nor Pillow is imported to look at what a caller has; Pillow is where a picture is read or scaled.
+Neither torch nor Pillow is imported to look at what a caller has; Pillow is where an image is read or scaled.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import Input, check_input, check_picture_input, fitted_picture, read_input
+from paraedge_runtime.inputs import Input, check_image_input, check_input, fitted_image, read_input
 from paraedge_runtime.manifest import ImageInput, InputSpec
 
 __all__ = ["as_input", "exact_shapes"]
@@ -31,7 +31,7 @@ def exact_shapes(spec: InputSpec) -> dict[tuple[int, ...], np.dtype[Any]]:
 def as_input(value: object, spec: InputSpec) -> Input:
     """What ``check_input`` returns, of anything that has an unambiguous meaning for the bundle.
 
-    A path is read. For an image input, pictures of another size or with other channels are scaled and converted as
+    A path is read. For an image input, images of another size or with other channels are scaled and converted as
     files are: a PIL image, or uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), also with the channels first, in numpy
     or torch. Floats are taken in the exact shape only: whether theirs is a scale of 1 or 255 cannot be seen.
 
@@ -64,29 +64,29 @@ def _is_pil_image(value: object) -> bool:
     return pillow is not None and isinstance(value, pillow.Image)
 
 
-def _fitted(picture: Any, spec: ImageInput) -> NDArray[np.uint8]:
-    check_picture_input(spec)
+def _fitted(image: Any, spec: ImageInput) -> NDArray[np.uint8]:
+    check_image_input(spec)
     _, channels, height, width = spec.shape
     try:
-        return fitted_picture(picture, height, width, channels, spec.resize)
-    except Exception as error:  # it is decoded only now, and Pillow raises many kinds for a damaged picture
-        name = getattr(picture, "filename", "") or f"of {picture.width} x {picture.height} pixels"
+        return fitted_image(image, height, width, channels, spec.resize)
+    except Exception as error:  # it is decoded only now, and Pillow raises many kinds for a damaged image
+        name = getattr(image, "filename", "") or f"of {image.width} x {image.height} pixels"
         raise InputError(f"the PIL image {name} cannot be read: {error}; replace it") from error
 
 
 def _scaled(value: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.uint8]:
-    """A uint8 picture as the bundle reads it; as it is where it is no picture, which ``check_input`` refuses."""
+    """A uint8 image as the bundle reads it; as it is where it is no image, which ``check_input`` refuses."""
     _, channels, height, width = spec.shape
     if value.shape == (height, width, channels):
         return value
     if value.ndim == 3 and value.shape[2] not in (1, 3, 4) and value.shape[0] in (1, 3, 4, channels):
         value = value.transpose(1, 2, 0)  # channels first, as torch has them
-    is_picture = value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
-    if not is_picture or not value.size or value.shape == (height, width, channels) or channels not in (1, 3):
+    is_image = value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
+    if not is_image or not value.size or value.shape == (height, width, channels) or channels not in (1, 3):
         return value
     if value.ndim == 2 and value.shape == (height, width) and channels == 1:
         return value
-    check_picture_input(spec)
+    check_image_input(spec)
     from PIL import Image
 
     plain = value[:, :, 0] if value.ndim == 3 and value.shape[2] == 1 else value

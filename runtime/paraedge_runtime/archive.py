@@ -135,4 +135,4 @@ def write_zip(files: Mapping[str, bytes], out: Path) -> None:
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, files[name])
     except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}; choose another place") from error
+        raise InputError(f"{out} cannot be written: {error.strerror}; choose another path") from error

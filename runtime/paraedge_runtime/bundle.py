@@ -155,15 +155,15 @@ class Bundle:
 
     @classmethod
     def _open(cls, path: str | os.PathLike[str], keys: Sequence[PublicKey]) -> Bundle:
-        place = as_path("the bundle", path)
+        where = as_path("the bundle", path)
         for _ in range(_MAX_REPLACEMENTS):
-            identity = storage_identity(place)
+            identity = storage_identity(where)
             try:
-                return cls(open_storage(place), keys)
+                return cls(open_storage(where), keys)
             except IntegrityError:
-                if storage_identity(place) == identity:
+                if storage_identity(where) == identity:
                     raise
-        return cls(open_storage(place), keys)
+        return cls(open_storage(where), keys)
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, branches={list(self.manifest.branch_indexes)})"
@@ -285,21 +285,21 @@ class Bundle:
             ) from None
         if self.path.resolve() in (out.resolve(), *out.resolve().parents):
             raise InputError(f"{out} is the bundle itself, or inside it; choose another name with --out")
-        places = [manifest.branch_indexes.index(index) for index in chosen]
-        kept_branches = tuple(manifest.branches[place] for place in places)
+        positions = [manifest.branch_indexes.index(index) for index in chosen]
+        kept_branches = tuple(manifest.branches[position] for position in positions)
         golden = self.golden()
-        golden.branch_outputs = np.ascontiguousarray(golden.branch_outputs[:, places])
+        golden.branch_outputs = np.ascontiguousarray(golden.branch_outputs[:, positions])
         old_golden = (self.card.golden.inputs, self.card.golden.outputs)
         kept_files = {entry.file: self.read(entry) for entry in manifest.files if entry.file not in old_golden}
         files = {**golden.files(), **kept_files}
         card = replace(
-            _card_of_subset(self.card, places, [f"branch_{index:02d}" for index in chosen]), golden=golden.record()
+            _card_of_subset(self.card, positions, [f"branch_{index:02d}" for index in chosen]), golden=golden.record()
         )
         smaller = replace(
             manifest,
             branches=kept_branches,
             fused=None,
-            stop_rules=manifest.stop_rules if len(places) == len(manifest.branches) else None,
+            stop_rules=manifest.stop_rules if len(positions) == len(manifest.branches) else None,
             card=card_entry(card),
             files=tuple(file_entry(name, data) for name, data in files.items()),
             signature=None,
@@ -325,10 +325,10 @@ class Bundle:
         return path
 
 
-def _card_of_subset(card: Card, places: list[int], names: list[str]) -> Card:
-    """The card of some branches: ``places`` among the old ones, ``names`` of the new."""
-    count, old_count = len(places), len(card.parts) - 1
-    is_prefix = places == list(range(count))
+def _card_of_subset(card: Card, positions: list[int], names: list[str]) -> Card:
+    """The card of some branches: ``positions`` among the old ones, ``names`` of the new."""
+    count, old_count = len(positions), len(card.parts) - 1
+    is_prefix = positions == list(range(count))
     accuracy = None
     if is_prefix and card.accuracy is not None:
         accuracy = replace(card.accuracy, prefix_accuracy=card.accuracy.prefix_accuracy[:count])
@@ -421,7 +421,7 @@ def write_files(
                 file.write_bytes(data)
             _ = Bundle._open(building, keys).card  # read for its checks
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
     return Bundle._open(path, keys)
 
 

@@ -11,31 +11,31 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime._pictures import on_background, upright_picture
+from paraedge_runtime._images import on_background, upright_image
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
 __all__ = [
-    "PICTURE_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "Resize",
+    "check_image_input",
     "check_input",
-    "check_picture_input",
     "display_name",
+    "find_images",
     "find_inputs",
-    "find_pictures",
-    "fitted_picture",
+    "fitted_image",
+    "image_array",
     "is_hidden",
     "normalise",
-    "picture_array",
+    "read_image",
     "read_input",
-    "read_picture",
     "read_tensor",
     "scale_and_shift",
     "stem_input",
     "visible_files",
 ]
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
 
 # What systems leave in folders, in small letters.
 _LITTER = frozenset(
@@ -116,7 +116,7 @@ def _hint(value: NDArray[Any], spec: InputSpec) -> str:
         return "; pass several images as a list to run"
     if value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4, spec.shape[1])):
         return "; resize it first"
-    return "; a picture has 1, 3 or 4 channels"
+    return "; an image has 1, 3 or 4 channels"
 
 
 def _reads(spec: InputSpec) -> str:
@@ -132,41 +132,39 @@ def _reads(spec: InputSpec) -> str:
 
 
 def read_input(path: str | os.PathLike[str], spec: InputSpec) -> Input:
-    """A file as the bundle reads it: ``read_tensor`` or ``read_picture``, by its kind of input.
+    """A file as the bundle reads it: ``read_tensor`` or ``read_image``, by its kind of input.
 
     Raises:
         InputError: as these.
     """
-    return read_tensor(path, spec) if isinstance(spec, TensorInput) else read_picture(path, spec)
+    return read_tensor(path, spec) if isinstance(spec, TensorInput) else read_image(path, spec)
 
 
-def read_picture(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:
-    """A picture file as (H, W, C) uint8, scaled or cropped to what the bundle reads.
+def read_image(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:
+    """An image file as (H, W, C) uint8, scaled or cropped to what the bundle reads.
 
     Raises:
-        InputError: it does not exist, is no picture, Pillow is not installed, or the bundle reads no image.
+        InputError: it does not exist, is no image, Pillow is not installed, or the bundle reads no image.
     """
-    check_picture_input(spec)
+    check_image_input(spec)
     assert isinstance(spec, ImageInput)
     if Path(path).suffix == ".npy":
         raise InputError(f"{path}: .npy files are for bundles that read a tensor, this one reads an image; name images")
     _, channels, height, width = spec.shape
-    return picture_array(path, height, width, channels, spec.resize)
+    return image_array(path, height, width, channels, spec.resize)
 
 
-def check_picture_input(spec: InputSpec) -> None:
-    """Refuse what would be refused of every picture.
+def check_image_input(spec: InputSpec) -> None:
+    """Refuse what would be refused of every image.
 
     Raises:
-        InputError: the bundle reads no image, or one with other channels than a picture has; or Pillow is not
+        InputError: the bundle reads no image, or one with other channels than an image has; or Pillow is not
             installed.
     """
     if not isinstance(spec, ImageInput):
         raise InputError(f"this bundle reads no image; {_reads(spec)}: pass arrays to Session.run")
     if spec.shape[1] not in (1, 3):
-        raise InputError(
-            f"this bundle reads {spec.shape[1]} channels, a picture has 1 or 3; pass arrays to Session.run"
-        )
+        raise InputError(f"this bundle reads {spec.shape[1]} channels, an image has 1 or 3; pass arrays to Session.run")
     _need_pillow()
 
 
@@ -174,39 +172,37 @@ def _need_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
-        raise InputError(f"reading pictures needs Pillow ({error}); pip install 'paraedge[cli]'") from error
+        raise InputError(f"reading images needs Pillow ({error}); pip install 'paraedge[cli]'") from error
 
 
-def picture_array(
+def image_array(
     path: str | os.PathLike[str], height: int, width: int, channels: int, resize: Resize = "stretch"
 ) -> NDArray[np.uint8]:
-    """A picture file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
+    """An image file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
     ``resize`` is that of :class:`paraedge_runtime.manifest.ImageInput`. Transparent pixels show white. A JPEG that
-    is not progressive may have 256 million pixels and is decoded at a reduced size, any other picture 50 million.
+    is not progressive may have 256 million pixels and is decoded at a reduced size, any other image 50 million.
 
     Raises:
-        InputError: it does not exist, is no picture, has too many pixels, or Pillow is not installed.
+        InputError: it does not exist, is no image, has too many pixels, or Pillow is not installed.
     """
     _need_pillow()
     try:
-        return _scaled(upright_picture(path, max(height, width)), height, width, channels, resize)
+        return _scaled(upright_image(path, max(height, width)), height, width, channels, resize)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except Exception as error:  # Pillow raises many kinds for a damaged picture
-        raise InputError(f"{path} is not a picture that can be read: {error}; remove or replace it") from error
+    except Exception as error:  # Pillow raises many kinds for a damaged image
+        raise InputError(f"{path} is not an image that can be read: {error}; remove or replace it") from error
 
 
-def fitted_picture(
-    picture: Any, height: int, width: int, channels: int, resize: Resize = "stretch"
-) -> NDArray[np.uint8]:
+def fitted_image(image: Any, height: int, width: int, channels: int, resize: Resize = "stretch") -> NDArray[np.uint8]:
     """A PIL image, upright, on white and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
-    The one rule for files, PIL images and arrays of another size: bilinear, the whole picture or its middle part.
+    The one rule for files, PIL images and arrays of another size: bilinear, the whole image or its middle part.
     """
     from PIL import ImageOps
 
-    return _scaled(on_background(ImageOps.exif_transpose(picture)), height, width, channels, resize)
+    return _scaled(on_background(ImageOps.exif_transpose(image)), height, width, channels, resize)
 
 
 def _scaled(upright: Any, height: int, width: int, channels: int, resize: Resize) -> NDArray[np.uint8]:
@@ -252,17 +248,17 @@ def find_inputs(paths: list[Path], spec: InputSpec) -> list[Path]:
     Raises:
         InputError: a path does not exist, or a folder holds none.
     """
-    return find_pictures(paths) if isinstance(spec, ImageInput) else _find(paths, frozenset({".npy"}), ".npy files")
+    return find_images(paths) if isinstance(spec, ImageInput) else _find(paths, frozenset({".npy"}), ".npy files")
 
 
-def find_pictures(paths: list[Path]) -> list[Path]:
-    """The picture files among ``paths``: files as they are, folders searched, sorted by name. Hidden files
+def find_images(paths: list[Path]) -> list[Path]:
+    """The image files among ``paths``: files as they are, folders searched, sorted by name. Hidden files
     in folders are left out, and everywhere what systems leave behind, such as ``._a.png`` and ``Thumbs.db``.
 
     Raises:
-        InputError: a path does not exist, or a folder holds no pictures.
+        InputError: a path does not exist, or a folder holds no images.
     """
-    return _find(paths, PICTURE_SUFFIXES, f"pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+    return _find(paths, IMAGE_SUFFIXES, f"images ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
 
 def _find(paths: list[Path], suffixes: frozenset[str], what: str) -> list[Path]:
@@ -299,7 +295,7 @@ def is_hidden(name: str) -> bool:
 
 
 def _is_litter(name: str) -> bool:
-    """``._a.png`` of macOS, which is no picture, and the like."""
+    """``._a.png`` of macOS, which is no image, and the like."""
     return name.startswith("._") or name.lower() in _LITTER
 
 

@@ -86,7 +86,7 @@ class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image
     """An image: uint8 (H, W, C) comes in, the stem reads ``shape`` (1, C, H, W) float32, which is
     ``(x / 255 - mean) / std`` per channel.
 
-    ``resize`` says how a picture of another size, upright, becomes H×W: ``stretch`` scales the whole picture,
+    ``resize`` says how an image of another size, upright, becomes H×W: ``stretch`` scales the whole image,
     ``crop`` its largest middle part of the same proportions. Both are bilinear.
     """
 

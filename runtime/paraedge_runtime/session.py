@@ -220,7 +220,7 @@ class Session:
         the number of threads never changes a bit of it.
 
         Args:
-            image: the path of a picture, a PIL image, or a uint8 image (H, W, C), (C, H, W) or (H, W) in numpy or
+            image: the path of an image, a PIL image, or a uint8 image (H, W, C), (C, H, W) or (H, W) in numpy or
                 torch; of another size it is scaled as a file is (needs Pillow). Or float32 (1, C, H, W), normalised
                 already. Where the bundle reads tensors: float32 of its shape, or the path of a ``.npy`` file. A
                 list or tuple of these gives a list of predictions, one after another.

@@ -86,7 +86,7 @@ def make_keys(name: Path, password: str | None) -> PublicKey:
     except OSError as error:
         for path in written:
             path.unlink()
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
     return private.public
 
 

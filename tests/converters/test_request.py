@@ -29,7 +29,7 @@ def test_the_stem_may_have_a_recipe_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"name": "my pictures"}, "'my pictures' cannot be the name of a bundle; .*: 'my-pictures'"),
+        ({"name": "my images"}, "'my images' cannot be the name of a bundle; .*: 'my-images'"),
         ({"name": "Prüfbilder"}, "'Prüfbilder' cannot be the name of a bundle; .*: 'Prufbilder'"),
         ({"name": ""}, "'' cannot be the name of a bundle; .*: 'model'"),
         ({"target": "toaster"}, "unknown target 'toaster'; choose one of android"),
@@ -48,7 +48,7 @@ def test_it_is_refused(arguments, problem, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file/b cannot be written: Not a directory; choose another place"):
+    with pytest.raises(InputError, match=r"file/b cannot be written: Not a directory; choose another path"):
         parse_request(**FINE, out=tmp_path / "file" / "b")
     with pytest.raises(BundleError, match="exists and is not a bundle folder"):
         parse_request(**FINE, out=tmp_path)

@@ -1,4 +1,4 @@
-"""The demo without its page: sources, settings, a bundle replaced on disk, recordings, on real pictures."""
+"""The demo without its page: sources, settings, a bundle replaced on disk, recordings, on real images."""
 
 import os
 import shlex
@@ -43,18 +43,18 @@ def own_bundle(pi_bundle, tmp_path):
 
 
 @pytest.fixture
-def pictures(pi_bundle, tmp_path):
-    """Two real pictures in folders called like their labels, one in a folder that is not, one damaged."""
+def images(pi_bundle, tmp_path):
+    """Two real images in folders called like their labels, one in a folder that is not, one damaged."""
     golden, labels = Bundle.open(pi_bundle).golden(), Bundle.open(pi_bundle).manifest.labels
     for number in range(2):
-        folder = tmp_path / "pictures" / labels[golden.labels[number]].replace("/", "-")
+        folder = tmp_path / "images" / labels[golden.labels[number]].replace("/", "-")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(golden.inputs[number, :, :, 0]).save(folder / f"{number}.png")
-    (tmp_path / "pictures" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
-    return tmp_path / "pictures"
+    (tmp_path / "images" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    return tmp_path / "images"
 
 
-def test_packaged_pictures_are_answered_and_judged(pi_bundle):
+def test_packaged_images_are_answered_and_judged(pi_bundle):
     with live_app(LiveOptions(pi_bundle, frames=32, **FAST)) as app:
         assert app.stop.wait(60)
     view = app.board.look()
@@ -132,20 +132,20 @@ def test_settings_that_cannot_be_change_nothing(changes):
     assert not controls.news.is_set()
 
 
-def test_a_folder_with_a_damaged_picture(pi_bundle, pictures):
-    with live_app(LiveOptions(pi_bundle, source="folder", folder=pictures, **FAST)) as app:
+def test_a_folder_with_a_damaged_image(pi_bundle, images):
+    with live_app(LiveOptions(pi_bundle, source="folder", folder=images, **FAST)) as app:
         frames(app, 8)
         view = app.board.look()
-    assert any("damaged.png is not a picture" in message for message in view.messages)
+    assert any("damaged.png is not an image" in message for message in view.messages)
     assert 0 < view.summary.judged <= view.summary.frames
 
 
-def test_a_folder_that_is_emptied_and_filled_again(pi_bundle, pictures):
-    with live_app(LiveOptions(pi_bundle, source="folder", folder=pictures, **FAST)) as app:
+def test_a_folder_that_is_emptied_and_filled_again(pi_bundle, images):
+    with live_app(LiveOptions(pi_bundle, source="folder", folder=images, **FAST)) as app:
         frames(app)
-        moved = pictures.rename(pictures.with_name("elsewhere"))
+        moved = images.rename(images.with_name("elsewhere"))
         until(lambda: any("trying again" in message for message in app.board.look().messages), "no message")
-        moved.rename(pictures)
+        moved.rename(images)
         frames(app, 3)
 
 
@@ -179,7 +179,7 @@ def test_bundles_of_tensors_and_vectors_are_refused_in_one_line_that_names_what_
     assert ran.exit_code == 0, ran.output
 
 
-# What OpenCV is to the demo: a camera that is unplugged after three pictures, and then plugged in again.
+# What OpenCV is to the demo: a camera that is unplugged after three images, and then plugged in again.
 CAMERA = """
 import numpy as np
 CAP_PROP_FRAME_WIDTH, CAP_PROP_FRAME_HEIGHT = 3, 4

@@ -36,10 +36,10 @@ def number(page, selector):
     return float(re.match(r"[\d.]+", page.locator(selector).inner_text())[0])
 
 
-def test_pictures_and_answers_change(page):
+def test_images_and_answers_change(page):
     first = page.locator("#preview").get_attribute("src")
     assert first.startswith("data:image/png")
-    until(lambda: page.locator("#preview").get_attribute("src") != first, "the picture stays")
+    until(lambda: page.locator("#preview").get_attribute("src") != first, "the image stays")
     expect(page.locator("#confidence")).to_contain_text("% sure")
     expect(page.locator("#truth")).to_contain_text(re.compile("right|is "))
     expect(page.locator("#verdict")).to_contain_text("8 of 8 branches")

@@ -99,7 +99,7 @@ def test_a_socket_from_a_foreign_page_is_not_let_in(demo):
     assert not is_let_in(demo, origin="http://evil.example")
 
 
-def test_frames_come_with_picture_settings_and_figures(demo):
+def test_frames_come_with_image_settings_and_figures(demo):
     with follow(demo) as client:
         first = hear(client, lambda said: said["frame"])
         later = hear(client, lambda said: said["frame"]["number"] > first["frame"]["number"] + 2)

@@ -1,4 +1,4 @@
-"""The demo's pictures from a folder: which files, which right labels, and names that everything can show."""
+"""The demo's images from a folder: which files, which right labels, and names that everything can show."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ from support.bundles import fake_bundle
 from paraedge_demo.board import Board
 from paraedge_demo.messages import FORMAT, Header
 from paraedge_demo.sources import SourceOptions, open_source
-from paraedge_runtime.inputs import read_picture
+from paraedge_runtime.inputs import read_image
 from paraedge_runtime.manifest import LabelsOutput
 
 LABELS = LabelsOutput(labels=("caf\u00e9", "tea", "milk"))
@@ -33,31 +33,31 @@ def _save(path, image):
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_folder_s_label_is_known_in_whatever_form_unicode_writes_it(tmp_path, form):
     bundle = fake_bundle(tmp_path / "b.paraedge", output=LABELS)
-    _save(tmp_path / "pictures" / unicodedata.normalize(form, "caf\u00e9") / "1.png", np.zeros((4, 4, 3), np.uint8))
-    (shot,) = _shots(tmp_path / "pictures", bundle, 1)
+    _save(tmp_path / "images" / unicodedata.normalize(form, "caf\u00e9") / "1.png", np.zeros((4, 4, 3), np.uint8))
+    (shot,) = _shots(tmp_path / "images", bundle, 1)
     assert shot.truth == "caf\u00e9"
 
 
 def test_hidden_files_are_no_shots(tmp_path):
     bundle = fake_bundle(tmp_path / "b.paraedge", output=LABELS)
-    _save(tmp_path / "pictures" / "a.png", np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "pictures" / "._a.png").write_bytes(b"\0\5\26\7")
-    assert [shot.name for shot in _shots(tmp_path / "pictures", bundle, 2)] == ["a.png", "a.png"]
+    _save(tmp_path / "images" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "images" / "._a.png").write_bytes(b"\0\5\26\7")
+    assert [shot.name for shot in _shots(tmp_path / "images", bundle, 2)] == ["a.png", "a.png"]
 
 
 def test_transparent_pixels_are_what_every_other_reader_makes_of_them(tmp_path):
     bundle = fake_bundle(tmp_path / "b.paraedge", output=LABELS)
     image = np.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype=np.uint8)
-    _save(tmp_path / "pictures" / "a.png", image)
-    (shot,) = _shots(tmp_path / "pictures", bundle, 1)
-    assert np.array_equal(shot.image, read_picture(tmp_path / "pictures" / "a.png", bundle.manifest.input))
+    _save(tmp_path / "images" / "a.png", image)
+    (shot,) = _shots(tmp_path / "images", bundle, 1)
+    assert np.array_equal(shot.image, read_image(tmp_path / "images" / "a.png", bundle.manifest.input))
 
 
 def test_names_that_are_not_utf8_can_be_sent_and_written(tmp_path):
     bundle = fake_bundle(tmp_path / "b.paraedge", output=LABELS)
-    _save(tmp_path / "pictures" / LATIN, np.zeros((4, 4, 3), np.uint8))
-    (shot,) = _shots(tmp_path / "pictures", bundle, 1)
+    _save(tmp_path / "images" / LATIN, np.zeros((4, 4, 3), np.uint8))
+    (shot,) = _shots(tmp_path / "images", bundle, 1)
     assert shot.name == "latin-\ufffd.png"
     board = Board(Header(FORMAT, "fake", "fake", (0,), ("a",), "folder", 1))
-    board.say(f"{LATIN} is not a picture")
-    assert msgspec.json.decode(msgspec.json.encode(board.look().messages)) == ["latin-\ufffd.png is not a picture"]
+    board.say(f"{LATIN} is not an image")
+    assert msgspec.json.decode(msgspec.json.encode(board.look().messages)) == ["latin-\ufffd.png is not an image"]

@@ -31,7 +31,7 @@ def test_fifty_frames_into_a_pipe(pi_bundle, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "columns", "lines", "has_picture"),
+    ("number", "columns", "lines", "has_image"),
     [
         (signal.SIGINT, 120, 50, True),
         (signal.SIGTERM, 80, 24, True),
@@ -39,7 +39,7 @@ def test_fifty_frames_into_a_pipe(pi_bundle, tmp_path):
         (signal.SIGTERM, 80, 16, False),
     ],
 )
-def test_a_terminal_shows_picture_and_branches_until_a_signal(pi_bundle, number, columns, lines, has_picture):
+def test_a_terminal_shows_image_and_branches_until_a_signal(pi_bundle, number, columns, lines, has_image):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "paraedge_demo", "--bundle", pi_bundle, "--headless"],
@@ -66,7 +66,7 @@ def test_a_terminal_shows_picture_and_branches_until_a_signal(pi_bundle, number,
     os.close(leader)
     assert process.wait(PATIENCE_S) == 0
     text = seen.decode(errors="replace")
-    assert ("▀" in text) == has_picture
+    assert ("▀" in text) == has_image
     assert "█" in text
     assert "│" in text
     assert "Traceback" not in text
@@ -104,7 +104,7 @@ def test_a_signal_that_comes_inside_wait_is_no_deadlock(number):
         (["--bundle", "BUNDLE", "--host", "no-such-host.invalid"], "choose another with --host"),
         (["--bundle", "BUNDLE", "--port", "TAKEN"], "Address already in use; choose another with --port"),
         (["--bundle", "BUNDLE", "--headless", "--fps", "nan"], "fps is nan"),
-        (["--bundle", "BUNDLE", "--headless", "--record", "nowhere/out.jsonl"], "choose another place with --record"),
+        (["--bundle", "BUNDLE", "--headless", "--record", "nowhere/out.jsonl"], "choose another path with --record"),
         (["--bundle", "BUNDLE", "--headless", "--record", "BUNDLE"], "choose another name with --record"),
         (["--replay", "nowhere.jsonl"], "cannot be read"),
         (["--replay", "nowhere.jsonl", "--bundle", "BUNDLE"], "leave --bundle and --record out"),

@@ -68,32 +68,32 @@ def prepared(bundles, tmp_path_factory):
     return folder
 
 
-def prepare_real_bundles(images, folder):
+def prepare_real_bundles(bundle, folder):
     """The packaged model on 1,024 images, and its programs as a bundle of tensors and vectors."""
-    shutil.copytree(images.path, folder / "images.paraedge")
-    write_zip(images.files(), folder / "images.zip")
-    pictures = np.load(ROOT / "sdk/models/paraedge_models/fashion_mnist/samples.npz")["images"]  # (256, 28, 28, 1)
-    pictures = np.concatenate([pictures, pictures[:, :, ::-1], pictures[:, ::-1], pictures.transpose(0, 2, 1, 3)])
-    save(folder / "images.u8", pictures)
-    with Session.open(images, threads=2) as session:
-        predictions = [session.run(np.ascontiguousarray(picture)) for picture in pictures]
+    shutil.copytree(bundle.path, folder / "images.paraedge")
+    write_zip(bundle.files(), folder / "images.zip")
+    images = np.load(ROOT / "sdk/models/paraedge_models/fashion_mnist/samples.npz")["images"]  # (256, 28, 28, 1)
+    images = np.concatenate([images, images[:, :, ::-1], images[:, ::-1], images.transpose(0, 2, 1, 3)])
+    save(folder / "images.u8", images)
+    with Session.open(bundle, threads=2) as session:
+        predictions = [session.run(np.ascontiguousarray(image)) for image in images]
     save(folder / "outputs.f32", np.stack([prediction.output for prediction in predictions]))
     save(folder / "confidences.f32", np.float32([prediction.confidence for prediction in predictions]))
 
-    tensors = shutil.copytree(images.path, folder / "tensors.paraedge")
+    tensors = shutil.copytree(bundle.path, folder / "tensors.paraedge")
     edit_manifest(tensors, make_tensors)
     values = np.random.default_rng(0).normal(size=(32, 1, 28, 28)).astype(np.float32)
     save(folder / "tensors.f32", values)
     with Session.open(Bundle.open(tensors), threads=2) as session:
         save(folder / "vectors.f32", np.stack([session.run(value).output for value in values]))
 
-    damaged = shutil.copytree(images.path, folder / "damaged.paraedge")
-    program = bytearray((damaged / images.manifest.branches[0].file).read_bytes())
+    damaged = shutil.copytree(bundle.path, folder / "damaged.paraedge")
+    program = bytearray((damaged / bundle.manifest.branches[0].file).read_bytes())
     program[100] ^= 1
-    (damaged / images.manifest.branches[0].file).write_bytes(program)
-    malformed = shutil.copytree(images.path, folder / "malformed.paraedge")
+    (damaged / bundle.manifest.branches[0].file).write_bytes(program)
+    malformed = shutil.copytree(bundle.path, folder / "malformed.paraedge")
     (malformed / "manifest.json").write_text("{")
-    other = shutil.copytree(images.path, folder / "other-engine.paraedge")
+    other = shutil.copytree(bundle.path, folder / "other-engine.paraedge")
     edit_manifest(
         other, lambda manifest: manifest.update(engine="litert", engine_min_version={"ai-edge-litert": "1.2"})
     )
@@ -140,10 +140,10 @@ def test_java(name, classes, prepared, tmp_path):
 
 
 def test_the_example_classifies(classes, prepared, tmp_path):
-    pictures = np.load(ROOT / "sdk/models/paraedge_models/fashion_mnist/samples.npz")["images"]
+    images = np.load(ROOT / "sdk/models/paraedge_models/fashion_mnist/samples.npz")["images"]
     with Session.open(Bundle.open(prepared / "images.paraedge")) as session:
-        label = session.run(pictures[0]).label
-    save(tmp_path / "image.u8", pictures[0])
+        label = session.run(images[0]).label
+    save(tmp_path / "image.u8", images[0])
     command = ["java", "-cp", classes, "Classify", prepared / "images.zip", tmp_path / "image.u8", "60000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "LC_ALL": "C.UTF-8"})
     assert done.returncode == 0, done.stderr

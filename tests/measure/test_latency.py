@@ -2,7 +2,7 @@
 
 import pytest
 from msgspec.structs import replace
-from support.bundles import fake_bundle, picture
+from support.bundles import fake_bundle, image
 from support.devices import HARDWARE, MEASUREMENT, latency
 
 from paraedge_measure import Device, known_latency, read_hardware, write_device
@@ -39,7 +39,7 @@ def test_it_is_what_was_measured_of_these_parts_and_counts_from_the_first_reques
         known = known_latency(profile, bundle, threads=2)
         assert known == Latency((0.1, 0.1, 60_000.0, 0.1, 0.1), (1.0, 1.25))
         with Session.open(bundle, threads=2, latency=known) as session:
-            prediction = session.run(picture(), budget_ms=20_000)
+            prediction = session.run(image(), budget_ms=20_000)
         assert prediction.requests_to_learn == 0
         assert prediction.branches_used == (0, 2, 3)
 
@@ -53,7 +53,7 @@ def test_it_is_of_the_branches_that_the_session_loads(bundle, branches, part_ms)
     known = known_latency(_profile(bundle, threads), bundle, threads=2, branches=branches)
     assert known.part_ms == part_ms
     with Session.open(bundle, threads=2, branches=branches, latency=known) as session:
-        assert session.run(picture()).requests_to_learn == 0
+        assert session.run(image()).requests_to_learn == 0
 
 
 def test_without_a_number_of_threads_it_is_that_of_the_session(bundle):
@@ -75,7 +75,7 @@ def test_a_foreign_profile_is_refused_unless_it_is_allowed(bundle, changes, prob
         known_latency(profile, bundle, threads=2)
     known = known_latency(profile, bundle, threads=2, allow_foreign=True)
     with Session.open(bundle, threads=2, latency=known) as session:
-        assert session.run(picture(), budget_ms=20_000).branches_used == (0, 2, 3)
+        assert session.run(image(), budget_ms=20_000).branches_used == (0, 2, 3)
 
 
 def test_a_profile_of_another_bundle_is_refused(bundle, tmp_path, fake_engine):

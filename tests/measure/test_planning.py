@@ -33,7 +33,7 @@ def measured(branches, contention, request_ms, stem_ms=1.0):
 
 
 @pytest.mark.parametrize(
-    ("branches", "contention", "request_ms", "places", "expected"),
+    ("branches", "contention", "request_ms", "positions", "expected"),
     [
         pytest.param([2.0], (1.0,), 3.0, [0], 3.0, id="stem and a branch"),
         pytest.param([2.0, 3.0, 4.0], (1.0,), 10.0, [0, 1], 6.0, id="one after another"),
@@ -52,8 +52,8 @@ def measured(branches, contention, request_ms, stem_ms=1.0):
         pytest.param([2.0, 3.0, 4.0], (1.0,), 13.0, [0, 2], 9.0, id="its share of what is beyond"),
     ],
 )
-def test_prediction(branches, contention, request_ms, places, expected):
-    p50_ms, p95_ms = predict_request_ms(measured(branches, contention, request_ms), places)
+def test_prediction(branches, contention, request_ms, positions, expected):
+    p50_ms, p95_ms = predict_request_ms(measured(branches, contention, request_ms), positions)
     assert p50_ms == pytest.approx(expected)
     assert p95_ms == pytest.approx(1.3 * expected)
 
@@ -63,10 +63,10 @@ def test_the_whole_request_is_predicted_as_it_was_measured():
     assert predict_request_ms(measurement, range(3)) == pytest.approx((6.5, 1.3 * 6.5))
 
 
-@pytest.mark.parametrize("places", [[], [2], [0, 1, 2], [-1]])
-def test_branches_that_were_not_measured(places):
-    with pytest.raises(InputError, match=rf"places are {re.escape(str(places))}; the measurement has 2 branches"):
-        predict_request_ms(measured([1.0, 1.0], (1.0,), 3.0), places)
+@pytest.mark.parametrize("positions", [[], [2], [0, 1, 2], [-1]])
+def test_branches_that_were_not_measured(positions):
+    with pytest.raises(InputError, match=rf"positions are {re.escape(str(positions))}; the measurement has 2 branches"):
+        predict_request_ms(measured([1.0, 1.0], (1.0,), 3.0), positions)
 
 
 def plan(p95_ms, accuracy, size_bytes=100, threads=1, branches=(0,)):
@@ -159,7 +159,9 @@ def evaluation():
 def bundle_of(evaluation, path, branches, **changes):
     """A bundle with three branches of the evaluation's model, which says how accurate they are."""
     any_three = fake_bundle(path.with_suffix(".any"))
-    entries = tuple(replace(any_three.manifest.branches[place], index=index) for place, index in enumerate(branches))
+    entries = tuple(
+        replace(any_three.manifest.branches[position], index=index) for position, index in enumerate(branches)
+    )
     names = ["stem", *(f"branch_{index:02d}" for index in branches)]
     fields = {
         "accuracy": Accuracy(dataset="d", num_samples=400, prefix_accuracy=evaluation.prefix_accuracy(branches)),
@@ -217,7 +219,7 @@ def test_an_engine_of_another_version_of_paraedge(tmp_path):
 
 def test_a_plan_that_cannot_be_written(tmp_path):
     (tmp_path / "plan.json").mkdir()
-    with pytest.raises(PlanError, match=r"plan\.json cannot be written: .*; choose another place"):
+    with pytest.raises(PlanError, match=r"plan\.json cannot be written: .*; choose another path"):
         write_plan(PLANS[0], tmp_path / "plan.json")
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 

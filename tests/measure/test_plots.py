@@ -18,11 +18,11 @@ def _draw(figure, title):
 
 
 def _pixels(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
-@pytest.mark.parametrize("title", [r"pictures $\frac$ [b]", "100 $ or $ 200", "plain"])
+@pytest.mark.parametrize("title", [r"images $\frac$ [b]", "100 $ or $ 200", "plain"])
 def test_a_title_is_no_formula(tmp_path, title):
     with png_figure(tmp_path / "drawn.png", 4.0, 3.0) as figure:
         _draw(figure, title)

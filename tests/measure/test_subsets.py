@@ -36,14 +36,14 @@ def prefixes_of(evaluation):
 )
 def test_packaged_models(model, branch_ms, expected):
     evaluation = packaged(model)
-    found = worthwhile(evaluation, lambda places: sum(branch_ms[place] for place in places))
+    found = worthwhile(evaluation, lambda positions: sum(branch_ms[place] for place in positions))
     prefixes = prefixes_of(evaluation)
     assert set(found) - set(prefixes) == expected
     # Half of the images chose; the accuracy is on the others, of prefixes too.
     judging = Evaluation(evaluation.branch_logits[:, 1::2], evaluation.labels[1::2])
     assert [found[prefix] for prefix in prefixes] == list(judging.prefix_accuracy())
-    for places in expected:
-        assert found[places] == judging.prefix_accuracy(places)[-1]
+    for positions in expected:
+        assert found[positions] == judging.prefix_accuracy(positions)[-1]
 
 
 def of(*shares):
@@ -69,7 +69,7 @@ def of(*shares):
 )
 def test_rules(shares, branch_ms, expected):
     evaluation = of(*shares)
-    found = worthwhile(evaluation, lambda places: sum(branch_ms[place] for place in places))
+    found = worthwhile(evaluation, lambda positions: sum(branch_ms[place] for place in positions))
     assert set(found) - set(prefixes_of(evaluation)) == expected
 
 
@@ -77,7 +77,7 @@ def test_what_flattered_itself_by_chance_is_not_listed():
     """Of many branches that guess, the luckiest on the images that choose is as good as any on the others."""
     rng = np.random.default_rng(0)
     evaluation = Evaluation(rng.normal(size=(12, 2000, 10)).astype(np.float32), rng.integers(0, 10, 2000))
-    assert list(worthwhile(evaluation, lambda places: float(len(places)))) == prefixes_of(evaluation)
+    assert list(worthwhile(evaluation, lambda positions: float(len(positions)))) == prefixes_of(evaluation)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from support.bundles import fake_bundle, picture
+from support.bundles import fake_bundle, image
 from support.fake_engine import GATES, PARTS, RUNNING, Gate
 
 from paraedge_runtime import BranchState, EngineError, InputError, Latency, Session
@@ -57,8 +57,8 @@ def _states(prediction):
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_an_ample_budget_changes_nothing(bundle, threads):
     with Session.open(bundle, threads=threads) as session:
-        whole = session.run(picture(90))
-        prediction = session.run(picture(90), budget_ms=20_000)
+        whole = session.run(image(90))
+        prediction = session.run(image(90), budget_ms=20_000)
     assert prediction.branches_used == (0, 1, 2, 3)
     assert prediction.deadline_met
     assert np.array_equal(prediction.output, whole.output)
@@ -68,23 +68,23 @@ def test_an_ample_budget_changes_nothing(bundle, threads):
 def test_a_late_branch_is_left_out_and_never_reaches_a_later_answer(gated, threads):
     bundle, gate = gated
     with Session.open(bundle, threads=threads) as session:
-        first = session.run(picture(90), budget_ms=SOON_MS, policy="all")
+        first = session.run(image(90), budget_ms=SOON_MS, policy="all")
         assert gate.entered.is_set()
         assert first.branches_used == (0, 1, 3) if threads > 2 else first.branches_used[:2] == (0, 1)
         assert _states(first)[2] == BranchState.LATE
         assert "it had not finished at the deadline" in first.explain()
         # The worker is still inside: the branch is not run twice at once (the fake engine would fail).
-        second = session.run(picture(10), budget_ms=SOON_MS, policy="all")
+        second = session.run(image(10), budget_ms=SOON_MS, policy="all")
         assert 2 not in second.branches_used
         gate.release.set()
-        third = session.run(picture(10))
+        third = session.run(image(10))
         assert third.branches_used == (0, 1, 2, 3)
-        assert np.array_equal(third.branch_outputs[2], session.run(picture(10)).branch_outputs[2])
+        assert np.array_equal(third.branch_outputs[2], session.run(image(10)).branch_outputs[2])
 
 
 def test_a_deadline_that_is_over_leaves_the_first_branch_and_says_so(bundle):
     with Session.open(bundle, threads=2) as session:
-        prediction = session.run(picture(), deadline_s=time.monotonic() - 1)
+        prediction = session.run(image(), deadline_s=time.monotonic() - 1)
     assert prediction.branches_used == (0,)
     assert not prediction.deadline_met
 
@@ -94,7 +94,7 @@ def test_the_first_branch_is_waited_for_however_late_it_is(tmp_path, fake_engine
     bundle = fake_bundle(tmp_path / "f.paraedge", [{"add": 1.0, "event": "first"}])
     with Session.open(bundle, threads=1) as session:
         threading.Timer(0.05, gate.release.set).start()
-        prediction = session.run(picture(), budget_ms=1)
+        prediction = session.run(image(), budget_ms=1)
     assert prediction.branches_used == (0,)
     assert not prediction.deadline_met
 
@@ -102,23 +102,23 @@ def test_the_first_branch_is_waited_for_however_late_it_is(tmp_path, fake_engine
 def test_a_failed_first_branch_is_no_reason_to_give_up_at_the_deadline(tmp_path, fake_engine):
     bundle = fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}, {"add": 1.0}])
     with Session.open(bundle, threads=2) as session:
-        assert session.run(picture(), budget_ms=20_000, policy="all").branches_used == (1,)
-        assert session.run(picture(), budget_ms=1e-3).branches_used == (1,)  # late, but an answer
+        assert session.run(image(), budget_ms=20_000, policy="all").branches_used == (1,)
+        assert session.run(image(), budget_ms=1e-3).branches_used == (1,)  # late, but an answer
 
 
 def test_when_every_branch_fails_the_budget_is_not_waited_for(tmp_path, fake_engine):
     bundle = fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}] * 3)
     with Session.open(bundle, threads=2) as session:
         with pytest.raises(EngineError, match=r"every branch failed: .*no memory"):
-            session.run(picture(), budget_ms=1e9, policy="all")
+            session.run(image(), budget_ms=1e9, policy="all")
         with pytest.raises(EngineError, match="every branch failed"):
-            session.run(picture(), budget_ms=1e9)
+            session.run(image(), budget_ms=1e9)
 
 
 def test_closing_waits_for_a_late_branch(gated):
     bundle, gate = gated
     session = Session.open(bundle, threads=2)
-    session.run(picture(), budget_ms=SOON_MS, policy="all")
+    session.run(image(), budget_ms=SOON_MS, policy="all")
     threading.Timer(0.05, gate.release.set).start()
     session.close()
     assert not any(RUNNING.values())
@@ -130,12 +130,12 @@ def test_closing_waits_for_a_late_branch(gated):
 
 def test_with_nothing_known_only_the_first_branch_runs_then_it_is_learned(bundle):
     with Session.open(bundle, threads=2) as session:
-        first = session.run(picture(), budget_ms=20_000)
+        first = session.run(image(), budget_ms=20_000)
         assert first.branches[0].state == BranchState.USED
         assert first.requests_to_learn == 19
         assert "still being learned, for 19 more request(s)" in first.explain()
         for request in range(19):
-            prediction = session.run(picture(), budget_ms=20_000)
+            prediction = session.run(image(), budget_ms=20_000)
             assert prediction.branches_used == (0, 1, 2, 3)
             assert prediction.requests_to_learn == 18 - request
         assert "learned" not in prediction.explain()
@@ -145,10 +145,10 @@ def test_what_will_not_fit_is_not_started(tmp_path, fake_engine):
     behaviours = [{"add": 1.0}, {"add": 10.0, "sleep_s": 0.3}, {"add": 100.0}]
     with Session.open(fake_bundle(tmp_path / "s.paraedge", behaviours), threads=1) as session:
         for _ in range(20):
-            if session.run(picture()).requests_to_learn == 0:
+            if session.run(image()).requests_to_learn == 0:
                 break
         runs = len(PARTS[2].threads)
-        prediction = session.run(picture(), budget_ms=200)
+        prediction = session.run(image(), budget_ms=200)
         assert prediction.branches_used == (0, 2)
         assert _states(prediction)[1] == BranchState.WOULD_NOT_FIT
         assert prediction.branches[1].predicted_ms > 200 > prediction.branches[1].left_ms
@@ -170,20 +170,20 @@ def test_requests_that_wait_have_their_first_answer_before_this_one_has_all_bran
     with Session.open(bundle, threads=2, latency=_latency()) as session:
         now_s = time.monotonic()
         waiting_s = [now_s + other_s for other_s in after_s]
-        prediction = session.run(picture(), deadline_s=now_s + 600, waiting_s=waiting_s)
+        prediction = session.run(image(), deadline_s=now_s + 600, waiting_s=waiting_s)
         assert prediction.branches_used == used
         assert prediction.deadline_met
-        alone = session.run(picture(), waiting_s=waiting_s)  # without a deadline of its own
+        alone = session.run(image(), waiting_s=waiting_s)  # without a deadline of its own
         assert alone.branches_used == used
 
 
 def test_with_hardly_any_hope_for_the_next_one_only_the_first_branch_is_waited_for(bundle):
     with Session.open(bundle, threads=2, latency=_latency(slow="branch_00")) as session:
         now_s = time.monotonic()
-        prediction = session.run(picture(), deadline_s=now_s + 600, waiting_s=[now_s + 20])
+        prediction = session.run(image(), deadline_s=now_s + 600, waiting_s=[now_s + 20])
         assert prediction.branches_used == (0,)
         assert prediction.deadline_met
-        assert session.run(picture(), deadline_s=now_s + 600).branches_used == (0, 1, 2, 3)
+        assert session.run(image(), deadline_s=now_s + 600).branches_used == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("other_s", [math.nan, None, "soon", True, 10**400])
@@ -191,17 +191,17 @@ def test_a_request_that_waits_has_a_point_in_time(bundle, other_s):
     with Session.open(bundle, threads=2) as session:
         for options in ({}, {"budget_ms": 1000}):
             with pytest.raises(InputError, match=r"waiting_s has .*; points in time"):
-                session.run(picture(), waiting_s=[other_s], **options)
+                session.run(image(), waiting_s=[other_s], **options)
             with pytest.raises(InputError, match="waiting_s is None; a sequence of deadlines"):
-                session.run(picture(), waiting_s=None, **options)
-        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+                session.run(image(), waiting_s=None, **options)
+        assert session.run(image()).branches_used == (0, 1, 2, 3)
 
 
 def test_a_closed_session_says_so_to_requests_that_wait_too(bundle):
     session = Session.open(bundle, threads=2)
     session.close()
     with pytest.raises(EngineError, match="is closed; open a new one"):
-        session.run(picture(), waiting_s=[time.monotonic() + 60])
+        session.run(image(), waiting_s=[time.monotonic() + 60])
 
 
 # The order without a deadline ------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_branches_of_unequal_size_begin_with_the_largest_unless_some_may_be_left
 ):
     behaviours = [{"add": 0.01, "macs": macs} for macs in (300, 100, 900, 300)]
     with Session.open(fake_bundle(tmp_path / "u.paraedge", behaviours), threads=1) as session:
-        prediction = session.run(picture(), **options)
+        prediction = session.run(image(), **options)
     assert [run.part for run in prediction.timeline[1:]] == order
     assert prediction.branches_used == tuple(range(len(order)))
 
@@ -237,7 +237,7 @@ def _latency(slow="branch_01"):
 
 def test_a_latency_counts_from_the_first_request(bundle):
     with Session.open(bundle, threads=2, latency=_latency()) as session:
-        prediction = session.run(picture(), budget_ms=20_000)
+        prediction = session.run(image(), budget_ms=20_000)
     assert prediction.requests_to_learn == 0
     assert prediction.branches_used == (0, 2, 3)
     assert prediction.branches[1].predicted_ms > 30_000
@@ -281,10 +281,10 @@ def test_options_that_cannot_be_are_refused_and_the_session_goes_on(bundle, opti
     with Session.open(bundle, threads=2) as session:
         for call in (session.run, session.stream):
             with pytest.raises(InputError, match=problem):
-                call(picture(), **options)
+                call(image(), **options)
         with pytest.raises(InputError, match=problem):
-            asyncio.run(session.arun(picture(), **options))
-        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+            asyncio.run(session.arun(image(), **options))
+        assert session.run(image()).branches_used == (0, 1, 2, 3)
 
 
 # Streams ---------------------------------------------------------------------------------------
@@ -293,8 +293,8 @@ def test_options_that_cannot_be_are_refused_and_the_session_goes_on(bundle, opti
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_a_stream_gives_ever_larger_answers_and_ends_with_the_whole(bundle, threads):
     with Session.open(bundle, threads=threads) as session:
-        whole = session.run(picture(90))
-        answers = list(session.stream(picture(90)))
+        whole = session.run(image(90))
+        answers = list(session.stream(image(90)))
     sizes = [len(answer.branches_used) for answer in answers]
     assert sizes == sorted(set(sizes))
     assert answers[-1].branches_used == (0, 1, 2, 3)
@@ -306,7 +306,7 @@ def test_a_stream_gives_ever_larger_answers_and_ends_with_the_whole(bundle, thre
 def test_a_stream_gives_an_answer_while_branches_are_still_held(gated):
     bundle, gate = gated
     with Session.open(bundle, threads=2) as session:
-        stream = session.stream(picture(90))
+        stream = session.stream(image(90))
         assert next(stream).branches_used[0] == 0  # branch 2 cannot have ended
         gate.release.set()
         assert [answer.branches_used for answer in stream][-1] == (0, 1, 2, 3)
@@ -315,21 +315,21 @@ def test_a_stream_gives_an_answer_while_branches_are_still_held(gated):
 def test_whoever_stops_reading_stops_the_request(gated):
     bundle, gate = gated
     with Session.open(bundle, threads=1) as session:
-        stream = session.stream(picture())
+        stream = session.stream(image())
         next(stream)
         assert gate.entered.wait(PATIENCE_S)
         gate.release.set()
         stream.close()
-        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+        assert session.run(image()).branches_used == (0, 1, 2, 3)
 
 
 def test_an_error_is_raised_where_the_stream_is_read(tmp_path, fake_engine):
     with Session.open(fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}])) as session:
-        stream = session.stream(picture())
+        stream = session.stream(image())
         with pytest.raises(EngineError, match="no memory"):
             next(stream)
         with pytest.raises(InputError, match="or a numpy array"):
-            next(session.stream(b"picture"))
+            next(session.stream(b"image"))
 
 
 # asyncio ---------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_the_loop_goes_on_while_a_request_runs(gated):
     bundle, gate = gated
 
     async def both(session):
-        answer = asyncio.create_task(session.arun(picture()))
+        answer = asyncio.create_task(session.arun(image()))
         while not gate.entered.is_set():  # only a loop that goes on gets anywhere here
             await asyncio.sleep(0)
         assert not answer.done()
@@ -357,7 +357,7 @@ def test_random_deadlines_prefixes_and_streams_never_give_a_wrong_sum(bundle):
     rng = np.random.default_rng(5)
     for threads in (1, 2, 3):
         with Session.open(bundle, threads=threads) as session:
-            wanted = {value: session.run(picture(value)).branch_outputs for value in (10, 90, 250)}
+            wanted = {value: session.run(image(value)).branch_outputs for value in (10, 90, 250)}
             cut = 0
             for _ in range(400):
                 value = int(rng.choice(list(wanted)))
@@ -365,7 +365,7 @@ def test_random_deadlines_prefixes_and_streams_never_give_a_wrong_sum(bundle):
                 if rng.random() < 0.9:
                     options["budget_ms"] = rng.uniform(1e-3, 0.5)
                 call = session.run if rng.random() < 0.8 else lambda *a, **k: list(session.stream(*a, **k))[-1]
-                prediction = call(picture(value), **options)
+                prediction = call(image(value), **options)
                 rows = wanted[value][list(prediction.branches_used)]
                 assert prediction.branches_used[0] == 0
                 assert np.array_equal(prediction.branch_outputs, rows)
@@ -400,9 +400,9 @@ def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
     bundle = fake_bundle(tmp_path / "e.paraedge", behaviours, stop_rules=_rules(*thresholds))
     options = {"budget_ms": 20_000, "policy": "all"} if hurried else {}
     with Session.open(bundle, threads=threads) as session:
-        whole = session.run(picture(90))
+        whole = session.run(image(90))
         assert whole.branches_used == (0, 1, 2, 3)  # never by itself
-        prediction = session.run(picture(90), early_stop=True, **options)
+        prediction = session.run(image(90), early_stop=True, **options)
         assert prediction.branches_used == used
         assert np.array_equal(prediction.output, whole.prefix_outputs[len(used) - 1])
         assert all(run.state == BranchState.NOT_NEEDED for run in prediction.branches[len(used) :])
@@ -412,11 +412,11 @@ def test_early_stop_answers_with_the_first_prefix_that_is_sure_enough(
 def test_early_stop_is_for_the_branches_it_was_calibrated_for(tmp_path, fake_engine):
     bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, stop_rules=_rules(0.5, 0.5, 0.5))
     with Session.open(bundle, branches=3) as session, pytest.raises(InputError, match="early_stop needs thresholds"):
-        session.run(picture(), early_stop=True)
+        session.run(image(), early_stop=True)
 
 
 def test_early_stop_is_the_same_in_c_and_in_python(bundles):
-    """Real branches, real pictures: both cores stop at the same prefix with the same sum."""
+    """Real branches, real images: both cores stop at the same prefix with the same sum."""
     answers = []
     for engine in ("executorch", "litert"):
         images = bundles[engine].golden().inputs

@@ -323,8 +323,8 @@ def test_a_bad_field_is_refused_and_named(tmp_path, kind, edit, words, request):
         pytest.param("path", put("version", 1 << 53), id="the last version"),
         pytest.param("path", both(put("input.mean", [0]), put("input.std", [1.2e-41])), id="the smallest std"),
         pytest.param("path", put("input.mean", [-8e37]), id="a large mean"),
-        pytest.param("path", put("input.resize", "crop"), id="pictures are cropped"),
-        pytest.param("path", put("input.resize", "stretch"), id="pictures are stretched"),
+        pytest.param("path", put("input.resize", "crop"), id="images are cropped"),
+        pytest.param("path", put("input.resize", "stretch"), id="images are stretched"),
         pytest.param(
             "sensor_path",
             both(put("input.normalized_axis", None), put("input.mean", [0]), put("input.std", [1])),

@@ -121,7 +121,7 @@ def test_other_python_threads_run_meanwhile(bundle, inputs):
     assert ticked > len(middles) / 6  # busy machines run the ticker only now and then; a held GIL gives next to none
 
 
-def test_pictures_are_read_by_the_core_as_python_reads_them(native_session, bundle, sequential):
+def test_images_are_read_by_the_core_as_python_reads_them(native_session, bundle, sequential):
     """The core normalises by itself; ``sequential`` was normalised by numpy."""
     for image, rows in zip(bundle.golden().inputs, sequential, strict=True):
         np.testing.assert_array_equal(native_session.run(image).branch_outputs, rows)
@@ -132,13 +132,13 @@ def test_late_branches_never_reach_another_request(bundle, inputs, sequential):
     cut = 0
     with Session.open(bundle, threads=2) as session:
         for number in range(1500):
-            picture = number % len(inputs)
+            image = number % len(inputs)
             policy = ("anytime", "all")[number % 2]
-            prediction = session.run(inputs[picture], budget_ms=rng.uniform(1e-3, 3), policy=policy)
+            prediction = session.run(inputs[image], budget_ms=rng.uniform(1e-3, 3), policy=policy)
             used = list(prediction.branches_used)
             cut += len(used) < 8
             assert used[0] == 0
-            np.testing.assert_array_equal(prediction.branch_outputs, sequential[picture][used])
+            np.testing.assert_array_equal(prediction.branch_outputs, sequential[image][used])
             np.testing.assert_array_equal(prediction.output, prediction.branch_outputs.cumsum(axis=0)[-1])
     assert cut > 0
 
@@ -155,7 +155,7 @@ def test_late_branches_never_reach_another_request(bundle, inputs, sequential):
     ],
     ids=["as it is", "two dimensions", "Fortran order", "with gaps", "read-only", "subclass"],
 )
-def test_every_form_of_a_picture_gives_the_same_bits(bundle, sequential, form):
+def test_every_form_of_an_image_gives_the_same_bits(bundle, sequential, form):
     with Session.open(bundle, threads=2) as session:
         for image, rows in zip(bundle.golden().inputs, sequential, strict=True):
             np.testing.assert_array_equal(session.run(form(image)).branch_outputs, rows)
@@ -172,8 +172,8 @@ def test_every_form_of_a_picture_gives_the_same_bits(bundle, sequential, form):
         (np.full((1, 1, 28, 28), np.nan, np.float32), "has 784 values that are not finite"),
         (np.zeros((1, 1, 28, 28)), "is float64 of shape"),
         (np.zeros((28, 28, 1), np.int8), "is int8 of shape"),
-        (np.zeros((28, 27, 2), np.uint8), "a picture has 1, 3 or 4 channels"),
-        (b"picture", "or a numpy array, got bytes"),
+        (np.zeros((28, 27, 2), np.uint8), "an image has 1, 3 or 4 channels"),
+        (b"image", "or a numpy array, got bytes"),
         (memoryview(bytes(784)).cast("B", (28, 28)), "or a numpy array, got memoryview"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,

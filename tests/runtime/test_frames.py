@@ -20,7 +20,7 @@ def test_the_newest_frame_replaces_the_one_that_waits():
 def test_a_frame_knows_when_it_came():
     frames = LatestFrame()
     before = time.monotonic()
-    frames.put("picture")
+    frames.put("image")
     after = time.monotonic()
     frame = next(iter(frames))
     assert before <= frame.arrived_s <= after

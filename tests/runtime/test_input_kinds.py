@@ -15,7 +15,7 @@ from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle
 
 from paraedge_runtime import InputError, Session, session
 from paraedge_runtime._input_kinds import as_input
-from paraedge_runtime.inputs import read_picture
+from paraedge_runtime.inputs import read_image
 from paraedge_runtime.manifest import ImageInput
 
 HEIGHT, WIDTH = 6, 8
@@ -56,8 +56,8 @@ FORMS = {
 
 @pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_one_picture_is_the_same_in_every_form(photo_file, form, spec):
-    wanted = read_picture(photo_file, spec)
+def test_one_image_is_the_same_in_every_form(photo_file, form, spec):
+    wanted = read_image(photo_file, spec)
     assert wanted.shape == (HEIGHT, WIDTH, spec.shape[1])
     got = as_input(form(photo_file), spec)
     assert got.flags.c_contiguous
@@ -68,7 +68,7 @@ def test_one_picture_is_the_same_in_every_form(photo_file, form, spec):
 @pytest.mark.parametrize("grey", [lambda p: p, lambda p: p[:, :, None], lambda p: p[None]], ids=["2d", "HW1", "1HW"])
 def test_a_grey_array_of_any_size(tmp_path, spec, grey):
     Image.fromarray(PHOTO[:, :, 0]).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(as_input(grey(PHOTO[:, :, 0]), spec), read_picture(tmp_path / "grey.png", spec))
+    np.testing.assert_array_equal(as_input(grey(PHOTO[:, :, 0]), spec), read_image(tmp_path / "grey.png", spec))
 
 
 def test_what_fits_is_taken_as_it_is():
@@ -95,7 +95,7 @@ def test_what_fits_is_taken_as_it_is():
 def test_other_modes_of_pil_are_read_as_their_files(tmp_path, change, spec):
     image = change(Image.fromarray(PHOTO))
     image.save(tmp_path / "p.png")
-    np.testing.assert_array_equal(as_input(image, spec), read_picture(tmp_path / "p.png", spec))
+    np.testing.assert_array_equal(as_input(image, spec), read_image(tmp_path / "p.png", spec))
 
 
 def test_a_pil_image_of_a_damaged_file_is_refused_in_one_line(tmp_path):
@@ -129,7 +129,7 @@ def test_the_turn_of_a_photo_counts_in_pil_too(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     Image.fromarray(PHOTO).save(tmp_path / "turned.jpg", exif=exif)
-    wanted = read_picture(tmp_path / "turned.jpg", COLOUR)
+    wanted = read_image(tmp_path / "turned.jpg", COLOUR)
     np.testing.assert_array_equal(as_input(Image.open(tmp_path / "turned.jpg"), COLOUR), wanted)
 
 
@@ -144,7 +144,7 @@ REFUSED = {
         r"tensor of torch.bfloat16 cannot be read: .*pass uint8",
     ),
     "a batch": (np.zeros((4, HEIGHT, WIDTH, 3), np.uint8), "pass several images as a list to run"),
-    "two channels": (np.zeros((30, 40, 2), np.uint8), r"\(30, 40, 2\); .*a picture has 1, 3 or 4 channels"),
+    "two channels": (np.zeros((30, 40, 2), np.uint8), r"\(30, 40, 2\); .*an image has 1, 3 or 4 channels"),
     "nothing": (np.zeros((0, 40, 3), np.uint8), r"shape \(0, 40, 3\)"),
     "None": (None, "must be a path, a PIL image, a torch tensor or a numpy array, got NoneType"),
     "bytes": (b"x", "or a numpy array, got bytes"),
@@ -171,7 +171,7 @@ def test_a_bundle_of_tensors_takes_files_and_torch(tmp_path):
 def test_without_pillow_the_extra_is_named_and_what_fits_still_runs(monkeypatch, photo_file):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     for value in (photo_file, PHOTO):
-        with pytest.raises(InputError, match=r"reading pictures needs Pillow .*; pip install 'paraedge\[cli\]'"):
+        with pytest.raises(InputError, match=r"reading images needs Pillow .*; pip install 'paraedge\[cli\]'"):
             as_input(value, COLOUR)
     assert as_input(PHOTO[:HEIGHT, :WIDTH], COLOUR).shape == (HEIGHT, WIDTH, 3)
 
@@ -188,7 +188,7 @@ def opened(request, tmp_path, fake_engine, monkeypatch):
 
 
 def test_a_session_takes_every_kind_in_every_call(opened, photo_file):
-    wanted = opened.run(read_picture(photo_file, IMAGE)).output
+    wanted = opened.run(read_image(photo_file, IMAGE)).output
     for form in FORMS.values():
         np.testing.assert_array_equal(opened.run(form(photo_file)).output, wanted)
         np.testing.assert_array_equal(opened.run(form(photo_file), budget_ms=5000).output, wanted)
@@ -217,7 +217,7 @@ def test_a_slow_file_holds_up_nobody_else(opened, photo_file):
             return str(photo_file)
 
     os.PathLike.register(SlowPath)
-    exact = read_picture(photo_file, IMAGE)
+    exact = read_image(photo_file, IMAGE)
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(opened.run, SlowPath())
         try:

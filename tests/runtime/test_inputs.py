@@ -1,4 +1,4 @@
-"""From pictures and arrays to what the stem reads: what fits is normalised exactly, the rest is refused."""
+"""From images and arrays to what the stem reads: what fits is normalised exactly, the rest is refused."""
 
 import io
 import os
@@ -16,13 +16,13 @@ from support.bundles import fake_bundle, golden_inputs
 from paraedge_runtime import InputError
 from paraedge_runtime.core import load_core
 from paraedge_runtime.inputs import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     check_input,
     display_name,
+    find_images,
     find_inputs,
-    find_pictures,
     normalise,
-    read_picture,
+    read_image,
     stem_input,
 )
 from paraedge_runtime.manifest import ImageInput, TensorInput
@@ -32,7 +32,7 @@ HEIGHT, WIDTH = 6, 8
 
 def _spec(channels, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), size=(HEIGHT, WIDTH)):
     return ImageInput(
-        name="picture",
+        name="image",
         shape=(1, channels, *size),
         mean=mean[:channels],
         std=std[:channels],
@@ -85,7 +85,7 @@ def test_normalise_is_the_formula_for_other_constants(mean, std):
         pytest.param(np.broadcast_to(np.uint8(7), (HEIGHT, WIDTH, 3)), COLOUR, id="broadcast"),
     ],
 )
-def test_pictures_that_fit(image, spec):
+def test_images_that_fit(image, spec):
     image = image.view()
     image.flags.writeable = False
     result = check_input(image, spec)
@@ -121,7 +121,7 @@ BAD_INPUTS = {
     "None": (None, "or a numpy array, got NoneType"),
     "path": ("cat.png", "or a numpy array, got str"),
     "bytes": (b"123", "or a numpy array, got bytes"),
-    "PIL picture": (Image.new("RGB", (WIDTH, HEIGHT)), "or a numpy array, got Image"),
+    "PIL image": (Image.new("RGB", (WIDTH, HEIGHT)), "or a numpy array, got Image"),
     "number": (np.uint8(3), "or a numpy array, got uint8"),
     "other size": (
         _noise(HEIGHT + 1, WIDTH, 3),
@@ -135,7 +135,7 @@ BAD_INPUTS = {
     "batch": (_noise(1, HEIGHT, WIDTH, 3), r"shape \(1, 6, 8, 3\)"),
     "empty": (np.zeros((0,), np.uint8), r"shape \(0,\)"),
     "no dimensions": (np.array(3, np.uint8), r"shape \(\)"),
-    "float32 picture": (np.zeros((HEIGHT, WIDTH, 3), np.float32), r"float32 of shape \(6, 8, 3\); .*\(1, 3, 6, 8\)"),
+    "float32 image": (np.zeros((HEIGHT, WIDTH, 3), np.float32), r"float32 of shape \(6, 8, 3\); .*\(1, 3, 6, 8\)"),
     "float32 NHWC": (np.zeros((1, HEIGHT, WIDTH, 3), np.float32), r"float32 of shape \(1, 6, 8, 3\)"),
     "float32 batch of two": (np.zeros((2, 3, HEIGHT, WIDTH), np.float32), r"float32 of shape \(2, 3, 6, 8\)"),
     "NaN": (_spoilt(np.nan), "2 values that are not finite"),
@@ -158,7 +158,7 @@ BAD_INPUTS = {
 
 @pytest.mark.parametrize(("image", "problem"), BAD_INPUTS.values(), ids=BAD_INPUTS)
 def test_inputs_that_do_not_fit_are_refused(image, problem):
-    with pytest.raises(InputError, match=f"^input 'picture' .*{problem}"):
+    with pytest.raises(InputError, match=f"^input 'image' .*{problem}"):
         check_input(image, COLOUR)
 
 
@@ -253,12 +253,12 @@ def test_a_tensor_with_values_that_are_not_finite_is_refused(tmp_path):
         load_core().normalise(str(fake_bundle(tmp_path / "b", input=MOTION).path), x)
 
 
-def test_a_picture_for_a_bundle_that_reads_none(tmp_path):
+def test_an_image_for_a_bundle_that_reads_none(tmp_path):
     with pytest.raises(InputError, match=r"reads no image; this bundle reads float32 of shape \(6, 128\)"):
-        read_picture(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), MOTION)
+        read_image(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), MOTION)
 
 
-# Picture files ---------------------------------------------------------------------------------
+# Image files ---------------------------------------------------------------------------------
 
 
 def _save(path, image, **options):
@@ -267,33 +267,33 @@ def _save(path, image, **options):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".ppm", ".webp", ".gif"])
-def test_read_picture_exactly(tmp_path, suffix):
-    """A picture of the right size in two plain colours comes back as it was."""
+def test_read_image_exactly(tmp_path, suffix):
+    """An image of the right size in two plain colours comes back as it was."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[:, 4:] = 255
     options = {"lossless": True} if suffix == ".webp" else {}
-    result = read_picture(_save(tmp_path / f"p{suffix}", image, **options), COLOUR)
+    result = read_image(_save(tmp_path / f"p{suffix}", image, **options), COLOUR)
     assert result.dtype == np.uint8
     assert np.array_equal(result, image)
     check_input(result, COLOUR)
 
 
-def test_read_picture_jpeg(tmp_path):
+def test_read_image_jpeg(tmp_path):
     image = np.full((HEIGHT, WIDTH, 3), (200, 100, 50), np.uint8)
-    result = read_picture(_save(tmp_path / "p.jpg", image, quality=95), COLOUR)
+    result = read_image(_save(tmp_path / "p.jpg", image, quality=95), COLOUR)
     assert result.shape == image.shape
     assert np.abs(result.astype(int) - image).max() <= 4
 
 
-def test_read_picture_takes_a_path_as_text(tmp_path):
+def test_read_image_takes_a_path_as_text(tmp_path):
     _save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3))
-    assert np.array_equal(read_picture(str(tmp_path / "p.png"), COLOUR), _noise(HEIGHT, WIDTH, 3))
+    assert np.array_equal(read_image(str(tmp_path / "p.png"), COLOUR), _noise(HEIGHT, WIDTH, 3))
 
 
-def test_read_picture_scales_to_what_the_bundle_reads(tmp_path):
+def test_read_image_scales_to_what_the_bundle_reads(tmp_path):
     image = np.zeros((60, 80, 3), np.uint8)
     image[:, 40:] = 240
-    result = read_picture(_save(tmp_path / "p.png", image), COLOUR)
+    result = read_image(_save(tmp_path / "p.png", image), COLOUR)
     assert result.shape == (HEIGHT, WIDTH, 3)
     assert (result[:, :3] == 0).all()
     assert (result[:, 5:] == 240).all()
@@ -307,7 +307,7 @@ def test_every_mode_becomes_the_channels_of_the_bundle(tmp_path, mode, spec):
     if mode in ("HSV", "PA"):  # no file format holds these
         source = source.convert("RGB")
     source.save(tmp_path / name)
-    result = read_picture(tmp_path / name, spec)
+    result = read_image(tmp_path / name, spec)
     assert result.dtype == np.uint8
     assert result.shape == (HEIGHT, WIDTH, spec.shape[1])
 
@@ -316,13 +316,13 @@ def test_grey_and_colour_are_turned_into_each_other(tmp_path):
     grey = _noise(HEIGHT, WIDTH)
     _save(tmp_path / "grey.png", grey)
     _save(tmp_path / "colour.png", np.stack([grey] * 3, axis=2))
-    assert np.array_equal(read_picture(tmp_path / "grey.png", GREY)[:, :, 0], grey)
-    assert np.array_equal(read_picture(tmp_path / "grey.png", COLOUR), np.stack([grey] * 3, axis=2))
-    assert np.array_equal(read_picture(tmp_path / "colour.png", GREY)[:, :, 0], grey)
+    assert np.array_equal(read_image(tmp_path / "grey.png", GREY)[:, :, 0], grey)
+    assert np.array_equal(read_image(tmp_path / "grey.png", COLOUR), np.stack([grey] * 3, axis=2))
+    assert np.array_equal(read_image(tmp_path / "colour.png", GREY)[:, :, 0], grey)
 
 
-def _transparent_pictures():
-    """One picture each: the left half opaque grey 90, the right half transparent over the value that is named."""
+def _transparent_images():
+    """One image each: the left half opaque grey 90, the right half transparent over the value that is named."""
     clear = np.zeros((HEIGHT, WIDTH), bool)
     clear[:, WIDTH // 2 :] = True
     for hidden in (0, 255):
@@ -343,14 +343,14 @@ def _transparent_pictures():
         )
 
 
-TRANSPARENT = {name: (picture, options) for name, picture, options in _transparent_pictures()}
+TRANSPARENT = {name: (image, options) for name, image, options in _transparent_images()}
 
 
 @pytest.mark.parametrize("spec", [COLOUR, GREY], ids=["colour", "grey"])
-@pytest.mark.parametrize(("picture", "options"), TRANSPARENT.values(), ids=TRANSPARENT)
-def test_transparent_pixels_show_white_whatever_they_hide(tmp_path, picture, options, spec):
-    picture.save(tmp_path / "p.png", **options)
-    read = read_picture(tmp_path / "p.png", spec)
+@pytest.mark.parametrize(("image", "options"), TRANSPARENT.values(), ids=TRANSPARENT)
+def test_transparent_pixels_show_white_whatever_they_hide(tmp_path, image, options, spec):
+    image.save(tmp_path / "p.png", **options)
+    read = read_image(tmp_path / "p.png", spec)
     assert (read[:, : WIDTH // 2] == 90).all()
     assert (read[:, WIDTH // 2 :] == 255).all()
 
@@ -358,15 +358,15 @@ def test_transparent_pixels_show_white_whatever_they_hide(tmp_path, picture, opt
 def test_half_transparent_pixels_are_mixed_with_white(tmp_path):
     image = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     image[:] = (200, 100, 0, 102)
-    read = read_picture(_save(tmp_path / "p.png", image), COLOUR)
+    read = read_image(_save(tmp_path / "p.png", image), COLOUR)
     expected = [round(0.4 * value + 0.6 * 255) for value in (200, 100, 0)]
     assert np.abs(read.astype(int) - expected).max() <= 1
 
 
-def test_opaque_pixels_of_a_picture_with_transparency_are_exact(tmp_path):
+def test_opaque_pixels_of_an_image_with_transparency_are_exact(tmp_path):
     image = _noise(HEIGHT, WIDTH, 4)
     image[..., 3] = 255
-    assert np.array_equal(read_picture(_save(tmp_path / "p.png", image), COLOUR), image[:, :, :3])
+    assert np.array_equal(read_image(_save(tmp_path / "p.png", image), COLOUR), image[:, :, :3])
 
 
 @pytest.mark.parametrize(
@@ -378,19 +378,19 @@ def test_opaque_pixels_of_a_picture_with_transparency_are_exact(tmp_path):
         pytest.param("p.png", (5000, 4000), 120_000, id="a PNG whole, once"),
     ],
 )
-def test_large_pictures_do_not_take_more_memory_than_said(tmp_path, name, size, most_kb):
-    with Image.new("RGB", size, (90, 120, 60)) as picture:
-        picture.paste((200, 30, 30), (size[0] // 2, 0, *size))
-        picture.save(tmp_path / name, quality=40)
+def test_large_images_do_not_take_more_memory_than_said(tmp_path, name, size, most_kb):
+    with Image.new("RGB", size, (90, 120, 60)) as image:
+        image.paste((200, 30, 30), (size[0] // 2, 0, *size))
+        image.save(tmp_path / name, quality=40)
     code = f"""
 from pathlib import Path
-from paraedge_runtime.inputs import picture_array
+from paraedge_runtime.inputs import image_array
 import PIL.Image
 def peak_kb():  # of this program: ru_maxrss begins with that of the process that started it
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 PIL.Image.init()
 before = peak_kb()
-image = picture_array({str(tmp_path / name)!r}, 28, 28, 3)
+image = image_array({str(tmp_path / name)!r}, 28, 28, 3)
 print(peak_kb() - before, *image[14, 3], *image[14, 24])
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
@@ -401,12 +401,12 @@ print(peak_kb() - before, *image[14, 3], *image[14, 24])
 
 
 def test_a_reduced_jpeg_looks_like_the_whole_one(tmp_path):
-    """Decoding at a reduced size, then scaling, is scaling: on a smooth picture, within two of 255."""
+    """Decoding at a reduced size, then scaling, is scaling: on a smooth image, within two of 255."""
     across, down = np.meshgrid(np.linspace(0, 6, 1200), np.linspace(0, 4, 900))
     whole = np.rint(127 + 60 * np.sin(across) + 60 * np.cos(down)).astype(np.uint8)
     Image.fromarray(whole).save(tmp_path / "p.jpg", quality=95)
     Image.fromarray(whole).save(tmp_path / "p.png")
-    reduced, exact = (read_picture(tmp_path / name, GREY).astype(int) for name in ("p.jpg", "p.png"))
+    reduced, exact = (read_image(tmp_path / name, GREY).astype(int) for name in ("p.jpg", "p.png"))
     assert np.abs(reduced - exact).max() <= 2
 
 
@@ -414,48 +414,48 @@ def test_too_many_pixels_are_refused_with_the_limit(tmp_path):
     header = b"P6 10000 5001 255\n"
     (tmp_path / "p.ppm").write_bytes(header + b"\0" * 100)
     with pytest.raises(InputError, match=r"p\.ppm .* 50,010,000 pixels, at most 50,000,000 are read"):
-        read_picture(tmp_path / "p.ppm", COLOUR)
+        read_image(tmp_path / "p.ppm", COLOUR)
     Image.new("L", (16, 16)).save(tmp_path / "p.jpg")
     raw = bytearray((tmp_path / "p.jpg").read_bytes())
     place = raw.index(b"\xff\xc0") + 5
     raw[place : place + 4] = struct.pack(">HH", 16000, 16001)
     (tmp_path / "p.jpg").write_bytes(raw)
     with pytest.raises(InputError, match=r"p\.jpg .* 256,016,000 pixels, at most 256,000,000 are read"):
-        read_picture(tmp_path / "p.jpg", COLOUR)
+        read_image(tmp_path / "p.jpg", COLOUR)
 
 
 def test_a_progressive_jpeg_is_decoded_whole_and_held_to_that_limit(tmp_path):
     """Its decoder keeps the coefficients of all pixels, at whatever size it then puts out."""
     image = np.full((HEIGHT, WIDTH, 3), (90, 120, 60), np.uint8)
     Image.fromarray(image).save(tmp_path / "p.jpg", quality=95, progressive=True)
-    assert np.abs(read_picture(tmp_path / "p.jpg", COLOUR).astype(int) - image).max() <= 3
+    assert np.abs(read_image(tmp_path / "p.jpg", COLOUR).astype(int) - image).max() <= 3
     raw = bytearray((tmp_path / "p.jpg").read_bytes())
     place = raw.index(b"\xff\xc2") + 5
     raw[place : place + 4] = struct.pack(">HH", 10000, 5001)
     (tmp_path / "p.jpg").write_bytes(raw)
     with pytest.raises(InputError, match=r"p\.jpg .* 50,010,000 pixels, at most 50,000,000 are read"):
-        read_picture(tmp_path / "p.jpg", COLOUR)
+        read_image(tmp_path / "p.jpg", COLOUR)
 
 
 def test_sixteen_bits_are_read(tmp_path):
     image = np.full((HEIGHT, WIDTH), 40_000, np.uint16)
-    read = read_picture(_save(tmp_path / "p.png", image), GREY)
+    read = read_image(_save(tmp_path / "p.png", image), GREY)
     assert read.shape == (HEIGHT, WIDTH, 1)
     assert (read == 40_000 >> 8).all()
 
 
-def test_a_picture_that_lies_on_its_side_is_turned(tmp_path):
+def test_an_image_that_lies_on_its_side_is_turned(tmp_path):
     upright = _noise(HEIGHT, WIDTH, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees to see it upright
     Image.fromarray(np.rot90(upright)).save(tmp_path / "p.png", exif=exif)
-    assert np.array_equal(read_picture(tmp_path / "p.png", COLOUR), upright)
+    assert np.array_equal(read_image(tmp_path / "p.png", COLOUR), upright)
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path):
     frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "p.gif", save_all=True, append_images=frames[1:])
-    assert (read_picture(tmp_path / "p.gif", COLOUR) == (255, 0, 0)).all()
+    assert (read_image(tmp_path / "p.gif", COLOUR) == (255, 0, 0)).all()
 
 
 def _png():
@@ -478,30 +478,30 @@ def _broken_chunk():
     ("content", "problem"),
     [
         pytest.param(None, "does not exist", id="missing"),
-        pytest.param(b"", "is not a picture", id="empty"),
-        pytest.param(b"hello, world", "is not a picture", id="text"),
-        pytest.param(_png()[:200], "is not a picture", id="truncated"),
-        pytest.param(_png()[:20], "is not a picture", id="header only"),
-        pytest.param(_broken_chunk(), "is not a picture", id="broken chunk"),
-        pytest.param(_png().replace(b"\0\0\0\x28\0\0\0\x28", b"\0\1\0\0\0\1\0\0"), "is not a picture", id="bomb"),
+        pytest.param(b"", "is not an image", id="empty"),
+        pytest.param(b"hello, world", "is not an image", id="text"),
+        pytest.param(_png()[:200], "is not an image", id="truncated"),
+        pytest.param(_png()[:20], "is not an image", id="header only"),
+        pytest.param(_broken_chunk(), "is not an image", id="broken chunk"),
+        pytest.param(_png().replace(b"\0\0\0\x28\0\0\0\x28", b"\0\1\0\0\0\1\0\0"), "is not an image", id="bomb"),
     ],
 )
-def test_what_is_no_picture_is_refused(tmp_path, content, problem):
+def test_what_is_no_image_is_refused(tmp_path, content, problem):
     path = tmp_path / "p.png"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=problem) as caught:
-        read_picture(path, COLOUR)
+        read_image(path, COLOUR)
     assert str(path) in str(caught.value)
 
 
-def test_a_folder_is_no_picture(tmp_path):
-    with pytest.raises(InputError, match="is not a picture"):
-        read_picture(tmp_path, COLOUR)
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(InputError, match="is not an image"):
+        read_image(tmp_path, COLOUR)
 
 
 @pytest.mark.parametrize("suffix", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM"])
-def test_a_damaged_picture_never_ends_in_anything_but_an_input_error(tmp_path, suffix, capfd):
+def test_a_damaged_image_never_ends_in_anything_but_an_input_error(tmp_path, suffix, capfd):
     stream = io.BytesIO()
     Image.fromarray(_noise(24, 24, 3)).save(stream, suffix)
     numbers = random.Random(suffix)
@@ -515,18 +515,18 @@ def test_a_damaged_picture_never_ends_in_anything_but_an_input_error(tmp_path, s
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own doubts
             try:
-                assert read_picture(tmp_path / "p", COLOUR).shape == (HEIGHT, WIDTH, 3)
+                assert read_image(tmp_path / "p", COLOUR).shape == (HEIGHT, WIDTH, 3)
             except InputError as error:
                 problems.append(str(error))
     assert problems
-    assert all("p is not a picture that can be read: " in problem for problem in problems)
+    assert all("p is not an image that can be read: " in problem for problem in problems)
 
 
 @pytest.mark.parametrize("channels", [2, 4, 12])
-def test_bundles_that_read_no_pictures_say_so(tmp_path, channels):
+def test_bundles_that_read_no_images_say_so(tmp_path, channels):
     spec = _spec(channels, mean=(0.5,) * channels, std=(0.5,) * channels)
-    with pytest.raises(InputError, match=f"reads {channels} channels, a picture has 1 or 3; pass arrays"):
-        read_picture(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), spec)
+    with pytest.raises(InputError, match=f"reads {channels} channels, an image has 1 or 3; pass arrays"):
+        read_image(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), spec)
 
 
 # Finding them ----------------------------------------------------------------------------------
@@ -555,8 +555,8 @@ def album(tmp_path):
         ),
     ],
 )
-def test_find_pictures(album, given, found):
-    assert find_pictures([album / name for name in given]) == [album / name for name in found]
+def test_find_images(album, given, found):
+    assert find_images([album / name for name in given]) == [album / name for name in found]
 
 
 @pytest.mark.parametrize(
@@ -564,19 +564,19 @@ def test_find_pictures(album, given, found):
     [
         (["missing.png"], r"missing\.png does not exist"),
         (["b.png", "gone"], "gone does not exist"),
-        (["bare"], r"bare holds no pictures \(\.bmp, "),
-        (["folder.png"], r"folder\.png holds no pictures"),
+        (["bare"], r"bare holds no images \(\.bmp, "),
+        (["folder.png"], r"folder\.png holds no images"),
     ],
 )
-def test_find_pictures_refuses_what_is_not_there(album, given, problem):
+def test_find_images_refuses_what_is_not_there(album, given, problem):
     with pytest.raises(InputError, match=problem):
-        find_pictures([album / name for name in given])
+        find_images([album / name for name in given])
 
 
 LITTER = ("._a.png", ".hidden.png", ".thumbnails/t.png", "__MACOSX/b.png", "@eaDir/c.png", "below/.cache/d.png")
 
 
-@pytest.mark.parametrize("find", [lambda folder: find_inputs([folder], COLOUR), lambda folder: find_pictures([folder])])
+@pytest.mark.parametrize("find", [lambda folder: find_inputs([folder], COLOUR), lambda folder: find_images([folder])])
 def test_what_is_hidden_in_a_folder_is_skipped(tmp_path, find):
     for name in (*LITTER, "a.png", "below/b.png", "Thumbs.db", ".DS_Store"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -587,7 +587,7 @@ def test_what_is_hidden_in_a_folder_is_skipped(tmp_path, find):
 def test_a_tensors_file_is_no_image(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 4, 4), np.float32))
     with pytest.raises(InputError, match=r"x\.npy: \.npy files are for bundles that read a tensor, this one"):
-        read_picture(tmp_path / "x.npy", COLOUR)
+        read_image(tmp_path / "x.npy", COLOUR)
 
 
 def test_hidden_tensors_are_skipped(tmp_path):
@@ -599,7 +599,7 @@ def test_hidden_tensors_are_skipped(tmp_path):
 def test_a_folder_that_is_hidden_itself_is_searched(tmp_path):
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "a.png").write_bytes(b"")
-    assert find_pictures([tmp_path / ".data"]) == [tmp_path / ".data" / "a.png"]
+    assert find_images([tmp_path / ".data"]) == [tmp_path / ".data" / "a.png"]
 
 
 def test_what_a_system_left_is_skipped_among_named_files(tmp_path):
@@ -607,9 +607,9 @@ def test_what_a_system_left_is_skipped_among_named_files(tmp_path):
     names = ("Thumbs.db", "desktop.ini", ".DS_Store", "._a.png", ".mine.png", "a.png")
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in find_pictures([tmp_path / name for name in names])] == [".mine.png", "a.png"]
-    with pytest.raises(InputError, match=r"Thumbs\.db is a file that a system left beside others; name pictures"):
-        find_pictures([tmp_path / "Thumbs.db"])
+    assert [path.name for path in find_images([tmp_path / name for name in names])] == [".mine.png", "a.png"]
+    with pytest.raises(InputError, match=r"Thumbs\.db is a file that a system left beside others; name images"):
+        find_images([tmp_path / "Thumbs.db"])
 
 
 def test_a_name_that_is_not_utf8_is_shown_with_a_replacement():
@@ -618,4 +618,4 @@ def test_a_name_that_is_not_utf8_is_shown_with_a_replacement():
 
 
 def test_suffixes_are_lower_case():
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in PICTURE_SUFFIXES)
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)

@@ -272,7 +272,7 @@ def test_tensors_and_vectors():
     assert decode_manifest(encode_record(manifest)) == manifest
 
 
-def test_pictures_are_stretched_where_a_bundle_does_not_say():
+def test_images_are_stretched_where_a_bundle_does_not_say():
     """As of bundles that were made before there was a choice; what says nothing else is written as those are."""
     spec = decode_manifest(encode_record(MANIFEST)).input
     assert spec.resize == "stretch"

@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from support.bundles import fake_bundle, picture
+from support.bundles import fake_bundle, image
 
 from paraedge_runtime import BranchState, EngineError, Session
 from paraedge_runtime.sequential import SequentialSession
@@ -40,10 +40,10 @@ def no_core(monkeypatch):
 )
 def test_requests_give_what_the_core_gives(bundle, options, monkeypatch):
     with Session.open(bundle, threads=1) as session:
-        right = session.run(picture(90), **options)
+        right = session.run(image(90), **options)
     monkeypatch.setattr("paraedge_runtime.session.core_problem", lambda: "the native core was not built")
     with Session.open(bundle, threads=4) as session:
-        prediction = session.run(picture(90), **options)
+        prediction = session.run(image(90), **options)
     assert prediction.branches_used == right.branches_used
     np.testing.assert_array_equal(prediction.output, right.output)
     np.testing.assert_array_equal(prediction.branch_outputs, right.branch_outputs)
@@ -60,12 +60,12 @@ def test_it_takes_the_arguments_that_the_core_takes():
 def test_it_has_one_thread_and_says_why(bundle, no_core):
     with Session.open(bundle, threads=4) as session:
         assert session.threads == 1
-        assert "one after another: the native core was not built" in session.run(picture()).explain()
+        assert "one after another: the native core was not built" in session.run(image()).explain()
 
 
 def test_a_budget_is_looked_at_between_branches(bundle, no_core):
     with Session.open(bundle) as session:
-        prediction = session.run(picture(), budget_ms=1e-6)
+        prediction = session.run(image(), budget_ms=1e-6)
     assert prediction.branches_used == (0,)
     assert [run.state for run in prediction.branches[1:]] == [BranchState.LATE] * 3
     assert not prediction.deadline_met
@@ -73,16 +73,16 @@ def test_a_budget_is_looked_at_between_branches(bundle, no_core):
 
 def test_a_stream_gives_a_prediction_after_each_branch(bundle, no_core):
     with Session.open(bundle) as session:
-        predictions = list(session.stream(picture(90)))
+        predictions = list(session.stream(image(90)))
     assert [prediction.branches_used for prediction in predictions] == [(0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)]
 
 
 def test_branches_that_fail_are_dropped_and_named(tmp_path, no_core):
     bundle = fake_bundle(tmp_path / "b.paraedge", [{"fail": "no such kernel"}, {"add": 1.0}, {"nan": True}])
     with Session.open(bundle) as session:
-        prediction = session.run(picture())
+        prediction = session.run(image())
     assert prediction.branches_used == (1,)
     assert "no such kernel" in prediction.explain()
     bundle = fake_bundle(tmp_path / "bad.paraedge", [{"fail": "no such kernel"}])
     with Session.open(bundle) as session, pytest.raises(EngineError, match="no such kernel"):
-        session.run(picture())
+        session.run(image())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.bundles import INPUT_SHAPE, NUM_LABELS, fake_bundle, picture, replace_file
+from support.bundles import INPUT_SHAPE, NUM_LABELS, fake_bundle, image, replace_file
 from support.fake_engine import GATES, PARTS, RUNNING, FakeEngine, FakePart, Gate, register
 
 from paraedge_runtime import (
@@ -78,7 +78,7 @@ def bundle(tmp_path):
 def _expected(session, image, indexes, behaviours=None):
     """What the fake parts compute, added up in float32 in the order of ``indexes``."""
     spec = session.bundle.manifest.input
-    mean = (float(image[0, 0, 0]) / 255 - spec.mean[0]) / spec.std[0]  # pictures here are of one colour
+    mean = (float(image[0, 0, 0]) / 255 - spec.mean[0]) / spec.std[0]  # images here are of one colour
     stem = np.float32(mean) * np.arange(4, dtype=np.float32)  # the stem's tokens, the same five times
     ramp = np.arange(NUM_LABELS, dtype=np.float32)
     total = np.zeros(NUM_LABELS, np.float32)
@@ -93,8 +93,8 @@ def _expected(session, image, indexes, behaviours=None):
 
 def test_the_answer_is_the_sum_and_says_how_it_was_made(bundle):
     with Session.open(bundle, threads=2) as session:
-        prediction = session.run(picture(90))
-    np.testing.assert_allclose(prediction.output, _expected(session, picture(90), range(4)), rtol=1e-5)
+        prediction = session.run(image(90))
+    np.testing.assert_allclose(prediction.output, _expected(session, image(90), range(4)), rtol=1e-5)
     assert prediction.output.dtype == np.float32
     assert prediction.output.shape == (NUM_LABELS,)
     assert prediction.label_index == 2
@@ -112,7 +112,7 @@ def test_confidence_is_the_softmax_of_the_best_label_calibrated_where_a_temperat
     small = fake_bundle(tmp_path / "b", [{"add": 0.25}, {"add": -0.75}], **changes)
     with Session.open(small) as session:
         for count in (1, 2):
-            prediction = session.run(picture(128), branches=count)
+            prediction = session.run(image(128), branches=count)
             weights = np.exp(prediction.output.astype(np.float64) / (temperature or 1.0))
             best = prediction.output.argmax()
             assert prediction.label_index == best
@@ -120,7 +120,7 @@ def test_confidence_is_the_softmax_of_the_best_label_calibrated_where_a_temperat
             assert prediction.confidence == pytest.approx(weights[best] / weights.sum(), rel=1e-6)
             assert prediction.is_calibrated == (temperature is not None)
             np.testing.assert_allclose(prediction.probabilities, weights / weights.sum(), rtol=1e-12)
-        other = session.run(picture(128), branches=[1])
+        other = session.run(image(128), branches=[1])
         assert not other.is_calibrated  # no temperature was fitted for branch 1 alone
         assert other.probabilities.max() == pytest.approx(other.confidence, rel=1e-6)
 
@@ -128,7 +128,7 @@ def test_confidence_is_the_softmax_of_the_best_label_calibrated_where_a_temperat
 @pytest.mark.parametrize("add", [1e4, 1e30, -1e30])
 def test_confidence_of_large_logits_is_finite(tmp_path, add):
     with Session.open(fake_bundle(tmp_path / "b", [{"add": add}])) as session:
-        assert session.run(picture()).confidence == 1.0
+        assert session.run(image()).confidence == 1.0
 
 
 def test_a_tie_goes_to_the_first_label(tmp_path):
@@ -139,29 +139,29 @@ def test_a_tie_goes_to_the_first_label(tmp_path):
     assert prediction.confidence == pytest.approx(1 / 3)
 
 
-def test_picture_and_normalised_array_give_the_same(bundle):
+def test_image_and_normalised_array_give_the_same(bundle):
     with Session.open(bundle) as session:
-        as_picture = session.run(picture(37))
+        as_image = session.run(image(37))
         normalised = np.full(INPUT_SHAPE, (np.float32(37 / 255) - 0.5) / 0.25, np.float32)
-        np.testing.assert_allclose(as_picture.output, session.run(normalised).output, rtol=1e-6)
-        assert np.array_equal(as_picture.output, session.run(picture(37)[:, :, 0]).output)
+        np.testing.assert_allclose(as_image.output, session.run(normalised).output, rtol=1e-6)
+        assert np.array_equal(as_image.output, session.run(image(37)[:, :, 0]).output)
 
 
 def test_the_answer_is_the_callers_own(bundle):
     """Neither a later answer nor the caller's scribbling changes an earlier one."""
     with Session.open(bundle, threads=2) as session:
-        first = session.run(picture(10))
+        first = session.run(image(10))
         kept = first.output.copy()
-        second = session.run(picture(200))
+        second = session.run(image(200))
         second.output[:] = 0
         second.branch_outputs[:] = 0
         assert np.array_equal(first.output, kept)
-        assert np.array_equal(session.run(picture(10)).output, kept)
+        assert np.array_equal(session.run(image(10)).output, kept)
 
 
 def test_the_timeline_has_every_part_once_stem_first(bundle):
     with Session.open(bundle, threads=3) as session:
-        prediction = session.run(picture(), branches=3)
+        prediction = session.run(image(), branches=3)
     assert prediction.timeline[0].part == "stem"
     assert sorted(run.part for run in prediction.timeline) == ["branch_00", "branch_01", "branch_02", "stem"]
     assert [run.start_ms for run in prediction.timeline] == sorted(run.start_ms for run in prediction.timeline)
@@ -180,15 +180,13 @@ def test_the_number_of_threads_never_changes_a_bit(tmp_path, threads):
     ordered = fake_bundle(tmp_path / "b", ORDER_MATTERS)
     with Session.open(ordered, threads=threads) as session:
         for value in (0, 90, 255):
-            prediction = session.run(picture(value))
+            prediction = session.run(image(value))
             in_order = np.zeros(NUM_LABELS, np.float32)
             for row in prediction.branch_outputs:
                 in_order += row
             assert np.array_equal(prediction.output, in_order)
             assert not np.array_equal(prediction.output, prediction.branch_outputs[::-1].cumsum(axis=0)[-1])
-            np.testing.assert_array_equal(
-                prediction.output, _expected(session, picture(value), range(6), ORDER_MATTERS)
-            )
+            np.testing.assert_array_equal(prediction.output, _expected(session, image(value), range(6), ORDER_MATTERS))
     assert session.threads == min(threads, len(ORDER_MATTERS))
 
 
@@ -199,7 +197,7 @@ def test_two_threads_are_in_two_branches_at_once(tmp_path, gates, callers):
     first, second = gates("first", "second")
     gated = fake_bundle(tmp_path / "b", [{"add": 1.0, "event": "first"}, {"add": 2.0, "event": "second"}])
     with Session.open(gated, threads=2) as session:
-        answer = callers.submit(session.run, picture())
+        answer = callers.submit(session.run, image())
         assert first.entered.wait(PATIENCE_S)
         assert second.entered.wait(PATIENCE_S)  # and nobody has left the first
         first.release.set()
@@ -215,7 +213,7 @@ def test_a_slow_branch_holds_up_none_of_the_others(tmp_path, gates, callers):
     slow, last = gates("slow", "last")
     behaviours = [{"add": 1.0, "event": "slow"}, *([{"add": 1.0}] * 6), {"add": 1.0, "event": "last"}]
     with Session.open(fake_bundle(tmp_path / "b", behaviours), threads=2) as session:
-        answer = callers.submit(session.run, picture())
+        answer = callers.submit(session.run, image())
         assert last.entered.wait(PATIENCE_S)
         last.release.set()
         slow.release.set()
@@ -226,7 +224,7 @@ def test_one_thread_runs_the_branches_in_order_in_the_callers_thread(bundle):
     before = threading.enumerate()
     with Session.open(bundle, threads=1) as session:
         assert threading.enumerate() == before
-        prediction = session.run(picture())
+        prediction = session.run(image())
     assert [run.part for run in prediction.timeline] == ["stem", "branch_00", "branch_01", "branch_02", "branch_03"]
     assert {run.thread for run in prediction.timeline} == {0}
     assert {ident for part in PARTS for ident in part.threads} == {threading.get_ident()}
@@ -234,7 +232,7 @@ def test_one_thread_runs_the_branches_in_order_in_the_callers_thread(bundle):
 
 def test_the_stem_runs_in_the_callers_thread(bundle, callers):
     with Session.open(bundle, threads=3) as session:
-        caller = callers.submit(lambda: (session.run(picture()), threading.get_ident())).result(PATIENCE_S)[1]
+        caller = callers.submit(lambda: (session.run(image()), threading.get_ident())).result(PATIENCE_S)[1]
     assert PARTS[0].threads == [caller]
 
 
@@ -256,7 +254,7 @@ def test_there_are_never_more_threads_than_branches(bundle, threads):
     with Session.open(bundle, threads=threads) as session:
         assert session.threads == 4
         assert _threads_of_this_process() <= before + 4
-        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+        assert session.run(image()).branches_used == (0, 1, 2, 3)
 
 
 def test_a_sequential_engine_uses_one_thread_and_says_so(bundle, monkeypatch):
@@ -265,7 +263,7 @@ def test_a_sequential_engine_uses_one_thread_and_says_so(bundle, monkeypatch):
     with Session.open(bundle, threads=4) as session:
         assert session.threads == 1
         assert threading.enumerate() == before
-        prediction = session.run(picture())
+        prediction = session.run(image())
     assert prediction.engine == "fake 1.0 (one after another)"
     assert {run.thread for run in prediction.timeline} == {0}
 
@@ -273,7 +271,7 @@ def test_a_sequential_engine_uses_one_thread_and_says_so(bundle, monkeypatch):
 def test_threads_are_gone_after_close(bundle):
     before = _threads_of_this_process()
     session = Session.open(bundle, threads=4)
-    session.run(picture())
+    session.run(image())
     assert _threads_of_this_process() > before
     session.close()
     assert _threads_of_this_process() == before
@@ -296,13 +294,13 @@ def test_a_spoilt_branch_is_dropped_and_named_and_the_others_stand(tmp_path, thr
     spoilt_bundle = fake_bundle(tmp_path / "b", [{"add": 1.0}, spoilt, {"add": 100.0}])
     with Session.open(spoilt_bundle, threads=threads) as session:
         for _ in range(3):  # it stays usable
-            prediction = session.run(picture(90))
+            prediction = session.run(image(90))
             assert prediction.branches_used == (0, 2)
             (dropped,) = prediction.branches_dropped
             assert dropped.index == 1
             assert dropped.reason.startswith(reason)
             assert prediction.branch_outputs.shape == (2, NUM_LABELS)
-            np.testing.assert_allclose(prediction.output, _expected(session, picture(90), (0, 2)), rtol=1e-5)
+            np.testing.assert_allclose(prediction.output, _expected(session, image(90), (0, 2)), rtol=1e-5)
             assert "branch_01" in [run.part for run in prediction.timeline]
 
 
@@ -317,7 +315,7 @@ def test_a_defect_of_our_own_costs_one_branch_only(bundle, monkeypatch):
 
     monkeypatch.setattr(FakePart, "_run", defective)
     with Session.open(bundle, threads=2) as session:
-        prediction = session.run(picture())
+        prediction = session.run(image())
     assert prediction.branches_dropped == (DroppedBranch(2, "LookupError: a defect"),)
     assert prediction.branches_used == (0, 1, 3)
 
@@ -327,11 +325,11 @@ def test_all_branches_failing_is_an_error_with_every_cause(tmp_path, threads):
     behaviours = [{"fail": "no memory"}, {"nan": True}, {"fail": "no luck"}]
     with Session.open(fake_bundle(tmp_path / "b", behaviours), threads=threads) as session:
         with pytest.raises(EngineError, match="every branch failed") as caught:
-            session.run(picture())
+            session.run(image())
         for cause in ("no memory", "no luck", "not finite", "'paraedge verify'"):
             assert cause in str(caught.value)
         with pytest.raises(EngineError, match="no memory"):
-            session.run(picture(), branches=1)
+            session.run(image(), branches=1)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +341,7 @@ def test_a_spoilt_stem_is_an_error_and_no_branch_runs(tmp_path, stem, problem):
     with Session.open(fake_bundle(tmp_path / "b", stem=stem), threads=2) as session:
         for _ in range(2):
             with pytest.raises(EngineError, match=problem):
-                session.run(picture())
+                session.run(image())
     assert all(part.threads == [] for part in PARTS[1:])
 
 
@@ -363,7 +361,7 @@ def test_a_bad_input_is_refused_and_the_session_goes_on(bundle):
             session.run(None)
         with pytest.raises(InputError, match=r"uint8 of shape \(9, 8, 2\)"):
             session.run(np.zeros((9, 8, 2), np.uint8))
-        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+        assert session.run(image()).branches_used == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -378,16 +376,16 @@ def test_ctrl_c_in_the_callers_thread_leaks_into_no_later_answer(bundle, monkeyp
         return run(part, x)
 
     with Session.open(bundle, threads=threads) as session:
-        expected = [session.run(picture(value)) for value in (10, 250)]
+        expected = [session.run(image(value)) for value in (10, 250)]
         monkeypatch.setattr(FakePart, "_run", interrupted)
         for _ in range(200):  # until the caller's thread was the one to take a branch
             if len(interrupts) == 5:
                 break
             with suppress(KeyboardInterrupt):
-                session.run(picture(10))
+                session.run(image(10))
         assert len(interrupts) == 5
         for value, wanted in zip((10, 250), expected, strict=True):
-            prediction = session.run(picture(value))
+            prediction = session.run(image(value))
             assert prediction.branches_used == (0, 1, 2, 3)
             assert prediction.branches_dropped == ()
             assert np.array_equal(prediction.output, wanted.output)
@@ -412,7 +410,7 @@ def test_ctrl_c_while_the_caller_waits_ends_the_request_and_nothing_else(tmp_pat
 
     bundle = fake_bundle(tmp_path / "b", [{"add": 1.0}, {"add": 2.0}])
     with Session.open(bundle, threads=2) as session:
-        wanted = session.run(picture())
+        wanted = session.run(image())
         monkeypatch.setattr(FakePart, "_run", held)
 
         def poke():
@@ -424,12 +422,12 @@ def test_ctrl_c_while_the_caller_waits_ends_the_request_and_nothing_else(tmp_pat
         poker.start()
         with pytest.raises(KeyboardInterrupt):
             # The worker is held: without the signal this would not return.
-            session.run(picture(), **({"budget_ms": 1e6, "policy": "all"} if hurried else {}))
+            session.run(image(), **({"budget_ms": 1e6, "policy": "all"} if hurried else {}))
         assert any(RUNNING.values())
         gate.release.set()
         poker.join()
         for _ in range(20):
-            prediction = session.run(picture())
+            prediction = session.run(image())
             assert prediction.branches_used == (0, 1)
             assert np.array_equal(prediction.output, wanted.output)
 
@@ -437,7 +435,7 @@ def test_ctrl_c_while_the_caller_waits_ends_the_request_and_nothing_else(tmp_pat
 def test_a_sum_that_overflows_is_an_error(tmp_path):
     bundle = fake_bundle(tmp_path / "b", [{"add": 1.5e38}] * 4)
     with Session.open(bundle) as session, pytest.raises(EngineError, match="sum of the branches is not finite"):
-        session.run(picture())
+        session.run(image())
 
 
 def test_versions_compare_as_numbers(tmp_path):
@@ -494,8 +492,8 @@ def test_choose_branches_refuses(branches, problem):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_run_takes_the_first_branches(bundle, count):
     with Session.open(bundle, threads=2) as session:
-        prediction = session.run(picture(90), branches=count)
-        everything = session.run(picture(90))
+        prediction = session.run(image(90), branches=count)
+        everything = session.run(image(90))
     assert prediction.branches_used == tuple(range(count))
     assert np.array_equal(prediction.output, everything.prefix_outputs[count - 1])
     assert len(prediction.timeline) == 1 + count
@@ -505,9 +503,9 @@ def test_run_takes_the_first_branches(bundle, count):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_run_takes_the_branches_that_are_named(bundle, chosen, threads):
     with Session.open(bundle, threads=threads) as session:
-        whole = session.run(picture())
+        whole = session.run(image())
         for options in ({}, {"budget_ms": 1e6, "policy": "all"}):
-            prediction = session.run(picture(), branches=list(chosen), **options)
+            prediction = session.run(image(), branches=list(chosen), **options)
             assert prediction.branches_used == chosen
             assert [run.index for run in prediction.branches] == list(chosen)
             np.testing.assert_array_equal(prediction.branch_outputs, whole.branch_outputs[list(chosen)])
@@ -516,27 +514,27 @@ def test_run_takes_the_branches_that_are_named(bundle, chosen, threads):
 @pytest.mark.parametrize("count", [0, 5, -1])
 def test_run_refuses_a_count_that_is_not_there(bundle, count):
     with Session.open(bundle) as session, pytest.raises(InputError, match="branches were asked for; there are 4"):
-        session.run(picture(), branches=count)
+        session.run(image(), branches=count)
 
 
 def test_open_loads_the_chosen_branches_only(bundle):
     with Session.open(bundle, branches=[0, 2]) as session:
         assert session.branches == (0, 2)
         assert [part.name for part in PARTS] == ["stem", "branch_00", "branch_02"]
-        prediction = session.run(picture(90))
+        prediction = session.run(image(90))
         assert prediction.branches_used == (0, 2)
-        np.testing.assert_allclose(prediction.output, _expected(session, picture(90), (0, 2)), rtol=1e-5)
-        assert session.run(picture(), branches=1).branches_used == (0,)
+        np.testing.assert_allclose(prediction.output, _expected(session, image(90), (0, 2)), rtol=1e-5)
+        assert session.run(image(), branches=1).branches_used == (0,)
         with pytest.raises(InputError, match=r"there are 2: \[0, 2\]"):
-            session.run(picture(), branches=3)
+            session.run(image(), branches=3)
 
 
 def test_branches_keep_their_numbers_in_a_subset(tmp_path, bundle):
     with Session.open(bundle.subset([1, 3], tmp_path / "s.paraedge")) as session:
-        prediction = session.run(picture(90))
+        prediction = session.run(image(90))
     assert prediction.branches_used == (1, 3)
     assert [part.name for part in PARTS] == ["stem", "branch_01", "branch_03"]
-    np.testing.assert_allclose(prediction.output, _expected(session, picture(90), (1, 3)), rtol=1e-5)
+    np.testing.assert_allclose(prediction.output, _expected(session, image(90), (1, 3)), rtol=1e-5)
 
 
 # Opening ---------------------------------------------------------------------------------------
@@ -547,7 +545,7 @@ def test_open_takes_a_bundle_or_its_path(tmp_path, bundle, how):
     given = {"bundle": bundle, "path": bundle.path, "text": str(bundle.path)}.get(how)
     with Session.open(given or bundle.pack(tmp_path / "b.zip")) as session:
         assert session.bundle.manifest == bundle.manifest
-        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+        assert session.run(image()).branches_used == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -585,7 +583,7 @@ def test_a_bundle_for_an_unknown_engine_lists_the_known_ones(tmp_path):
 def test_an_engine_new_enough_is_used(tmp_path, monkeypatch, installed, needed):
     monkeypatch.setattr(FakeEngine, "version", installed)
     with Session.open(fake_bundle(tmp_path / "b", engine_min_version={"fake": needed})) as session:
-        assert session.run(picture()).branches_used == (0, 1, 2)
+        assert session.run(image()).branches_used == (0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -638,10 +636,10 @@ def test_ctrl_c_while_loading_closes_the_loaded_parts(bundle, monkeypatch):
 
 def test_a_part_damaged_after_the_bundle_was_opened_reaches_no_engine(bundle):
     with Session.open(bundle) as session:
-        before = session.run(picture()).output
+        before = session.run(image()).output
     (bundle.path / "branch_01.fake").write_bytes(b'{"add": 99.9}'[: bundle.manifest.branches[1].size_bytes])
     with Session.open(bundle) as session:  # what was hashed is what runs
-        assert np.array_equal(session.run(picture()).output, before)
+        assert np.array_equal(session.run(image()).output, before)
     with pytest.raises(IntegrityError, match=r"branch_01\.fake"):
         Session.open(bundle.path)
 
@@ -651,7 +649,7 @@ def test_a_part_damaged_after_the_bundle_was_opened_reaches_no_engine(bundle):
 
 def test_close_frees_every_part_and_may_be_called_again(bundle):
     session = Session.open(bundle, threads=2)
-    session.run(picture())
+    session.run(image())
     session.close()
     session.close()
     assert all(part.closed for part in PARTS)
@@ -663,7 +661,7 @@ def test_a_closed_session_says_so(bundle):
         pass
     for _ in range(2):
         with pytest.raises(EngineError, match=r"the session on .*b\.paraedge is closed; open a new one"):
-            session.run(picture())
+            session.run(image())
 
 
 def test_an_error_in_the_block_passes_and_closes(bundle):
@@ -675,7 +673,7 @@ def test_an_error_in_the_block_passes_and_closes(bundle):
 def test_close_waits_for_a_call_in_progress(tmp_path, gates, callers):
     (gate,) = gates("gate")
     session = Session.open(fake_bundle(tmp_path / "b", [{"add": 1.0, "event": "gate"}, {"add": 2.0}]), threads=2)
-    answer = callers.submit(session.run, picture())
+    answer = callers.submit(session.run, image())
     assert gate.entered.wait(PATIENCE_S)
     closing = threading.Event()
     closed = callers.submit(lambda: (closing.set(), session.close()))
@@ -692,11 +690,11 @@ def test_calls_that_wait_when_the_session_closes_are_told(tmp_path, gates, calle
     """Whoever comes after ``close`` gets an error, nobody a wrong answer or a closed part."""
     (gate,) = gates("gate")
     session = Session.open(fake_bundle(tmp_path / "b", [{"add": 1.0, "event": "gate"}, {"add": 2.0}]), threads=2)
-    first = callers.submit(session.run, picture())
+    first = callers.submit(session.run, image())
     assert gate.entered.wait(PATIENCE_S)
-    others = [callers.submit(session.run, picture()) for _ in range(3)]
+    others = [callers.submit(session.run, image()) for _ in range(3)]
     closed = callers.submit(session.close)
-    others += [callers.submit(session.run, picture()) for _ in range(3)]
+    others += [callers.submit(session.run, image()) for _ in range(3)]
     gate.release.set()
     assert first.result(PATIENCE_S).branches_used == (0, 1)
     closed.result(PATIENCE_S)
@@ -713,7 +711,7 @@ def test_a_bundle_may_be_opened_again_after_close(bundle):
     answers = []
     for threads in (1, 2, 3):
         with Session.open(bundle, threads=threads) as session:
-            answers.append(session.run(picture()).output)
+            answers.append(session.run(image()).output)
     assert np.array_equal(answers[0], answers[1])
     assert np.array_equal(answers[0], answers[2])
 
@@ -724,11 +722,11 @@ def test_a_session_dropped_without_close_does_not_hang_the_interpreter(tmp_path,
         "import sys\n"
         "from paraedge_runtime import Session\n"
         "from paraedge_runtime.engines import ENGINES, EngineInfo\n"
-        "from support.bundles import picture\n"
+        "from support.bundles import image\n"
         "ENGINES['fake'] = EngineInfo('support.fake_engine:FakeEngine', '.fake', ('fake',), 'fake')\n"
         "kept = Session.open(sys.argv[1], threads=3)\n"
-        "kept.run(picture())\n"
-        "Session.open(sys.argv[1], threads=3).run(picture())\n"
+        "kept.run(image())\n"
+        "Session.open(sys.argv[1], threads=3).run(image())\n"
         "print('the end')\n"
     )
     done = subprocess.run(
@@ -752,12 +750,12 @@ def test_two_sessions_on_one_bundle_run_at_once(tmp_path, gates, callers):
         answers = []
         for session, value in ((one, 10), (other, 200)):
             gate.entered.clear()
-            answers.append(callers.submit(session.run, picture(value)))
+            answers.append(callers.submit(session.run, image(value)))
             assert gate.entered.wait(PATIENCE_S)  # the second one, while the first is still inside
         gate.release.set()
         outputs = [answer.result(PATIENCE_S).output for answer in answers]
-        assert np.array_equal(outputs[0], one.run(picture(10)).output)
-        assert np.array_equal(outputs[1], one.run(picture(200)).output)
+        assert np.array_equal(outputs[0], one.run(image(10)).output)
+        assert np.array_equal(outputs[1], one.run(image(200)).output)
         assert not np.array_equal(*outputs)
 
 
@@ -767,12 +765,12 @@ def test_eight_callers_of_one_session_get_their_own_answers(bundle, callers, thr
     """The fake engine fails a part that two threads are in; a dropped branch would tell."""
     values = [30 * caller for caller in range(8)]
     with Session.open(bundle, threads=threads) as session:
-        wanted = {value: session.run(picture(value)).output for value in values}
+        wanted = {value: session.run(image(value)).output for value in values}
         together = threading.Barrier(8)
 
         def call(value):
             together.wait(PATIENCE_S)
-            return [session.run(picture(value)) for _ in range(15)]
+            return [session.run(image(value)) for _ in range(15)]
 
         for value, predictions in zip(values, callers.map(call, values, timeout=2 * PATIENCE_S), strict=True):
             for prediction in predictions:
@@ -788,7 +786,7 @@ def test_stress(tmp_path, callers):
     failing = fake_bundle(tmp_path / "failing", [*ORDER_MATTERS[:2], {"fail": "broken"}, *ORDER_MATTERS[3:]])
     with Session.open(whole, threads=3) as good, Session.open(failing, threads=2) as bad:
         wanted = {
-            (session, value, count): session.run(picture(value), branches=count)
+            (session, value, count): session.run(image(value), branches=count)
             for session in (good, bad)
             for value in (0, 77, 255)
             for count in (1, 4, 6)
@@ -800,7 +798,7 @@ def test_stress(tmp_path, callers):
             together.wait(PATIENCE_S)
             for number in range(340):
                 session, value, count = request = requests[(number * 5 + caller * 3) % len(requests)]
-                prediction = session.run(picture(value), branches=count)
+                prediction = session.run(image(value), branches=count)
                 assert np.array_equal(prediction.output, wanted[request].output)
                 assert prediction.branches_used == wanted[request].branches_used
                 assert prediction.branches_dropped == wanted[request].branches_dropped

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.bundles import fake_bundle, picture
+from support.bundles import fake_bundle, image
 from support.fake_engine import GATES, PARTS, RUNNING, FakeEngine, FakePart, Gate
 
 from paraedge_runtime import DroppedBranch, EngineError, Session
@@ -129,52 +129,52 @@ def test_ctrl_c_in_the_stem_ends_the_request_and_nothing_else(bundle, monkeypatc
         return run(part, x)
 
     with Session.open(bundle, threads=2) as session:
-        wanted = session.run(picture())
+        wanted = session.run(image())
         monkeypatch.setattr(FakePart, "_run", stem)
         poker = _interrupted_when(entered)
         with pytest.raises(KeyboardInterrupt):
-            session.run(picture())
+            session.run(image())
         poker.join()
-        assert np.array_equal(session.run(picture()).output, wanted.output)
+        assert np.array_equal(session.run(image()).output, wanted.output)
 
 
 def test_ctrl_c_while_the_next_request_waits_for_a_late_branch(gated, gate):
     """Branch 1 alone is asked for, and the worker that is late in it has to leave first."""
     with Session.open(gated, threads=2) as session:
-        session.run(picture(), deadline_s=time.monotonic(), policy="all")
+        session.run(image(), deadline_s=time.monotonic(), policy="all")
         poker = _interrupted_when(gate.entered)
         with pytest.raises(KeyboardInterrupt):  # a first one, with the branch held by a worker or by the caller
-            session.run(picture(), budget_ms=1e6, policy="all")
+            session.run(image(), budget_ms=1e6, policy="all")
         poker.join()
         poker = _interrupted_when(gate.entered)
         with pytest.raises(KeyboardInterrupt):
-            session.run(picture(), branches=[1])
+            session.run(image(), branches=[1])
         poker.join()
         gate.release.set()
-        assert session.run(picture()).branches_used == (0, 1)
+        assert session.run(image()).branches_used == (0, 1)
 
 
 def test_ctrl_c_while_a_stream_is_read_does_not_wait_for_its_branches(gated, gate):
     with Session.open(gated, threads=2) as session:
         poker = _interrupted_when(gate.entered)
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-            for prediction in session.stream(picture()):
+            for prediction in session.stream(image()):
                 assert prediction.branches_used == (0,)
         poker.join()
         assert not gate.release.is_set()
         assert any(RUNNING.values())
         gate.release.set()
-        assert session.run(picture()).branches_used == (0, 1)
+        assert session.run(image()).branches_used == (0, 1)
 
 
 def test_whoever_stops_reading_waits_for_no_branch(gated, gate):
     with Session.open(gated, threads=2) as session:
-        stream = session.stream(picture())
+        stream = session.stream(image())
         next(stream)
         assert gate.entered.wait(PATIENCE_S)
         stream.close()  # else it would wait for ever
         gate.release.set()
-        assert session.run(picture()).branches_used == (0, 1)
+        assert session.run(image()).branches_used == (0, 1)
 
 
 # Exceptions of a Python engine ------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_an_exception_costs_one_branch(bundle, monkeypatch, threads, error, reas
     monkeypatch.setattr(FakePart, "_run", failing)
     with Session.open(bundle, threads=threads) as session:
         for _ in range(3):
-            prediction = session.run(picture())
+            prediction = session.run(image())
             assert prediction.branches_dropped == (DroppedBranch(2, reason),)
             assert prediction.branches_used == (0, 1, 3)
 
@@ -236,17 +236,17 @@ def test_what_is_no_exception_belongs_to_the_thread_that_raised_it(bundle, monke
         return run(part, x)
 
     with Session.open(bundle, threads=2) as session:
-        wanted = session.run(picture())
+        wanted = session.run(image())
         monkeypatch.setattr(FakePart, "_run", leaving)
-        prediction = session.run(picture())
+        prediction = session.run(image())
         assert prediction.branches_dropped
         for dropped in prediction.branches_dropped:
             assert dropped.reason == f"{error.__name__}: the worker's"
         mine.append(True)
         with pytest.raises(error, match="mine"):
-            session.run(picture())
+            session.run(image())
         monkeypatch.setattr(FakePart, "_run", run)
-        assert np.array_equal(session.run(picture()).output, wanted.output)
+        assert np.array_equal(session.run(image()).output, wanted.output)
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
@@ -327,16 +327,16 @@ def _child_of(session, stream=None):
     import asyncio
 
     def use():
-        _refused(lambda: session.run(picture()))
-        _refused(lambda: session.run(picture(), budget_ms=10))
-        _refused(lambda: list(session.stream(picture())))
-        _refused(lambda: asyncio.run(session.arun(picture())))
-        _refused(lambda: session._core.run(picture()))  # the core's own word
+        _refused(lambda: session.run(image()))
+        _refused(lambda: session.run(image(), budget_ms=10))
+        _refused(lambda: list(session.stream(image())))
+        _refused(lambda: asyncio.run(session.arun(image())))
+        _refused(lambda: session._core.run(image()))  # the core's own word
         if stream is not None:
             _refused(lambda: next(stream))
         session.close()
         with Session.open(session.bundle, threads=2) as own:
-            assert own.run(picture(), branches=1).branches_used == (0,)
+            assert own.run(image(), branches=1).branches_used == (0,)
 
     return use
 
@@ -344,22 +344,22 @@ def _child_of(session, stream=None):
 @FORKS
 def test_a_child_is_refused_and_the_parent_goes_on(bundle):
     with Session.open(bundle, threads=3) as session:
-        wanted = session.run(picture()).output
+        wanted = session.run(image()).output
         assert _in_child(_child_of(session)) == 0
-        assert np.array_equal(session.run(picture()).output, wanted)
+        assert np.array_equal(session.run(image()).output, wanted)
 
 
 @FORKS
 def test_a_fork_in_the_middle_of_requests(gated, gate):
     """A stream is being read, another thread is inside a request, others enter and leave."""
     with Session.open(gated, threads=2) as session, Session.open(gated, threads=2) as busy:
-        stream = session.stream(picture())
+        stream = session.stream(image())
         next(stream)
         ending = threading.Event()
 
         def call():
             while not ending.is_set():
-                busy.run(picture(), branches=1)
+                busy.run(image(), branches=1)
 
         callers = [threading.Thread(target=call) for _ in range(2)]
         for caller in callers:
@@ -381,9 +381,9 @@ def test_a_child_ends_as_it_always_does(tmp_path):
         "import os, sys\n"
         "sys.argv = ['exits', 'daemons', '0', sys.argv[1]]\n"
         "from support.exits import Session, ended, in_daemons\n"
-        "from support.bundles import picture\n"
+        "from support.bundles import image\n"
         "session = Session.open(sys.argv[3], threads=2)\n"
-        "in_daemons(session, picture())\n"
+        "in_daemons(session, image())\n"
         "for _ in range(20):\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
@@ -403,7 +403,7 @@ def test_a_child_ends_as_it_always_does(tmp_path):
 
 def _in_multiprocessing(queue):
     try:
-        SESSIONS[0].run(picture())
+        SESSIONS[0].run(image())
     except EngineError as error:
         queue.put(str(error))
     SESSIONS[0].close()
@@ -424,7 +424,7 @@ def test_multiprocessing_with_fork(bundle):
         SESSIONS.clear()
         assert child.exitcode == 0
         assert "opened before a fork" in queue.get()
-        assert session.run(picture()).branches_used == (0, 1, 2, 3)
+        assert session.run(image()).branches_used == (0, 1, 2, 3)
 
 
 # Garbage ----------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def test_multiprocessing_with_fork(bundle):
 def test_a_session_without_close_frees_its_threads_and_parts(bundle):
     before = _threads()
     session = Session.open(bundle, threads=4)
-    session.run(picture())
+    session.run(image())
     gone = weakref.ref(session)
     del session
     assert gone() is None
@@ -457,7 +457,7 @@ def test_a_late_branch_frees_the_session_whose_worker_it_is_on(gated, gate, monk
 
     session = Session.open(gated, threads=2)
     monkeypatch.setattr(FakePart, "_run", freeing)
-    session.run(picture(), budget_ms=50, policy="all")
+    session.run(image(), budget_ms=50, policy="all")
     assert gate.entered.wait(PATIENCE_S)
     gc.disable()  # until the worker collects
     try:
@@ -478,7 +478,7 @@ def test_a_late_branch_frees_the_session_whose_worker_it_is_on(gated, gate, monk
 def test_a_late_branch_that_answers_while_its_session_is_collected(gated, gate):
     before = _threads()
     session = Session.open(gated, threads=2)
-    session.run(picture(), budget_ms=50, policy="all")
+    session.run(image(), budget_ms=50, policy="all")
     assert gate.entered.wait(PATIENCE_S)
     threading.Timer(0.05, gate.release.set).start()
     del session  # waits for the branch
@@ -494,16 +494,16 @@ def test_sessions_that_share_an_engine_close_their_own_programs_only(bundle, mon
     shared = FakeEngine()
     monkeypatch.setattr("paraedge_runtime.session.open_engine", lambda name: shared)
     sessions = [Session.open(bundle, threads=2) for _ in range(4)]
-    wanted = sessions[0].run(picture()).output
+    wanted = sessions[0].run(image()).output
     for closed in (2, 0, 3):
         sessions[closed].close()
         assert sum(part.closed for part in PARTS) == 5 * sum(session._core is None for session in sessions)
         for session in sessions:
             if session._core is None:
                 with pytest.raises(EngineError, match="is closed"):
-                    session.run(picture())
+                    session.run(image())
             else:
-                prediction = session.run(picture())
+                prediction = session.run(image())
                 assert prediction.branches_dropped == ()
                 assert np.array_equal(prediction.output, wanted)
     sessions[1].close()
@@ -513,7 +513,7 @@ def test_sessions_that_share_an_engine_close_their_own_programs_only(bundle, mon
 def test_sessions_open_run_and_close_in_several_threads(bundle):
     wanted = []
     with Session.open(bundle, threads=2) as session:
-        wanted.append(session.run(picture()).output)
+        wanted.append(session.run(image()).output)
     errors = []
 
     def use():
@@ -521,7 +521,7 @@ def test_sessions_open_run_and_close_in_several_threads(bundle):
             for _ in range(25):
                 with Session.open(bundle, threads=2) as own, Session.open(bundle, threads=3) as other:
                     for session in (own, other, own):
-                        assert np.array_equal(session.run(picture()).output, wanted[0])
+                        assert np.array_equal(session.run(image()).output, wanted[0])
         except BaseException as error:  # told where the test can see it
             errors.append(error)
 
@@ -548,7 +548,7 @@ def test_a_thousand_sessions_leave_nothing(bundle):
     def use(count):
         for number in range(count):
             session = Session.open(bundle, threads=1 + number % 3)
-            session.run(picture(), **({"deadline_s": time.monotonic(), "policy": "all"} if number % 3 else {}))
+            session.run(image(), **({"deadline_s": time.monotonic(), "policy": "all"} if number % 3 else {}))
             if number % 2:
                 session.close()
             del session

@@ -61,8 +61,8 @@ def bundle(bundles):
 
 
 @pytest.fixture(scope="module")
-def pictures(checkpoint, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     for number in range(6):
         Image.fromarray(checkpoint.samples.images[number, :, :, 0]).save(folder / f"{number}.png")
     Image.fromarray(checkpoint.samples.images[0, :, :, 0]).convert("RGB").resize((90, 60)).save(folder / "large.jpg")
@@ -175,8 +175,8 @@ def test_fused_adds_one_ordinary_model(tmp_path):
     np.testing.assert_allclose(logits[0], golden.branch_outputs[0].sum(axis=0), atol=1e-4)
 
 
-def test_run_on_pictures_and_folders(bundle, pictures, checkpoint):
-    results = json_lines(succeed("run", bundle, pictures, "--threads", 2, "--json"))
+def test_run_on_images_and_folders(bundle, images, checkpoint):
+    results = json_lines(succeed("run", bundle, images, "--threads", 2, "--json"))
     assert [Path(result["input"]).name for result in results] == [f"{n}.png" for n in range(6)] + ["large.jpg"]
     labels = checkpoint.config.labels
     right = sum(
@@ -185,26 +185,26 @@ def test_run_on_pictures_and_folders(bundle, pictures, checkpoint):
     assert right >= 4
     assert results[0]["branches_used"] == list(range(8))
     assert {part["thread"] for part in results[0]["timeline"]} <= {0, 1}
-    text = succeed("run", bundle, pictures / "0.png", "--branches", "0,3")
+    text = succeed("run", bundle, images / "0.png", "--branches", "0,3")
     assert "0.png" in text
     assert "ai-edge-litert" in text
 
 
-def test_run_without_pictures_uses_the_golden_ones(bundle):
+def test_run_without_images_uses_the_golden_ones(bundle):
     text = succeed("run", bundle, "--branches", 3)
     assert re.search(r"32 image\(s\), \d\d of 32 right, median \d+\.\d\d ms, ai-edge-litert .*, 2 thread", text)
 
 
-def test_run_without_a_bundle_uses_the_packaged_model(bundles, pictures):
+def test_run_without_a_bundle_uses_the_packaged_model(bundles, images):
     assert bundles["litert"]  # its parts are in the cache
-    (result,) = json_lines(succeed("run", "--json", pictures / "0.png"))
+    (result,) = json_lines(succeed("run", "--json", images / "0.png"))
     assert result["engine"].startswith("ai-edge-litert")
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: None], ids=["cut", "gone"])
-def test_a_damaged_bundle_of_the_packaged_model_is_made_again(bundles, pictures, damage):
+def test_a_damaged_bundle_of_the_packaged_model_is_made_again(bundles, images, damage):
     assert bundles["litert"]  # its parts are in the cache
-    succeed("run", "--engine", "litert", pictures / "0.png")
+    succeed("run", "--engine", "litert", images / "0.png")
     (kept,) = Path(os.environ["PARAEDGE_CACHE"], "bundles").glob("*-litert-*.paraedge")
     part = kept / "branch_03.tflite"
     before = part.read_bytes()
@@ -212,7 +212,7 @@ def test_a_damaged_bundle_of_the_packaged_model_is_made_again(bundles, pictures,
         part.unlink()
     else:
         part.write_bytes(left)
-    (result,) = json_lines(succeed("run", "--engine", "litert", "--json", pictures / "0.png"))
+    (result,) = json_lines(succeed("run", "--engine", "litert", "--json", images / "0.png"))
     assert result["engine"].startswith("ai-edge-litert")
     assert part.read_bytes() == before
     assert Bundle.open(kept)
@@ -343,17 +343,17 @@ def test_train_by_a_recipe_that_options_change(tmp_path):
     assert all(len(line["prefix_accuracy"]) == 2 for line in epochs)
 
 
-def test_a_stranger_s_pictures_go_the_whole_way(tmp_path):
-    """Class folders of colour pictures in, bundle for every engine out, no code changed."""
+def test_a_stranger_s_images_go_the_whole_way(tmp_path):
+    """Class folders of colour images in, bundle for every engine out, no code changed."""
     rng = np.random.default_rng(1)
     for name, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("blue", (40, 40, 200))):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(30):
             pixels = np.clip(rng.normal(colour, 40, (40, 50, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
     document = json.loads(
         succeed(
-            "train", "--dataset", "folder", "--data-dir", "pictures", "--out", "mine", "--name", "colours",
+            "train", "--dataset", "folder", "--data-dir", "images", "--out", "mine", "--name", "colours",
             "--epochs", 6, "--batch-size", 16, "--embed-dim", 16, "--num-heads", 2, "--num-branches", 3,
             "--image-size", 16, "--json", cwd=tmp_path,
         )
@@ -363,12 +363,12 @@ def test_a_stranger_s_pictures_go_the_whole_way(tmp_path):
         succeed("export", "--target", target, "--model", "mine", "--branches", 2, cwd=tmp_path)
         bundle = f"colours-{target}-2.paraedge"
         assert "verified" in succeed("verify", bundle, cwd=tmp_path)
-        (result,) = json_lines(succeed("run", bundle, "pictures/green/3.png", "--json", cwd=tmp_path))
+        (result,) = json_lines(succeed("run", bundle, "images/green/3.png", "--json", cwd=tmp_path))
         assert result["label"] == "green"
-    text = succeed("evaluate", "mine", "--dataset", "folder", "--data-dir", "pictures", "--no-plot", cwd=tmp_path)
+    text = succeed("evaluate", "mine", "--dataset", "folder", "--data-dir", "images", "--no-plot", cwd=tmp_path)
     assert "run in torch" in text
     text = succeed(
-        "evaluate", "colours-linux-2.paraedge", "--dataset", "folder", "--data-dir", "pictures", "--no-plot",
+        "evaluate", "colours-linux-2.paraedge", "--dataset", "folder", "--data-dir", "images", "--no-plot",
         cwd=tmp_path,
     )  # fmt: skip
     assert "run in onnxruntime" in text
@@ -479,7 +479,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
 
 
 def test_mistakes_with_a_real_bundle(bundle, tmp_path):
-    (tmp_path / "not-a-picture.png").write_text("hello")
+    (tmp_path / "not-a-image.png").write_text("hello")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "keep.txt").write_text("precious")
     rows = [
@@ -487,7 +487,7 @@ def test_mistakes_with_a_real_bundle(bundle, tmp_path):
         (["run", bundle, "--threads", "0"], "threads is 0"),
         (["run", bundle, "--engine", "onnxruntime"], "was made for 'litert'"),
         (["run", bundle, "missing.png"], "missing.png does not exist"),
-        (["run", bundle, "folder"], "holds no pictures"),
+        (["run", bundle, "folder"], "holds no images"),
         (["subset", bundle, "--branches", "0,9", "--out", "x"], "there is no branch 9"),
         (["subset", bundle, "--branches", "1", "--out", "folder"], "is not a bundle folder"),
         (["subset", bundle, "--branches", "1", "--out", bundle], "is the bundle itself"),
@@ -498,12 +498,12 @@ def test_mistakes_with_a_real_bundle(bundle, tmp_path):
         (["pack", bundle, "--out", "/proc/x.zip"], "/proc/x.zip cannot be written: "),
         (["evaluate", "--plot", "/proc/x.png"], "/proc/x.png cannot be written: "),
         (["inspect", "folder"], "has no manifest.json"),
-        (["inspect", "not-a-picture.png"], "neither a bundle folder nor a zip"),
+        (["inspect", "not-a-image.png"], "neither a bundle folder nor a zip"),
     ]
     for arguments, message in rows:
         assert message in fail(*arguments, cwd=tmp_path), arguments
     assert (tmp_path / "folder" / "keep.txt").read_text() == "precious"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "not-a-picture.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "not-a-image.png"]
     assert Bundle.open(bundle)
 
 

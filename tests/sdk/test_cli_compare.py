@@ -21,7 +21,7 @@ def pair(bundles, tmp_path_factory):
     )
 
 
-def test_the_command_prints_a_document_a_table_and_a_picture(pair, tmp_path):
+def test_the_command_prints_a_document_a_table_and_an_image(pair, tmp_path):
     paths = [str(bundle.path) for bundle in pair]
     options = ["--limit", "20", "--rounds", "1"]
     png = tmp_path / "sizes.png"
@@ -38,7 +38,7 @@ def test_the_command_prints_a_document_a_table_and_a_picture(pair, tmp_path):
     assert "20 test images that ship with the packaged model" in text
 
 
-def test_a_picture_of_another_kind_is_refused_before_the_work(pair, tmp_path):
+def test_an_image_of_another_kind_is_refused_before_the_work(pair, tmp_path):
     done = CliRunner().invoke(compare, [str(pair[0].path), "--png", str(tmp_path / "sizes.svg")])
     assert isinstance(done.exception, InputError)
     assert "the plot is a PNG" in str(done.exception)

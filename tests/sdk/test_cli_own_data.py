@@ -32,7 +32,7 @@ def _colours(count):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder of pictures called as no data set is, the same images as ``.npz``, and a model of each."""
+    """A folder of images called as no data set is, the same images as ``.npz``, and a model of each."""
     folder = tmp_path_factory.mktemp("own")
     images, labels = _colours(30)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -93,7 +93,7 @@ def test_export_measures_the_parts_on_own_images(place, tmp_path, model, data, c
     assert card.early_stop is not None
 
 
-def test_auto_works_for_a_model_of_own_pictures(place, tmp_path):
+def test_auto_works_for_a_model_of_own_images(place, tmp_path):
     out = tmp_path / "b.paraedge"
     text = invoke(export, "--target", "linux", "--model", place / "F", "--data-dir", place / "mnist",
                   "--quantize", "auto", "--out", out)  # fmt: skip

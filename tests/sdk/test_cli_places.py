@@ -37,19 +37,19 @@ def bundle(bundles):
 
 
 @pytest.fixture(scope="module")
-def picture(bundle, checkpoint, tmp_path_factory):
+def image(bundle, checkpoint, tmp_path_factory):
     from PIL import Image
 
-    path = tmp_path_factory.mktemp("picture") / "plain.png"
+    path = tmp_path_factory.mktemp("image") / "plain.png"
     Image.fromarray(checkpoint.samples.images[0, :, :, 0]).save(path)
     return path
 
 
 @pytest.mark.parametrize("name", ["cat[final].png", "a[/b].png", "[red]x.png", ":cat:.png", "$x_$.png"])
-def test_a_name_is_shown_as_it_is(bundle, picture, tmp_path, name):
+def test_a_name_is_shown_as_it_is(bundle, image, tmp_path, name):
     path = tmp_path / "[int8]" / name
     path.parent.mkdir(parents=True)
-    shutil.copy(picture, path)
+    shutil.copy(image, path)
     assert name in succeed("run", bundle, f"[int8]/{name}", cwd=tmp_path)
     assert f"[int8]/{name}" in succeed("run", bundle, f"[int8]/{name}", "--explain", cwd=tmp_path)
 
@@ -63,17 +63,17 @@ def test_a_bundle_s_path_is_shown_as_it_is(bundle, tmp_path):
 @pytest.mark.parametrize(
     "locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
 )
-def test_a_name_that_is_not_utf8_is_shown_with_a_replacement(bundle, picture, tmp_path, locale):
+def test_a_name_that_is_not_utf8_is_shown_with_a_replacement(bundle, image, tmp_path, locale):
     folder = tmp_path / os.fsdecode(b"f\xfcr")
     folder.mkdir()
-    shutil.copy(picture, folder / os.fsdecode(b"latin-\xe9.png"))
+    shutil.copy(image, folder / os.fsdecode(b"latin-\xe9.png"))
     assert "latin-?.png" in succeed("run", bundle, folder, **locale)
     result = json.loads(succeed("run", bundle, folder, "--json", **locale))
     assert result["input"].endswith("f\ufffdr/latin-\ufffd.png")
-    (folder / os.fsdecode(b"latin-\xe9.png")).write_text("no picture")
+    (folder / os.fsdecode(b"latin-\xe9.png")).write_text("no image")
     done = run("run", bundle, folder, **locale)
     assert done.returncode != 0
-    assert "latin-\ufffd.png is not a picture".encode() in done.stderr
+    assert "latin-\ufffd.png is not an image".encode() in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -41,19 +41,19 @@ def run(*arguments, code=0):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Thirty pictures, of which the second and the last are none."""
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    """Thirty images, of which the second and the last are none."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(30):
         Image.fromarray(np.full(IMAGE_SHAPE[:2], 8 * number, dtype=np.uint8)).save(folder / f"{number:02d}.png")
-    (folder / "01.png").write_bytes(b"no picture")
+    (folder / "01.png").write_bytes(b"no image")
     (folder / "29.png").write_bytes((folder / "28.png").read_bytes()[:40])
     return folder
 
 
-def test_json_is_one_line_per_image(tmp_path, pictures):
-    out, _ = run(fake_bundle(tmp_path / "b").path, pictures / "00.png", pictures / "02.png", "--json")
+def test_json_is_one_line_per_image(tmp_path, images):
+    out, _ = run(fake_bundle(tmp_path / "b").path, images / "00.png", images / "02.png", "--json")
     documents = [json.loads(line) for line in out.splitlines()]
     assert [Path(document["input"]).name for document in documents] == ["00.png", "02.png"]
     for document in documents:
@@ -66,18 +66,18 @@ def test_json_is_one_line_per_image(tmp_path, pictures):
         assert {part["part"] for part in document["timeline"]} == {"stem", "branch_00", "branch_01", "branch_02"}
 
 
-def test_a_file_that_is_no_picture_is_named_and_skipped(tmp_path, pictures):
-    out, err = run(fake_bundle(tmp_path / "b").path, pictures, "--json", code=1)
+def test_a_file_that_is_no_image_is_named_and_skipped(tmp_path, images):
+    out, err = run(fake_bundle(tmp_path / "b").path, images, "--json", code=1)
     documents = [json.loads(line) for line in out.splitlines()]
     assert [Path(document["input"]).name for document in documents] == [f"{n:02d}.png" for n in range(30)]
     assert [n for n, document in enumerate(documents) if "error" in document] == [1, 29]
     first, second, last = err.splitlines()[-3:]
-    assert first.startswith(f"Skipped: {pictures / '01.png'} is not a picture that can be read: ")
+    assert first.startswith(f"Skipped: {images / '01.png'} is not an image that can be read: ")
     assert first == f"Skipped: {documents[1]['error']}"
-    assert second.startswith(f"Skipped: {pictures / '29.png'} is not a picture that can be read: ")
+    assert second.startswith(f"Skipped: {images / '29.png'} is not an image that can be read: ")
     assert last == "Error: 2 of 30 file(s) could not be read and were skipped; replace or remove them"
 
-    out, err = run(fake_bundle(tmp_path / "b").path, pictures, code=1)
+    out, err = run(fake_bundle(tmp_path / "b").path, images, code=1)
     assert [Path(line.split()[0]).name for line in out.splitlines()[1:29]] == [
         f"{n:02d}.png" for n in range(30) if n not in (1, 29)
     ]
@@ -98,9 +98,9 @@ def test_a_tensor_file_that_cannot_be_read_is_skipped_too(tmp_path):
     assert "Error: 1 of 2 file(s)" in err
 
 
-def test_results_come_one_by_one_and_ctrl_c_loses_none(tmp_path, pictures):
+def test_results_come_one_by_one_and_ctrl_c_loses_none(tmp_path, images):
     bundle = fake_bundle(tmp_path / "b", [{"sleep_s": 0.3}])
-    process = start(bundle.path, pictures, "--json")
+    process = start(bundle.path, images, "--json")
     seen = [process.stdout.readline() for _ in range(3)]  # while most are still to be run
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -112,9 +112,9 @@ def test_results_come_one_by_one_and_ctrl_c_loses_none(tmp_path, pictures):
     assert [Path(document["input"]).name for document in documents] == [f"{n:02d}.png" for n in range(len(documents))]
 
 
-def test_after_ctrl_c_text_still_ends_in_a_summary(tmp_path, pictures):
+def test_after_ctrl_c_text_still_ends_in_a_summary(tmp_path, images):
     bundle = fake_bundle(tmp_path / "b", [{"sleep_s": 0.3}])
-    process = start(bundle.path, pictures)
+    process = start(bundle.path, images)
     for _ in range(3):  # names of the columns, and two results
         assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -127,22 +127,22 @@ def test_after_ctrl_c_text_still_ends_in_a_summary(tmp_path, pictures):
     ("options", "problem"),
     [(["--early-stop"], "early_stop needs thresholds"), (["--budget-ms", "nan"], "budget_ms is nan")],
 )
-def test_what_is_wrong_for_every_image_is_no_skipped_image(tmp_path, pictures, options, problem):
+def test_what_is_wrong_for_every_image_is_no_skipped_image(tmp_path, images, options, problem):
     bundle = fake_bundle(tmp_path / "b", stop_rules=None)
-    out, err = run(bundle.path, pictures, *options, code=2)
+    out, err = run(bundle.path, images, *options, code=2)
     assert out == ""
     assert problem in err.splitlines()[-1]
     assert "Skipped: " not in err
 
 
-def test_the_reasons_stand_below_each_result(tmp_path, pictures):
-    out, _ = run(fake_bundle(tmp_path / "b").path, pictures / "00.png", "--explain")
+def test_the_reasons_stand_below_each_result(tmp_path, images):
+    out, _ = run(fake_bundle(tmp_path / "b").path, images / "00.png", "--explain")
     lines = out.splitlines()
     assert lines[0].split() == ["image", "label", "confidence", "branches", "ms"]
     place = next(number for number, line in enumerate(lines) if "00.png" in line)
     assert any(line.startswith("  branch 0 ran from ") for line in lines[place + 1 :])
 
 
-def test_confidences_without_a_temperature_are_named(tmp_path, pictures):
-    out, _ = run(fake_bundle(tmp_path / "b", stop_rules=None).path, pictures / "00.png", pictures / "02.png")
+def test_confidences_without_a_temperature_are_named(tmp_path, images):
+    out, _ = run(fake_bundle(tmp_path / "b", stop_rules=None).path, images / "00.png", images / "02.png")
     assert out.splitlines()[-1] == "2 confidence(s) not calibrated: no temperature for the branches used"

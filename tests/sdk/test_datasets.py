@@ -64,7 +64,7 @@ def _npz(path, shape):
     return arrays
 
 
-def _pictures(folder, classes, count=3):
+def _images(folder, classes, count=3):
     for index, name in enumerate(classes):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -221,13 +221,13 @@ def test_argument_beats_the_environment_variable(tmp_path, monkeypatch):
 
 
 def test_folder_without_a_split_is_split_by_chance_and_always_the_same(tmp_path):
-    _pictures(tmp_path, ["zebra", "ant", "fox"], count=5)
+    _images(tmp_path, ["zebra", "ant", "fox"], count=5)
     options = FolderOptions(image_size=8, test_fraction=0.4)
     data, again = (load_dataset("folder", tmp_path, options) for _ in range(2))
     assert data.name == tmp_path.name
     assert data.class_names == ("ant", "fox", "zebra")
     assert (len(data.train), len(data.test)) == (9, 6)
-    # Every picture once: its value tells class and number, in the order that they were written.
+    # Every image once: its value tells class and number, in the order that they were written.
     values = np.concatenate([data.train.images[:, 0, 0, 0], data.test.images[:, 0, 0, 0]])
     labels = np.concatenate([data.train.labels, data.test.labels])
     assert sorted(values.tolist()) == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24]
@@ -237,8 +237,8 @@ def test_folder_without_a_split_is_split_by_chance_and_always_the_same(tmp_path)
 
 
 def test_folder_with_train_and_test_keeps_that_split(tmp_path):
-    _pictures(tmp_path / "train", ["b", "a"], count=4)
-    _pictures(tmp_path / "test", ["b", "a"], count=2)
+    _images(tmp_path / "train", ["b", "a"], count=4)
+    _images(tmp_path / "test", ["b", "a"], count=2)
     data = load_dataset("folder", tmp_path, FolderOptions(image_size=8, channels=1))
     assert data.class_names == ("a", "b")
     assert data.image_shape == (8, 8, 1)
@@ -247,19 +247,19 @@ def test_folder_with_train_and_test_keeps_that_split(tmp_path):
 
 
 def test_folder_uses_colour_squares_of_32_pixels_by_default(tmp_path):
-    _pictures(tmp_path, ["a", "b"])
+    _images(tmp_path, ["a", "b"])
     assert load_dataset("folder", tmp_path).image_shape == (32, 32, 3)
 
 
 def test_hidden_folders_are_no_classes(tmp_path):
-    _pictures(tmp_path, ["a", "b", ".thumbnails"])
+    _images(tmp_path, ["a", "b", ".thumbnails"])
     assert load_dataset("folder", tmp_path).class_names == ("a", "b")
 
 
-def test_what_systems_leave_is_no_class_and_no_picture(tmp_path):
+def test_what_systems_leave_is_no_class_and_no_image(tmp_path):
     for split in ("train", "test"):
-        _pictures(tmp_path / split, ["a", "b"], count=2)
-        _pictures(tmp_path / split, ["__MACOSX", "System Volume Information", "@eaDir", ".Trashes"])
+        _images(tmp_path / split, ["a", "b"], count=2)
+        _images(tmp_path / split, ["__MACOSX", "System Volume Information", "@eaDir", ".Trashes"])
         for name in ("._0.png", ".DS_Store", "Thumbs.db"):
             (tmp_path / split / "a" / name).write_bytes(b"\0\5\26\7")
     data = load_dataset("folder", tmp_path)
@@ -270,8 +270,8 @@ def test_what_systems_leave_is_no_class_and_no_picture(tmp_path):
 @pytest.mark.parametrize("forms", [("NFC",), ("NFD",), ("NFC", "NFD")])
 def test_a_class_is_the_same_in_whatever_form_unicode_writes_it(tmp_path, forms):
     for number, form in enumerate(forms):
-        _pictures(tmp_path, [unicodedata.normalize(form, "caf\u00e9")], count=3 + number)
-    _pictures(tmp_path, ["tea"], count=3)
+        _images(tmp_path, [unicodedata.normalize(form, "caf\u00e9")], count=3 + number)
+    _images(tmp_path, ["tea"], count=3)
     data = load_dataset("folder", tmp_path, FolderOptions(image_size=8))
     assert data.class_names == ("caf\u00e9", "tea")
     labels = np.concatenate([data.train.labels, data.test.labels])
@@ -279,13 +279,13 @@ def test_a_class_is_the_same_in_whatever_form_unicode_writes_it(tmp_path, forms)
 
 
 def test_forms_of_unicode_may_differ_between_train_and_test(tmp_path):
-    _pictures(tmp_path / "train", [unicodedata.normalize("NFC", "café"), "tea"], count=2)
-    _pictures(tmp_path / "test", [unicodedata.normalize("NFD", "café"), "tea"], count=2)
+    _images(tmp_path / "train", [unicodedata.normalize("NFC", "café"), "tea"], count=2)
+    _images(tmp_path / "test", [unicodedata.normalize("NFD", "café"), "tea"], count=2)
     assert load_dataset("folder", tmp_path).test.labels.tolist() == [0, 0, 1, 1]
 
 
 def test_a_class_whose_name_is_not_utf8_is_refused(tmp_path):
-    _pictures(tmp_path, ["a", "b"])
+    _images(tmp_path, ["a", "b"])
     (tmp_path / os.fsdecode(b"latin-\xe9")).mkdir()
     with pytest.raises(InputError, match="latin-� has a name that is not UTF-8; rename it"):
         load_dataset("folder", tmp_path)
@@ -293,7 +293,7 @@ def test_a_class_whose_name_is_not_utf8_is_refused(tmp_path):
 
 def test_a_folder_whose_name_is_not_utf8_is_called_by_what_can_be_shown(tmp_path):
     folder = tmp_path / os.fsdecode(b"latin-\xe9")
-    _pictures(folder, ["a", "b"], count=2)
+    _images(folder, ["a", "b"], count=2)
     assert load_dataset("folder", folder).name == "latin-�"
 
 
@@ -307,20 +307,20 @@ def test_a_folder_whose_name_is_not_utf8_is_called_by_what_can_be_shown(tmp_path
     ],
 )
 def test_folder_with_fewer_than_two_classes_is_refused(tmp_path, classes, message):
-    _pictures(tmp_path, classes)
+    _images(tmp_path, classes)
     with pytest.raises(InputError, match=message):
         load_dataset("folder", tmp_path)
 
 
 def test_folder_needs_a_folder():
-    with pytest.raises(InputError, match="needs --data-dir, a folder with one sub-folder of pictures per class"):
+    with pytest.raises(InputError, match="needs --data-dir, a folder with one sub-folder of images per class"):
         load_dataset("folder")
 
 
-def test_a_class_without_pictures_is_refused(tmp_path):
-    _pictures(tmp_path, ["a"], count=1)
+def test_a_class_without_images_is_refused(tmp_path):
+    _images(tmp_path, ["a"], count=1)
     (tmp_path / "b").mkdir()
-    with pytest.raises(InputError, match="b has no pictures; put some there, or remove that folder"):
+    with pytest.raises(InputError, match="b has no images; put some there, or remove that folder"):
         load_dataset("folder", tmp_path)
 
 

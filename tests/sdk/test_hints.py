@@ -114,7 +114,7 @@ def test_files_that_are_missing_are_made_by_the_hints(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("folder", "name"), [("my pictures", "my-pictures"), ("Prüfbilder", "Prufbilder"), ("[final] cut", "final-cut")]
+    ("folder", "name"), [("my images", "my-images"), ("Prüfbilder", "Prufbilder"), ("[final] cut", "final-cut")]
 )
 def test_a_folder_of_any_name_goes_from_training_to_running_by_the_hints(tmp_path, folder, name):
     rng = np.random.default_rng(0)

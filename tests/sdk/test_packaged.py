@@ -80,7 +80,7 @@ def test_an_unknown_model_is_refused_with_the_names():
         resolve_checkpoint("imagenet")
 
 
-def test_the_colour_model_exports_and_knows_its_own_pictures(tmp_path):
+def test_the_colour_model_exports_and_knows_its_own_images(tmp_path):
     from paraedge import Session, export
 
     samples = load_checkpoint(resolve_checkpoint("cifar10")).samples

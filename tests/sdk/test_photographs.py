@@ -15,7 +15,7 @@ from paraedge.data import FolderOptions, load_dataset
 from paraedge_demo.sources import SourceOptions, open_source
 from paraedge_runtime import InputError
 from paraedge_runtime._input_kinds import as_input
-from paraedge_runtime.inputs import read_picture
+from paraedge_runtime.inputs import read_image
 
 SIDE = 64
 SPEC = replace(IMAGE, shape=(1, 3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, resize="crop")
@@ -25,10 +25,10 @@ RED = (255, 0, 0)
 @pytest.fixture(scope="module")
 def upright():
     """3000×4000, as a telephone that is held upright makes it; red above and below the middle square."""
-    picture = Image.fromarray(load_sample_image("china.jpg")).resize((3000, 4000), Image.Resampling.BICUBIC)
-    picture.paste(RED, (0, 0, 3000, 480))
-    picture.paste(RED, (0, 3520, 3000, 4000))
-    return picture
+    image = Image.fromarray(load_sample_image("china.jpg")).resize((3000, 4000), Image.Resampling.BICUBIC)
+    image.paste(RED, (0, 0, 3000, 480))
+    image.paste(RED, (0, 3520, 3000, 4000))
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_every_reader_makes_the_same_of_one_photograph(folder, upright, tmp_path
     path = folder / "ant" / "photo.jpg"
     with Image.open(path) as stored:
         assert stored.size == (4000, 3000)
-    read = read_picture(path, SPEC)
+    read = read_image(path, SPEC)
     middle = upright.crop((0, 500, 3000, 3500)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     assert np.abs(read.astype(int) - np.asarray(middle)).mean() < 3  # decoded at a reduced size, from a JPEG
     assert not (read.astype(int) - RED == 0).all(axis=2).any()
@@ -62,8 +62,8 @@ def test_every_reader_makes_the_same_of_one_photograph(folder, upright, tmp_path
     assert np.abs(whole.astype(int) - read).mean() < 3
 
 
-def test_a_wide_picture_is_stretched_where_the_bundle_says_nothing(folder):
-    read = read_picture(folder / "ant" / "photo.jpg", replace(SPEC, resize="stretch"))
+def test_a_wide_image_is_stretched_where_the_bundle_says_nothing(folder):
+    read = read_image(folder / "ant" / "photo.jpg", replace(SPEC, resize="stretch"))
     assert (np.abs(read[:4].astype(int) - RED) < 8).all()
 
 
@@ -81,13 +81,13 @@ def _bomb(path):
 
 
 def _text(path):
-    path.write_text("no picture")
+    path.write_text("no image")
 
 
 REFUSED = {
     "truncated": (_truncated, "truncated"),
     "a bomb": (_bomb, "3,600,000,000 pixels, at most 256,000,000"),
-    "text": (_text, "is not a picture that can be read"),
+    "text": (_text, "is not an image that can be read"),
 }
 
 
@@ -122,9 +122,9 @@ def test_other_modes_are_read(tmp_path, mode):
         Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) << 8).save(tmp_path / name)
     else:
         photo.convert(mode).save(tmp_path / name)
-    wanted = read_picture_of(photo if mode in ("CMYK", "P") else photo.convert("1" if mode == "1" else "L"))
-    assert np.abs(read_picture(tmp_path / name, SPEC).astype(int) - wanted).mean() < 12
+    wanted = read_image_of(photo if mode in ("CMYK", "P") else photo.convert("1" if mode == "1" else "L"))
+    assert np.abs(read_image(tmp_path / name, SPEC).astype(int) - wanted).mean() < 12
 
 
-def read_picture_of(picture):
-    return as_input(picture.convert("RGB"), SPEC).astype(int)
+def read_image_of(image):
+    return as_input(image.convert("RGB"), SPEC).astype(int)

@@ -1,4 +1,4 @@
-"""Tests of paraedge.data.readers: idx, npz, CIFAR pickles (hostile ones too) and folders of pictures."""
+"""Tests of paraedge.data.readers: idx, npz, CIFAR pickles (hostile ones too) and folders of images."""
 
 import contextlib
 import gzip
@@ -517,28 +517,28 @@ def test_a_name_in_a_pickle_is_an_inert_record_that_cannot_be_changed(module, na
         readers._ArrayUnpickler(io.BytesIO(content)).load()
 
 
-# --- folders of pictures --------------------------------------------------------------------------
+# --- folders of images --------------------------------------------------------------------------
 
 
-def _picture(path, array):
+def _image(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Two classes; png, jpg and bmp, grey and colour, below sub-folders too."""
     grey, colour = np.full((20, 30), 90, np.uint8), np.full((16, 16, 3), (200, 100, 0), np.uint8)
-    _picture(tmp_path / "cat" / "a.png", grey)
-    _picture(tmp_path / "cat" / "b.JPG", colour)
-    _picture(tmp_path / "dog" / "c.png", colour)
-    _picture(tmp_path / "dog" / "more" / "d.bmp", grey)
-    (tmp_path / "dog" / "notes.txt").write_text("not a picture")
+    _image(tmp_path / "cat" / "a.png", grey)
+    _image(tmp_path / "cat" / "b.JPG", colour)
+    _image(tmp_path / "dog" / "c.png", colour)
+    _image(tmp_path / "dog" / "more" / "d.bmp", grey)
+    (tmp_path / "dog" / "notes.txt").write_text("not an image")
     return tmp_path
 
 
-def test_folder_of_pictures_as_colour(pictures):
-    data = read_class_folder(pictures, ("cat", "dog"), image_size=8, channels=3)
+def test_folder_of_images_as_colour(images):
+    data = read_class_folder(images, ("cat", "dog"), image_size=8, channels=3)
     assert data.images.shape == (4, 8, 8, 3)
     assert data.labels.tolist() == [0, 0, 1, 1]
     assert (data.images[0] == 90).all()
@@ -547,16 +547,16 @@ def test_folder_of_pictures_as_colour(pictures):
     assert (data.images[3] == 90).all()
 
 
-def test_folder_of_pictures_as_grey(pictures):
-    data = read_class_folder(pictures, ("cat", "dog"), image_size=8, channels=1)
+def test_folder_of_images_as_grey(images):
+    data = read_class_folder(images, ("cat", "dog"), image_size=8, channels=1)
     assert data.images.shape == (4, 8, 8, 1)
     assert (data.images[0] == 90).all()
     luma = round(0.299 * 200 + 0.587 * 100)
     assert np.abs(data.images[2].astype(int) - luma).max() <= 1
 
 
-def test_picture_of_the_right_size_keeps_its_pixels(tmp_path, digits):
-    _picture(tmp_path / "any" / "one.png", digits.test.images[0, :, :, 0])
+def test_image_of_the_right_size_keeps_its_pixels(tmp_path, digits):
+    _image(tmp_path / "any" / "one.png", digits.test.images[0, :, :, 0])
     data = read_class_folder(tmp_path, ("any",), image_size=8, channels=1)
     assert np.array_equal(data.images[0], digits.test.images[0])
 
@@ -570,33 +570,33 @@ def test_picture_of_the_right_size_keeps_its_pixels(tmp_path, digits):
         pytest.param(lambda content: content.replace(b"IDAT", b"\xcc\2\xe2$"), id="broken-chunk"),
     ],
 )
-def test_corrupt_picture_is_refused_by_name(pictures, damage):
-    _picture(pictures / "dog" / "bad.png", RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8))
-    content = (pictures / "dog" / "bad.png").read_bytes()
-    (pictures / "dog" / "bad.png").write_bytes(damage(content))
-    with pytest.raises(InputError, match=r"bad\.png is not a picture that can be read: .*; remove or replace it"):
-        read_class_folder(pictures, ("cat", "dog"), image_size=8, channels=3)
+def test_corrupt_image_is_refused_by_name(images, damage):
+    _image(images / "dog" / "bad.png", RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    content = (images / "dog" / "bad.png").read_bytes()
+    (images / "dog" / "bad.png").write_bytes(damage(content))
+    with pytest.raises(InputError, match=r"bad\.png is not an image that can be read: .*; remove or replace it"):
+        read_class_folder(images, ("cat", "dog"), image_size=8, channels=3)
 
 
-def test_picture_that_would_fill_the_memory_is_refused_by_name(tmp_path):
+def test_image_that_would_fill_the_memory_is_refused_by_name(tmp_path):
     header = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "bomb.bmp").write_bytes(header)
-    with pytest.raises(InputError, match=r"bomb\.bmp is not a picture that can be read"):
+    with pytest.raises(InputError, match=r"bomb\.bmp is not an image that can be read"):
         read_class_folder(tmp_path, ("a",), image_size=8, channels=3)
 
 
-def test_folders_without_pictures_are_refused(tmp_path):
+def test_folders_without_images_are_refused(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "notes.txt").write_text("nothing to see")
-    with pytest.raises(InputError, match=r"has no pictures in its class folders \(cat, dog\)"):
+    with pytest.raises(InputError, match=r"has no images in its class folders \(cat, dog\)"):
         read_class_folder(tmp_path, ("cat", "dog"), image_size=8, channels=3)
 
 
-def test_a_class_folder_without_pictures_is_refused_by_name(pictures):
-    (pictures / "eel").mkdir()
-    with pytest.raises(InputError, match=r"eel has no pictures; put some there, or remove that folder"):
-        read_class_folder(pictures, ("cat", "dog", "eel"), image_size=8, channels=3)
-    (pictures / "eel").rmdir()
-    read_class_folder(pictures, ("cat", "dog", "eel"), image_size=8, channels=3)  # a test split may lack a class
+def test_a_class_folder_without_images_is_refused_by_name(images):
+    (images / "eel").mkdir()
+    with pytest.raises(InputError, match=r"eel has no images; put some there, or remove that folder"):
+        read_class_folder(images, ("cat", "dog", "eel"), image_size=8, channels=3)
+    (images / "eel").rmdir()
+    read_class_folder(images, ("cat", "dog", "eel"), image_size=8, channels=3)  # a test split may lack a class

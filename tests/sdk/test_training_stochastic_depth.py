@@ -54,6 +54,6 @@ def test_a_step_learns_with_it_and_the_average_stays_whole(make, digits):
         for _ in range(3):
             step(images, torch.eye(10)[labels], 1e-3)
         losses.append(step.loss)
-        pictures = normalise(images, step.trained.config)
-        assert torch.equal(step.trained.train()(pictures), step.trained(pictures))  # it has no hooks
+        inputs = normalise(images, step.trained.config)
+        assert torch.equal(step.trained.train()(inputs), step.trained(inputs))  # it has no hooks
     assert abs(losses[1] - losses[0]) > 1e-5

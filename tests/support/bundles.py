@@ -218,5 +218,5 @@ def tree(path: Path) -> dict[str, bytes | str]:
     return found
 
 
-def picture(value: int = 100) -> np.ndarray:
+def image(value: int = 100) -> np.ndarray:
     return np.full(IMAGE_SHAPE, value, dtype=np.uint8)

@@ -29,7 +29,7 @@ class ConvBranches(nn.Module):
         self.branches = nn.ModuleList(ConvBranch(12, num_outputs) for _ in range(num_branches))
         self.num_outputs = num_outputs
         self.input_spec = ImageInput(
-            name="picture",
+            name="image",
             shape=(1, in_channels, image_size, image_size),
             mean=(0.3,) * in_channels,
             std=(0.4,) * in_channels,

@@ -13,7 +13,7 @@ from PIL import Image
 from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, sign, tree
 
 from paraedge_runtime.core import load_core
-from paraedge_runtime.inputs import fitted_picture, normalise
+from paraedge_runtime.inputs import fitted_image, normalise
 from paraedge_runtime.manifest import ImageInput
 
 
@@ -254,7 +254,7 @@ def _spec(spec):
     }
 
 
-def test_pictures_are_scaled_within_one_grey_level_of_python(driver):
+def test_images_are_scaled_within_one_grey_level_of_python(driver):
     """Pillow's rule, not a canvas's: every size, grey and colour, with transparency."""
     rng = np.random.default_rng(3)
     sizes = [(28, 28), (8, 8), (480, 640), (100, 33), (7, 9), (1, 1), (33, 500), (8, 20)]
@@ -273,9 +273,9 @@ def test_pictures_are_scaled_within_one_grey_level_of_python(driver):
                         "channels": channels,
                     }
                 )
-                picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+                image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
                 _, wanted, *size = spec.shape
-                expected.append(normalise(fitted_picture(picture, *size, wanted)[None], spec))
+                expected.append(normalise(fitted_image(image, *size, wanted)[None], spec))
     found = [np.frombuffer(base64.b64decode(answer), np.float32) for answer in driver("inputs", cases)]
     other = 0
     for case, one, reference in zip(cases, found, expected, strict=True):

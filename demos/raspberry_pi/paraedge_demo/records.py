@@ -34,7 +34,7 @@ class Recorder:
             raise InputError(f"{path} exists; choose another name with --record") from None
         except OSError as error:
             raise InputError(
-                f"{path} cannot be written: {error.strerror}; choose another place with --record"
+                f"{path} cannot be written: {error.strerror}; choose another path with --record"
             ) from error
         self._board = board
         self._lines: Queue[FrameRecord | Header | None] = Queue(WAITING_LINES)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import DeviceError, InputError
-from paraedge_runtime.inputs import display_name, find_pictures, read_picture
+from paraedge_runtime.inputs import display_name, find_images, read_image
 from paraedge_runtime.manifest import InputSpec
 
 __all__ = ["PREVIEW_SIZE", "SOURCES", "Shot", "Source", "SourceOptions", "open_source"]
@@ -90,9 +90,9 @@ def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
     labels = {unicodedata.normalize("NFC", label): label for label in options.bundle.manifest.labels}
     while True:
         readable = False
-        for path in find_pictures([_wanted_folder(options)]):
+        for path in find_images([_wanted_folder(options)]):
             try:
-                image = read_picture(path, spec)
+                image = read_image(path, spec)
             except InputError as error:
                 options.tell(str(error))
                 continue
@@ -110,7 +110,7 @@ def _wanted_folder(options: SourceOptions) -> Path:
 
 
 def _check_folder(options: SourceOptions) -> None:
-    find_pictures([_wanted_folder(options)])
+    find_images([_wanted_folder(options)])
 
 
 def _camera(options: SourceOptions) -> Generator[Shot, None, None]:

@@ -50,7 +50,7 @@ def write_page(device: Device, path: Path) -> None:
         with new_file(path) as building:
             building.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def _hardware(device: Device) -> str:

@@ -56,7 +56,7 @@ def png_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         with new_file(path) as building:
             figure.savefig(building, format="png")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def _show_names_as_they_are(figure: Figure) -> None:

@@ -16,7 +16,7 @@ const MAX_PIXELS = 50_000_000; // as in Python
  * What the stem reads.
  *
  * An image input takes anything that can be drawn, `ImageData`, uint8 pixels {data, height, width, channels}, these
- * scaled and converted as the bundle's pictures are; the exact uint8 (H, W, C); or float32 of `spec.shape`, which is
+ * scaled and converted as the bundle's images are; the exact uint8 (H, W, C); or float32 of `spec.shape`, which is
  * taken as normalised already. A tensor input takes float32 of `spec.shape.slice(1)`, not normalised.
  *
  * @param {Input} value
@@ -147,12 +147,12 @@ function scratch(width, height) {
   return context;
 }
 
-/** On white, grey or coloured, scaled to the whole height and width: the one rule for pictures, as in Python. @param {Pixels} pixels @param {ImageInput} spec */
+/** On white, grey or coloured, scaled to the whole height and width: the one rule for images, as in Python. @param {Pixels} pixels @param {ImageInput} spec */
 function fitted(pixels, spec) {
   const [, channels, height, width] = spec.shape;
   if (channels !== 1 && channels !== 3) {
     throw new InputError(
-      `this bundle reads ${channels} channels, a picture has 1 or 3; pass a Uint8Array of (${height},${width},${channels})`,
+      `this bundle reads ${channels} channels, an image has 1 or 3; pass a Uint8Array of (${height},${width},${channels})`,
     );
   }
   checkSize(pixels.width, pixels.height, spec);

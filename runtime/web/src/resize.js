@@ -1,4 +1,4 @@
-// Scaling of pictures by Python's rule: Pillow's bilinear filter, in whole numbers; within one grey level of it. A canvas
+// Scaling of images by Python's rule: Pillow's bilinear filter, in whole numbers; within one grey level of it. A canvas
 // scales by another rule in every browser.
 
 const PRECISION_BITS = 32 - 8 - 2; // of a weight, as in Pillow's Resample.c
@@ -67,7 +67,7 @@ function clipped(sum) {
 /** The weights of each new place. @param {number} inSize @param {number} outSize @returns {Filter} */
 function bilinear(inSize, outSize) {
   const scale = inSize / outSize;
-  const filterScale = Math.max(scale, 1); // a smaller picture covers several old pixels with each new one
+  const filterScale = Math.max(scale, 1); // a smaller image covers several old pixels with each new one
   const step = 1 / filterScale;
   return Array.from({ length: outSize }, (_, place) => {
     const centre = (place + 0.5) * scale;

@@ -40,7 +40,7 @@ const TASKS = {
     return answers;
   },
 
-  /** For each picture or tensor: what the stem reads. */
+  /** For each image or tensor: what the stem reads. */
   inputs: (cases) =>
     cases.map(
       /** @param {any} one */ ({ spec, pixels, tensor, height, width, channels }) => {

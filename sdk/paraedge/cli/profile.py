@@ -76,10 +76,10 @@ def profile(
     measured: list[Measurement] = []
     with progress_bar() as bar:
         task = bar.add_task("", total=100)  # percent
-        for place, (bundle, engine) in enumerate(jobs):
+        for index, (bundle, engine) in enumerate(jobs):
 
-            def show(done_s: float, total_s: float, what: str, place: int = place, bundle: Bundle = bundle) -> None:
-                done = 100 * (place + done_s / total_s) / len(jobs)
+            def show(done_s: float, total_s: float, what: str, index: int = index, bundle: Bundle = bundle) -> None:
+                done = 100 * (index + done_s / total_s) / len(jobs)
                 bar.update(task, completed=round(done), description=f"{bundle.manifest.name}: {what}")
 
             results = connection.measure(

@@ -62,7 +62,7 @@ def run(
     from paraedge_measure.latency import known_latency
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.errors import InputError, ParaEdgeError
-    from paraedge_runtime.inputs import find_pictures
+    from paraedge_runtime.inputs import find_images
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
 
@@ -71,7 +71,7 @@ def run(
     else:
         if paths and not paths[0].exists():
             raise InputError(f"{paths[0]} does not exist")
-        files = find_pictures(list(paths))
+        files = find_images(list(paths))
         bundle = Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys)
     inputs = _inputs(bundle, files)
 
@@ -111,12 +111,12 @@ def run(
 
 def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:
     """Name, value or file, and label of each input; the bundle's golden ones without files."""
-    from paraedge_runtime.inputs import check_picture_input, find_inputs
+    from paraedge_runtime.inputs import check_image_input, find_inputs
     from paraedge_runtime.manifest import ImageInput
 
     if files:
         if isinstance(bundle.manifest.input, ImageInput):
-            check_picture_input(bundle.manifest.input)  # what would be said of every picture is said once
+            check_image_input(bundle.manifest.input)  # what would be said of every image is said once
         return [(str(path), path, None) for path in find_inputs(files, bundle.manifest.input)]
     golden = bundle.golden()
     labels = [None] * len(golden.inputs) if golden.labels is None else [int(label) for label in golden.labels]

@@ -56,16 +56,16 @@ def print_bundle(bundle: Bundle) -> None:
     rows = table("part", ">size", ">parameters", ">MACs", ">against torch", ">sum so far", ">accuracy")
     names = list(manifest.parts())
     for name, entry in manifest.parts().items():
-        place = names.index(name) - 1
-        prefix = card.parity.prefixes[place] if place >= 0 and card.parity.prefixes else None
+        position = names.index(name) - 1
+        prefix = card.parity.prefixes[position] if position >= 0 and card.parity.prefixes else None
         rows.add_row(
             name,
             size_text(entry.size_bytes),
             f"{card.parts[name].parameters:,}",
             f"{entry.macs / 1e6:.2f} M",
             snr_text(card.parts[name].similarity.snr_db),
-            "" if place < 0 else f"{snr_text(prefix.snr_db)}, {nearness_text(prefix)}" if prefix else "–",
-            "" if place < 0 else as_percent(accuracy.prefix_accuracy[place]) if accuracy else "unknown",
+            "" if position < 0 else f"{snr_text(prefix.snr_db)}, {nearness_text(prefix)}" if prefix else "–",
+            "" if position < 0 else as_percent(accuracy.prefix_accuracy[position]) if accuracy else "unknown",
         )
     if manifest.fused is not None:
         rows.add_row("fused", size_text(manifest.fused.size_bytes), "", "", "", "", "")

@@ -46,10 +46,10 @@ class FolderOptions:
     """How files of one's own become a data set.
 
     Attributes:
-        image_size: for ``folder``: pictures become squares of so many pixels.
+        image_size: for ``folder``: images become squares of so many pixels.
         resize: for ``folder``: how, see :class:`paraedge_runtime.manifest.ImageInput`.
         channels: for ``folder``: 1 (grey) or 3 (colour).
-        test_fraction: for ``folder`` without a split: the share of pictures that are the test split.
+        test_fraction: for ``folder`` without a split: the share of images that are the test split.
         class_names: for ``npz``: one name per class index, for a file that has none inside.
     """
 
@@ -176,7 +176,7 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
 def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     """One sub-folder per class; ``train/`` and ``test/`` above them if the split is given."""
     if folder is None:
-        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of pictures per class")
+        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of images per class")
     roots = {name: folder / name for name in ("train", "test")}
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
@@ -184,13 +184,13 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     splits = [name for name in names if name.lower() in ("train", "test", "val", "valid", "validation")]
     if splits:
         raise InputError(
-            f"{class_root} has the folders {', '.join(names)}; to split the pictures yourself, name the two "
+            f"{class_root} has the folders {', '.join(names)}; to split the images yourself, name the two "
             "folders train and test, else put only class folders there"
         )
     if len(names) < 2:
         raise InputError(
             f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
-            "put the pictures of each class into a sub-folder named after it"
+            "put the images of each class into a sub-folder named after it"
         )
     if split_given:
         only_test = sorted(set(class_folders(roots["test"])) - set(names))
@@ -202,15 +202,15 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
         )
     else:
         everything = read_class_folder(folder, names, options.image_size, options.channels, options.resize)
-        # The same pictures are the same split whatever the seed is: whoever tests a model later must not meet what
-        # trained it. A picture that is added or removed changes the split; folders train and test do not.
+        # The same images are the same split whatever the seed is: whoever tests a model later must not meet what
+        # trained it. An image that is added or removed changes the split; folders train and test do not.
         order = np.random.default_rng(0).permutation(len(everything))
         count = max(1, round(len(order) * options.test_fraction))
         test, train = (
             LabelledImages(everything.images[part], everything.labels[part]) for part in (order[:count], order[count:])
         )
     return ImageDataset(
-        display_name(folder.resolve().name) or "pictures", train, test, names, "unknown (your own pictures)"
+        display_name(folder.resolve().name) or "images", train, test, names, "unknown (your own images)"
     )
 
 
@@ -235,7 +235,7 @@ def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
             f"{path} has the class {unknown[0]!r}, which is not among {', '.join(options.class_names)}; "
             "leave --labels out, or change the array class_names"
         )
-    return ImageDataset(path.stem, train, test, names, "unknown (your own pictures)")
+    return ImageDataset(path.stem, train, test, names, "unknown (your own images)")
 
 
 def _read_archive(path: Path, class_names: tuple[str, ...]) -> tuple[LabelledImages, LabelledImages]:

@@ -1,4 +1,4 @@
-"""Readers of the standard public files: ``.npz``, MNIST's idx, CIFAR's pickles, folders of pictures.
+"""Readers of the standard public files: ``.npz``, MNIST's idx, CIFAR's pickles, folders of images.
 
 None of them executes what it reads: ``.npz`` without pickles, and CIFAR's pickles through an
 unpickler that can build arrays of bytes and nothing else.
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import PICTURE_SUFFIXES, Resize, display_name, is_hidden, picture_array, visible_files
+from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name, image_array, is_hidden, visible_files
 
 __all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_class_names", "read_idx", "read_npz"]
 
@@ -201,7 +201,7 @@ def read_cifar_batch(path: Path) -> LabelledImages:
 
 
 def class_folders(root: Path) -> dict[str, list[Path]]:
-    """The sub-folders of pictures, by the name of their class, sorted; what is hidden is no class.
+    """The sub-folders of images, by the name of their class, sorted; what is hidden is no class.
 
     The name is in Unicode's composed form (NFC): a folder typed on a Mac names the same class as one typed
     elsewhere, and two that differ in nothing else are one class.
@@ -222,10 +222,10 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
 def read_class_folder(
     root: Path, class_names: tuple[str, ...], image_size: int, channels: int, resize: Resize = "crop"
 ) -> LabelledImages:
-    """Pictures in sub-folders that are named after their classes, as ``image_size`` squares.
+    """Images in sub-folders that are named after their classes, as ``image_size`` squares.
 
     Raises:
-        InputError: a class folder has no picture, or one cannot be read.
+        InputError: a class folder has no image, or one cannot be read.
     """
     folders = class_folders(root)
     images: list[NDArray[np.uint8]] = []
@@ -234,13 +234,13 @@ def read_class_folder(
     for label, name in enumerate(class_names):
         before = len(images)
         for folder in folders.get(name, []):
-            for path in visible_files(folder, PICTURE_SUFFIXES):
-                images.append(picture_array(path, image_size, image_size, channels, resize))
+            for path in visible_files(folder, IMAGE_SUFFIXES):
+                images.append(image_array(path, image_size, image_size, channels, resize))
                 labels.append(label)
         if name in folders and len(images) == before:
             empty.append(name)
     if not images:
-        raise InputError(f"{root} has no pictures in its class folders ({', '.join(class_names)})")
+        raise InputError(f"{root} has no images in its class folders ({', '.join(class_names)})")
     if empty:
-        raise InputError(f"{root / empty[0]} has no pictures; put some there, or remove that folder")
+        raise InputError(f"{root / empty[0]} has no images; put some there, or remove that folder")
     return LabelledImages(np.stack(images), np.asarray(labels, dtype=np.int64))

@@ -76,13 +76,13 @@ def _decoded(path: Path, files: NDArray[np.uint8], offsets: list[int], size: tup
     images = np.empty((len(offsets) - 1, *size), dtype=np.uint8)
     for number, (start, end) in enumerate(itertools.pairwise(offsets)):
         try:
-            with Image.open(io.BytesIO(files[start:end].tobytes()), formats=["JPEG"]) as picture:
-                if picture.size != (width, height):
-                    raise ValueError(f"it is {picture.width}×{picture.height}, not {width}×{height}")
-                images[number] = np.asarray(picture.convert("RGB" if channels == 3 else "L")).reshape(size)
-        except Exception as error:  # Pillow raises many kinds for a damaged picture
+            with Image.open(io.BytesIO(files[start:end].tobytes()), formats=["JPEG"]) as image:
+                if image.size != (width, height):
+                    raise ValueError(f"it is {image.width}×{image.height}, not {width}×{height}")
+                images[number] = np.asarray(image.convert("RGB" if channels == 3 else "L")).reshape(size)
+        except Exception as error:  # Pillow raises many kinds for a damaged image
             raise InputError(
-                f"{path}: picture {number} cannot be read ({error}); copy the checkpoint folder again"
+                f"{path}: image {number} cannot be read ({error}); copy the checkpoint folder again"
             ) from error
     return images
 

@@ -41,7 +41,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         backbone_stage: the last of them.
         branch_stage: every branch goes on with pretrained stages of its own, up to this one; one number for all
             branches or one for each, ``None`` where none does.
-        resize: how a picture of another size becomes square: ``stretch`` or ``crop``, see
+        resize: how an image of another size becomes square: ``stretch`` or ``crop``, see
             :class:`paraedge_runtime.manifest.ImageInput`.
         mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``.
     """

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from support.bundles import fake_bundle, picture
+from support.bundles import fake_bundle, image
 
 from paraedge_measure.deadlines.policies import Known, make_policy, policy_names, select_policies
 from paraedge_runtime import Session
@@ -52,9 +52,9 @@ def test_with_ample_time_every_policy_runs_what_it_wants(tmp_path, name, used):
     with Session.open(bundle, threads=2) as shared:
         policy = make_policy(name, KNOWN, shared, open_session)
         for _ in range(30):  # a controller that has seen nothing starts with few
-            prediction = policy(picture(), time.monotonic() + FAR_S, ())
+            prediction = policy(image(), time.monotonic() + FAR_S, ())
         assert prediction.branches_used == tuple(range(used))
-        assert np.array_equal(prediction.output, shared.run(picture(), branches=used).output)
+        assert np.array_equal(prediction.output, shared.run(image(), branches=used).output)
     assert len(opened) == (name == "anytime")  # a session of its own, for what it learns
     for session in opened:
         session.close()
@@ -64,7 +64,7 @@ def test_with_ample_time_every_policy_runs_what_it_wants(tmp_path, name, used):
 def test_alert_any_runs_fewer_when_more_are_no_better(tmp_path):
     with Session.open(fake_bundle(tmp_path / "b"), threads=1) as shared:
         policy = make_policy("alert-any", Known((0.001, 0.002, 0.003), 0.0, (0.9, 0.8, 0.7)), shared, lambda: shared)
-        assert policy(picture(), time.monotonic() + FAR_S, ()).branches_used == (0,)
+        assert policy(image(), time.monotonic() + FAR_S, ()).branches_used == (0,)
 
 
 @pytest.mark.usefixtures("fake_engine")
@@ -74,7 +74,7 @@ def test_ours_alone_looks_at_the_requests_that_wait(tmp_path, name, used):
     with Session.open(bundle, threads=1) as session:
         policy = make_policy(name, KNOWN, session, lambda: session)
         for _ in range(22):
-            policy(picture(), time.monotonic() + FAR_S, ())
+            policy(image(), time.monotonic() + FAR_S, ())
         now_s = time.monotonic()
-        prediction = policy(picture(), now_s + FAR_S, [now_s + 0.08])
+        prediction = policy(image(), now_s + FAR_S, [now_s + 0.08])
         assert len(prediction.branches_used) == used

@@ -53,7 +53,7 @@ test("a smaller budget, one thread, pause: by keyboard, by their labels", async 
   await page.close();
 });
 
-test("the camera's pictures are predicted", async () => {
+test("the camera's images are predicted", async () => {
   const { page, problems } = await visit();
   await page.getByText(/^running, LiteRT\.js/).waitFor();
   await page.getByRole("button", { name: "Camera" }).click();

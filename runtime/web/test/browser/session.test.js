@@ -117,7 +117,7 @@ test("streams, random budgets and aborts leave the session in order", async () =
   assert.equal(found.last, found.branches);
 });
 
-test("canvas, image, ImageData and pixels are one picture", async () => {
+test("canvas, image, ImageData and pixels are one image", async () => {
   const found = await opened.page.evaluate(async (bundle) => {
     const { opened } = await import(/** @type {any} */ ("/page/helpers.js"));
     const { session } = await opened(bundle);

@@ -1,4 +1,4 @@
-"""From a picture file to an upright picture without transparency, bounded in size. Needs Pillow."""
+"""From an image file to an upright image without transparency, bounded in size. Needs Pillow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "on_background", "upright_picture"]
+__all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "on_background", "upright_image"]
 
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 MAX_PIXELS = 50_000_000  # decoded: 200 MB
@@ -22,7 +22,7 @@ _WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 _WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
 
 
-def upright_picture(path: str | os.PathLike[str], side: int) -> Image.Image:
+def upright_image(path: str | os.PathLike[str], side: int) -> Image.Image:
     """The first frame, turned as its EXIF entry says, on a white background.
 
     A JPEG is decoded at the smallest size that is at least three times ``side`` pixels a side. A progressive one is
@@ -30,17 +30,17 @@ def upright_picture(path: str | os.PathLike[str], side: int) -> Image.Image:
 
     Raises:
         ValueError: more pixels than the limits above.
-        Exception: whatever Pillow raises for a file that is no picture, or damaged.
+        Exception: whatever Pillow raises for a file that is no image, or damaged.
     """
     from PIL import ImageOps
 
-    with _opened(path) as picture:
-        can_reduce = picture.format == "JPEG" and not picture.info.get("progressive")
-        _check_size(picture, MAX_JPEG_PIXELS if can_reduce else MAX_PIXELS)
-        picture.draft(None, (_DECODED_OVER_WANTED * side,) * 2)
-        _check_size(picture, MAX_PIXELS)
-        ImageOps.exif_transpose(picture, in_place=True)
-        return on_background(picture)
+    with _opened(path) as image:
+        can_reduce = image.format == "JPEG" and not image.info.get("progressive")
+        _check_size(image, MAX_JPEG_PIXELS if can_reduce else MAX_PIXELS)
+        image.draft(None, (_DECODED_OVER_WANTED * side,) * 2)
+        _check_size(image, MAX_PIXELS)
+        ImageOps.exif_transpose(image, in_place=True)
+        return on_background(image)
 
 
 def _opened(path: str | os.PathLike[str]) -> Image.Image:
@@ -53,27 +53,27 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
     return JpegImageFile(path) if is_jpeg else Image.open(path)
 
 
-def _check_size(picture: Image.Image, most_pixels: int) -> None:
-    pixels = picture.width * picture.height
+def _check_size(image: Image.Image, most_pixels: int) -> None:
+    pixels = image.width * image.height
     if pixels > most_pixels:
         raise ValueError(f"it has {pixels:,} pixels, at most {most_pixels:,} are read")
 
 
-def on_background(picture: Image.Image) -> Image.Image:
-    """The picture without its transparency, and without a second eight bits; itself where it has neither."""
+def on_background(image: Image.Image) -> Image.Image:
+    """The image without its transparency, and without a second eight bits; itself where it has neither."""
     from PIL import Image
 
-    if picture.mode.startswith("I;16"):  # convert() would clip these to white
-        values = np.asarray(picture)
+    if image.mode.startswith("I;16"):  # convert() would clip these to white
+        values = np.asarray(image)
         grey = (values >> 8).astype(np.uint8)
-        if (transparent := picture.info.get("transparency")) is not None:
+        if (transparent := image.info.get("transparency")) is not None:
             grey[values == transparent] = BACKGROUND[0]
         return Image.fromarray(grey)
-    has_colour = picture.mode in _WITH_TRANSPARENT_COLOUR and "transparency" in picture.info
-    if picture.mode not in _WITH_ALPHA and not has_colour:
-        picture.load()  # whoever opened it closes its file
-        return picture
-    layer = picture.convert("RGBA")
-    page = Image.new("RGB", picture.size, BACKGROUND)
+    has_colour = image.mode in _WITH_TRANSPARENT_COLOUR and "transparency" in image.info
+    if image.mode not in _WITH_ALPHA and not has_colour:
+        image.load()  # whoever opened it closes its file
+        return image
+    layer = image.convert("RGBA")
+    page = Image.new("RGB", image.size, BACKGROUND)
     page.paste(layer, mask=layer)
     return page
