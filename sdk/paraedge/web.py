@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from paraedge_measure.cache_folder import cache_folder
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.errors import EngineUnavailable, InputError
 
 __all__ = ["WEB_ENGINES", "make_site"]
@@ -106,7 +106,7 @@ def _copy_engine(package: Path, engine: str, out: Path, on_progress: Callable[[s
 def _installed(package: Path, on_progress: Callable[[str], None]) -> Path:
     """The packages of the lock file, fetched once and kept in the cache."""
     version = hashlib.sha256((package / "package-lock.json").read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / "web" / version
+    folder = own_folder("web") / version
     if (folder / "done").exists():
         return folder
     npm = shutil.which("npm")

@@ -114,6 +114,7 @@ def bench(
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.cores import available_cores
     from paraedge_runtime.errors import InputError
+    from paraedge_runtime.trial import try_bundle
 
     cells = grid(
         deadlines=deadlines,
@@ -141,6 +142,7 @@ def bench(
 
     with progress_bar() as bar:
         task = bar.add_task("running every image once", total=len(images))
+        try_bundle(opened, engine=engine)
         with captured_chatter():  # engines introduce themselves
             made = Bench(
                 opened,

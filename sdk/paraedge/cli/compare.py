@@ -56,12 +56,15 @@ def compare(
     from paraedge_measure.comparing import compare_bundles, display_names
     from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.trial import try_bundle
 
     if png is not None:
         check_plot(png)
     opened = [Bundle.open(path) for path in bundles]
     inputs, labels, source = _inputs_at_hand(opened[0], dataset, data_dir, limit)
     with working("loading engines"), progress_bar() as bar:
+        for bundle in opened:
+            try_bundle(bundle)
         task = bar.add_task("running", total=None)
         compared = compare_bundles(
             opened,

@@ -119,6 +119,7 @@ def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, lim
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.errors import EngineError
     from paraedge_runtime.session import Session
+    from paraedge_runtime.trial import try_bundle
 
     bundle = Bundle.open(path)
     manifest = bundle.manifest
@@ -127,6 +128,7 @@ def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, lim
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
     correct = np.zeros(len(manifest.branches), dtype=np.int64)
     with working(f"loading {manifest.engine}"):
+        try_bundle(bundle)
         opened = Session.open(bundle)
     with opened as session, progress_bar() as bar:
         pairs = zip(images.images, images.labels, strict=True)

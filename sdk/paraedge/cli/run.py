@@ -65,6 +65,7 @@ def run(
     from paraedge_runtime.inputs import find_images
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
+    from paraedge_runtime.trial import try_bundle
 
     if paths and looks_like_bundle(paths[0]):
         bundle, files = Bundle.open(paths[0], trusted_keys=trusted_keys), list(paths[1:])
@@ -76,6 +77,7 @@ def run(
     inputs = _inputs(bundle, files)
 
     with working(f"loading {bundle.manifest.engine}"):
+        try_bundle(bundle, engine=engine)
         opened = Session.open(
             bundle,
             engine=engine,
