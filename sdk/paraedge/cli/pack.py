@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import json_option, print_json, size_text
+from paraedge.cli.output import echo, json_option, print_json, size_text
 
 
 @click.command()
@@ -32,4 +32,4 @@ def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"path": str(path), "size_bytes": size_bytes})
     else:
-        click.echo(f"{path}  {size_text(size_bytes)}")
+        echo(f"{path}  {size_text(size_bytes)}")

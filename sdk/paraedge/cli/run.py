@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli.options import BRANCHES, Branches, trusted_keys_option
-from paraedge.cli.output import console, print_json, working
+from paraedge.cli.output import console, echo, print_json, working
 from paraedge.cli.packaged_bundle import packaged_bundle
+from paraedge_runtime._console import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -220,7 +221,7 @@ class _TextLines:
     def _line(self, name: str, result: str, number: str, branches: str, milliseconds: str, note: str) -> None:
         first, second, third, fourth, fifth = self._widths
         line = f"{name:<{first}}  {result:<{second}}  {number:>{third}}  {branches:<{fourth}}  {milliseconds:>{fifth}}"
-        console().print(f"{line}  {note}".rstrip())
+        console().print(printable(f"{line}  {note}".rstrip()))  # one line, whatever a label says
 
 
 def _result(prediction: Prediction, bundle: Bundle) -> str:
@@ -248,6 +249,4 @@ def _dropped(prediction: Prediction) -> str:
 
 
 def _warn_skipped(problem: str) -> None:
-    from paraedge_runtime.inputs import display_name
-
-    click.echo(f"Skipped: {display_name(problem)}", err=True)
+    echo(f"Skipped: {problem}", err=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import json_option, print_json, size_text
+from paraedge.cli.output import echo, json_option, print_json, size_text
 
 
 @click.command()
@@ -33,4 +33,4 @@ def update(old: Path, new: Path, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"path": str(path), "size_bytes": size_bytes, "bundle_bytes": whole, "files": changed})
     else:
-        click.echo(f"{path}  {size_text(size_bytes)} of {size_text(whole)}: {', '.join(changed)}")
+        echo(f"{path}  {size_text(size_bytes)} of {size_text(whole)}: {', '.join(changed)}")

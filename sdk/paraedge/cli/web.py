@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import json_option, print_json, print_next, size_text, working
+from paraedge.cli.output import echo, json_option, print_json, print_next, size_text, working
 
 
 @click.command()
@@ -35,5 +35,5 @@ def web(out: Path, bundles: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         print_json({"path": str(folder), "files": len(files), "size_bytes": size_bytes})
         return
-    click.echo(f"{folder}  {len(files)} files, {size_text(size_bytes)}")
+    echo(f"{folder}  {len(files)} files, {size_text(size_bytes)}")
     print_next("python3", "-m", "http.server", "--directory", folder, "--bind", "127.0.0.1")
