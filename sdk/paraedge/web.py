@@ -14,6 +14,7 @@ from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.errors import EngineUnavailable, InputError
+from paraedge_runtime.signature import TrustedKeys
 
 __all__ = ["WEB_ENGINES", "make_site"]
 
@@ -26,6 +27,7 @@ def make_site(
     out: str | os.PathLike[str],
     bundles: Sequence[str | os.PathLike[str]],
     *,
+    trusted_keys: TrustedKeys | None = None,
     on_progress: Callable[[str], None] = lambda step: None,
 ) -> Path:
     """Write a folder with the page, the browser runtime, the bundles and the files of their engines.
@@ -33,6 +35,7 @@ def make_site(
     Args:
         out: a folder that does not exist yet, or is empty.
         bundles: of the engines in ``WEB_ENGINES``; their names in the folder are those of their models.
+        trusted_keys: take only bundles that one of these keys signed; see ``Bundle.open``.
         on_progress: called with what is done next.
 
     Raises:
@@ -44,7 +47,7 @@ def make_site(
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} is there already; remove it, or choose another folder")
-    opened = _named([Bundle.open(bundle) for bundle in bundles])
+    opened = _named([Bundle.open(bundle, trusted_keys=trusted_keys) for bundle in bundles])
     package, page = _sources()
     engines = sorted({bundle.manifest.engine for bundle in opened.values()})
     try:
