@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from paraedge_runtime._files import open_plain
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,6 +19,8 @@ MAX_PIXELS = 50_000_000  # decoded: 200 MB
 # Of a JPEG that is not progressive, as it lies in its file: it is decoded at down to an eighth of its width and height.
 MAX_JPEG_PIXELS = 256_000_000
 _DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like scaling from the full size
+# Beside JPEG; others start programs (EPS) or are containers of containers.
+_FORMATS = ("PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF")
 _WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 _WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
 
@@ -48,9 +51,9 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
     from PIL import Image
     from PIL.JpegImagePlugin import JpegImageFile
 
-    with Path(path).open("rb") as file:
+    with open_plain(path) as file:
         is_jpeg = file.read(3) == b"\xff\xd8\xff"
-    return JpegImageFile(path) if is_jpeg else Image.open(path)
+    return JpegImageFile(path) if is_jpeg else Image.open(path, formats=_FORMATS)
 
 
 def _check_size(image: Image.Image, most_pixels: int) -> None:

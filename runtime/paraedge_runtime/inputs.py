@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime._files import open_plain
 from paraedge_runtime._images import on_background, upright_image
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
@@ -229,7 +230,8 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
     try:
         if Path(path).stat().st_size > most_bytes:
             raise InputError(f"{path} has {Path(path).stat().st_size} bytes, at most {most_bytes} fit; {_reads(spec)}")
-        value = np.load(path, allow_pickle=False)
+        with open_plain(path) as file:
+            value = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, MemoryError) as error:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from paraedge_runtime._files import open_plain
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.bundle import Bundle, write_files
 from paraedge_runtime.errors import EngineUnavailable, InputError
@@ -102,7 +103,7 @@ def read_private_key(path: Path, ask_password: Callable[[], str]) -> PrivateKey:
         EngineUnavailable: cryptography is not installed.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             lines = file.read(_MAX_KEY_FILE_BYTES).split(b"\n")
         data = base64.b64decode(lines[1], validate=True) if len(lines) == 3 and not lines[2] else b""
     except OSError as error:

@@ -328,6 +328,7 @@ def test_a_recording_is_played_back(pi_bundle, tmp_path):
         (b"", "is empty"),
         (b'{"a": 1}\n', "line 1: not a line of a recording"),
         (b"\x00\xff\n", "line 1"),
+        (b'{"type":"header","format":"\xff"}\n', "line 1: not a line of a recording: 'utf-8' codec"),
         (None, "cannot be read"),
     ],
 )
@@ -384,3 +385,9 @@ def test_what_a_worker_raises_ends_the_demo(pi_bundle):
     with pytest.raises(ZeroDivisionError), app:
         assert app.stop.wait(60)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("demo-")]
+
+
+def test_a_recording_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "r.jsonl")
+    with pytest.raises(InputError, match="cannot be read: it is no plain file"):
+        list(read_recording(tmp_path / "r.jsonl"))

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 
 import msgspec
 import pytest
@@ -289,3 +290,9 @@ def test_p99_is_there_from_its_number_of_runs_on():
     assert latency(1.0, n=P99_MIN_RUNS - 1).p99_ms is None
     enough = replace(MEASUREMENT, request=latency(4.0, n=P99_MIN_RUNS))
     assert decode_device(msgspec.json.encode(replace(DEVICE, measurements=(enough,)))).measurements == (enough,)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "device.json")
+    with pytest.raises(ProfileError, match="cannot be read: it is no plain file"):
+        read_device(tmp_path / "device.json")

@@ -1,5 +1,6 @@
 """Planning: the documented formula on numbers a person can add up, the choice, and plans that are refused."""
 
+import os
 import re
 
 import numpy as np
@@ -247,4 +248,10 @@ def test_what_is_no_plan_is_refused(tmp_path, raw, problem):
 
 def test_a_plan_that_is_not_there(tmp_path):
     with pytest.raises(PlanError, match=r"make it: paraedge plan --profile device\.json --budget-ms 10 --out"):
+        read_plan(tmp_path / "plan.json")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "plan.json")
+    with pytest.raises(PlanError, match="it is no plain file"):
         read_plan(tmp_path / "plan.json")

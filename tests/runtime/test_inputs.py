@@ -23,6 +23,7 @@ from paraedge_runtime.inputs import (
     find_inputs,
     normalise,
     read_image,
+    read_input,
     stem_input,
 )
 from paraedge_runtime.manifest import ImageInput, TensorInput
@@ -619,3 +620,32 @@ def test_a_name_that_is_not_utf8_is_shown_with_a_replacement():
 
 def test_suffixes_are_lower_case():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+
+# Files that are none ------------------------------------------------------------------------------
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    for name in ("a.png", "a.npy"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=r"a\.png is not an image that can be read: .*no plain file"):
+        read_image(tmp_path / "a.png", ImageInput(name="image", shape=(1, 1, 8, 8), mean=(0.5,), std=(0.5,)))
+    spec = TensorInput(name="m", shape=(1, 2), axes=("x",), normalized_axis=None, mean=(0.0,), std=(1.0,))
+    with pytest.raises(InputError, match=r"a\.npy is no \.npy file that can be read: .*no plain file"):
+        read_input(tmp_path / "a.npy", spec)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", id="EPS"),
+        pytest.param(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), id="OLE"),
+        pytest.param(b"%PDF-1.4\n", id="PDF"),
+    ],
+)
+def test_formats_that_start_programs_or_hold_files_are_no_images(tmp_path, content):
+    """Ghostscript ran what was in a file called .png."""
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"is not an image that can be read: cannot identify image file"):
+        read_image(path, ImageInput(name="image", shape=(1, 1, 8, 8), mean=(0.5,), std=(0.5,)))

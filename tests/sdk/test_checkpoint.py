@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import stat
 
@@ -387,3 +388,36 @@ def test_labels_are_in_the_composed_form_of_unicode_however_they_are_given(make)
     config = msgspec.structs.replace(make.checkpoint(), labels=labels)
     assert config.labels[0] == "caf\u00e9"
     assert msgspec.json.decode(msgspec.json.encode(config), type=type(config)).labels == config.labels
+
+
+# Files from others --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["config.json", "training.json", "model.safetensors", "samples.npz", "evaluation.npz"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(trained, tmp_path, name):
+    folder = shutil.copytree(trained.folder, tmp_path / "copy")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=re.escape(str(folder))):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("embed_dim", 3 << 20, "embed_dim must be at most 8192"),
+        ("branch_depth", 10**6, "branch_depth must be at most 100"),
+        ("branch_depth", [2, 10**6], "branch_depth must be at most 100"),
+        ("mlp_ratio", 1e9, "mlp_ratio must be at most 64"),
+        ("image_size", 10**6, "image_size must be at most 4096"),
+        ("num_branches", 10**6, "num_branches must be at most 1000"),
+        ("embed_dim", 8192, "does not fit config.json"),  # 27 GB, and none of them is taken
+    ],
+)
+def test_a_checkpoint_takes_no_more_memory_than_it_brings(trained, tmp_path, field, value, message):
+    folder = shutil.copytree(trained.folder, tmp_path / "copy")
+    document = json.loads((folder / "config.json").read_text())
+    document["model"][field] = value
+    (folder / "config.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(folder)

@@ -12,11 +12,13 @@ import msgspec
 
 from paraedge_demo.board import Board
 from paraedge_demo.messages import FORMAT, FrameRecord, Header
+from paraedge_runtime._files import open_plain
 from paraedge_runtime.errors import InputError
 
 __all__ = ["Recorder", "Replay", "read_header", "read_recording"]
 
 WAITING_LINES = 256
+_MAX_LINE_BYTES = 8 << 20  # a header of 100,000 labels
 LONGEST_PAUSE_S = 5.0  # between two frames of a replay
 
 
@@ -85,12 +87,12 @@ def read_recording(path: Path) -> Iterator[Header | FrameRecord]:
     """
     decoder = msgspec.json.Decoder(Header | FrameRecord)
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with open_plain(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), start=1):
                 try:
                     found = decoder.decode(line)
-                except msgspec.DecodeError as error:
-                    if number > 1 and not line.endswith(b"\n"):
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                    if number > 1 and not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES:
                         return
                     raise InputError(f"{path}, line {number}: not a line of a recording: {error}") from None
                 if number == 1 and (not isinstance(found, Header) or found.format != FORMAT):

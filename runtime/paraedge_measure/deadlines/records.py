@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from paraedge_measure.deadlines.cells import Cell
 from paraedge_measure.deadlines.statistics import percentiles
 from paraedge_runtime._arguments import as_instance, as_path
+from paraedge_runtime._files import read_plain
 from paraedge_runtime.errors import InputError
 
 __all__ = ["FORMAT", "Header", "Outcomes", "Record", "RecordFile"]
+
+_MAX_BYTES = 1 << 30
 
 FORMAT = "paraedge-bench/1"
 
@@ -179,7 +182,7 @@ class RecordFile:
         self.records: list[Record] = []
         self.note: str | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
-        raw = path.read_bytes() if path.exists() else b""
+        raw = read_plain(path, _MAX_BYTES) if path.exists() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
         if raw and not whole and not msgspec.json.encode(header).startswith(raw[:20]):
             raise InputError(f"{path} holds no measurements of 'paraedge bench'; choose another --out")
@@ -207,7 +210,7 @@ class RecordFile:
     def _check(self, line: bytes, header: Header) -> None:
         try:
             found = msgspec.json.decode(line, type=Header)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(
                 f"{self._path} holds no measurements of 'paraedge bench' ({error}); choose another --out"
             ) from None
@@ -220,7 +223,7 @@ class RecordFile:
     def _record(self, number: int, line: bytes) -> Record:
         try:
             return msgspec.json.decode(line, type=Record)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(
                 f"{self._path}, line {number}: {error}; restore the file, or choose another --out"
             ) from None

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
+from paraedge_runtime._files import open_plain
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name, image_array, is_hidden, visible_files
 
@@ -29,6 +30,7 @@ __all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_class
 
 # A batch of CIFAR-10 has 31 MB.
 _MAX_BATCH_BYTES = 256 << 20
+_MAX_IDX_BYTES = 1 << 30  # unpacked
 # RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
 _NPZ_ERRORS = (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
@@ -39,7 +41,7 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
     Images may be (N, H, W) or (N, H, W, C), uint8.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_plain(path) as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in ("x_train", "y_train", "x_test", "y_test") if name not in archive]
             if missing:
                 raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(archive)}")
@@ -59,7 +61,7 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
         InputError: it is no list of different texts, or the file cannot be read.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_plain(path) as file, np.load(file, allow_pickle=False) as archive:
             if "class_names" not in archive:
                 return None
             names = archive["class_names"]
@@ -89,7 +91,10 @@ def _labelled(images: NDArray[Any], labels: NDArray[Any], path: Path) -> Labelle
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """An idx file of unsigned bytes, gzipped or not (the format of MNIST and Fashion-MNIST)."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open_plain(path) as file:
+            raw = (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(_MAX_IDX_BYTES + 1)
+        if len(raw) > _MAX_IDX_BYTES:
+            raise ValueError(f"it has more than {_MAX_IDX_BYTES} bytes")
         zero, kind, rank = struct.unpack_from(">HBB", raw)
         shape = struct.unpack_from(f">{rank}I", raw, 4)
         if zero != 0 or kind != 0x08 or len(raw) != 4 + 4 * rank + math.prod(shape):
@@ -184,7 +189,7 @@ _NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 def read_cifar_batch(path: Path) -> LabelledImages:
     """One of CIFAR-10's python batches: ``data`` (N, 3072) uint8 planes and ``labels``."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             content = file.read(_MAX_BATCH_BYTES + 1)
         if len(content) > _MAX_BATCH_BYTES:
             raise ValueError(f"it has more than {_MAX_BATCH_BYTES} bytes")
@@ -219,6 +224,12 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
+def _check_inside(path: Path, root: Path) -> None:
+    """Images become a part of bundles: a link in a folder of somebody else's takes none from elsewhere."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{path} is a link to outside of {root}; copy the images there, or name their folder")
+
+
 def read_class_folder(
     root: Path, class_names: tuple[str, ...], image_size: int, channels: int, resize: Resize = "crop"
 ) -> LabelledImages:
@@ -235,6 +246,7 @@ def read_class_folder(
         before = len(images)
         for folder in folders.get(name, []):
             for path in visible_files(folder, IMAGE_SUFFIXES):
+                _check_inside(path, root)
                 images.append(image_array(path, image_size, image_size, channels, resize))
                 labels.append(label)
         if name in folders and len(images) == before:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from paraedge.data.images import LabelledImages
 from paraedge.model.config import ParaFormerConfig
 from paraedge_measure.evaluation import Evaluation
+from paraedge_runtime._files import open_plain
 from paraedge_runtime.errors import InputError
 
 __all__ = ["read_evaluation", "read_samples", "sample_arrays"]
@@ -113,7 +114,7 @@ def _read_npz(path: Path, **wanted: tuple[str, tuple[int | None, ...]]) -> dict[
     """Arrays by name, each of one of the given kinds (``f``, ``iu``, or ``u1`` for uint8) and of a shape
     whose ``None`` may be anything."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_plain(path) as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in wanted if name not in archive]
             if missing:
                 raise InputError(f"{path} has no array {missing[0]}; copy the checkpoint folder again")

@@ -29,11 +29,13 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge.model.arrays import read_evaluation, read_samples, sample_arrays
+from paraedge.model.config import ParaFormerConfig
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
 from paraedge_converters.request import check_name
 from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime._arguments import as_path
+from paraedge_runtime._files import open_plain
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import LabelsOutput, Text
@@ -120,12 +122,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dty
 
 def _own_tensors(model: ParaFormer) -> dict[str, torch.Tensor]:
     """The state dict with shared classifiers once, and without BatchNorm's step counters."""
-    classifiers: dict[int, str] = {}  # memory -> the first name it has
+    classifiers: dict[int, str] = {}  # parameter -> the first name it has
     return {
-        name: tensor
-        for name, tensor in model.state_dict().items()
+        name: tensor.detach()
+        for name, tensor in model.state_dict(keep_vars=True).items()
         if not name.endswith("num_batches_tracked")
-        and (not name.endswith(".classifier.weight") or classifiers.setdefault(tensor.data_ptr(), name) == name)
+        and (not name.endswith(".classifier.weight") or classifiers.setdefault(id(tensor), name) == name)
     }
 
 
@@ -143,8 +145,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     config = read_json(folder / "config.json", CheckpointConfig)
     training = read_json(folder / "training.json", TrainingRecord)
+    state = _read_weights(config.model, folder / "model.safetensors")
     model = ParaFormer(config.model)
-    _load_weights(model, folder / "model.safetensors")
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
     return Checkpoint(
         config=config,
         model=model.eval(),
@@ -154,19 +157,22 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
-def _load_weights(model: ParaFormer, path: Path) -> None:
+def _read_weights(config: ParaFormerConfig, path: Path) -> dict[str, torch.Tensor]:
+    """The weights; they fit the network before any memory is taken for it."""
     try:
+        open_plain(path).close()
         state = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}; copy the checkpoint folder again") from error
-    expected = _own_tensors(model)
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in _own_tensors(ParaFormer(config)).items()}
     wrong = sorted(set(state) ^ set(expected)) or [
-        f"{name} {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in expected
-        if state[name].shape != expected[name].shape
+        f"{name} {tuple(state[name].shape)}, not {shape}"
+        for name, shape in expected.items()
+        if tuple(state[name].shape) != shape
     ]
     if wrong:
         raise InputError(f"{path} does not fit config.json: {', '.join(wrong[:4])}; they belong to different models")
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+    return state

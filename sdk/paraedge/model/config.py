@@ -12,6 +12,21 @@ from paraedge_runtime.manifest import ImageInput
 
 __all__ = ["ParaFormerConfig"]
 
+# A file may ask for any network; none for a small device is larger than this.
+_MOST = {
+    "image_size": 4096,
+    "in_channels": 64,
+    "num_classes": 100_000,
+    "embed_dim": 8192,
+    "mlp_ratio": 64,
+    "num_branches": 1000,
+    "branch_depth": 100,
+    "stem_width": 8192,
+    "stem_residual_blocks": 100,
+    "branch_width": 8192,
+    "branch_residual_blocks": 100,
+}
+
 
 class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Shape of a ParaFormer (arXiv 2510.15425; see ``docs/model.md`` for what differs from the paper).
@@ -68,6 +83,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        self._check_bounds()
         for name in (
             "image_size",
             "in_channels",
@@ -116,6 +132,12 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.branch_residual_blocks and self.branch_width is None:
             raise ValueError(f"branch_residual_blocks {self.branch_residual_blocks} needs a branch_width")
+
+    def _check_bounds(self) -> None:
+        for name, most in _MOST.items():
+            values = getattr(self, name)
+            if values is not None and max(values if isinstance(values, tuple) else (values,), default=0) > most:
+                raise ValueError(f"{name} must be at most {most}, got {values}")
 
     def _check_stem(self) -> None:
         if self.stem_stride < 2 or self.stem_stride & (self.stem_stride - 1):

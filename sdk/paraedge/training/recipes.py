@@ -12,9 +12,12 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge.training.config import TrainingConfig
+from paraedge_runtime._files import read_plain
 from paraedge_runtime.errors import InputError
 
 __all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe"]
+
+_MAX_FILE_BYTES = 1 << 20
 
 
 class NetworkShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -268,6 +271,6 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     if path.suffix != ".json":
         raise InputError(f"unknown recipe {str(recipe)!r}; choose one of {', '.join(RECIPES)}, or a .json file")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Recipe)
+        return msgspec.json.decode(read_plain(path, _MAX_FILE_BYTES), type=Recipe)
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"the recipe {path} cannot be read: {error}") from error
