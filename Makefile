@@ -1,11 +1,11 @@
-# make setup | demo | test-quick | test | test-native | test-web | test-arm64 | wheels | java | phone-tools | lint | bench: each works
+# make setup | demo | test-quick | test | test-native | test-web | test-arm64 | fuzz | wheels | java | phone-tools | lint | bench: each works
 # from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native test-web test-arm64 wheels java phone-tools lint bench clean
+.PHONY: setup demo test-quick test test-native test-web test-arm64 fuzz wheels java phone-tools lint bench clean
 
 setup: $(STAMP)
 
@@ -63,6 +63,10 @@ test-arm64: setup
 	scripts/test_phone_tools.sh $(BIN)
 	scripts/test_arm64_python.sh $(BIN)
 	scripts/test_arm64_recipes.sh $(BIN)
+
+# Every reader of files from outside, a minute each (FUZZ_SECONDS), two at a time: seven minutes.
+fuzz: setup
+	scripts/fuzz.sh $(BIN)/python
 
 lint: setup
 	$(BIN)/ruff check .

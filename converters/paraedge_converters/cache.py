@@ -94,7 +94,7 @@ class PartCache:
             raw = (self.folder / key).read_bytes()
             head, _, program = raw.partition(b"\n")
             header = msgspec.json.decode(head, type=_Header)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         if hashlib.sha256(program).hexdigest() != header.sha256:
             return None

@@ -23,6 +23,7 @@ from paraedge_runtime.inputs import (
     find_inputs,
     normalise,
     read_image,
+    read_tensor,
     stem_input,
 )
 from paraedge_runtime.manifest import ImageInput, TensorInput
@@ -493,6 +494,15 @@ def test_what_is_no_image_is_refused(tmp_path, content, problem):
     with pytest.raises(InputError, match=problem) as caught:
         read_image(path, COLOUR)
     assert str(path) in str(caught.value)
+
+
+def test_a_pipe_is_no_image_and_no_tensor(tmp_path):
+    os.mkfifo(tmp_path / "p.npy")
+    os.mkfifo(tmp_path / "p.png")
+    with pytest.raises(InputError, match="is not an image that can be read: it is a pipe"):
+        read_image(tmp_path / "p.png", COLOUR)
+    with pytest.raises(InputError, match=r"p\.npy is no \.npy file that can be read: .*not a plain file"):
+        read_tensor(tmp_path / "p.npy", MOTION)
 
 
 def test_a_folder_is_no_image(tmp_path):

@@ -206,7 +206,12 @@ def test_missing_file_is_named(folder, name):
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("damage", [_cut, _text, _empty, _into_a_folder], ids=["cut", "text", "empty", "folder"])
+def _into_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)  # nobody writes to it
+
+
+@pytest.mark.parametrize("damage", [_cut, _text, _empty, _into_a_folder, _into_a_pipe])
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_file_is_named(folder, name, damage):
     damage(folder / name)

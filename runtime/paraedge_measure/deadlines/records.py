@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from paraedge_measure.deadlines.cells import Cell
 from paraedge_measure.deadlines.statistics import percentiles
 from paraedge_runtime._arguments import as_instance, as_path
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
 __all__ = ["FORMAT", "Header", "Outcomes", "Record", "RecordFile"]
 
 FORMAT = "paraedge-bench/1"
+_MAX_FILE_BYTES = 1 << 30
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,7 +181,7 @@ class RecordFile:
         self.records: list[Record] = []
         self.note: str | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
-        raw = path.read_bytes() if path.exists() else b""
+        raw = read_bounded(path, _MAX_FILE_BYTES) if path.exists() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
         if raw and not whole and not msgspec.json.encode(header).startswith(raw[:20]):
             raise InputError(f"{path} holds no measurements of 'paraedge bench'; choose another --out")

@@ -155,6 +155,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _load_weights(model: ParaFormer, path: Path) -> None:
+    if path.exists() and not path.is_file():  # safetensors would wait for a pipe
+        raise InputError(f"{path} is not a plain file; copy the checkpoint folder again")
     try:
         state = safetensors.torch.load_file(path)
     except FileNotFoundError:
