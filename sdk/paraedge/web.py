@@ -62,7 +62,9 @@ def make_site(
                 _copy_engine(package, engine, building / "engines" / engine, on_progress)
             _write_index(building, list(opened))
     except OSError as error:
-        raise InputError(f"{target} cannot be written: {error}; choose another folder") from error
+        # copytree tells of all files that it could not copy; the first says why.
+        problem = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+        raise InputError(f"{target} cannot be written: {problem}; choose another folder") from error
     return target
 
 

@@ -116,18 +116,23 @@ def _signature_seeds(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _record_seeds() -> dict[str, bytes]:
-    from paraedge_demo.messages import FORMAT as DEMO_FORMAT
-    from paraedge_demo.messages import BranchBar, FrameRecord
-    from paraedge_demo.messages import Header as DemoHeader
-
+def record(policy: str = "all") -> Record:
+    """One of ten requests."""
     (cell,) = grid(
         deadlines=[0.5], arrivals=["closed"], interference=["none"], requests=10, load=None, hogs=1,
         square_period_s=0.2, quota=0.5,
     )  # fmt: skip
     missed = np.arange(10) == 2
     outcomes = Outcomes(np.full(10, 0.001), np.full(10, 2), missed, ~missed)
-    record = Record.of(outcomes, cell=cell, policy="all", seed=0, run="r", full_s=0.004, cpu_s=0.05)
+    return Record.of(outcomes, cell=cell, policy=policy, seed=0, run="r", full_s=0.004, cpu_s=0.05)
+
+
+def _record_seeds() -> dict[str, bytes]:
+    from paraedge_demo.messages import FORMAT as DEMO_FORMAT
+    from paraedge_demo.messages import BranchBar, FrameRecord
+    from paraedge_demo.messages import Header as DemoHeader
+
+    made = record()
     header = DemoHeader(
         format=DEMO_FORMAT, bundle="fake", engine="fake", branches=(0, 1), labels=("ant", "bee"), source="images",
         max_threads=2,
@@ -142,7 +147,7 @@ def _record_seeds() -> dict[str, bytes]:
     def lines(kind: int, *records: object) -> bytes:
         return bytes([kind]) + b"".join(msgspec.json.encode(one) + b"\n" for one in records)
 
-    return {"bench": lines(0, HEADER, record, record), "demo": lines(1, header, frame)}
+    return {"bench": lines(0, HEADER, made, made), "demo": lines(1, header, frame)}
 
 
 def _data_seeds() -> dict[str, bytes]:
@@ -179,7 +184,8 @@ def _plan_seeds() -> dict[str, bytes]:
 
     made = Plan(
         device="pi", bundle_name="fake", bundle_sha256="0" * 64, branches=(0, 1), engine="litert",
-        target="raspberry-pi", recipe="fp32", threads=2, p50_ms=1.0, p95_ms=1.5, accuracy=0.9, size_bytes=1000, memory_bytes=2000, valid=True,
+        target="raspberry-pi", recipe="fp32", threads=2, p50_ms=1.0, p95_ms=1.5, accuracy=0.9,
+        size_bytes=1000, memory_bytes=2000, valid=True,
     )  # fmt: skip
     return {"plan": msgspec.json.format(msgspec.json.encode(made), indent=2)}
 

@@ -171,7 +171,7 @@ def test_failed_save_leaves_the_old_checkpoint(trained, folder, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(InputError, match="model cannot be written: no space left on device; choose another path"):
         save_checkpoint(trained.checkpoint, folder, dtype=torch.float16)
     assert _contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]

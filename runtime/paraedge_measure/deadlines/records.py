@@ -196,8 +196,18 @@ class RecordFile:
             self._append(msgspec.json.encode(header))
 
     def append(self, records: list[Record]) -> None:
-        """Add records; they are on disk when this returns."""
-        self._append(b"\n".join(msgspec.json.encode(record) for record in records))
+        """Add records; they are on disk when this returns.
+
+        Raises:
+            InputError: they cannot be written; those before them stay.
+        """
+        try:
+            self._append(b"\n".join(msgspec.json.encode(record) for record in records))
+        except OSError as error:
+            raise InputError(
+                f"{self._path} cannot be written: {error.strerror}; free space and run the same command again, it goes "
+                "on after the last record"
+            ) from error
         self.records += records
 
     def _append(self, text: bytes) -> None:

@@ -73,8 +73,11 @@ def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[S
 
         def show(progress: TrainingProgress) -> None:
             if log is not None and progress.step + 1 == progress.steps_per_epoch:
-                with log.open("ab") as file:
-                    file.write(msgspec.json.encode(progress) + b"\n")
+                try:
+                    with log.open("ab") as file:
+                        file.write(msgspec.json.encode(progress) + b"\n")
+                except OSError as error:
+                    raise InputError(f"{log} cannot be written: {error.strerror}; choose another --log") from error
             bar.update(
                 task,
                 total=epochs * progress.steps_per_epoch,

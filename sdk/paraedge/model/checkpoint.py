@@ -102,20 +102,28 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dty
     """Write a checkpoint folder, whole or not at all; one that stands there already is replaced.
 
     Raises:
-        InputError: ``path`` exists and is not a checkpoint folder.
+        InputError: ``path`` exists and is not a checkpoint folder, or it cannot be written; what stood there stays.
     """
-    with new_folder(check_target(path)) as building:
-        state = {name: tensor.to(dtype).contiguous() for name, tensor in _own_tensors(checkpoint.model).items()}
-        weights = safetensors.torch.save(state, metadata={"format": "pt"})  # save_file would make it private
-        (building / "model.safetensors").write_bytes(weights)
-        for name, record in (("config.json", checkpoint.config), ("training.json", checkpoint.training)):
-            (building / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        _write_npz(building / "samples.npz", **sample_arrays(checkpoint.samples))
-        _write_npz(
-            building / "evaluation.npz",
-            branch_logits=checkpoint.evaluation.branch_logits.astype(np.float16),
-            labels=checkpoint.evaluation.labels.astype(np.int32),
-        )
+    target = check_target(path)
+    try:
+        with new_folder(target) as building:
+            _write_files(checkpoint, building, dtype)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror or error}; choose another path") from error
+
+
+def _write_files(checkpoint: Checkpoint, building: Path, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype).contiguous() for name, tensor in _own_tensors(checkpoint.model).items()}
+    weights = safetensors.torch.save(state, metadata={"format": "pt"})  # save_file would make it private
+    (building / "model.safetensors").write_bytes(weights)
+    for name, record in (("config.json", checkpoint.config), ("training.json", checkpoint.training)):
+        (building / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    _write_npz(building / "samples.npz", **sample_arrays(checkpoint.samples))
+    _write_npz(
+        building / "evaluation.npz",
+        branch_logits=checkpoint.evaluation.branch_logits.astype(np.float16),
+        labels=checkpoint.evaluation.labels.astype(np.int32),
+    )
 
 
 def _own_tensors(model: ParaFormer) -> dict[str, torch.Tensor]:
