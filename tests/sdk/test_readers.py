@@ -56,6 +56,7 @@ _IDX = _idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         pytest.param(struct.pack(">HBB4I", 0, 8, 4, *[65536] * 4), id="shape-whose-product-overflows"),
         pytest.param(struct.pack(">HBB70I", 0, 8, 70, *[1] * 70) + b"x", id="more-axes-than-numpy-has"),
         pytest.param(struct.pack(">HBB2I", 0, 8, 2, 1 << 31, 5), id="more-than-is-read"),
+        pytest.param(struct.pack(">HBB2I", 0, 8, 2, 1 << 31, 3) + b"x", id="memory-for-what-is-not-there"),
         pytest.param(b"<html>404 Not Found</html>", id="web-page"),
     ],
 )

@@ -104,6 +104,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     missed_bits: str
     correct_bits: str
 
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` unless both bits are those of so many requests."""
+        for name, text in (("missed_bits", self.missed_bits), ("correct_bits", self.correct_bits)):
+            packed = base64.b64decode(text, validate=True)
+            if self.requests < 1 or len(packed) != -(-self.requests // 8):
+                raise ValueError(f"{name} has {len(packed)} bytes for {self.requests} requests")
+
     @property
     def key(self) -> tuple[Cell, str, int]:
         """What was measured."""

@@ -97,12 +97,21 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             size_bytes = math.prod(shape)
             if size_bytes > _MAX_ARRAY_BYTES:
                 raise ValueError(f"header says shape {shape}, at most {_MAX_ARRAY_BYTES} bytes are read")
-            raw = file.read(size_bytes + 1)  # no more, whatever a stream unpacks to
+            raw = _read_up_to(file.read, size_bytes + 1)
         if zero != 0 or kind != 0x08 or len(raw) != size_bytes:
             raise ValueError(f"header says type {kind:#x} and shape {shape}, which are not the bytes that follow")
         return np.frombuffer(raw, dtype=np.uint8).reshape(shape).copy()  # torch wants it writable
-    except (OSError, EOFError, struct.error, zlib.error, ValueError) as error:
+    except (OSError, EOFError, struct.error, zlib.error, ValueError, MemoryError) as error:
         raise InputError(f"{path} is not an idx file of bytes: {error}; download it again") from error
+
+
+def _read_up_to(read: Callable[[int], bytes], most_bytes: int) -> bytes:
+    """Piece by piece: in one, memory would be taken for what the header claims."""
+    pieces = []
+    while most_bytes > 0 and (piece := read(min(most_bytes, 1 << 20))):
+        pieces.append(piece)
+        most_bytes -= len(piece)
+    return b"".join(pieces)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
