@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli._images import need_classified_images
+from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
@@ -67,6 +68,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option("--profile", type=click.Path(path_type=Path), help="The device.json that 'paraedge profile' made here.")
 @click.option("--out", type=click.Path(path_type=Path), help="Records, to go on with. [default: NAME-bench.jsonl]")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG of accuracy and misses.")
+@trusted_keys_option
 @json_option
 def bench(
     bundle: Path | None,
@@ -89,6 +91,7 @@ def bench(
     profile: Path | None,
     out: Path | None,
     plot: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Measure how policies keep deadlines, against oracles.
@@ -114,6 +117,7 @@ def bench(
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.cores import available_cores
     from paraedge_runtime.errors import InputError
+    from paraedge_runtime.trial import try_bundle
 
     cells = grid(
         deadlines=deadlines,
@@ -130,7 +134,7 @@ def bench(
     if plot is not None:
         check_plot(plot)
     known = None if profile is None else read_device(profile)
-    opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle)
+    opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle, trusted_keys=trusted_keys)
     need_classified_images(opened, "paraedge profile", "measures its times")
     count = len(opened.manifest.branches)
     chosen = select_policies(policy_names(count) if policies is None else policies, count)
@@ -141,6 +145,7 @@ def bench(
 
     with progress_bar() as bar:
         task = bar.add_task("running every image once", total=len(images))
+        try_bundle(opened, engine=engine)
         with captured_chatter():  # engines introduce themselves
             made = Bench(
                 opened,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
 from paraedge.cli.summary import snr_text
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Of which times are medians.")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--png", type=click.Path(path_type=Path), help="Draw accuracy, or error, against bytes and against ms.")
+@trusted_keys_option
 @json_option
 def compare(
     bundles: tuple[Path, ...],
@@ -38,6 +40,7 @@ def compare(
     rounds: int,
     threads: int | None,
     png: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Compare bundles: size, accuracy of every prefix, latency here.
@@ -56,12 +59,15 @@ def compare(
     from paraedge_measure.comparing import compare_bundles, display_names
     from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.trial import try_bundle
 
     if png is not None:
         check_plot(png)
-    opened = [Bundle.open(path) for path in bundles]
+    opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles]
     inputs, labels, source = _inputs_at_hand(opened[0], dataset, data_dir, limit)
     with working("loading engines"), progress_bar() as bar:
+        for bundle in opened:
+            try_bundle(bundle)
         task = bar.add_task("running", total=None)
         compared = compare_bundles(
             opened,

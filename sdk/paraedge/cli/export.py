@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli.options import BRANCHES, Branches
-from paraedge.cli.output import console, json_option, print_json, print_next, progress_bar, size_text, table
+from paraedge.cli.output import console, echo, json_option, print_json, print_next, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def export(
         check_old_split(config.dataset, config.loader, seed, measured, data_dir)
     bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
     if note:
-        click.echo(note, err=True)
+        echo(note, err=True)
     if as_json:
         document = bundle_document(bundle)
         print_json({**document, "tried": [asdict(trial) for trial in trials]} if trials else document)

@@ -1,7 +1,8 @@
 """What the commands share to talk to people (rich, on stderr for progress) and to scripts (``--json``).
 
 Nothing here reads markup: a name with square brackets is shown as it is, in a line, a table, a title or a bar. Colour
-is given beside the text (``style=``). tests/test_markup.py refuses what goes around that.
+is given beside the text (``style=``). Whatever is shown goes through ``printable``, so that no label, name or message
+from outside says anything to the terminal. tests/test_markup.py refuses what goes around that.
 
 rich is imported when something is shown: printing help needs none of it.
 """
@@ -19,7 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from paraedge_runtime._console import printable
+
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.console import Console, JustifyMethod
     from rich.progress import Progress
     from rich.table import Table
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_percent",
     "console",
+    "echo",
     "json_option",
     "print_json",
     "print_next",
@@ -42,19 +48,30 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 @functools.cache
 def console() -> Console:
     """Where results go. Into a pipe or a file, tables keep their full width."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 200
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
+    return _console(width=None if sys.stdout.isatty() else 200, soft_wrap=True)
 
 
 @functools.cache
 def _progress_console() -> Console:
     """A copy of stderr: the bar stays on the terminal while an engine's chatter on stderr is captured."""
-    from rich.console import Console
+    return _console(file=os.fdopen(os.dup(2), "w", buffering=1, errors="replace"))
 
-    copy = os.fdopen(os.dup(2), "w", buffering=1, errors="replace")
-    return Console(file=copy, markup=False, emoji=False)
+
+def _console(*, file: TextIO | None = None, width: int | None = None, soft_wrap: bool = False) -> Console:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class _PrintableConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+
+    return _PrintableConsole(file=file, width=width, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """One line, or several, without colours."""
+    click.echo(printable(text, lines=True), err=err)
 
 
 def print_next(*arguments: object) -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import json_option, print_json, size_text
+from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.output import echo, json_option, print_json, size_text
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: BUNDLE.zip]")
+@trusted_keys_option
 @json_option
-def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
+def pack(bundle: Path, out: Path | None, trusted_keys: tuple[str, ...] | None, as_json: bool) -> None:
     """Make one file of a bundle.
 
     An uncompressed zip, which every command takes as it takes the folder.
@@ -25,11 +27,11 @@ def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
     """
     from paraedge_runtime.bundle import Bundle
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, trusted_keys=trusted_keys)
     path = out if out is not None else bundle.with_name(bundle.name + ".zip")
     opened.pack(path)
-    size_bytes = Bundle.open(path).path.stat().st_size
+    size_bytes = Bundle.open(path, trusted_keys=trusted_keys).path.stat().st_size
     if as_json:
         print_json({"path": str(path), "size_bytes": size_bytes})
     else:
-        click.echo(f"{path}  {size_text(size_bytes)}")
+        echo(f"{path}  {size_text(size_bytes)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.options import SIZE
+from paraedge.cli.options import SIZE, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, print_next, size_text, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--max-bytes", type=SIZE, help="Of programs and golden files, such as 2MB.")
 @click.option("--model", help="Checkpoint of the BUNDLES. [default: the packaged model of their name, if it is theirs]")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the choice for 'paraedge export --plan'.")
+@trusted_keys_option
 @json_option
 def plan(
     bundles: tuple[Path, ...],
@@ -34,6 +35,7 @@ def plan(
     max_bytes: int | None,
     model: str | None,
     out: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Choose branches, engine and threads for a budget.
@@ -62,7 +64,7 @@ def plan(
     except msgspec.ValidationError as error:
         raise InputError(f"no plan can be made for {given}: {error}") from error
     device = read_device(profile)
-    opened = [Bundle.open(path) for path in bundles or _packaged(device)]
+    opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles or _packaged(device)]
     evaluations = [_kept_evaluation(bundle, model) for bundle in opened]
     with working("choosing branches"):
         plans = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.options import THREADS
+from paraedge.cli.options import THREADS, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
@@ -25,6 +25,7 @@ _DEFAULT_PATH = Path("device.json")
 @click.option("--rigorous", is_flag=True, help="1,024 runs and 60 s per part, instead of 50 and 1 s.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots as well.")
 @click.option("--name", help="Of a device that is new. [default: its host name]")
+@trusted_keys_option
 @json_option
 def profile(
     paths: tuple[Path, ...],
@@ -33,6 +34,7 @@ def profile(
     rigorous: bool,
     html: Path | None,
     name: str | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Measure a device: parts, requests, contention, cold start.
@@ -68,10 +70,10 @@ def profile(
     wanted: tuple[str | None, ...] = engines or (None,)
     jobs: list[tuple[Bundle, str | None]]
     if bundle_paths:
-        opened = [Bundle.open(bundle_path) for bundle_path in bundle_paths]
+        opened = [Bundle.open(bundle_path, trusted_keys=trusted_keys) for bundle_path in bundle_paths]
         jobs = [(bundle, engine) for bundle in opened for engine in wanted]
     else:
-        jobs = [(Bundle.open(packaged_bundle(engine)), None) for engine in wanted]
+        jobs = [(Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys), None) for engine in wanted]
 
     measured: list[Measurement] = []
     with progress_bar() as bar:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli.options import BRANCHES, Branches, trusted_keys_option
-from paraedge.cli.output import console, print_json, working
+from paraedge.cli.output import console, echo, print_json, working
 from paraedge.cli.packaged_bundle import packaged_bundle
+from paraedge_runtime._console import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +66,7 @@ def run(
     from paraedge_runtime.inputs import find_images
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
+    from paraedge_runtime.trial import try_bundle
 
     if paths and looks_like_bundle(paths[0]):
         bundle, files = Bundle.open(paths[0], trusted_keys=trusted_keys), list(paths[1:])
@@ -76,6 +78,7 @@ def run(
     inputs = _inputs(bundle, files)
 
     with working(f"loading {bundle.manifest.engine}"):
+        try_bundle(bundle, engine=engine)
         opened = Session.open(
             bundle,
             engine=engine,
@@ -218,7 +221,7 @@ class _TextLines:
     def _line(self, name: str, result: str, number: str, branches: str, milliseconds: str, note: str) -> None:
         first, second, third, fourth, fifth = self._widths
         line = f"{name:<{first}}  {result:<{second}}  {number:>{third}}  {branches:<{fourth}}  {milliseconds:>{fifth}}"
-        console().print(f"{line}  {note}".rstrip())
+        console().print(printable(f"{line}  {note}".rstrip()))  # one line, whatever a label says
 
 
 def _result(prediction: Prediction, bundle: Bundle) -> str:
@@ -246,6 +249,4 @@ def _dropped(prediction: Prediction) -> str:
 
 
 def _warn_skipped(problem: str) -> None:
-    from paraedge_runtime.inputs import display_name
-
-    click.echo(f"Skipped: {display_name(problem)}", err=True)
+    echo(f"Skipped: {problem}", err=True)
