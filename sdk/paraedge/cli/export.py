@@ -159,7 +159,7 @@ def _export(
     from paraedge.cli._chatter import captured_chatter
     from paraedge_runtime.errors import ConversionError
 
-    with progress_bar("{task.fields[note]}") as bar, captured_chatter() as chatter:
+    with progress_bar("{task.fields[note]}", is_steady=False) as bar, captured_chatter() as chatter:
         task = bar.add_task("loading torch", total=None, note="")
         from paraedge.data.bundles import load_for_labels
         from paraedge.exporting import export_checkpoint, export_smallest
@@ -189,7 +189,7 @@ def _export(
                 description=f"{quantize}: {what.get(progress.what, f'lowered {progress.what}')}",
                 total=progress.total,
                 completed=progress.step,
-                note=f"{cached} part(s) from the cache" if cached else "",
+                note=f"{cached} cached" if cached else "",
             )
 
         bar.update(task, description="lowering stem")
@@ -227,7 +227,7 @@ def _export(
 
 
 def _print_trials(trials: list[Trial]) -> None:
-    rows = table("tried", ">size", ">largest drop", "")
+    rows = table("tried", ">size", ">largest drop", "~")
     for trial in trials:
         size = "" if trial.size_bytes is None else size_text(trial.size_bytes)
         drop = "" if trial.accuracy_drop is None else f"{100 * trial.accuracy_drop:.2f} points"

@@ -69,7 +69,7 @@ def packaged_bundle(engine: str | None) -> Path:
     from paraedge.exporting import export
 
     shutil.rmtree(path, ignore_errors=True)  # an export replaces whole bundles only
-    with progress_bar() as bar:
+    with progress_bar(is_steady=False) as bar:
         task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
         export(
             DEFAULT_MODEL,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paraedge.cli.output import as_percent, console, print_json, print_next, progress_bar, table
+from paraedge.cli.output import as_percent, console, print_json, print_next, print_progress, progress_bar, table
 from paraedge_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,26 +62,29 @@ class Shown:
 
 @contextlib.contextmanager
 def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[Shown]:
-    """A progress bar, and one JSON line per epoch in ``log``."""
+    """A progress bar and a line after each epoch; in ``log`` one of JSON."""
     import msgspec
 
     if not is_first_process():
         yield Shown()
         return
-    with progress_bar("loss {task.fields[loss]}", "{task.fields[accuracy]}") as bar:
-        task = bar.add_task(f"training on {dataset}", total=None, loss="…", accuracy="")
+    with progress_bar("{task.fields[loss]}") as bar:
+        task = bar.add_task(f"training on {dataset}", total=None, loss="")
 
         def show(progress: TrainingProgress) -> None:
-            if log is not None and progress.step + 1 == progress.steps_per_epoch:
-                with log.open("ab") as file:
-                    file.write(msgspec.json.encode(progress) + b"\n")
+            epoch, loss = f"epoch {progress.epoch + 1}/{epochs}", f"loss {progress.loss:.3f}"
+            if progress.step + 1 == progress.steps_per_epoch:
+                if log is not None:
+                    with log.open("ab") as file:
+                        file.write(msgspec.json.encode(progress) + b"\n")
+                accuracy = " ".join(f"{100 * value:.1f}" for value in progress.prefix_accuracy)
+                print_progress(f"{epoch}  {loss}  prefix accuracy {accuracy} %")
             bar.update(
                 task,
                 total=epochs * progress.steps_per_epoch,
                 completed=progress.epoch * progress.steps_per_epoch + progress.step + 1,
-                description=f"epoch {progress.epoch + 1}/{epochs}",
-                loss=f"{progress.loss:.3f}",
-                accuracy="prefix accuracy " + " ".join(f"{100 * value:.1f}" for value in progress.prefix_accuracy),
+                description=epoch,
+                loss=loss,
             )
 
         def show_features(done: int, total: int) -> None:
@@ -105,7 +108,8 @@ def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
             }
         )
         return
-    rows = table(">branches", ">test accuracy", title=f"{out}: {record.num_test_samples} test images")
+    console().print(f"{out}: {record.num_test_samples} test images")
+    rows = table(">branches", ">test accuracy")
     for index, accuracy in enumerate(record.prefix_accuracy):
         rows.add_row(str(index + 1), as_percent(accuracy))
     console().print(rows)
