@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from paraedge.model import Checkpoint
     from paraedge.training import TrainingProgress
 
-__all__ = ["check_labels", "check_log", "print_trained", "training_progress"]
+__all__ = ["check_labels", "check_log", "is_first_process", "print_trained", "training_progress"]
 
 
 def is_first_process() -> bool:
@@ -28,14 +29,28 @@ def check_log(log: Path | None, out: Path) -> None:
     """Before the first epoch, which would else be lost.
 
     Raises:
-        InputError: there is no folder to write the log in, or it is the one of the checkpoint.
+        InputError: there is no folder to write the log in, it is the one of the checkpoint, or lines of the log would
+            be added to something else: to a file that training writes, or to one that is there and is no log.
     """
-    if log is not None and out.resolve() in log.resolve().parents:
+    if log is None:
+        return
+    written = {out.resolve(), *out.resolve().parent.glob(f"{glob.escape(out.name)}.resume*")}
+    if log.resolve() in written or log.resolve() == out.resolve().with_name(f"{out.name}.resume"):
+        raise InputError(f"--log is {log}, which the training writes itself; name another file")
+    if log.is_file() and not _begins_like_a_log(log):
+        raise InputError(f"--log is {log}, which exists and is no log of a training; name another file")
+    if out.resolve() in log.resolve().parents:
         raise InputError(
             f"--log is {log}, inside --out, a folder that holds a checkpoint and nothing else; name a file beside it"
         )
-    if log is not None and not log.parent.is_dir():
+    if not log.parent.is_dir():
         raise InputError(f"--log is {log}, but there is no folder {log.parent}; make it first")
+
+
+def _begins_like_a_log(path: Path) -> bool:
+    """Whether a file is empty or begins with a JSON object."""
+    with path.open("rb") as file:
+        return file.read(1) in (b"", b"{")
 
 
 def check_labels(labels: tuple[str, ...] | None, dataset: str) -> None:
