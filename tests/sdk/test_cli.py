@@ -469,6 +469,10 @@ MISTAKES = [
     (["train", "--out", "x/", "--dataset", "digits", "--log", "./x.resume"], "x.resume, which the training writes"),
     (["extend", "fashion-mnist", "--out", "x", "--log", "x.resume"], "x.resume, which the training writes itself"),
     (["train", "--out", "x", "--log", __file__], "which exists and is no log of a training; name another file"),
+    (
+        ["train", "--out", "x", "--dataset", "digits", "--backbone", "efficientnet-lite0"],
+        "efficientnet-lite0 reads images in colour, those of digits are grey; leave out --backbone, or give images",
+    ),
     (["train", "--dataset", "digits"], "Missing option '--out'"),
     (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of fashion-mnist"),
     (["train", "--out", "x", "--recipe", "none.json"], "none.json cannot be read"),

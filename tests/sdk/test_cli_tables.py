@@ -3,6 +3,7 @@
 import re
 from types import SimpleNamespace
 
+import click
 import pytest
 from msgspec.structs import replace
 from support.bundles import edit_manifest
@@ -10,6 +11,8 @@ from support.devices import DEVICE, MEASUREMENT, latency
 from support.terminal import main, on_screen
 
 from paraedge.cli.export import _print_trials
+from paraedge.cli.main import COMMANDS as COMMAND_NAMES
+from paraedge.cli.main import paraedge
 from paraedge.cli.output import indexes_text
 from paraedge.cli.profile import _print
 from paraedge.cli.training import print_trained
@@ -86,6 +89,13 @@ def test_a_table_fits_80_columns_and_breaks_no_word(name, folder, trained, monke
     if name == "bench":  # which policy is best, and how sure that is, is another thing in another run
         broken = [word for word in broken if not re.match("static|oracle|alert|any|all|too|few|block|point|[(]", word)]
     assert broken == []
+
+
+def test_help_fits_80_columns():
+    top = click.Context(paraedge, info_name="paraedge")
+    for name in COMMAND_NAMES:
+        context = click.Context(paraedge.get_command(top, name), info_name=name, parent=top, max_content_width=COLUMNS)
+        assert [line for line in context.command.get_help(context).splitlines() if len(line) > COLUMNS] == []
 
 
 def test_a_pipe_gets_whole_lines_and_no_bar(folder, tmp_path, monkeypatch, capfd):

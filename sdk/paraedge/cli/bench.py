@@ -109,7 +109,8 @@ def bench(
     \b
     Example:
       paraedge bench fashion-mnist-linux-all.paraedge
-      paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty --interference none,square --plot out.png
+      paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty \\
+        --interference none,square --plot out.png
     """
     from paraedge.cli._chatter import captured_chatter
     from paraedge.data.bundles import images_at_hand

@@ -37,7 +37,7 @@ def evaluate(
     \b
     Example:
       paraedge evaluate fashion-mnist --no-plot
-      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 1000
+      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 100
     """
     from paraedge.data import DATA_DIR_VARIABLE
     from paraedge_runtime.storage import looks_like_bundle

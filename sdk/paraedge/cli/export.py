@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paraedge.cli._signed import telling_of_lost_signature
 from paraedge.cli.options import BRANCHES, Branches
 from paraedge.cli.output import console, json_option, print_json, print_next, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
@@ -75,8 +76,9 @@ def export(
     Example:
       paraedge export --target android --branches 2
       paraedge export --target android --quantize small
-      paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
-      paraedge export --target android --model my-photos --data-dir photos --quantize auto
+      paraedge export --target linux --model my-model --branches 0,3,5 --out x.paraedge
+      paraedge export --target android --model my-photos \\
+        --data-dir photos --quantize auto
       paraedge export --plan plan.json
     """
     # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.
@@ -121,7 +123,8 @@ def export(
     if measured is not None:
         seed = read_json(resolve_checkpoint(model) / "training.json", TrainingRecord).seed
         check_old_split(config.dataset, config.loader, seed, measured, data_dir)
-    bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
+    with telling_of_lost_signature(out if auto else request.out):
+        bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
     if note:
         click.echo(note, err=True)
     if as_json:
@@ -165,6 +168,7 @@ def _export(
         from paraedge.exporting import export_checkpoint, export_smallest
         from paraedge.model import load_checkpoint
         from paraedge.packaged import resolve_checkpoint
+        from paraedge_converters.backends import in_one_line
         from paraedge_converters.cache import PartCache
 
         checkpoint = load_checkpoint(resolve_checkpoint(model))
@@ -219,7 +223,9 @@ def _export(
                     on_progress=lambda progress: show(request.quantize, progress),
                 )
         except ConversionError as error:
-            if type(error) is ConversionError and (tail := chatter.tail()):  # compilers print what is wrong
+            if type(error) is ConversionError and (
+                tail := in_one_line(chatter.tail())
+            ):  # compilers print what is wrong
                 raise ConversionError(f"{error} ({tail})") from error
             raise
     note = f"lowered parts were not kept: {cache.problem}" if cache.problem else ""

@@ -22,6 +22,7 @@ def packaged_bundle(engine: str | None) -> Path:
     import hashlib
     import shutil
 
+    from paraedge.cli._chatter import captured_chatter
     from paraedge.packaged import DEFAULT_MODEL, packaged_folder
     from paraedge_measure.cache_folder import cache_folder
     from paraedge_runtime.bundle import Bundle
@@ -69,8 +70,8 @@ def packaged_bundle(engine: str | None) -> Path:
     from paraedge.exporting import export
 
     shutil.rmtree(path, ignore_errors=True)  # an export replaces whole bundles only
-    with progress_bar(is_steady=False) as bar:
-        task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
+    with progress_bar(is_steady=False) as bar, captured_chatter():
+        task = bar.add_task(f"exporting for {chosen}, once", total=None)
         export(
             DEFAULT_MODEL,
             target="linux",

@@ -56,7 +56,8 @@ def plan(
 
     \b
     Example:
-      paraedge plan --profile device.json --budget-ms 10 --min-accuracy .9 --out plan.json
+      paraedge plan --profile device.json --budget-ms 10 --min-accuracy .9 \\
+        --out plan.json
     """
     import msgspec
 

@@ -44,7 +44,8 @@ def profile(
     \b
     Example:
       paraedge profile device.json
-      paraedge profile pi.json fashion-mnist-raspberry-pi-all.paraedge --threads 1,2,4 --html pi.html
+      paraedge profile pi.json fashion-mnist-raspberry-pi-all.paraedge \\
+        --threads 1,2,4 --html pi.html
     """
     from paraedge_measure.connections import connect
     from paraedge_measure.device import merge, read_device, write_device

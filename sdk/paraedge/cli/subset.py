@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli._signed import telling_of_lost_signature
 from paraedge.cli.options import BRANCHES, Branches
 from paraedge.cli.output import json_option, print_json
 from paraedge.cli.summary import bundle_document, print_bundle
@@ -30,7 +31,8 @@ def subset(bundle: Path, branches: Branches, out: Path, as_json: bool) -> None:
     from paraedge_runtime.bundle import Bundle
 
     opened = Bundle.open(bundle)
-    smaller = opened.subset(choose_branches(branches, opened.manifest.branch_indexes), out)
+    with telling_of_lost_signature(out):
+        smaller = opened.subset(choose_branches(branches, opened.manifest.branch_indexes), out)
     if as_json:
         print_json(bundle_document(smaller))
     else:

@@ -88,7 +88,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         for name, most in _MOST.items():
             values = getattr(self, name)
             largest = max(values, default=0) if isinstance(values, tuple) else values
-            if largest is not None and largest > most:
+            if largest is not None and most < largest < math.inf:
                 raise ValueError(f"{name} must be at most {most}, got {largest}")
         for name in (
             "image_size",
