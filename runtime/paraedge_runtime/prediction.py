@@ -153,6 +153,28 @@ class PartRun(NamedTuple):
     end_ms: float
 
 
+class _KeptPrediction(NamedTuple):
+    """A ``RawPrediction`` without a session."""
+
+    output: NDArray[np.float32]
+    branch_outputs: NDArray[np.float32]
+    branches: tuple[BranchRun, ...]
+    label_index: int
+    confidence: float
+    is_calibrated: bool
+    stem_ms: float
+    elapsed_ms: float
+    deadline_met: bool
+    requests_to_learn: int
+
+
+def _kept(raw: _KeptPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float]) -> Prediction:
+    """What pickle makes again; as before, its arrays cannot be changed."""
+    for values in (raw.output, raw.branch_outputs):
+        values.flags.writeable = False
+    return Prediction(raw, labels, engine, temperatures)
+
+
 class Prediction:
     """The result of one request. Nothing of it is computed before somebody reads it, and nothing can be changed.
 
@@ -184,6 +206,12 @@ class Prediction:
         fields["_raw"] = raw
         fields["_labels"] = labels
         fields["engine"] = engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, and so for other processes: with everything that the session's core has found."""
+        kept = {name: getattr(self._raw, name) for name in _KeptPrediction._fields if name != "branches"}
+        raw = _KeptPrediction(**kept, branches=self.branches)
+        return _kept, (raw, tuple(self._labels), self.engine, tuple(self._temperatures))
 
     _raw: RawPrediction
     _labels: Sequence[str]

@@ -44,7 +44,7 @@ def evaluate(
     \b
     Example:
       paraedge evaluate fashion-mnist --no-plot
-      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 1000
+      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 100
     """
     from paraedge.data import DATA_DIR_VARIABLE
     from paraedge_runtime.bundle import Bundle
@@ -94,15 +94,17 @@ _Result = tuple[str, str, int, tuple[float, ...]]
 def _evaluate_checkpoint(
     model: str, dataset: str | None, data_dir: Path | None, limit: int | None, stored: bool
 ) -> _Result:
+    from paraedge.packaged import resolve_checkpoint
+
+    folder = resolve_checkpoint(model)
     with progress_bar() as bar:
         task = bar.add_task("loading torch", total=None)
         from paraedge.data.bundles import load_for_labels
         from paraedge.data.datasets import check_old_split
         from paraedge.model import load_checkpoint
-        from paraedge.packaged import resolve_checkpoint
         from paraedge.training import evaluate_model
 
-        checkpoint = load_checkpoint(resolve_checkpoint(model))
+        checkpoint = load_checkpoint(folder)
         config = checkpoint.config
         if stored:
             evaluation = checkpoint.evaluation

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paraedge.cli._signed import telling_of_lost_signature
 from paraedge.cli.options import BRANCHES, Branches
 from paraedge.cli.output import console, echo, json_option, print_json, print_next, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
@@ -75,8 +76,9 @@ def export(
     Example:
       paraedge export --target android --branches 2
       paraedge export --target android --quantize small
-      paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
-      paraedge export --target android --model my-photos --data-dir photos --quantize auto
+      paraedge export --target linux --model my-model --branches 0,3,5 --out x.paraedge
+      paraedge export --target android --model my-photos \\
+        --data-dir photos --quantize auto
       paraedge export --plan plan.json
     """
     # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.
@@ -121,7 +123,8 @@ def export(
     if measured is not None:
         seed = read_json(resolve_checkpoint(model) / "training.json", TrainingRecord).seed
         check_old_split(config.dataset, config.loader, seed, measured, data_dir)
-    bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
+    with telling_of_lost_signature(out if auto else request.out):
+        bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
     if note:
         echo(note, err=True)
     if as_json:
@@ -159,12 +162,13 @@ def _export(
     from paraedge.cli._chatter import captured_chatter
     from paraedge_runtime.errors import ConversionError
 
-    with progress_bar("{task.fields[note]}") as bar, captured_chatter() as chatter:
+    with progress_bar("{task.fields[note]}", is_steady=False) as bar, captured_chatter() as chatter:
         task = bar.add_task("loading torch", total=None, note="")
         from paraedge.data.bundles import load_for_labels
         from paraedge.exporting import export_checkpoint, export_smallest
         from paraedge.model import load_checkpoint
         from paraedge.packaged import resolve_checkpoint
+        from paraedge_converters.backends import in_one_line
         from paraedge_converters.cache import PartCache
 
         checkpoint = load_checkpoint(resolve_checkpoint(model))
@@ -189,7 +193,7 @@ def _export(
                 description=f"{quantize}: {what.get(progress.what, f'lowered {progress.what}')}",
                 total=progress.total,
                 completed=progress.step,
-                note=f"{cached} part(s) from the cache" if cached else "",
+                note=f"{cached} cached" if cached else "",
             )
 
         bar.update(task, description="lowering stem")
@@ -219,7 +223,9 @@ def _export(
                     on_progress=lambda progress: show(request.quantize, progress),
                 )
         except ConversionError as error:
-            if type(error) is ConversionError and (tail := chatter.tail()):  # compilers print what is wrong
+            if type(error) is ConversionError and (
+                tail := in_one_line(chatter.tail())
+            ):  # compilers print what is wrong
                 raise ConversionError(f"{error} ({tail})") from error
             raise
     note = f"lowered parts were not kept: {cache.problem}" if cache.problem else ""
@@ -227,7 +233,7 @@ def _export(
 
 
 def _print_trials(trials: list[Trial]) -> None:
-    rows = table("tried", ">size", ">largest drop", "")
+    rows = table("tried", ">size", ">largest drop", "~")
     for trial in trials:
         size = "" if trial.size_bytes is None else size_text(trial.size_bytes)
         drop = "" if trial.accuracy_drop is None else f"{100 * trial.accuracy_drop:.2f} points"

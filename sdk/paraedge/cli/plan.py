@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli.options import SIZE, trusted_keys_option
-from paraedge.cli.output import as_percent, console, json_option, print_json, print_next, size_text, table, working
+from paraedge.cli.output import (
+    as_percent,
+    console,
+    indexes_text,
+    json_option,
+    print_json,
+    print_next,
+    size_text,
+    table,
+    working,
+)
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
@@ -48,7 +58,8 @@ def plan(
 
     \b
     Example:
-      paraedge plan --profile device.json --budget-ms 10 --min-accuracy .9 --out plan.json
+      paraedge plan --profile device.json --budget-ms 10 --min-accuracy .9 \\
+        --out plan.json
     """
     import msgspec
 
@@ -79,15 +90,12 @@ def plan(
     if as_json:
         print_json({"chosen": msgspec.to_builtins(chosen), "pareto": msgspec.to_builtins(listed)})
         return
-    rows = table("", "branches", "engine", "recipe", ">threads", ">p50 ms", ">p95 ms", ">accuracy", ">size", ">memory")
+    rows = table("branches", "~engine and recipe", ">threads", ">p95 ms", ">accuracy", ">size", ">memory")
     for one in sorted({*listed, chosen}, key=lambda one: one.p95_ms):
         rows.add_row(
-            "→" if one == chosen else "",
-            ",".join(map(str, one.branches)),
-            one.engine,
-            one.recipe,
+            f"{'→' if one == chosen else ' '} {indexes_text(one.branches)}",
+            f"{one.engine} {one.recipe}",
             str(one.threads),
-            f"{one.p50_ms:.2f}",
             f"{one.p95_ms:.2f}",
             as_percent(one.accuracy),
             size_text(one.size_bytes),

@@ -46,7 +46,8 @@ def profile(
     \b
     Example:
       paraedge profile device.json
-      paraedge profile pi.json fashion-mnist-raspberry-pi-all.paraedge --threads 1,2,4 --html pi.html
+      paraedge profile pi.json fashion-mnist-raspberry-pi-all.paraedge \\
+        --threads 1,2,4 --html pi.html
     """
     from paraedge_measure.connections import connect
     from paraedge_measure.device import merge, read_device, write_device
@@ -153,10 +154,8 @@ def _print(device: Device, measured: list[Measurement]) -> None:
     for one in measured:
         contention = " ".join(f"×{factor:.2f}" for factor in one.contention)
         memory = "unknown memory" if one.memory_bytes is None else size_text(one.memory_bytes)
-        rows = table(
-            "part", ">runs", ">first", ">min", ">p50", ">p90", ">p95", ">p99 ms",
-            title=f"\n{one.bundle_name}, {one.engine} {one.engine_version}, {one.threads} thread(s)",
-        )  # fmt: skip
+        console().print(f"\n{one.bundle_name}, {one.engine} {one.engine_version}, {one.threads} thread(s)")
+        rows = table("part", ">runs", ">first", ">min", ">p50", ">p90", ">p95", ">p99 ms")
         for name, latency in {**one.parts, "request": one.request}.items():
             times = (latency.first_ms, latency.min_ms, latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms)
             rows.add_row(name, f"{latency.n:,}", *("" if ms is None else f"{ms:.3f}" for ms in times))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli._signed import telling_of_lost_signature
 from paraedge.cli.options import BRANCHES, Branches, trusted_keys_option
 from paraedge.cli.output import json_option, print_json
 from paraedge.cli.summary import bundle_document, print_bundle
@@ -31,7 +32,8 @@ def subset(bundle: Path, branches: Branches, out: Path, trusted_keys: tuple[str,
     from paraedge_runtime.bundle import Bundle
 
     opened = Bundle.open(bundle, trusted_keys=trusted_keys)
-    smaller = opened.subset(choose_branches(branches, opened.manifest.branch_indexes), out)
+    with telling_of_lost_signature(out):
+        smaller = opened.subset(choose_branches(branches, opened.manifest.branch_indexes), out)
     if as_json:
         print_json(bundle_document(smaller))
     else:

@@ -54,7 +54,7 @@ def print_bundle(bundle: Bundle) -> None:
     console().print(f"{_input_text(manifest)} → {_output_text(manifest)}\n")
 
     accuracy = card.accuracy
-    rows = table("part", ">size", ">parameters", ">MACs", ">against torch", ">sum so far", ">accuracy")
+    rows = table("part", ">size", ">parameters", ">MACs", ">vs torch", ">sum so far", ">accuracy")
     names = list(manifest.parts())
     for name, entry in manifest.parts().items():
         position = names.index(name) - 1
