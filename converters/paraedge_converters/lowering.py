@@ -16,6 +16,7 @@ from paraedge_converters.request import ExportRequest
 from paraedge_converters.split import Part, count_macs, quantizable
 from paraedge_runtime.bundle import file_entry
 from paraedge_runtime.engines import Engine, LoadedPart, engine_info
+from paraedge_runtime.errors import ConversionError
 from paraedge_runtime.manifest import PartEntry
 
 __all__ = ["LoweredModel", "lower_parts"]
@@ -112,9 +113,12 @@ def _lower(
     )
     if key is not None and not anew and (found := cache.get(key)) is not None:
         return found, key, True
-    lowered = converter.lower(
-        module, part.example, recipe=recipe, calibration=calibration, allow_undelegated=request.allow_undelegated
-    )
+    try:
+        lowered = converter.lower(
+            module, part.example, recipe=recipe, calibration=calibration, allow_undelegated=request.allow_undelegated
+        )
+    except ConversionError as error:
+        raise ConversionError(f"{part.name}: {error}") from error
     made = CachedPart(lowered.program, lowered.operators, count_macs(part))
     if key is not None:
         cache.put(key, made)
