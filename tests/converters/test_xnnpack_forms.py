@@ -83,6 +83,7 @@ OPERATORS = {
     "where": lambda x: torch.where(UPPER, torch.tensor(float("-inf")), x @ x.transpose(1, 2)).softmax(-1),
 }
 
+
 class Applied(nn.Module):
     """Some of ``OPERATORS`` after a layer, side by side."""
 

@@ -168,7 +168,10 @@ class Tokens(nn.Module):
     def __init__(self, registers=0):
         super().__init__()
         self.patches, self.cls = nn.Conv2d(3, D, 4, 4), nn.Parameter(torch.randn(1, 1, D))
-        self.registers, self.positions = nn.Parameter(torch.randn(1, registers, D)), nn.Parameter(torch.randn(1, D, 8, 8))
+        self.registers, self.positions = (
+            nn.Parameter(torch.randn(1, registers, D)),
+            nn.Parameter(torch.randn(1, D, 8, 8)),
+        )
 
     def forward(self, x):
         positions = F.interpolate(self.positions, (4, 4), mode="bicubic")

@@ -23,7 +23,7 @@ def in_xnnpack_forms(module: nn.Module, example: Tensor) -> torch.fx.GraphModule
 
     The nodes keep the path of their module and their line in its source.
     """
-    # With gradients: without them nn.MultiheadAttention and nn.TransformerEncoderLayer take a path of one fused operator.
+    # With gradients: without them nn.MultiheadAttention and nn.TransformerEncoderLayer take a path of one operator.
     with torch.enable_grad():
         exported = torch.export.export(module, (example,))
     with torch.no_grad():
@@ -35,24 +35,30 @@ def in_xnnpack_forms(module: nn.Module, example: Tensor) -> torch.fx.GraphModule
 
 
 def _fold_constants(graph_module: torch.fx.GraphModule) -> None:
-    """A class token's expand, a position bias looked up in its table, the cosines of rotary positions become buffers."""
+    """A class token's expand, a position bias from its table, the cosines of rotary positions become buffers."""
     graph, values = graph_module.graph, dict[torch.fx.Node, Any]()
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         if node.op == "get_attr":
             values[node] = _attribute(graph_module, str(node.target))
-        elif node.op == "call_function" and all(known in values for known in node.all_input_nodes):
-            if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
-                args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
-                values[node] = node.target(*args, **kwargs)
+            if isinstance(values[node], Tensor) and not values[node].is_contiguous():
+                _keep(graph_module, f"_contiguous_{len(values)}", node, values)
+        elif _is_deterministic(node) and all(known in values for known in node.all_input_nodes):
+            args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)
     for number, node in enumerate([node for node in values if _is_last_known(node, values)]):
-        name = f"_computed_{number}"
-        graph_module.register_buffer(name, values[node].detach().clone())
-        with graph.inserting_before(node):
-            buffer = graph.get_attr(name)
-            buffer.meta = dict(node.meta)
-            node.replace_all_uses_with(buffer)
+        _keep(graph_module, f"_computed_{number}", node, values)
     graph.eliminate_dead_code()
     graph_module.recompile()
+
+
+def _keep(graph_module: torch.fx.GraphModule, name: str, node: torch.fx.Node, values: dict[torch.fx.Node, Any]) -> None:
+    """The node's value as a buffer in its place, contiguous: XNNPACK reads the bytes of a permuted one as they lie."""
+    graph_module.register_buffer(name, values[node].detach().clone(memory_format=torch.contiguous_format))
+    with graph_module.graph.inserting_before(node):
+        buffer = graph_module.graph.get_attr(name)
+        buffer.meta = dict(node.meta)
+        node.replace_all_uses_with(buffer)
+    values[buffer] = values[node]
 
 
 def _attribute(module: Any, path: str) -> Any:
@@ -61,10 +67,13 @@ def _attribute(module: Any, path: str) -> Any:
     return module
 
 
+def _is_deterministic(node: torch.fx.Node) -> bool:
+    return node.op == "call_function" and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
+
+
 def _is_last_known(node: torch.fx.Node, values: dict[torch.fx.Node, Any]) -> bool:
-    return (
-        node.op == "call_function" and isinstance(values[node], Tensor) and any(user not in values for user in node.users)
-    )
+    is_tensor = node.op == "call_function" and isinstance(values[node], Tensor)
+    return is_tensor and any(user not in values for user in node.users)
 
 
 def _make_scalars_float(graph_module: torch.fx.GraphModule) -> None:
@@ -385,7 +394,9 @@ def _instance_norm(
     return _group_norm(x, x.shape[1], weight, bias, eps) if use_input_stats else NotImplemented
 
 
-def _rms_norm(x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Any:
+def _rms_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
     dims = list(range(-len(normalized_shape), 0))
     square = (x * x).mean(dims, keepdim=True)
     normal = x * torch.rsqrt(square + (torch.finfo(x.dtype).eps if eps is None else eps))

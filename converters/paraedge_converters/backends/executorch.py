@@ -1,7 +1,8 @@
 """Lower a part to an ExecuTorch program (``.pte``) for XNNPACK.
 
 Promise: nothing but layer norm stays outside the XNNPACK delegate (that release of XNNPACK has no
-layer norm; it runs in ExecuTorch's optimized kernels). Operators that XNNPACK does not take are written in others first.
+layer norm; it runs in ExecuTorch's optimized kernels). Operators that XNNPACK does not take are written in others
+before.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def lower(
         if (outside or _DELEGATE not in operators) and not allow_undelegated:
             listed = _undelegated.undelegated(lowered, outside) or "anything"
             raise ConversionError(
-                f"the XNNPACK delegate did not take {listed}; or accept slower portable kernels with --allow-undelegated"
+                f"the XNNPACK delegate did not take {listed}; "
+                "or accept slower portable kernels with --allow-undelegated"
             )
         program = bytes(edge.to_executorch().buffer)
     return LoweredPart(program, operators)
