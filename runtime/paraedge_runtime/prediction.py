@@ -184,7 +184,8 @@ class Prediction:
     Attributes:
         output: (C,) float32, the sum of the branches used, added in branch order: logits, or the vector.
         label_index: index of the largest logit.
-        label: its name.
+        label: its name; ``None`` where the prediction is unknown.
+        is_unknown: whether the confidence is below the ``min_confidence`` that the request named; false without one.
         confidence: softmax probability of that label, see ``is_calibrated``.
         probabilities: (C,) float64, of every label; the largest is the confidence.
         is_calibrated: whether a temperature was fitted at export for just the branches used. Otherwise the
@@ -200,8 +201,16 @@ class Prediction:
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
-    def __init__(self, raw: RawPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float]) -> None:
+    def __init__(
+        self,
+        raw: RawPrediction,
+        labels: Sequence[str],
+        engine: str,
+        temperatures: Sequence[float],
+        min_confidence: float = 0.0,
+    ) -> None:
         fields = self.__dict__  # past __setattr__
+        fields["_min_confidence"] = min_confidence
         fields["_temperatures"] = temperatures
         fields["_raw"] = raw
         fields["_labels"] = labels
@@ -215,6 +224,7 @@ class Prediction:
 
     _raw: RawPrediction
     _labels: Sequence[str]
+    _min_confidence: float
     _temperatures: Sequence[float]  # of the first 1, 2, … branches
     engine: str
 
@@ -246,8 +256,12 @@ class Prediction:
         return self._labelled().label_index
 
     @property
-    def label(self) -> str:  # noqa: D102
-        return self._labels[self._labelled().label_index]
+    def label(self) -> str | None:  # noqa: D102
+        return None if self.is_unknown else self._labels[self._labelled().label_index]
+
+    @property
+    def is_unknown(self) -> bool:  # noqa: D102
+        return self._min_confidence > 0.0 and self.confidence < self._min_confidence
 
     @property
     def confidence(self) -> float:  # noqa: D102
@@ -326,13 +340,15 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """Everything about the prediction in types that JSON has: ``json.dumps(prediction.to_dict())``.
 
-        ``label``, ``label_index`` and ``confidence`` are ``None`` where the output is a vector.
+        ``label``, ``label_index`` and ``confidence`` are ``None`` where the output is a vector, ``label`` also where
+        the prediction is unknown.
         """
         has_labels = bool(self._labels)
         return {
             "label": self.label if has_labels else None,
             "label_index": self.label_index if has_labels else None,
             "confidence": self.confidence if has_labels else None,
+            "is_unknown": self.is_unknown,
             "is_calibrated": self.is_calibrated,
             "output": self.output.tolist(),
             "branches_used": list(self.branches_used),

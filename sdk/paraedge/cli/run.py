@@ -249,7 +249,7 @@ def _widths(bundle: Bundle, names: list[str]) -> tuple[int, ...]:
 def _result(prediction: Prediction, bundle: Bundle) -> str:
     """The label, or the first numbers of a vector."""
     if bundle.manifest.labels:
-        return prediction.label
+        return prediction.label or "unknown"
     return " ".join(f"{value:.4g}" for value in prediction.output[:3]) + (" …" if prediction.output.size > 3 else "")
 
 
