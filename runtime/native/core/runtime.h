@@ -74,7 +74,7 @@ class Bundle {
   virtual std::span<const std::byte> program(const Part& part) const = 0;
 };
 
-// Where workers may run. Measured in docs/performance.md.
+// Where workers may run. Measured in docs/lab/performance.md.
 enum class Placement {
   none,          // wherever the scheduler puts them: often on the caller's own core
   avoid_caller,  // anywhere but on the core that the caller runs on when a request starts

@@ -79,9 +79,11 @@ class Bench:
 
         Args:
             bundle: what is measured.
-            images, labels: (M, H, W, C) and (M,) class indexes; requests are drawn from them.
+            images: (M, H, W, C) uint8; requests are drawn from them.
+            labels: (M,), the class index of each image.
             source: where they are from.
-            engine, threads: as ``Session.open`` takes them.
+            engine: as ``Session.open`` takes it.
+            threads: as ``Session.open`` takes it.
             profile: of this device, for paraedge's own policies; they learn its speed when ``None``.
             block: requests that one policy serves before another takes its turn.
             on_progress: called with a number of images that were run.

@@ -82,7 +82,7 @@ _CIFAR10 = Recipe(
         cutmix_alpha=1.0,
         mix_probability=0.5,
         # Half of the loss trains every branch to predict alone, the other half the means of the first k:
-        # in a plain sum the first branch takes all the work (docs/models.md).
+        # in a plain sum the first branch takes all the work (docs/lab/models.md).
         branch_weight=0.5,
         prefix_temperature_power=1.0,
     ),
