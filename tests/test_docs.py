@@ -83,8 +83,8 @@ def test_commands_and_python_run(page, workplace, checkpoint):
 
 
 def test_evaluate_drew_a_curve(workplace):
-    subprocess.run(["paraedge", "evaluate", "fashion-mnist"], check=True, capture_output=True)
-    with Image.open("fashion-mnist-prefix-accuracy.png") as image:
+    subprocess.run(["paraedge", "evaluate", "fashion-mnist", "--plot", "curve.png"], check=True, capture_output=True)
+    with Image.open("curve.png") as image:
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 

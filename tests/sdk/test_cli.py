@@ -306,7 +306,7 @@ def test_evaluate_from_the_kept_logits_and_its_plot(tmp_path, checkpoint):
         assert image.format == "PNG"
         assert image.size[0] > 500
     assert not (tmp_path / "fashion-mnist-prefix-accuracy.png").exists()
-    assert "kept with the checkpoint" in succeed("evaluate", "--no-plot", cwd=tmp_path)
+    assert "kept with the checkpoint" in succeed("evaluate", cwd=tmp_path)
 
 
 def test_models_lists_what_ships_with_its_accuracy():
@@ -365,10 +365,10 @@ def test_a_stranger_s_images_go_the_whole_way(tmp_path):
         assert "verified" in succeed("verify", bundle, cwd=tmp_path)
         (result,) = json_lines(succeed("run", bundle, "images/green/3.png", "--json", cwd=tmp_path))
         assert result["label"] == "green"
-    text = succeed("evaluate", "mine", "--dataset", "folder", "--data-dir", "images", "--no-plot", cwd=tmp_path)
+    text = succeed("evaluate", "mine", "--dataset", "folder", "--data-dir", "images", cwd=tmp_path)
     assert "run in torch" in text
     text = succeed(
-        "evaluate", "colours-linux-2.paraedge", "--dataset", "folder", "--data-dir", "images", "--no-plot",
+        "evaluate", "colours-linux-2.paraedge", "--dataset", "folder", "--data-dir", "images",
         cwd=tmp_path,
     )  # fmt: skip
     assert "run in onnxruntime" in text
@@ -406,7 +406,7 @@ def test_a_model_is_extended_by_a_new_class_and_only_the_new_parts_travel(tmp_pa
 
 
 MISTAKES = [
-    (["explode"], "no command 'explode'; choose one of train, extend"),
+    (["explode"], "unknown command 'explode'; choose one of models, train"),
     (["export"], "Missing option '--target'"),
     (["export", "--target", "toaster"], "unknown target 'toaster'; choose one of android, ios, linux, micro"),
     (["export", "--target", "linux", "--engine", "tvm"], "unknown engine 'tvm'; choose one of executorch, litert"),

@@ -46,7 +46,7 @@ def test_compare_runs_the_golden_inputs(sensors, name, tmp_path):
     path, png = str(sensors[name].path), tmp_path / "sizes.png"
     options = ["--rounds", "1", "--limit", "9"]
     known = len(sensors[name].golden().inputs)
-    done = CliRunner().invoke(paraedge, ["compare", path, path, *options, "--png", str(png), "--json"])
+    done = CliRunner().invoke(paraedge, ["compare", path, path, *options, "--plot", str(png), "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert (document["inputs"], document["num_samples"]) == ("golden inputs of the bundle", min(9, known))

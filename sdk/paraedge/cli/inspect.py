@@ -14,9 +14,10 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.argument("bundle", type=click.Path(path_type=Path))
 @json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show what a bundle holds.
+    """Show what a bundle contains.
 
-    Parts, sizes, costs, and the accuracy of every prefix. All files are checked against their sizes and hashes first.
+    Lists parts, sizes, costs and the accuracy of every prefix. Sizes and hashes of all files are checked
+    first.
 
     \b
     Example:

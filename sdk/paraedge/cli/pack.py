@@ -14,9 +14,9 @@ from paraedge.cli.output import json_option, print_json, size_text
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: BUNDLE.zip]")
 @json_option
 def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
-    """Make one file of a bundle.
+    """Pack a bundle into a single zip file.
 
-    An uncompressed zip, which every command takes as it takes the folder.
+    The zip is not compressed. Every command accepts it in place of the folder.
 
     \b
     Example:

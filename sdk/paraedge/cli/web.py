@@ -14,15 +14,15 @@ from paraedge.cli.output import json_option, print_json, print_next, size_text, 
 @click.argument("bundles", type=click.Path(path_type=Path), nargs=-1, required=True)
 @json_option
 def web(out: Path, bundles: tuple[Path, ...], as_json: bool) -> None:
-    """Make a folder with a page that runs bundles in a browser.
+    """Create a web page that runs bundles in a browser.
 
-    The page, the runtime, the bundles and their engines: everything is in the folder, and any server of files can
-    serve it. A phone needs https for its camera and to work offline; a browser on the same machine does not. The
-    engines come from npm, once.
+    The folder OUT contains the page, the runtime, the bundles and their engines; any static file server
+    can serve it. A phone needs https for its camera and for offline use; a browser on the same machine
+    does not. The engines are downloaded from npm, once.
 
     \b
     Example:
-      paraedge export --target web --quantize int8-dynamic --out fashion.paraedge
+      paraedge export --target web --quantize small --out fashion.paraedge
       paraedge web site fashion.paraedge
       python3 -m http.server --directory site --bind 127.0.0.1
     """

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge.training.config import TrainingConfig
+from paraedge_runtime._arguments import unknown_text
 from paraedge_runtime.errors import InputError
 
 __all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe"]
@@ -266,7 +267,7 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
         return known
     path = Path(recipe)
     if path.suffix != ".json":
-        raise InputError(f"unknown recipe {str(recipe)!r}; choose one of {', '.join(RECIPES)}, or a .json file")
+        raise InputError(f"{unknown_text('recipe', str(recipe), RECIPES)}, or a .json file")
     try:
         return msgspec.json.decode(path.read_bytes(), type=Recipe)
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
