@@ -87,7 +87,9 @@ def recipe_for(name: str, converter: str) -> Recipe:
         )
     if converter in RECIPES[plain].refused:
         possible = ", ".join(other for other, recipe in RECIPES.items() if converter not in recipe.refused)
-        raise InputError(f"{converter} has no {plain}: {RECIPES[plain].refused[converter]}; choose one of {possible}")
+        raise InputError(
+            f"{converter} does not support {plain}: {RECIPES[plain].refused[converter]}; choose one of {possible}"
+        )
     return RECIPES[plain]
 
 

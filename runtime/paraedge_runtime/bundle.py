@@ -117,7 +117,7 @@ class Bundle:
         listed = listed_names(self.manifest)
         if UPDATE_NAME in names - listed:
             command = shlex.join(["paraedge", "apply", str(self.path), "OLD", "--out", "NEW"])
-            raise IntegrityError(f"{self.path} is an update and no bundle; make the new bundle with it: {command}")
+            raise IntegrityError(f"{self.path} is an update, not a bundle; make the new bundle with it: {command}")
         if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:
@@ -320,7 +320,7 @@ class Bundle:
         if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
         if os.path.lexists(path) and not _is_packed_bundle(path):
-            raise BundleError(f"{path} exists and is no packed bundle; choose another name with --out")
+            raise BundleError(f"{path} exists and is not a packed bundle; choose another name with --out")
         write_zip(self.files(), path)
         return path
 

@@ -58,7 +58,7 @@ def lower(
     if (outside or _DELEGATE not in operators) and not allow_undelegated:
         listed = ", ".join(f"{name} ×{count}" for name, count in sorted(outside.items())) or "everything"
         raise ConversionError(
-            f"the XNNPACK delegate did not take {listed}; write these otherwise, "
+            f"the XNNPACK delegate does not support {listed}; replace them, "
             "or accept slower portable kernels with --allow-undelegated"
         )
     return LoweredPart(program, operators)

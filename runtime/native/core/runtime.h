@@ -130,7 +130,7 @@ enum class BranchState : uint8_t {
   not_finite = PE_BRANCH_NOT_FINITE,        // its output holds NaN or infinity
   would_not_fit = PE_BRANCH_WOULD_NOT_FIT,  // not started: predicted to miss the deadline
   late = PE_BRANCH_LATE,                    // started or waiting at the deadline; what it computes is thrown away
-  not_needed = PE_BRANCH_NOT_NEEDED,        // the prediction was good enough without it
+  not_needed = PE_BRANCH_NOT_NEEDED,        // the prediction was confident enough without it
 };
 
 struct BranchRun {

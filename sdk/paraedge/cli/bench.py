@@ -157,7 +157,7 @@ def bench(
         quota=quota,
     )
     if not seeds or min(seeds) < 0:
-        raise InputError(f"the seeds are {list(seeds)}; give whole numbers of at least 0")
+        raise InputError(f"seeds must be integers of at least 0, got {list(seeds)}")
     if plot is not None:
         check_plot(plot)
     known = None if profile is None else read_device(profile)

@@ -222,7 +222,7 @@ def _inputs_at_hand(
         return images.images, images.labels, source
     if dataset is not None or data_dir is not None:
         raise InputError(
-            f"{bundle.path} does not tell classes of images, and data sets hold nothing else; leave out --dataset "
+            f"{bundle.path} does not classify images, and data sets hold nothing else; leave out --dataset "
             "and --data-dir to compare on its golden inputs"
         )
     golden = bundle.golden()

@@ -133,8 +133,8 @@ def export(
     measured = dataset or config.loader or config.dataset if auto or dataset or data_dir is not None else None
     if measured is not None and measured not in DATASETS:
         raise InputError(
-            f"{config.name} was trained on {config.dataset}, which is no data set that can be loaded by name; "
-            f"say which it is with --dataset {', '.join(DATASETS)}"
+            f"{config.name} was trained on {config.dataset}, which cannot be loaded by name; "
+            f"name the data set with --dataset {', '.join(DATASETS)}"
         )
     if measured is not None:
         seed = read_json(resolve_checkpoint(model) / "training.json", TrainingRecord).seed

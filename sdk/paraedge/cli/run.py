@@ -275,7 +275,7 @@ def _dropped(prediction: Prediction) -> str:
     failed = (BranchState.FAILED, BranchState.NOT_FINITE)
     notes = [f"dropped {run.index}: {run.reason}" for run in prediction.branches if run.state in failed]
     for state, word in (
-        (BranchState.WOULD_NOT_FIT, "would not fit"),
+        (BranchState.WOULD_NOT_FIT, "would miss the deadline"),
         (BranchState.LATE, "late"),
         (BranchState.NOT_NEEDED, "not needed"),
     ):

@@ -183,7 +183,7 @@ def train(
         data = data.holdout(holdout, seed=0)
     height, width, channels = data.image_shape
     if height != width:
-        raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer takes square ones")
+        raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer needs square images")
 
     from paraedge.model import Checkpoint, ParaFormerConfig, load_checkpoint
     from paraedge.model.records import CheckpointConfig
