@@ -43,6 +43,7 @@ test-web: setup
 	command -v npm >/dev/null || scripts/need_debian.sh nodejs npm
 	npm ci --prefix runtime/web --ignore-scripts --no-audit --no-fund
 	npm run check --prefix runtime/web
+	node scripts/lint_workflows.mjs
 	$(BIN)/python -m pytest tests/web
 
 # build/site: the documentation; a warning, a dead link or a public name without a page is an error.

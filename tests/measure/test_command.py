@@ -86,7 +86,12 @@ def test_a_part_that_cannot_be_loaded_is_an_error_of_the_bundle(small, tmp_path)
         ('{"error": "NoSuchError", "message": "new"}', "", DeviceError, "^new$"),
         ('{"error": "EngineUnavailable", "message": "m"}', "", EngineUnavailable, "^m$"),
         ('{"error": "annotations", "message": "no class"}', "", DeviceError, "^no class$"),
-        ('{"result": 7}', "", DeviceError, "the device sent an invalid reply: .*; install this version of paraedge there"),
+        (
+            '{"result": 7}',
+            "",
+            DeviceError,
+            "the device sent an invalid reply: .*; install this version of paraedge there",
+        ),
     ],
 )
 def test_what_is_no_reply(stdout, stderr, error, problem):
