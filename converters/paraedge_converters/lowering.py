@@ -16,7 +16,7 @@ from paraedge_converters.request import ExportRequest
 from paraedge_converters.split import Part, count_macs, quantizable
 from paraedge_runtime.bundle import file_entry
 from paraedge_runtime.engines import Engine, LoadedPart, engine_info
-from paraedge_runtime.errors import IntegrityError
+from paraedge_runtime.errors import ConversionError, IntegrityError
 from paraedge_runtime.manifest import PartEntry
 from paraedge_runtime.trial import try_part
 
@@ -121,9 +121,12 @@ def _lower(
             cache.discard(key)  # it is not what was kept
         else:
             return found, key, True
-    lowered = converter.lower(
-        module, part.example, recipe=recipe, calibration=calibration, allow_undelegated=request.allow_undelegated
-    )
+    try:
+        lowered = converter.lower(
+            module, part.example, recipe=recipe, calibration=calibration, allow_undelegated=request.allow_undelegated
+        )
+    except ConversionError as error:
+        raise ConversionError(f"{part.name}: {error}") from error
     made = CachedPart(lowered.program, lowered.operators, count_macs(part))
     if key is not None:
         cache.put(key, made)

@@ -2,12 +2,14 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from support.conv_branches import ConvBranches
+from torch import nn
 
 from paraedge_converters.backends import converter_for
-from paraedge_converters.cache import CachedPart, PartCache, fingerprint, tool_versions
+from paraedge_converters.cache import CachedPart, PartCache, fingerprint, graph_fingerprint, tool_versions
 from paraedge_converters.split import split_model
 from paraedge_runtime.cache_folder import cache_folder
 from paraedge_runtime.errors import ConversionError
@@ -203,3 +205,77 @@ def test_what_is_no_entry_is_none(tmp_path, put):
     cache = PartCache(tmp_path)
     put(cache.folder / "key")
     assert cache.get("key") is None
+
+
+class _Twice(nn.Module):
+    """Doubles its input in a way that has a number of its own, or a tensor that no state dict lists."""
+
+    def __init__(self, how, number):
+        super().__init__()
+        self.how, self.number = how, number
+        self.array = np.full(3, number, dtype=np.float32)
+        self.hidden = [torch.full((3,), number)]
+        self.scripted = torch.jit.script(_Scale(number))
+        self.last = None
+
+    def forward(self, x):
+        self.last = (
+            x
+            * {
+                "number": lambda: self.number,
+                "array": lambda: torch.from_numpy(self.array),
+                "numpy's product": lambda: torch.from_numpy(np.ones(3, dtype=np.float32) * self.array),
+                "list": lambda: self.hidden[0],
+                "global": lambda: _NUMBERS[self.number],
+                "scripted": lambda: self.scripted(x),
+                "in place": lambda: torch.ones(3).mul_(self.number),
+                "function of its own": lambda: _Product.apply(x, self.hidden[0]),
+                "torch.ops": lambda: torch.ops.aten.mul(x, self.hidden[0]),
+                "choice": lambda: x.sum() if (x.sum() * self.hidden[0][0]).item() > 0 else x,
+            }[self.how]()
+        )
+        return self.last
+
+
+class _Scale(nn.Module):
+    def __init__(self, number):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(float(number)))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x, y):
+        return x * y
+
+
+_NUMBERS = {2.0: torch.tensor(2.0), -3.0: torch.tensor(-3.0)}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("number", "array", "numpy's product", "list", "global", "scripted", "in place", "function of its own"),
+        *("torch.ops", "choice"),
+    ],
+)
+def test_the_key_covers_whatever_a_forward_reads(how):
+    two, again, three = (graph_fingerprint(_Twice(how, number), torch.rand(1, 3)) for number in (2.0, 2.0, -3.0))
+    assert two == again != three
+    assert two is not None
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_the_key_leaves_the_module_as_it_is():
+    module = _Twice("number", 2.0)
+    assert graph_fingerprint(module, torch.rand(1, 3)) is not None
+    assert module.last is None
+    assert graph_fingerprint(module, torch.rand(1, 4)) != graph_fingerprint(module, torch.rand(1, 3))
+
+
+def test_a_module_that_does_not_run_has_no_key():
+    assert graph_fingerprint(nn.Linear(2, 2), torch.rand(1, 3)) is None

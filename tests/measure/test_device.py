@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 
 import msgspec
 import pytest
@@ -166,7 +165,7 @@ def test_what_cannot_be_is_refused_and_named(path, value, problem):
         (b"{}", "`format`"),
         (encode_device(DEVICE).decode().encode("utf-16"), "malformed"),
         (b'{"x": ' + b"[" * 100_000, "recursion"),
-        (b" " * (16 << 20) + encode_device(DEVICE), "more than the 16777216 allowed"),
+        (b" " * (16 << 20) + encode_device(DEVICE), "more than 16777216 bytes"),
     ],
     ids=["empty", "no JSON", "cut off", "a list", "no fields", "UTF-16", "deep", "huge"],
 )
@@ -290,9 +289,3 @@ def test_p99_is_there_from_its_number_of_runs_on():
     assert latency(1.0, n=P99_MIN_RUNS - 1).p99_ms is None
     enough = replace(MEASUREMENT, request=latency(4.0, n=P99_MIN_RUNS))
     assert decode_device(msgspec.json.encode(replace(DEVICE, measurements=(enough,)))).measurements == (enough,)
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "device.json")
-    with pytest.raises(ProfileError, match="cannot be read: it is no plain file"):
-        read_device(tmp_path / "device.json")

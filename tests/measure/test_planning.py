@@ -1,6 +1,5 @@
 """Planning: the documented formula on numbers a person can add up, the choice, and plans that are refused."""
 
-import os
 import re
 
 import numpy as np
@@ -207,7 +206,7 @@ def test_logits_of_another_model_are_refused(tmp_path, evaluation, changes):
 def test_a_bundle_that_was_not_measured_or_does_not_know_its_accuracy(tmp_path):
     with pytest.raises(ProfileError, match=r"b\.paraedge was not measured on pi-5; run 'paraedge profile'"):
         candidate_plans(DEVICE, fake_bundle(tmp_path / "b.paraedge"))
-    with pytest.raises(InputError, match=r"c\.paraedge does not know its accuracy"):
+    with pytest.raises(InputError, match=r"c\.paraedge has no accuracy"):
         candidate_plans(DEVICE, fake_bundle(tmp_path / "c.paraedge", accuracy=None))
 
 
@@ -248,10 +247,4 @@ def test_what_is_no_plan_is_refused(tmp_path, raw, problem):
 
 def test_a_plan_that_is_not_there(tmp_path):
     with pytest.raises(PlanError, match=r"make it: paraedge plan --profile device\.json --budget-ms 10 --out"):
-        read_plan(tmp_path / "plan.json")
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "plan.json")
-    with pytest.raises(PlanError, match="it is no plain file"):
         read_plan(tmp_path / "plan.json")

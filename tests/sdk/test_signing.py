@@ -17,7 +17,7 @@ from support.keys import KEY_ID, private_key, signed, write_keys
 from paraedge import signing
 from paraedge.cli.main import COMMANDS, paraedge
 from paraedge.signing import make_keys, read_private_key, sign_bundle
-from paraedge_runtime import Bundle, InputError, IntegrityError
+from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError
 from paraedge_runtime.signature import read_public_key
 
 # Made by minisign 0.11 with the password 'hunter2'.
@@ -177,7 +177,7 @@ def test_a_damaged_bundle_is_not_signed(tmp_path):
     [
         ([], None, "0 keys are given"),
         (["release", "release"], None, "2 keys are given; give at least one, and each once"),
-        (["release"], timedelta(days=-1), "has passed; name a day to come"),
+        (["release"], timedelta(days=-1), r"has begun already \(UTC\); name a day to come"),
     ],
 )
 def test_what_cannot_be_signed_is_refused(tmp_path, names, ends_in, message):
@@ -295,7 +295,7 @@ def test_commands_open_what_a_trusted_key_signed_and_nothing_else(device, argume
     ("which", "with_key", "line"),
     [
         (1, True, f"signed by key {KEY_ID['release']}"),
-        (1, False, "signed, which nobody checked: no trusted key is named (--key)"),
+        (1, False, f"signed by key {KEY_ID['release']}, which nobody checked: no trusted key is named (--key)"),
         (2, False, "not signed"),
     ],
 )
@@ -336,3 +336,50 @@ def test_the_packaged_model_is_refused_on_a_device_with_keys(device, monkeypatch
     keys, _, unsigned = device
     monkeypatch.setattr("paraedge.cli.run.packaged_bundle", lambda engine: unsigned)
     assert isinstance(run("run", "--key", keys).exception, IntegrityError)
+
+
+def test_verify_says_without_a_key_when_a_signature_ends(tmp_path, fake_engine, monkeypatch):
+    bundle = fake_bundle(tmp_path / "b.paraedge").path
+    day = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    sign_bundle(bundle, [private_key(tmp_path / "keys", "release")], day)
+    assert f"signed by key {KEY_ID['release']} (until {day:%Y-%m-%d}), which nobody" in run("verify", bundle).output
+    monkeypatch.setattr("paraedge_runtime.signature.time.time", lambda: day.timestamp() + 1)
+    assert f"signed by key {KEY_ID['release']} (ended on {day:%Y-%m-%d}), which nobody" in run("verify", bundle).output
+
+
+@pytest.mark.parametrize("command", ["subset", "pack", "apply"])
+def test_a_lost_signature_is_told_and_refused_where_it_would_be_missed(tmp_path, fake_engine, monkeypatch, command):
+    """As cp does, a command replaces what --out names; but nobody shall find out on the device."""
+    keys = write_keys(tmp_path / "keys")
+    new = fake_bundle(tmp_path / "new.paraedge", version=2).path
+    out = fake_bundle(tmp_path / "old.paraedge").path
+    if command == "pack":
+        Bundle.open(out).pack(out := tmp_path / "old.paraedge.zip")
+    signed(out, keys)
+    assert run("update", out, new, "--out", tmp_path / "u.zip").exception is None
+    arguments = {
+        "subset": ["subset", new, "--branches", "1", "--out", out],
+        "pack": ["pack", new, "--out", out],
+        "apply": ["apply", tmp_path / "u.zip", out, "--out", out],
+    }[command]
+    before = out.read_bytes() if out.is_file() else tree(out)
+    if command != "apply":  # which asks for a signature anyway
+        opened = Bundle.open(new)
+        replace = (lambda: opened.pack(out)) if command == "pack" else (lambda: opened.subset(1, out))
+        monkeypatch.setenv("PARAEDGE_TRUSTED_KEYS", str(keys))
+        with pytest.raises(BundleError, match="is signed and the new bundle would not be"):
+            replace()
+        monkeypatch.delenv("PARAEDGE_TRUSTED_KEYS")
+    assert before == (out.read_bytes() if out.is_file() else tree(out))
+    done = run(*arguments)
+    assert done.exception is None
+    assert f"Note: {out} was signed, and the bundle that replaced it is not; sign it: paraedge sign" in done.stderr
+    assert "Note" not in run(*arguments).stderr or command == "apply"  # what is there now was not signed
+
+
+def test_a_packed_bundle_is_not_packed_again(tmp_path, fake_engine):
+    bundle = fake_bundle(tmp_path / "b.paraedge").path
+    assert run("pack", bundle).exception is None
+    done = run("pack", f"{bundle}.zip")
+    assert "is one file already; to copy it, name the copy with --out" in str(done.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.paraedge", "b.paraedge.zip"]

@@ -12,13 +12,12 @@ import msgspec
 
 from paraedge_demo.board import Board
 from paraedge_demo.messages import FORMAT, FrameRecord, Header
-from paraedge_runtime._files import open_plain
 from paraedge_runtime.errors import InputError
 
 __all__ = ["Recorder", "Replay", "read_header", "read_recording"]
 
 WAITING_LINES = 256
-_MAX_LINE_BYTES = 8 << 20  # a header of 100,000 labels
+_MAX_LINE_BYTES = 16 << 20
 LONGEST_PAUSE_S = 5.0  # between two frames of a replay
 
 
@@ -87,12 +86,14 @@ def read_recording(path: Path) -> Iterator[Header | FrameRecord]:
     """
     decoder = msgspec.json.Decoder(Header | FrameRecord)
     try:
-        with open_plain(path) as file:
+        with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), start=1):
+                if len(line) == _MAX_LINE_BYTES:
+                    raise InputError(f"{path}, line {number}: longer than a line of a recording can be")
                 try:
                     found = decoder.decode(line)
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                    if number > 1 and not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                    if number > 1 and not line.endswith(b"\n"):
                         return
                     raise InputError(f"{path}, line {number}: not a line of a recording: {error}") from None
                 if number == 1 and (not isinstance(found, Header) or found.format != FORMAT):

@@ -24,9 +24,9 @@ _PACKAGES = {
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Show what is installed and what works here.
+    """Check the installation.
 
-    And what to install otherwise. Each engine is really loaded, in a process of its own, not just looked for.
+    Loads each engine in a process of its own, and shows what works here and what to install otherwise.
 
     \b
     Example:
@@ -76,13 +76,13 @@ def doctor(as_json: bool) -> None:
     )
     if without_core:
         console().print(f"branches run one after another: {without_core}\n")
-    rows = table("engine", "works", "branches in parallel", "detail")
+    rows = table("engine", "works", "parallel", "~detail")
     for name, state in engines.items():
         works, parallel = bool(state["works"]), bool(state["parallel"])
         rows.add_row(name, "yes" if works else "no", "yes" if parallel else "no", str(state["detail"]))
     console().print(rows)
     console().print()
-    rows = table("for", "package", "version", "")
+    rows = table("for", "package", "version", "~")
     for purpose, packages in _PACKAGES.items():
         for package in packages:
             found = versions[package]

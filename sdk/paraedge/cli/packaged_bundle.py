@@ -24,6 +24,7 @@ def packaged_bundle(engine: str | None) -> Path:
     import hashlib
     import shutil
 
+    from paraedge.cli._chatter import captured_chatter
     from paraedge.packaged import DEFAULT_MODEL, packaged_folder
     from paraedge_runtime.cache_folder import own_folder
     from paraedge_runtime.errors import InputError
@@ -55,8 +56,8 @@ def packaged_bundle(engine: str | None) -> Path:
     from paraedge.exporting import export
 
     shutil.rmtree(path, ignore_errors=True)  # an export replaces whole bundles only
-    with progress_bar() as bar:
-        task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
+    with progress_bar(is_steady=False) as bar, captured_chatter():
+        task = bar.add_task(f"exporting for {chosen}, once", total=None)
         export(
             DEFAULT_MODEL,
             target="linux",

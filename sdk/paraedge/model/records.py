@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from paraedge.model.config import ParaFormerConfig
-from paraedge_runtime._files import read_plain
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
 __all__ = ["CheckpointConfig", "TrainingRecord", "is_checkpoint_config", "read_json"]
@@ -71,7 +71,7 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 def is_checkpoint_config(path: Path) -> bool:
     """Whether a file calls itself a checkpoint's ``config.json``, of whatever version."""
     try:
-        return msgspec.json.decode(read_plain(path, _MAX_RECORD_BYTES), type=_FormatOnly).format.startswith(
+        return msgspec.json.decode(read_bounded(path, _MAX_RECORD_BYTES), type=_FormatOnly).format.startswith(
             "paraedge-checkpoint/"
         )
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -89,7 +89,7 @@ def read_json(path: Path, kind: type[_T]) -> _T:
         InputError: the file is missing or malformed.
     """
     try:
-        return msgspec.json.decode(read_plain(path, _MAX_RECORD_BYTES), type=kind)
+        return msgspec.json.decode(read_bounded(path, _MAX_RECORD_BYTES), type=kind)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
