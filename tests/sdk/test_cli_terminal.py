@@ -91,7 +91,14 @@ def test_a_terminal_gets_its_colours_and_nothing_else(tmp_path):
     """In a real terminal, where rich writes sequences of its own."""
     bundle = hostile_bundle(tmp_path / "b\x1b[2Jx.paraedge")
     ours, theirs = pty.openpty()
-    done = subprocess.run([*MAIN, "inspect", str(bundle.path)], stdin=theirs, stdout=theirs, stderr=theirs, check=True)
+    done = subprocess.run(
+        [*MAIN, "inspect", str(bundle.path)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
     assert done.returncode == 0
     os.close(theirs)
     said = b""

@@ -295,7 +295,7 @@ def test_commands_open_what_a_trusted_key_signed_and_nothing_else(device, argume
     ("which", "with_key", "line"),
     [
         (1, True, f"signed by key {KEY_ID['release']}"),
-        (1, False, f"signed by key {KEY_ID['release']}, which nobody checked: no trusted key is named (--key)"),
+        (1, False, f"signed by key {KEY_ID['release']}, not checked: no trusted key was given (--key)"),
         (2, False, "not signed"),
     ],
 )
@@ -342,9 +342,9 @@ def test_verify_says_without_a_key_when_a_signature_ends(tmp_path, fake_engine, 
     bundle = fake_bundle(tmp_path / "b.paraedge").path
     day = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
     sign_bundle(bundle, [private_key(tmp_path / "keys", "release")], day)
-    assert f"signed by key {KEY_ID['release']} (until {day:%Y-%m-%d}), which nobody" in run("verify", bundle).output
+    assert f"signed by key {KEY_ID['release']} (until {day:%Y-%m-%d}), not checked" in run("verify", bundle).output
     monkeypatch.setattr("paraedge_runtime.signature.time.time", lambda: day.timestamp() + 1)
-    assert f"signed by key {KEY_ID['release']} (ended on {day:%Y-%m-%d}), which nobody" in run("verify", bundle).output
+    assert f"signed by key {KEY_ID['release']} (ended on {day:%Y-%m-%d}), not checked" in run("verify", bundle).output
 
 
 @pytest.mark.parametrize("command", ["subset", "pack", "apply"])

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
+from paraedge.cli.output import echo
 
 __all__ = ["telling_of_lost_signature"]
 
@@ -19,7 +19,7 @@ def telling_of_lost_signature(out: Path | None) -> Iterator[None]:
     yield
     if out is not None and before and not _is_signed(out):
         command = shlex.join(["paraedge", "sign", str(out), "--key"])
-        click.echo(f"Note: {out} was signed, and the bundle that replaced it is not; sign it: {command} KEY", err=True)
+        echo(f"Note: {out} was signed, and the bundle that replaced it is not; sign it: {command} KEY", err=True)
 
 
 def _is_signed(path: Path | None) -> bool:

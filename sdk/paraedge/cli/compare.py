@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from paraedge.cli.options import DATASET, threads_option, trusted_keys_option
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table
+from paraedge.cli.output import as_percent, console, echo, json_option, print_json, progress_bar, size_text, table
 from paraedge.cli.summary import snr_text
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _broken(limit: _Limit, names: list[str], compared: list[ComparedBundle]) -> 
 def _stop_if(worse: list[str]) -> None:
     """Exit with status 1 if a limit was exceeded."""
     for text in worse:
-        click.echo(f"Failed: {text}", err=True)
+        echo(f"Failed: {text}", err=True)
     if worse:
         sys.exit(1)
 

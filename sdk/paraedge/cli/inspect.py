@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -34,7 +35,7 @@ def inspect(bundle: Path, trusted_keys: tuple[str, ...] | None, as_json: bool, a
     if as_sbom:
         from paraedge.sbom import bundle_sbom
 
-        click.echo(bundle_sbom(opened))
+        print_json(json.loads(bundle_sbom(opened)))
     elif as_json:
         print_json(bundle_document(opened))
     else:

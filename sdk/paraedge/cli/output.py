@@ -53,7 +53,7 @@ _NEVER_WRAPS = 100_000  # columns
 @functools.cache
 def console() -> Console:
     """Where results go. On a terminal lines are wrapped between words; in a pipe or a file they stay whole."""
-    return _console(sys.stdout)
+    return _console(None)
 
 
 @functools.cache
@@ -62,8 +62,8 @@ def _progress_console() -> Console:
     return _console(os.fdopen(os.dup(2), "w", buffering=1, errors="replace"))
 
 
-def _console(file: TextIO) -> Console:
-    """What is no terminal gets whole lines only, and no bar, whatever FORCE_COLOR says."""
+def _console(file: TextIO | None) -> Console:
+    """What is no terminal gets whole lines only, and no bar, whatever FORCE_COLOR says. ``None``: stdout, always."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
@@ -72,7 +72,7 @@ def _console(file: TextIO) -> Console:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
 
-    is_terminal = file.isatty()
+    is_terminal = (sys.stdout if file is None else file).isatty()
     width = None if is_terminal else _NEVER_WRAPS
     return _PrintableConsole(
         file=file, width=width, force_terminal=is_terminal, markup=False, emoji=False, highlight=False
