@@ -55,7 +55,7 @@ java: setup
 
 # What 'paraedge profile' sends to a phone over adb, put where it looks for it.
 phone-tools: setup
-	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_measure.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
+	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_runtime.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
 
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup

@@ -182,8 +182,8 @@ def image_array(
 ) -> NDArray[np.uint8]:
     """An image file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
-    ``resize`` is that of :class:`paraedge_runtime.manifest.ImageInput`. Transparent pixels show white. A JPEG that
-    is not progressive may have 256 million pixels and is decoded at a reduced size, any other image 50 million.
+    ``resize`` is that of :class:`paraedge_runtime.manifest.ImageInput`. Transparent pixels show white. A JPEG of
+    one scan may have 256 million pixels and is decoded at a reduced size, any other image 50 million.
 
     Raises:
         InputError: it does not exist, is no image, has too many pixels, or Pillow is not installed.

@@ -216,6 +216,22 @@ def check_signature(path: Path, manifest: bytes, signature: bytes, keys: Sequenc
     )
 
 
+def claimed_signers(path: Path, signature: bytes) -> str:
+    """Who says to have signed, and until when, which nobody has checked: for people.
+
+    Raises:
+        IntegrityError: it is no signature.
+    """
+    return ", ".join(
+        f"{_key_name(block.key_id)}{'' if block.expires_s is None else _until(block.expires_s)}"
+        for block in _read_blocks(path, signature)
+    )
+
+
+def _until(expires_s: int) -> str:
+    return f" ({'ended on' if expires_s <= time.time() else 'until'} {_date(expires_s)})"
+
+
 def _read_blocks(path: Path, data: bytes) -> list[_Block]:
     blocks, place = [], 0
     problem = (

@@ -150,7 +150,7 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
     if not keys or len({key.public for key in keys}) != len(keys):
         raise InputError(f"{len(keys)} keys are given; give at least one, and each once")
     if expires_s is not None and expires_s <= now_s:
-        raise InputError(f"{expires} has passed; name a day to come")
+        raise InputError(f"{expires:%Y-%m-%d} has begun already (UTC); name a day to come")
     bundle = Bundle.open_untrusted(path)
     files = bundle.files()
     if bundle.manifest.signature is None:

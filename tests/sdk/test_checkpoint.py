@@ -378,6 +378,32 @@ def test_arrays_that_do_not_belong_are_refused_by_file_and_name(folder, name, ar
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("image_size", 10**30, "image_size must be at most 16384"),
+        ("num_branches", 10**30, "num_branches must be at most 1000"),
+        ("mlp_ratio", 1e308, r"mlp_ratio must be at most 1000"),
+        ("branch_depth", [2, 10**5], "branch_depth must be at most 1000, got 100000"),
+        ("stem_residual_blocks", 10**30, "stem_residual_blocks must be at most 1000"),
+        ("embed_dim", 60_000, "does not fit config.json: .* they belong to different models"),
+        ("image_size", 16_384, "does not fit config.json: .* they belong to different models"),
+        ("branch_depth", 1000, "does not fit config.json: .* for 2000 blocks"),
+        ("new_in_a_later_version", 1, "unknown field `new_in_a_later_version` .* made by another version"),
+        ("num_classes", "ten", r"Expected `int`, got `str` - at `\$\.model\.num_classes`"),
+        ("mean", None, r"Expected `array`, got `null` - at `\$\.model\.mean`"),
+    ],
+)
+def test_a_config_of_another_version_or_beyond_reason_is_refused_in_one_line(folder, field, value, problem):
+    path = folder / "config.json"
+    document = json.loads(path.read_text())
+    document["model"][field] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=problem) as found:
+        load_checkpoint(folder)
+    assert "\n" not in str(found.value)
+
+
 def test_configuration_with_labels_that_do_not_fit_cannot_be_made(make):
     with pytest.raises(ValueError, match=r"labels has 2 names, model\.num_classes is 10"):
         CheckpointConfig(name="a", description="b", license="c", dataset="d", labels=("x", "y"), model=make.model())

@@ -268,7 +268,7 @@ int pe_bundle_branch_index(const pe_bundle* bundle, size_t position) {
   return position < pe_bundle_num_branches(bundle) ? manifest_of(bundle)->branches[position].index : -1;
 }
 
-int pe_bundle_has_early_stop(const pe_bundle* bundle) { return bundle && !manifest_of(bundle)->stop_rules.empty(); }
+int pe_bundle_has_early_stop(const pe_bundle* bundle) { return bundle && manifest_of(bundle)->has_early_stop(); }
 
 int pe_bundle_input_kind(const pe_bundle* bundle) {
   static_assert(static_cast<int>(Input::Kind::image) == PE_INPUT_IMAGE &&

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
+from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table
 from paraedge.cli.summary import snr_text
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Of which times are medians.")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
 @click.option("--png", type=click.Path(path_type=Path), help="Draw accuracy, or error, against bytes and against ms.")
+@trusted_keys_option
 @json_option
 def compare(
     bundles: tuple[Path, ...],
@@ -38,6 +40,7 @@ def compare(
     rounds: int,
     threads: int | None,
     png: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Compare bundles: size, accuracy of every prefix, latency here.
@@ -53,16 +56,20 @@ def compare(
       paraedge compare fp32.paraedge int8.paraedge
       paraedge compare fp32.paraedge int8.paraedge --data-dir data --png sizes.png
     """
+    from paraedge.cli._chatter import captured_chatter
     from paraedge_measure.comparing import compare_bundles, display_names
     from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.trial import try_bundle
 
     if png is not None:
         check_plot(png)
-    opened = [Bundle.open(path) for path in bundles]
+    opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles]
     inputs, labels, source = _inputs_at_hand(opened[0], dataset, data_dir, limit)
-    with working("loading engines"), progress_bar() as bar:
-        task = bar.add_task("running", total=None)
+    with progress_bar() as bar, captured_chatter():
+        task = bar.add_task("loading and running", total=None)
+        for bundle in opened:
+            try_bundle(bundle)
         compared = compare_bundles(
             opened,
             inputs,
@@ -87,20 +94,21 @@ def compare(
             }
         )
         return
-    rows = table(
-        "bundle", "engine", "quantization", ">size", ">÷ first", *(_OF_VECTORS if labels is None else _OF_LABELS), ">ms"
-    )
+    costs = table("~bundle", "engine", "quantization", ">size", ">÷ first", ">ms")
+    quality = table("~bundle", *(_OF_VECTORS if labels is None else _OF_LABELS))
     for name, one in zip(names, compared, strict=True):
-        rows.add_row(
+        costs.add_row(
             name,
             one.engine,
             one.quantization,
             size_text(one.size_bytes),
             f"{one.size_bytes / compared[0].size_bytes:.3f}",
-            *_quality(one),
             f"{one.prefix_ms[-1]:.2f}",
         )
-    console().print(rows)
+        quality.add_row(name, *_quality(one))
+    console().print(costs)
+    console().print()
+    console().print(quality)
     nearness = "SNR" if labels is None else "label"
     console().print(
         f"\n{len(inputs)} {source}; {nearness} and time of all branches, median of {rounds} requests in turns"
@@ -109,8 +117,8 @@ def compare(
         console().print(f"plot: {png}")
 
 
-_OF_LABELS = (">accuracy by branches, %", ">same label")
-_OF_VECTORS = (">relative error by branches, %", ">SNR")
+_OF_LABELS = ("~accuracy by branches, %", ">same label")
+_OF_VECTORS = ("~relative error by branches, %", ">SNR")
 
 
 def _quality(one: ComparedBundle) -> tuple[str, str]:

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import json_option, print_json
 from paraedge.cli.summary import bundle_document, print_bundle
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
+@trusted_keys_option
 @json_option
 @click.option("--sbom", "as_sbom", is_flag=True, help="Print a software bill of materials: CycloneDX 1.6, JSON.")
-def inspect(bundle: Path, as_json: bool, as_sbom: bool) -> None:
+def inspect(bundle: Path, trusted_keys: tuple[str, ...] | None, as_json: bool, as_sbom: bool) -> None:
     """Show what a bundle holds.
 
     Parts, sizes, costs, and the accuracy of every prefix. All files are checked against their sizes and hashes first.
@@ -27,7 +29,7 @@ def inspect(bundle: Path, as_json: bool, as_sbom: bool) -> None:
         raise click.UsageError("--json and --sbom are two documents; choose one")
     from paraedge_runtime.bundle import Bundle
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, trusted_keys=trusted_keys)
     if as_sbom:
         from paraedge.sbom import bundle_sbom
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
+from paraedge.cli._threads import FreeCores
 from paraedge.cli.options import LABELS
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_labels, check_log, print_trained, training_progress
+from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
 
 
 @click.command()
@@ -111,11 +112,13 @@ def train(
     Example:
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
       paraedge train --dataset folder --data-dir photos --out my-model --epochs 30
-      paraedge train --backbone efficientnet-lite0 --dataset folder --data-dir photographs --out my-model
-      paraedge train --dataset npz --data-dir mine.npz --labels cat,dog --out my-model
-      paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
-      paraedge train --recipe cifar10-taught --teacher wider --data-dir data --out my-model
-      torchrun --nproc-per-node 2 --no-python -- paraedge train --recipe cifar10 --data-dir data --out my-model
+      paraedge train --backbone efficientnet-lite0 \\
+        --dataset folder --data-dir photographs --out my-model
+      paraedge train --dataset npz --data-dir mine.npz --labels cat,dog --out cats
+      paraedge train --recipe cifar10 --data-dir data --out c10 --compile --workers 12
+      paraedge train --recipe cifar10-taught --teacher wider --data-dir data --out c10
+      torchrun --nproc-per-node 2 --no-python -- \\
+        paraedge train --recipe cifar10 --data-dir data --out my-model
     """
     import msgspec
 
@@ -123,6 +126,7 @@ def train(
     from paraedge_converters.request import check_name, fitting_name
     from paraedge_runtime.errors import InputError
 
+    free_cores = FreeCores()
     check_log(log, out)
     if name is not None:
         check_name(name)
@@ -173,6 +177,11 @@ def train(
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
     height, width, channels = data.image_shape
+    if network.get("backbone") is not None and channels != 3:
+        raise InputError(
+            f"--backbone {network['backbone']} reads images in colour, those of {data.name} are grey; "
+            + ("leave out --grey" if grey else "leave out --backbone, or give images with three channels")
+        )
     if height != width:
         raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer takes square ones")
 
@@ -212,6 +221,7 @@ def train(
     except ValueError as error:
         raise InputError(str(error)) from error
 
+    free_cores.use(device, tell=is_first_process())
     with processes(device) as own_device, training_progress(data.name, config.epochs, log) as show:
         checkpoint = run_training(
             data,

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge.model.arrays import read_evaluation, read_samples, sample_arrays
+from paraedge.model.config import ParaFormerConfig
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
 from paraedge_converters.request import check_name
@@ -151,8 +152,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     config = read_json(folder / "config.json", CheckpointConfig)
     training = read_json(folder / "training.json", TrainingRecord)
+    weights = folder / "model.safetensors"
+    _check_size(config.model, weights)
     model = ParaFormer(config.model)
-    _load_weights(model, folder / "model.safetensors")
+    _load_weights(model, weights)
     return Checkpoint(
         config=config,
         model=model.eval(),
@@ -160,6 +163,22 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         samples=read_samples(folder, config.model),
         evaluation=read_evaluation(folder, config.model),
     )
+
+
+def _check_size(config: ParaFormerConfig, path: Path) -> None:
+    """Before memory is taken: a damaged config.json may ask for any, and the weights are there to compare with."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            num_tensors, size_bytes = len(file.keys()), path.stat().st_size
+    except (safetensors.SafetensorError, OSError):
+        return  # what is wrong with them is said when they are read
+    largest = config.embed_dim * max(config.mlp_dim, config.num_tokens)  # numbers of the largest weights
+    blocks = sum(config.branch_depths) + config.stem_residual_blocks + config.branch_residual_blocks
+    if blocks > num_tensors or 2 * max(largest, config.stem_channels) > size_bytes:
+        raise InputError(
+            f"{path} does not fit config.json: {num_tensors} tensors in {size_bytes} bytes, for {blocks} blocks and "
+            f"a matrix of {largest} numbers; they belong to different models"
+        )
 
 
 def _load_weights(model: ParaFormer, path: Path) -> None:
