@@ -230,7 +230,7 @@ def decode_device(raw: bytes, source: str = "device.json") -> Device:
             raise ProfileError(f"{source}: field 'format' is {version!r}, newer than {FORMAT!r}; update paraedge")
         device = msgspec.json.decode(raw, type=Device)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(f"{source}: {error}; mend the file, or profile into another one") from error
+        raise ProfileError(f"{source}: {error}; fix the file, or profile into another one") from error
     _check(device, source)
     return device
 
@@ -357,7 +357,7 @@ def _check(device: Device, source: str) -> None:
 
     def require(fine: bool, field: str, problem: str) -> None:
         if not fine:
-            raise ProfileError(f"{source}: field '{field}' {problem}; mend the file, or profile into another one")
+            raise ProfileError(f"{source}: field '{field}' {problem}; fix the file, or profile into another one")
 
     hardware = device.hardware
     if hardware is not None:

@@ -29,6 +29,7 @@ __all__ = [
     "as_whole",
     "choose_branches",
     "shown",
+    "unknown_text",
 ]
 
 _T = TypeVar("_T")
@@ -85,8 +86,17 @@ def as_choice(name: str, value: object, choices: Collection[str]) -> str:
         InputError: anything else; the message has the choices.
     """
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"unknown {name} {shown(value)}; choose one of {', '.join(choices)}")
+        raise InputError(unknown_text(name, value, choices))
     return value
+
+
+def unknown_text(name: str, value: object, choices: Collection[str]) -> str:
+    """What to say of a ``value`` that is none of the ``choices``: the nearest one, if any is near, and all of them."""
+    import difflib
+
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.7) if isinstance(value, str) else []
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {name} {shown(value)}; {meant}choose one of {', '.join(choices)}"
 
 
 def as_instance(name: str, value: object, kind: type[_T]) -> _T:

@@ -120,7 +120,7 @@ class Bundle:
         listed = listed_names(self.manifest)
         if UPDATE_NAME in names - listed:
             command = shlex.join(["paraedge", "apply", str(self.path), "OLD", "--out", "NEW"])
-            raise IntegrityError(f"{self.path} is an update and no bundle; make the new bundle with it: {command}")
+            raise IntegrityError(f"{self.path} is an update, not a bundle; make the new bundle with it: {command}")
         if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:

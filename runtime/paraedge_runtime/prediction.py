@@ -50,8 +50,8 @@ class BranchRun:
         start_ms: when it started.
         end_ms: when it finished; 0 when it had not.
         predicted_ms: when it was last decided on: the time it would probably (0.9) not exceed. NaN:
-            nothing was known of it, or nothing had to be decided.
-        left_ms: what was left of the budget then; NaN when nothing had to be decided.
+            nothing was known of it, or no decision was needed.
+        left_ms: what was left of the budget then; NaN when no decision was needed.
         problem: why it failed.
     """
 
@@ -70,20 +70,20 @@ class BranchRun:
         decided = not math.isnan(self.left_ms)
         predicted = f"{self.predicted_ms:.2f} ms predicted, {self.left_ms:.2f} ms left"
         if self.state == BranchState.USED:
-            return predicted if decided else "nothing had to be decided"
+            return predicted if decided else "no decision was needed"
         if self.state == BranchState.FAILED:
             return self.problem
         if self.state == BranchState.NOT_FINITE:
             return "its output is not finite"
         if self.state == BranchState.WOULD_NOT_FIT:
             if math.isnan(self.predicted_ms):
-                return "nothing was known yet of how long it takes on this device"
+                return "its time on this device is not known yet"
             return f"predicted to miss the deadline: {predicted}"
         if self.state == BranchState.LATE:
             return (
                 "it had not finished at the deadline" if self.thread >= 0 else "no thread was free before the deadline"
             )
-        return "the prediction was good enough without it"
+        return "the prediction was confident enough without it"
 
 
 class RawPrediction(Protocol):
@@ -374,5 +374,5 @@ class Prediction:
                 why = "the first branch always runs" if position == 0 else run.reason
                 lines.append(f"branch {run.index} {when}: {why}")
             else:
-                lines.append(f"branch {run.index} does not count: {run.reason}")
+                lines.append(f"branch {run.index} was dropped: {run.reason}")
         return "\n".join(lines)

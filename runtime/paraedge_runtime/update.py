@@ -70,7 +70,7 @@ def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[
     """
     path = Path(out)
     if os.path.lexists(path) and not _is_update(path):
-        raise BundleError(f"{path} exists and is no update; choose another name with --out")
+        raise BundleError(f"{path} exists and is not an update; choose another name with --out")
     if old.manifest_bytes == new.manifest_bytes:
         raise InputError(f"{old.path} and {new.path} are the same bundle; there is nothing to update")
     files = new.files()
@@ -149,8 +149,7 @@ def check_version(source: str | os.PathLike[str], old: Manifest, new: Manifest, 
     """
     if new.version < old.version and not allow_downgrade:
         raise InputError(
-            f"{source} goes back from version {old.version} to {new.version}; if that is what you want, pass "
-            "--allow-downgrade"
+            f"{source} is a downgrade from version {old.version} to {new.version}; pass --allow-downgrade to accept it"
         )
 
 

@@ -48,7 +48,7 @@ def make_site(
     """
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target} is there already; remove it, or choose another folder")
+        raise InputError(f"{target} exists; remove it, or choose another folder")
     opened = _named([Bundle.open(bundle, trusted_keys=trusted_keys) for bundle in bundles])
     package, page = _sources()
     engines = sorted({bundle.manifest.engine for bundle in opened.values()})
@@ -81,7 +81,7 @@ def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
         manifest = bundle.manifest
         if manifest.engine not in WEB_ENGINES:
             raise InputError(
-                f"{bundle.path} is for {manifest.engine!r}, browsers have {', '.join(WEB_ENGINES)}; "
+                f"{bundle.path} is for {manifest.engine!r}, browsers run {', '.join(WEB_ENGINES)}; "
                 "export it again with --target web"
             )
         several = [other.manifest.name for other in bundles].count(manifest.name) > 1

@@ -265,14 +265,17 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
         ),
         (
             {"target": "microcontroller", "quantize": "fp16"},
-            "tflite-micro has no fp16: .*; choose one of fp32, int8-st",
+            "tflite-micro does not support fp16: .*; choose one of fp32, int8-st",
         ),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
         (
             {"target": "linux", "quantize": "int7"},
             "unknown quantization recipe 'int7'; choose one of fp32, fp16, int8-dynamic",
         ),
-        ({"target": "android", "quantize": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
+        (
+            {"target": "android", "quantize": "int8-weight"},
+            "executorch does not support int8-weight: XNNPACK has no weight-only",
+        ),
         ({"target": "linux", "quantize": "fp16", "fused": True}, "a fused model is float32 only"),
         ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),
         ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),

@@ -1200,7 +1200,7 @@ def test_pack_leaves_what_is_no_packed_bundle_alone(tmp_path, make):
     bundle = fake_bundle(tmp_path / "b")
     make(tmp_path / "mine")
     before = tree(tmp_path)
-    with pytest.raises(BundleError, match=r"mine exists and is no packed bundle; choose another name with --out"):
+    with pytest.raises(BundleError, match=r"mine exists and is not a packed bundle; choose another name with --out"):
         bundle.pack(tmp_path / "mine")
     assert tree(tmp_path) == before
 

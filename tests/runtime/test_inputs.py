@@ -256,7 +256,7 @@ def test_a_tensor_with_values_that_are_not_finite_is_refused(tmp_path):
 
 
 def test_an_image_for_a_bundle_that_reads_none(tmp_path):
-    with pytest.raises(InputError, match=r"reads no image; this bundle reads float32 of shape \(6, 128\)"):
+    with pytest.raises(InputError, match=r"does not read images; this bundle reads float32 of shape \(6, 128\)"):
         read_image(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), MOTION)
 
 
@@ -678,7 +678,7 @@ def test_what_a_system_left_is_skipped_among_named_files(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in find_images([tmp_path / name for name in names])] == [".mine.png", "a.png"]
-    with pytest.raises(InputError, match=r"Thumbs\.db is a file that a system left beside others; name images"):
+    with pytest.raises(InputError, match=r"Thumbs\.db is a system file, not an input; name images"):
         find_images([tmp_path / "Thumbs.db"])
 
 

@@ -479,7 +479,7 @@ def _set(field, value):
 BAD_UPDATES = {
     "unsigned": (lambda *a: _update(*a, signers=()), IntegrityError, "is not signed"),
     "by a stranger": (lambda *a: _update(*a, signers=("stranger",)), IntegrityError, "not among the trusted keys"),
-    "older": (lambda *a: _update(*a, version=4), InputError, "goes back from version 5 to 4"),
+    "older": (lambda *a: _update(*a, version=4), InputError, "is a downgrade from version 5 to 4"),
     "for another bundle": (
         lambda tmp_path, keys, old: _update(
             tmp_path, keys, old, base=signed(fake_bundle(tmp_path / "base.paraedge", [{"add": 7.0}]), keys)

@@ -162,7 +162,7 @@ class PageServer:
         controls = self._app.controls
         try:
             if controls is None:
-                raise InputError("a replay has nothing to set")
+                raise InputError("a replay has no settings to change")
             try:
                 changes = msgspec.json.decode(text or "", type=dict[str, Any])
             except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

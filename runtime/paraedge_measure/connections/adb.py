@@ -78,7 +78,9 @@ class AdbConnection:
         try:
             return msgspec.convert(msgspec.to_builtins(found), Hardware)
         except msgspec.ValidationError as error:
-            raise DeviceError(f"{self._to.serial} says of itself what cannot be: {printable(str(error))}") from error
+            raise DeviceError(
+                f"{self._to.serial} sent an invalid description of itself: {printable(str(error))}"
+            ) from error
 
     def measure(
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
@@ -86,7 +88,7 @@ class AdbConnection:
         """Push what is missing, and measure there."""
         wanted = engine or bundle.manifest.engine
         if wanted != "executorch":
-            raise InputError(f"over adb, bundles for executorch are measured, not for {wanted}; export one")
+            raise InputError(f"over adb only executorch bundles can be measured, not {wanted}; export one")
         cores = self.hardware().cores
         on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
         command = (self._push_tools(), self._push_bundle(bundle))
@@ -127,7 +129,7 @@ class AdbConnection:
             where = f"'connection.tools' is {chosen!r}: no folder with" if chosen is not None else f"{tools} has no"
             raise DeviceError(
                 f"{self._to.serial} responds, but {where} {_PROGRAM}; 'make phone-tools' in a checkout of paraedge "
-                "builds it for 64-bit Arm, and docs/phones.md says how for others"
+                "builds it for 64-bit Arm, and the documentation (Phones) explains how for others"
             )
         return self._push(tools, f"{self._to.folder}/tools-{_folder_hash(tools)[:12]}")
 
@@ -323,7 +325,9 @@ class _AdbTestBed:
         requests = program.ask(f"run {threads} {branches} {count}", list[_Request])
         indexes = list(self._branches[:branches])
         if len(requests) != count or any(sorted(run[0] for run in runs) != indexes for _, _, runs in requests):
-            raise DeviceError(f"{_PROGRAM} ran other requests or branches than it was asked for; is it this version?")
+            raise DeviceError(
+                f"{_PROGRAM} ran other requests or branches than it was asked for; install this version there"
+            )
         return [_times(*request) for request in requests]
 
 

@@ -24,9 +24,9 @@ _PACKAGES = {
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Show what is installed and what works here.
+    """Check the installation.
 
-    And what to install otherwise. Each engine is really loaded, in a process of its own, not just looked for.
+    Loads each engine in a process of its own, and shows what works here and what to install otherwise.
 
     \b
     Example:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli._images import need_classified_images
-from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.options import DATASET, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
 
 if TYPE_CHECKING:
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", default="fashion-mnist")
-@click.option("--dataset", help="digits, fashion-mnist, cifar10, folder or npz. [default: what it was trained on]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many images, the classes in turn.")
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG of the curve. [default: NAME-prefix-accuracy.png]")
-@click.option("--no-plot", is_flag=True, help="Draw nothing.")
+@click.option("--dataset", type=DATASET, help="Data set. [default: the one the model was trained on]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Use at most this many images, balanced over the classes.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write the curve to this PNG file.")
 @trusted_keys_option
 @json_option
 def evaluate(
@@ -31,20 +34,19 @@ def evaluate(
     data_dir: Path | None,
     limit: int | None,
     plot: Path | None,
-    no_plot: bool,
     trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Accuracy of every prefix of branches, on a test set.
+    """Measure the accuracy of every prefix of branches.
 
-    MODEL is a packaged model, a checkpoint folder (run in torch), or a bundle (run in its engine).
-    For a checkpoint without --data-dir and PARAEDGE_DATA, the accuracy is taken from the logits kept
-    with it, and the output says so.
+    MODEL is a packaged model or a checkpoint folder (run in torch), or a bundle (run in its engine). A
+    checkpoint contains the logits of its test set: without --data-dir and PARAEDGE_DATA the accuracy is
+    computed from those, and the output says so.
 
     \b
     Example:
-      paraedge evaluate fashion-mnist --no-plot
-      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 100
+      paraedge evaluate fashion-mnist --plot accuracy.png
+      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data
     """
     from paraedge.data import DATA_DIR_VARIABLE
     from paraedge_runtime.bundle import Bundle
@@ -61,12 +63,10 @@ def evaluate(
         stored = dataset is None and data_dir is None and not os.environ.get(DATA_DIR_VARIABLE) and limit is None
         name, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
 
-    target = None
-    if not no_plot:
+    if plot is not None:
         from paraedge_measure.plots.prefix_accuracy import plot_prefix_accuracy
 
-        target = plot if plot is not None else Path(f"{name}-prefix-accuracy.png")
-        plot_prefix_accuracy(accuracy, target, title=f"{name}: {count} test images")
+        plot_prefix_accuracy(accuracy, plot, title=f"{name}: {count} test images")
     if as_json:
         print_json(
             {
@@ -74,7 +74,7 @@ def evaluate(
                 "source": source,
                 "num_samples": count,
                 "prefix_accuracy": list(accuracy),
-                "plot": None if target is None else str(target),
+                "plot": None if plot is None else str(plot),
             }
         )
         return
@@ -84,8 +84,8 @@ def evaluate(
         rows.add_row(str(index + 1), as_percent(value), gain)
     console().print(rows)
     console().print(f"\n{count} test images, {source}")
-    if target is not None:
-        console().print(f"curve: {target}")
+    if plot is not None:
+        console().print(f"plot: {plot}")
 
 
 _Result = tuple[str, str, int, tuple[float, ...]]

@@ -12,7 +12,7 @@ import click
 
 from paraedge.cli._own_network import is_own_network, own_network
 from paraedge.cli._signed import telling_of_lost_signature
-from paraedge.cli.options import BRANCHES, Branches
+from paraedge.cli.options import BRANCHES, DATASET, ENGINE, RECIPE, TARGET, Branches
 from paraedge.cli.output import console, echo, json_option, print_json, print_next, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
 
@@ -32,30 +32,50 @@ _AUTO = "auto"
 
 
 @click.command()
-@click.option("--target", help="Kind of device; 'paraedge targets' lists them. Needed without --plan.")
-@click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. all. [default: all]")
+@click.option("--target", type=TARGET, help="Kind of device; see 'paraedge targets'. Required without --plan.")
 @click.option(
-    "--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, quantization recipe."
+    "--branches",
+    type=BRANCHES,
+    default="all",
+    help="Branches to export: a count (2), indices (0,3,5) or all.  [default: all]",
+)
+@click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(path_type=Path),
+    help="Take target, engine, branches and recipe from this plan.",
 )
 @click.option(
     "--model",
     default="fashion-mnist",
     show_default=True,
-    help="A packaged model, a checkpoint folder, or my_net.py:make, a function that makes a network; its file is run.",
+    help="Packaged model, checkpoint folder, or my_net.py:make, a function that returns a network; its file is run.",
 )
-@click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
-@click.option("--quantize", help="Quantization recipe (docs/targets.md), small or auto. [default: fp32]")
-@click.option("--dataset", help="digits, fashion-mnist, cifar10, folder or npz. [default: what it was trained on]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are: measure the exported parts.")
-@click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
-@click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
-@click.option("--allow-undelegated", is_flag=True, help="Accept operators outside the engine's fast backend.")
+@click.option("--engine", type=ENGINE, help="Engine. [default: the target's]")
+@click.option(
+    "--quantize",
+    type=RECIPE,
+    metavar="RECIPE",
+    help="fp32, fp16, int8-dynamic, int8-static, int8-weight, int4-weight; one of these with +fp32-stem; small or "
+    "auto. [default: fp32]",
+)
+@click.option("--dataset", type=DATASET, help="Data set to measure on. [default: the one the model was trained on]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. Measures the exported parts.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Bundle to write. [default: MODEL-TARGET-BRANCHES.paraedge]"
+)
+@click.option("--fused", is_flag=True, help="Add the chosen branches as a single ordinary model file.")
+@click.option("--allow-undelegated", is_flag=True, help="Allow operators outside the engine's fast backend.")
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 0.1, min_open=True),
     default=0.005,
     show_default=True,
-    help="What early stop, and --quantize auto, may each cost; a fraction: 0.005 is half a point.",
+    help="Accuracy that early stop, and --quantize auto, may each lose; 0.005 is half a point.",
 )
 @json_option
 def export(
@@ -73,17 +93,16 @@ def export(
     max_accuracy_drop: float,
     as_json: bool,
 ) -> None:
-    """Make a bundle for a device from some branches of a model.
+    """Export a model to a bundle for a device.
 
     Every part is compared with torch on real images before the bundle is written. Lowered parts are
-    kept in a cache, so another choice of branches of the same model takes seconds.
+    cached, so exporting other branches of the same model takes seconds.
 
-    --quantize small is the target's quantization recipe in 'paraedge targets', which kept the accuracy of the
-    packaged models. --quantize auto takes the recipe of the smallest bundle that costs no prefix more than
-    --max-accuracy-drop on the test set; it needs --data-dir or $PARAEDGE_DATA.
+    --quantize small is the recipe that 'paraedge targets' lists for the target; it kept the accuracy of
+    the packaged models. --quantize auto tries all recipes and keeps the smallest bundle that loses at most
+    --max-accuracy-drop at any number of branches; it needs --data-dir or $PARAEDGE_DATA.
 
-    With --data-dir or --dataset, accuracy and early stop are measured on the exported parts. A model knows
-    which data set it was trained on; say where it is.
+    With --data-dir or --dataset, accuracy and early stop are measured on the exported parts.
 
     --model my_net.py:make exports a network of your own: the file is run, and make() returns a BranchModel and a
     ModelDescription, or a BranchModel alone with --dataset.
@@ -92,9 +111,8 @@ def export(
     Example:
       paraedge export --target android --branches 2
       paraedge export --target android --quantize small
-      paraedge export --target linux --model my-model --branches 0,3,5 --out x.paraedge
-      paraedge export --target android --model my-photos \\
-        --data-dir photos --quantize auto
+      paraedge export --target raspberry-pi --model my-model --branches 0,3,5
+      paraedge export --target linux --data-dir data --quantize auto
       paraedge export --target android --model my_net.py:make
       paraedge export --plan plan.json
     """
@@ -119,13 +137,12 @@ def export(
     if plan_path is not None:
         if any(given is not None for given in (target, engine, branches, quantize)):
             raise click.UsageError(
-                "--plan says target, engine, branches and quantization recipe; "
-                "leave --target, --engine, --branches, --quantize out"
+                "--plan sets target, engine, branches and recipe; remove --target, --engine, --branches and --quantize"
             )
         plan = _read_plan(plan_path, name)
         target, engine, branches, quantize = plan.target, plan.engine, plan.branches, plan.recipe
     if target is None:
-        raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
+        raise click.UsageError("Missing option '--target'; see 'paraedge targets', or give a --plan")
     request = parse_request(
         name=name,
         num_branches=num_branches,
@@ -138,7 +155,7 @@ def export(
         allow_undelegated=allow_undelegated,
     )
     if fused and quantize == _AUTO:
-        raise click.UsageError("a fused model is float32 only; leave out --fused or --quantize auto")
+        raise click.UsageError("a fused model is float32 only; remove --fused or --quantize auto")
     if own is not None:
         with telling_of_lost_signature(request.out):
             bundle, note = _export_own(request, *own)
@@ -148,8 +165,8 @@ def export(
     measured = dataset or config.loader or config.dataset if auto or dataset or data_dir is not None else None
     if measured is not None and measured not in DATASETS:
         raise InputError(
-            f"{config.name} was trained on {config.dataset}, which is no data set that can be loaded by name; "
-            f"say which it is with --dataset {', '.join(DATASETS)}"
+            f"{config.name} was trained on {config.dataset}, which cannot be loaded by name; "
+            f"name the data set with --dataset {', '.join(DATASETS)}"
         )
     if measured is not None:
         seed = read_json(resolve_checkpoint(model) / "training.json", TrainingRecord).seed

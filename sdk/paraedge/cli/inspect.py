@@ -17,9 +17,10 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @json_option
 @click.option("--sbom", "as_sbom", is_flag=True, help="Print a software bill of materials: CycloneDX 1.6, JSON.")
 def inspect(bundle: Path, trusted_keys: tuple[str, ...] | None, as_json: bool, as_sbom: bool) -> None:
-    """Show what a bundle holds.
+    """Show what a bundle contains.
 
-    Parts, sizes, costs, and the accuracy of every prefix. All files are checked against their sizes and hashes first.
+    Lists parts, sizes, costs and the accuracy of every prefix. Sizes and hashes of all files are checked
+    first.
 
     \b
     Example:

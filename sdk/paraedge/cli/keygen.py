@@ -12,13 +12,14 @@ from paraedge_runtime._console import printable
 
 @click.command()
 @click.argument("name", type=click.Path(path_type=Path))
-@click.option("--no-password", is_flag=True, help="Do not encrypt NAME.key, and do not ask for a password.")
+@click.option("--no-password", is_flag=True, help="Do not encrypt NAME.key.")
 @json_option
 def keygen(name: Path, no_password: bool, as_json: bool) -> None:
-    """Make a pair of keys that sign bundles and check them.
+    """Create a key pair for signing bundles.
 
-    NAME.key signs ('paraedge sign'): keep it secret, and off devices. NAME.pub checks: devices that trust it open
-    what NAME.key signed, and nothing else. Files that exist are never overwritten. Both are minisign's files.
+    NAME.key is the private key for 'paraedge sign': keep it secret, and off devices. NAME.pub is the public
+    key: a device that trusts it opens only bundles signed with NAME.key. Existing files are never
+    overwritten. Both are minisign key files.
 
     \b
     Example:

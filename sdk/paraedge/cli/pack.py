@@ -17,9 +17,9 @@ from paraedge.cli.output import echo, json_option, print_json, size_text
 @trusted_keys_option
 @json_option
 def pack(bundle: Path, out: Path | None, trusted_keys: tuple[str, ...] | None, as_json: bool) -> None:
-    """Make one file of a bundle.
+    """Pack a bundle into a single zip file.
 
-    An uncompressed zip, which every command takes as it takes the folder.
+    The zip is not compressed. Every command accepts it in place of the folder.
 
     \b
     Example:

@@ -118,7 +118,8 @@ def _early_stop_text(bundle: Bundle) -> str:
     low, high = min(thresholds), max(thresholds)
     return (
         f"early stop: confidence {f'{low:g}' if low == high else f'{low:g} to {high:g}'} loses at most {drop} "
-        f"({100 * early_stop.risk_confidence:g} % sure, {early_stop.num_samples} images); on {held.num_samples} others "
+        f"(with {100 * early_stop.risk_confidence:g} % probability, {early_stop.num_samples} images); "
+        f"on {held.num_samples} others "
         f"{as_percent(held.accuracy_stopped)} with {held.mean_branches:.2f} branches on average, "
         f"{as_percent(held.accuracy_full)} with all"
     )

@@ -17,9 +17,10 @@ from paraedge.cli.output import echo, json_option, print_json, size_text
 @trusted_keys_option
 @json_option
 def update(old: Path, new: Path, out: Path | None, trusted_keys: tuple[str, ...] | None, as_json: bool) -> None:
-    """Make a file of what changed from one bundle to another.
+    """Create an update (delta) between two bundles.
 
-    It holds NEW's manifest and the files that OLD has not. 'paraedge apply' makes NEW from it where OLD is.
+    The update contains NEW's manifest and the files that OLD lacks. On the device, 'paraedge apply' turns
+    OLD into NEW.
 
     \b
     Example:

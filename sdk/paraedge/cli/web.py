@@ -16,15 +16,15 @@ from paraedge.cli.output import echo, json_option, print_json, print_next, size_
 @trusted_keys_option
 @json_option
 def web(out: Path, bundles: tuple[Path, ...], trusted_keys: tuple[str, ...] | None, as_json: bool) -> None:
-    """Make a folder with a page that runs bundles in a browser.
+    """Create a web page that runs bundles in a browser.
 
-    The page, the runtime, the bundles and their engines: everything is in the folder, and any server of files can
-    serve it. A phone needs https for its camera and to work offline; a browser on the same machine does not. The
-    engines come from npm, once.
+    The folder OUT contains the page, the runtime, the bundles and their engines; any static file server
+    can serve it. A phone needs https for its camera and for offline use; a browser on the same machine
+    does not. The engines are downloaded from npm, once.
 
     \b
     Example:
-      paraedge export --target web --quantize int8-dynamic --out fashion.paraedge
+      paraedge export --target web --quantize small --out fashion.paraedge
       paraedge web site fashion.paraedge
       python3 -m http.server --directory site --bind 127.0.0.1
     """

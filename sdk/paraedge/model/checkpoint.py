@@ -96,7 +96,7 @@ def check_exportable(config: CheckpointConfig) -> None:
             msgspec.convert(text, Text)
         msgspec.convert({"kind": "labels", "labels": config.labels}, LabelsOutput)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        raise InputError(f"what is said of {config.name} could not be exported: {error}") from None
+        raise InputError(f"the description of {config.name} cannot be exported: {error}") from None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dtype: torch.dtype) -> None:

@@ -107,7 +107,7 @@ def train(
             being a number.
     """
     if not save_interval_s >= 0:  # neither negative nor NaN
-        raise InputError(f"save_interval_s cannot be {save_interval_s}; give seconds, 0 for after every epoch")
+        raise InputError(f"invalid save_interval_s {save_interval_s}; give seconds, or 0 to save after every epoch")
     check_target(out)
     check_exportable(checkpoint_config)
     check_augmentation(config)

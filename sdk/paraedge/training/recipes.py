@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge.training.config import TrainingConfig
+from paraedge_runtime._arguments import unknown_text
 from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
@@ -85,7 +86,7 @@ _CIFAR10 = Recipe(
         cutmix_alpha=1.0,
         mix_probability=0.5,
         # Half of the loss trains every branch to predict alone, the other half the means of the first k:
-        # in a plain sum the first branch takes all the work (docs/models.md).
+        # in a plain sum the first branch takes all the work (docs/lab/models.md).
         branch_weight=0.5,
         prefix_temperature_power=1.0,
     ),
@@ -269,7 +270,7 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
         return known
     path = Path(recipe)
     if path.suffix != ".json":
-        raise InputError(f"unknown recipe {str(recipe)!r}; choose one of {', '.join(RECIPES)}, or a .json file")
+        raise InputError(f"{unknown_text('recipe', str(recipe), RECIPES)}, or a .json file")
     try:
         return msgspec.json.decode(read_bounded(path, _MAX_RECIPE_BYTES), type=Recipe)
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
