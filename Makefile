@@ -1,11 +1,11 @@
-# make setup | demo | test-quick | test | test-native | test-web | test-arm64 | docs | wheels | java | phone-tools | lint | bench:
-# each works from a fresh clone.
+# make setup | demo | test-quick | test | test-native | test-web | test-arm64 | fuzz | docs | wheels | java | phone-tools | lint |
+# bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native test-web test-arm64 docs wheels java phone-tools lint bench clean
+.PHONY: setup demo test-quick test test-native test-web test-arm64 fuzz docs wheels java phone-tools lint bench clean
 
 setup: $(STAMP)
 
@@ -61,7 +61,7 @@ java: setup
 
 # What 'paraedge profile' sends to a phone over adb, put where it looks for it.
 phone-tools: setup
-	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_measure.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
+	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_runtime.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
 
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup
@@ -69,6 +69,10 @@ test-arm64: setup
 	scripts/test_phone_tools.sh $(BIN)
 	scripts/test_arm64_python.sh $(BIN)
 	scripts/test_arm64_recipes.sh $(BIN)
+
+# Every reader of files from outside, a minute each (FUZZ_SECONDS), two at a time: seven minutes.
+fuzz: setup
+	scripts/fuzz.sh $(BIN)/python
 
 lint: setup
 	$(BIN)/ruff check .

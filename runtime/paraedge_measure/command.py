@@ -43,7 +43,7 @@ def read_reply(stdout: str, stderr: str, code: int, kind: type[_T]) -> _T:
     """
     try:
         reply = msgspec.json.decode(stdout.strip().splitlines()[-1], type=_Reply)
-    except (msgspec.MsgspecError, IndexError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, IndexError, RecursionError):
         last = printable(" | ".join(stderr.strip().splitlines()[-3:]), 400) or "it printed nothing"
         raise DeviceError(
             f"measuring failed with exit code {code}: {last}; install this version of paraedge there"

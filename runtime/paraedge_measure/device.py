@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge_runtime._arguments import as_instance, as_instances, as_path
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import DeviceError, ProfileError
 
@@ -246,7 +247,7 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     """
     target = as_path("the profile", path)
     try:
-        raw = target.read_bytes()
+        raw = read_bounded(target, MAX_DEVICE_BYTES)
     except FileNotFoundError:
         command = shlex.join(["paraedge", "profile", str(path)])
         raise ProfileError(f"{path} does not exist; make it: {command}") from None

@@ -19,6 +19,7 @@ from paraedge_measure.evaluation import Evaluation
 from paraedge_measure.subsets import Positions, worthwhile
 from paraedge_runtime import Bundle
 from paraedge_runtime._arguments import as_instance, as_instances, as_list, as_number, as_path, as_whole
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.errors import InputError, PlanError, ProfileError
@@ -35,6 +36,8 @@ __all__ = [
     "read_plan",
     "write_plan",
 ]
+
+_MAX_PLAN_BYTES = 1 << 20
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -283,7 +286,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     """
     target = as_path("the plan's file", path)
     try:
-        return msgspec.json.decode(target.read_bytes(), type=Plan)
+        return msgspec.json.decode(read_bounded(target, _MAX_PLAN_BYTES), type=Plan)
     except FileNotFoundError:
         raise PlanError(f"{path} does not exist; make it: {_command(path)}") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import operator
 import os
@@ -51,7 +52,21 @@ def as_path(name: str, value: object) -> Path:
     """
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise InputError(f"{name} is {shown(value)}; a path is needed")
-    return Path(cast("str | os.PathLike[str]", value))
+    path = Path(cast("str | os.PathLike[str]", value))
+    if not _is_possible(path):
+        raise InputError(f"{name} is {shown(value)}; no file can have that name")
+    return path
+
+
+def _is_possible(path: Path) -> bool:
+    """Whether the system can be asked about it: for other names pathlib's questions raise."""
+    try:
+        os.lstat(path)
+    except ValueError:  # a zero; no encoding
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def as_choice(name: str, value: object, choices: Collection[str]) -> str:

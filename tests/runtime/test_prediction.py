@@ -1,14 +1,17 @@
 """What a prediction says about itself."""
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.bundles import EMBEDDING, LABELS, fake_bundle, image
 
-from paraedge_runtime import DroppedBranch, InputError, PartRun, Prediction
+from paraedge_runtime import DroppedBranch, InputError, PartRun, Prediction, Session
 from paraedge_runtime.prediction import BranchRun, BranchState
 
 NEVER = math.nan
@@ -151,3 +154,22 @@ def test_records_cannot_be_changed(record):
         field = dataclasses.fields(record)[0].name
     with pytest.raises(AttributeError):  # of which FrozenInstanceError is one
         setattr(record, field, None)
+
+
+@pytest.mark.parametrize("again", [lambda one: pickle.loads(pickle.dumps(one)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("output", [LABELS, EMBEDDING], ids=["labels", "vector"])
+@pytest.mark.usefixtures("fake_engine")
+def test_a_prediction_travels_to_another_process(tmp_path, output, again):
+    """A pool of processes pickles what its workers return; the session stays where it is."""
+    with Session.open(fake_bundle(tmp_path / "b", output=output)) as session:
+        prediction = session.run(image(), budget_ms=5000)
+    other = again(prediction)
+    assert other.to_dict() == prediction.to_dict()
+    assert other.explain() == prediction.explain()
+    assert repr(other) == repr(prediction)
+    np.testing.assert_array_equal(other.branch_outputs, prediction.branch_outputs)
+    if output is LABELS:
+        np.testing.assert_array_equal(other.probabilities, prediction.probabilities)
+    for values in (other.output, other.branch_outputs):
+        with pytest.raises(ValueError, match="read-only"):
+            values[:] = 0

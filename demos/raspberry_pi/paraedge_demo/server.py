@@ -165,7 +165,7 @@ class PageServer:
                 raise InputError("a replay has no settings to change")
             try:
                 changes = msgspec.json.decode(text or "", type=dict[str, Any])
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 raise InputError(f"not an object of settings: {error}") from None
             controls.change(changes)
         except InputError as error:

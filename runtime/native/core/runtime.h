@@ -3,6 +3,7 @@
 // What can fail returns a Result, which holds a value or an Error; nothing throws across these functions.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -57,6 +58,11 @@ struct Manifest {
   Part stem;
   std::vector<Part> branches;        // ascending by index
   std::vector<StopRule> stop_rules;  // one for the first 1, 2, … branches; empty: not calibrated
+
+  // Whether any prefix can be enough: some rules have temperatures only.
+  bool has_early_stop() const {
+    return stop_rules.size() == 1 || std::ranges::any_of(stop_rules, [](const StopRule& rule) { return rule.threshold <= 1; });
+  }
 };
 
 // A verified bundle, immutable, free to share between sessions. Its programs are in memory as they were when

@@ -17,13 +17,13 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from paraedge_measure._printable import printable
-from paraedge_measure.cache_folder import cache_folder
 from paraedge_measure.connections.processes import MAX_SILENCE_S, ended_when_silent, last_line, run_process
 from paraedge_measure.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
 from paraedge_measure.hardware import read_hardware
 from paraedge_measure.profiling import Progress, SeriesLength, profile_on
 from paraedge_measure.testbed import ColdStart, RequestTimes
 from paraedge_runtime import Bundle, PartRun
+from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.errors import DeviceError, InputError
 
 __all__ = ["AdbConnection"]
@@ -124,7 +124,7 @@ class AdbConnection:
     def _push_tools(self) -> str:
         """The folder with the program and its libraries; its name over there has the hash of what is in it."""
         chosen = self._to.tools
-        tools = Path(chosen) if chosen is not None else cache_folder() / "phone-tools"
+        tools = Path(chosen) if chosen is not None else own_folder("phone-tools")
         if not (tools / _PROGRAM).is_file():
             where = f"'connection.tools' is {chosen!r}: no folder with" if chosen is not None else f"{tools} has no"
             raise DeviceError(

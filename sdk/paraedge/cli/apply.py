@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli._signed import telling_of_lost_signature
 from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import json_option, print_json
 from paraedge.cli.summary import bundle_document, print_bundle
@@ -39,7 +40,8 @@ def apply(
     from paraedge_runtime.update import apply_update
 
     opened = Bundle.open(old, trusted_keys=trusted_keys)
-    bundle = apply_update(opened, update, out, allow_downgrade=allow_downgrade, trusted_keys=trusted_keys)
+    with telling_of_lost_signature(out):
+        bundle = apply_update(opened, update, out, allow_downgrade=allow_downgrade, trusted_keys=trusted_keys)
     if as_json:
         print_json(bundle_document(bundle))
     else:

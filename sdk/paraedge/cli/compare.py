@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from paraedge.cli.options import DATASET, threads_option
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
+from paraedge.cli.options import DATASET, threads_option, trusted_keys_option
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table
 from paraedge.cli.summary import snr_text
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ _LIMIT = _LimitType()
     help="Exit with status 1 if a bundle is worse than the first by more: accuracy:0.5 (points), p95:10%.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Write accuracy against size and time to this PNG file.")
+@trusted_keys_option
 @json_option
 def compare(
     bundles: tuple[Path, ...],
@@ -89,6 +90,7 @@ def compare(
     threads: int | None,
     limits: tuple[_Limit, ...],
     plot: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Compare bundles by size, accuracy and latency.
@@ -105,16 +107,20 @@ def compare(
       paraedge compare old.paraedge new.paraedge --fail-on accuracy:0.5 \\
           --fail-on p95:10%
     """
+    from paraedge.cli._chatter import captured_chatter
     from paraedge_measure.comparing import compare_bundles, display_names
     from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.trial import try_bundle
 
     if plot is not None:
         check_plot(plot)
-    opened = [Bundle.open(path) for path in bundles]
+    opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles]
     inputs, labels, source = _inputs_at_hand(opened[0], dataset, data_dir, limit)
-    with working("loading engines"), progress_bar() as bar:
-        task = bar.add_task("running", total=None)
+    with progress_bar() as bar, captured_chatter():
+        task = bar.add_task("loading and running", total=None)
+        for bundle in opened:
+            try_bundle(bundle)
         compared = compare_bundles(
             opened,
             inputs,
@@ -142,20 +148,21 @@ def compare(
         )
         _stop_if(worse)
         return
-    rows = table(
-        "bundle", "engine", "quantization", ">size", ">÷ first", *(_OF_VECTORS if labels is None else _OF_LABELS), ">ms"
-    )
+    costs = table("~bundle", "engine", "quantization", ">size", ">÷ first", ">ms")
+    quality = table("~bundle", *(_OF_VECTORS if labels is None else _OF_LABELS))
     for name, one in zip(names, compared, strict=True):
-        rows.add_row(
+        costs.add_row(
             name,
             one.engine,
             one.quantization,
             size_text(one.size_bytes),
             f"{one.size_bytes / compared[0].size_bytes:.3f}",
-            *_quality(one),
             f"{one.prefix_ms[-1]:.2f}",
         )
-    console().print(rows)
+        quality.add_row(name, *_quality(one))
+    console().print(costs)
+    console().print()
+    console().print(quality)
     nearness = "SNR" if labels is None else "label"
     console().print(
         f"\n{len(inputs)} {source}; {nearness} and time of all branches, median of {rounds} requests in turns"
@@ -198,8 +205,8 @@ def _stop_if(worse: list[str]) -> None:
         sys.exit(1)
 
 
-_OF_LABELS = (">accuracy by branches, %", ">same label")
-_OF_VECTORS = (">relative error by branches, %", ">SNR")
+_OF_LABELS = ("~accuracy by branches, %", ">same label")
+_OF_VECTORS = ("~relative error by branches, %", ">SNR")
 
 
 def _quality(one: ComparedBundle) -> tuple[str, str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from paraedge.cli._images import need_classified_images
-from paraedge.cli.options import DATASET
+from paraedge.cli.options import DATASET, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
+
+if TYPE_CHECKING:
+    from paraedge_runtime.bundle import Bundle
 
 
 @click.command()
@@ -22,6 +26,7 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most this many images, balanced over the classes.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write the curve to this PNG file.")
+@trusted_keys_option
 @json_option
 def evaluate(
     model: str,
@@ -29,6 +34,7 @@ def evaluate(
     data_dir: Path | None,
     limit: int | None,
     plot: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Measure the accuracy of every prefix of branches.
@@ -43,11 +49,16 @@ def evaluate(
       paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data
     """
     from paraedge.data import DATA_DIR_VARIABLE
+    from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.storage import looks_like_bundle
 
     path = Path(model)
     if looks_like_bundle(path):
-        name, source, count, accuracy = _evaluate_bundle(path, dataset, data_dir, limit)
+        name, source, count, accuracy = _evaluate_bundle(
+            Bundle.open(path, trusted_keys=trusted_keys), dataset, data_dir, limit
+        )
+    elif trusted_keys is not None:
+        raise click.UsageError(f"--key says who may have signed a bundle, and {model} is none")
     else:
         stored = dataset is None and data_dir is None and not os.environ.get(DATA_DIR_VARIABLE) and limit is None
         name, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
@@ -83,15 +94,17 @@ _Result = tuple[str, str, int, tuple[float, ...]]
 def _evaluate_checkpoint(
     model: str, dataset: str | None, data_dir: Path | None, limit: int | None, stored: bool
 ) -> _Result:
+    from paraedge.packaged import resolve_checkpoint
+
+    folder = resolve_checkpoint(model)
     with progress_bar() as bar:
         task = bar.add_task("loading torch", total=None)
         from paraedge.data.bundles import load_for_labels
         from paraedge.data.datasets import check_old_split
         from paraedge.model import load_checkpoint
-        from paraedge.packaged import resolve_checkpoint
         from paraedge.training import evaluate_model
 
-        checkpoint = load_checkpoint(resolve_checkpoint(model))
+        checkpoint = load_checkpoint(folder)
         config = checkpoint.config
         if stored:
             evaluation = checkpoint.evaluation
@@ -113,21 +126,21 @@ def _evaluate_checkpoint(
     return config.name, source, len(evaluation.labels), evaluation.prefix_accuracy()
 
 
-def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, limit: int | None) -> _Result:
+def _evaluate_bundle(bundle: Bundle, dataset: str | None, data_dir: Path | None, limit: int | None) -> _Result:
     import numpy as np
 
     from paraedge.data.bundles import load_for_bundle
-    from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.errors import EngineError
     from paraedge_runtime.session import Session
+    from paraedge_runtime.trial import try_bundle
 
-    bundle = Bundle.open(path)
     manifest = bundle.manifest
     need_classified_images(bundle, "paraedge compare", "runs every prefix on its golden inputs")
     data = load_for_bundle(manifest, dataset, data_dir)
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
     correct = np.zeros(len(manifest.branches), dtype=np.int64)
     with working(f"loading {manifest.engine}"):
+        try_bundle(bundle)
         opened = Session.open(bundle)
     with opened as session, progress_bar() as bar:
         pairs = zip(images.images, images.labels, strict=True)

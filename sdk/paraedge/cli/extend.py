@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli._threads import FreeCores
 from paraedge.cli.options import DATASET, LABELS
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_labels, check_log, print_trained, training_progress
+from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
 
 
 @click.command()
@@ -67,6 +68,7 @@ def extend(
       paraedge export --model bigger --target android --out bigger.paraedge
       paraedge update old.paraedge bigger.paraedge --out new-parts.zip
     """
+    free_cores = FreeCores()
     check_log(log, out)
     check_labels(labels, dataset)
     from paraedge.data import FolderOptions, load_dataset
@@ -86,6 +88,7 @@ def extend(
     config = extension_training(
         base, branches, epochs=epochs, seed=seed, **{name: value for name, value in given.items() if value is not None}
     )
+    free_cores.use(device, tell=is_first_process())
     with processes(device) as own_device, training_progress(data.name, epochs, log) as show:
         checkpoint = run_extension(
             base,

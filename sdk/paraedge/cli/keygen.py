@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from paraedge.cli.output import console, json_option, print_json
+from paraedge_runtime._console import printable
 
 
 @click.command()
@@ -30,7 +31,9 @@ def keygen(name: Path, no_password: bool, as_json: bool) -> None:
 
     password = None
     if not no_password:
-        password = click.prompt(f"Password for {name}.key", hide_input=True, confirmation_prompt=True, err=True)
+        password = click.prompt(
+            f"Password for {printable(str(name))}.key", hide_input=True, confirmation_prompt=True, err=True
+        )
     public = make_keys(name, password)
     if as_json:
         print_json({"key_id": public.name, "public_key": public.text, "files": [f"{name}.key", f"{name}.pub"]})

@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import NoReturn
 
 import click
 
-from paraedge_runtime._console import replace_unprintable
+from paraedge.cli.output import echo
+from paraedge_runtime._console import printable, replace_unprintable
 from paraedge_runtime.errors import (
     BundleError,
     EngineUnavailable,
@@ -107,8 +109,14 @@ def paraedge(ctx: click.Context, debug: bool) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    echo(f"Error: {printable(message)}", err=True)
     sys.exit(code)
+
+
+def _fail_at_length() -> NoReturn:
+    """With ``--debug``: where it failed."""
+    echo(traceback.format_exc(), err=True)
+    sys.exit(1)
 
 
 def _missing(error: ModuleNotFoundError) -> str:
@@ -134,13 +142,13 @@ def main() -> NoReturn:
         sys.exit(1)
     except ParaEdgeError as error:
         if debug:
-            raise
+            _fail_at_length()
         _fail(str(error), 2 if isinstance(error, _MISTAKES) else 1)
     except ModuleNotFoundError as error:
         if debug:
-            raise
+            _fail_at_length()
         _fail(_missing(error), 2)
     except Exception as error:
         if debug:
-            raise
+            _fail_at_length()
         _fail(f"{type(error).__name__}: {error} (paraedge --debug … shows the traceback)", 1)

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.options import SIZE
-from paraedge.cli.output import as_percent, console, json_option, print_json, print_next, size_text, table, working
+from paraedge.cli.options import SIZE, trusted_keys_option
+from paraedge.cli.output import (
+    as_percent,
+    console,
+    indexes_text,
+    json_option,
+    print_json,
+    print_next,
+    size_text,
+    table,
+    working,
+)
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the choice to this file, for 'paraedge export --plan'."
 )
+@trusted_keys_option
 @json_option
 def plan(
     bundles: tuple[Path, ...],
@@ -41,6 +52,7 @@ def plan(
     max_bytes: int | None,
     model: str | None,
     out: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Choose branches, engine and threads for a budget.
@@ -71,7 +83,7 @@ def plan(
     except msgspec.ValidationError as error:
         raise InputError(f"no plan can be made for {given}: {error}") from error
     device = read_device(profile)
-    opened = [Bundle.open(path) for path in bundles or _packaged(device)]
+    opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles or _packaged(device)]
     evaluations = [_kept_evaluation(bundle, model) for bundle in opened]
     with working("choosing branches"):
         plans = [
@@ -86,15 +98,12 @@ def plan(
     if as_json:
         print_json({"chosen": msgspec.to_builtins(chosen), "pareto": msgspec.to_builtins(listed)})
         return
-    rows = table("", "branches", "engine", "recipe", ">threads", ">p50 ms", ">p95 ms", ">accuracy", ">size", ">memory")
+    rows = table("branches", "~engine and recipe", ">threads", ">p95 ms", ">accuracy", ">size", ">memory")
     for one in sorted({*listed, chosen}, key=lambda one: one.p95_ms):
         rows.add_row(
-            "→" if one == chosen else "",
-            ",".join(map(str, one.branches)),
-            one.engine,
-            one.recipe,
+            f"{'→' if one == chosen else ' '} {indexes_text(one.branches)}",
+            f"{one.engine} {one.recipe}",
             str(one.threads),
-            f"{one.p50_ms:.2f}",
             f"{one.p95_ms:.2f}",
             as_percent(one.accuracy),
             size_text(one.size_bytes),

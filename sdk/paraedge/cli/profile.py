@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.options import ENGINE, THREADS
+from paraedge.cli.options import ENGINE, THREADS, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
@@ -29,6 +29,7 @@ _DEFAULT_PATH = Path("device.json")
 @click.option("--rigorous", is_flag=True, help="Measure each part for 1,024 runs and 60 s, instead of 50 and 1 s.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots to this file.")
 @click.option("--name", help="Name of a new device. [default: its host name]")
+@trusted_keys_option
 @json_option
 def profile(
     paths: tuple[Path, ...],
@@ -37,6 +38,7 @@ def profile(
     rigorous: bool,
     html: Path | None,
     name: str | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Measure how fast a device runs bundles.
@@ -73,10 +75,10 @@ def profile(
     wanted: tuple[str | None, ...] = engines or (None,)
     jobs: list[tuple[Bundle, str | None]]
     if bundle_paths:
-        opened = [Bundle.open(bundle_path) for bundle_path in bundle_paths]
+        opened = [Bundle.open(bundle_path, trusted_keys=trusted_keys) for bundle_path in bundle_paths]
         jobs = [(bundle, engine) for bundle in opened for engine in wanted]
     else:
-        jobs = [(Bundle.open(packaged_bundle(engine)), None) for engine in wanted]
+        jobs = [(Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys), None) for engine in wanted]
 
     measured: list[Measurement] = []
     with progress_bar() as bar:
@@ -156,10 +158,8 @@ def _print(device: Device, measured: list[Measurement]) -> None:
     for one in measured:
         contention = " ".join(f"×{factor:.2f}" for factor in one.contention)
         memory = "unknown memory" if one.memory_bytes is None else size_text(one.memory_bytes)
-        rows = table(
-            "part", ">runs", ">first", ">min", ">p50", ">p90", ">p95", ">p99 ms",
-            title=f"\n{one.bundle_name}, {one.engine} {one.engine_version}, {one.threads} thread(s)",
-        )  # fmt: skip
+        console().print(f"\n{one.bundle_name}, {one.engine} {one.engine_version}, {one.threads} thread(s)")
+        rows = table("part", ">runs", ">first", ">min", ">p50", ">p90", ">p95", ">p99 ms")
         for name, latency in {**one.parts, "request": one.request}.items():
             times = (latency.first_ms, latency.min_ms, latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms)
             rows.add_row(name, f"{latency.n:,}", *("" if ms is None else f"{ms:.3f}" for ms in times))

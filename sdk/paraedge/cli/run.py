@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli.options import BRANCHES, Branches, engine_option, threads_option, trusted_keys_option
-from paraedge.cli.output import console, print_json, working
+from paraedge.cli.output import console, echo, indexes_text, print_json, working
 from paraedge.cli.packaged_bundle import packaged_bundle
+from paraedge_runtime._console import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from rich.console import JustifyMethod
 
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.prediction import Prediction
@@ -81,6 +83,7 @@ def run(
     from paraedge_runtime.inputs import find_images
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
+    from paraedge_runtime.trial import try_bundle
 
     if paths and looks_like_bundle(paths[0]):
         bundle, files = Bundle.open(paths[0], trusted_keys=trusted_keys), list(paths[1:])
@@ -92,6 +95,7 @@ def run(
     inputs = _inputs(bundle, files)
 
     with working(f"loading {bundle.manifest.engine}"):
+        try_bundle(bundle, engine=engine)
         opened = Session.open(
             bundle,
             engine=engine,
@@ -210,9 +214,7 @@ class _TextLines:
         self._late = 0
         self._is_right: list[bool] = []
         self._uncalibrated = 0
-        result = max([len("label"), *map(len, bundle.manifest.labels)]) if bundle.manifest.labels else 32
-        branches = max(len("branches"), len(" ".join(map(str, session.branches))))
-        self._widths = (min(max(map(len, [_kind(bundle), *names])), 40), min(result, 32), 10, branches, 8)
+        self._widths = _widths(bundle, names)
 
     def show(self, name: str, label: int | None, prediction: Prediction) -> None:
         labels = self._bundle.manifest.labels
@@ -228,7 +230,7 @@ class _TextLines:
             name,
             _result(prediction, self._bundle),
             f"{100 * prediction.confidence:.1f} %" if labels else f"{float((prediction.output**2).sum()) ** 0.5:.4g}",
-            " ".join(map(str, prediction.branches_used)),
+            indexes_text(prediction.branches_used),
             f"{prediction.elapsed_ms:.2f}",
             note,
         )
@@ -255,16 +257,39 @@ class _TextLines:
         if self._uncalibrated:
             console().print(f"{self._uncalibrated} confidence(s) not calibrated: no temperature for the branches used")
 
-    def _line(self, name: str, result: str, number: str, branches: str, milliseconds: str, note: str) -> None:
-        first, second, third, fourth, fifth = self._widths
-        line = f"{name:<{first}}  {result:<{second}}  {number:>{third}}  {branches:<{fourth}}  {milliseconds:>{fifth}}"
-        console().print(f"{line}  {note}".rstrip())
+    def _line(self, *cells: str) -> None:
+        """One row; its widths are known before the others."""
+        from rich.table import Table
+
+        row = Table.grid(padding=(0, 2))
+        for width, justify in zip(self._widths, _JUSTIFY, strict=True):
+            row.add_column(width=width, justify=justify, overflow="fold")
+        row.add_column(overflow="fold")  # the note
+        row.add_row(*map(printable, cells))  # one line, whatever a label says
+        console().print(row)
+
+
+_NOTE_WIDTH = len("would not fit: 1-7")
+_JUSTIFY: tuple[JustifyMethod, ...] = ("left", "left", "right", "left", "right")
+
+
+def _widths(bundle: Bundle, names: list[str]) -> tuple[int, ...]:
+    """Of the columns before the note, to which a terminal leaves ``_NOTE_WIDTH``."""
+    labels = bundle.manifest.labels
+    name = max(map(len, [_kind(bundle), *names]))
+    result = max([len("label"), *map(len, labels)]) if labels else 32
+    confidence, used, milliseconds, gaps = 10, 8, 7, 10
+    if console().is_terminal:
+        result = min(result, 24)
+        room = console().width - _NOTE_WIDTH - result - confidence - used - milliseconds - gaps
+        name = max(12, min(name, room))
+    return name, result, confidence, used, milliseconds
 
 
 def _result(prediction: Prediction, bundle: Bundle) -> str:
     """The label, or the first numbers of a vector."""
     if bundle.manifest.labels:
-        return prediction.label
+        return prediction.label or "unknown"
     return " ".join(f"{value:.4g}" for value in prediction.output[:3]) + (" …" if prediction.output.size > 3 else "")
 
 
@@ -279,13 +304,10 @@ def _dropped(prediction: Prediction) -> str:
         (BranchState.LATE, "late"),
         (BranchState.NOT_NEEDED, "not needed"),
     ):
-        indexes = [str(run.index) for run in prediction.branches if run.state == state]
-        if indexes:
-            notes.append(f"{word}: {' '.join(indexes)}")
+        if indexes := [run.index for run in prediction.branches if run.state == state]:
+            notes.append(f"{word}: {indexes_text(indexes)}")
     return "; ".join(notes)
 
 
 def _warn_skipped(problem: str) -> None:
-    from paraedge_runtime.inputs import display_name
-
-    click.echo(f"Skipped: {display_name(problem)}", err=True)
+    echo(f"Skipped: {problem}", err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from paraedge.cli.output import console, json_option, print_json
+from paraedge_runtime._console import printable
 
 
 @click.command()
@@ -40,7 +41,7 @@ def sign(bundle: Path, keys: tuple[Path, ...], expires: datetime | None, as_json
     from paraedge.signing import read_private_key, sign_bundle
 
     def ask(path: Path) -> str:
-        password: str = click.prompt(f"Password for {path}", hide_input=True, err=True)
+        password: str = click.prompt(f"Password for {printable(str(path))}", hide_input=True, err=True)
         return password
 
     private = [read_private_key(path, lambda path=path: ask(path)) for path in keys]  # type: ignore[misc]

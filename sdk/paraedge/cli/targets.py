@@ -20,7 +20,6 @@ def targets(as_json: bool) -> None:
       paraedge targets
     """
     from paraedge_converters.targets import TARGETS
-    from paraedge_runtime.engines import ENGINES
 
     if as_json:
         print_json(
@@ -35,9 +34,7 @@ def targets(as_json: bool) -> None:
             }
         )
         return
-    rows = table("target", "engine", "files", "small recipe", "device", "tested here")
+    rows = table("target", "engine", "small recipe", "~device; tested here")
     for name, target in TARGETS.items():
-        rows.add_row(
-            name, target.engine, ENGINES[target.engine].suffix, target.recipe, target.description, target.tested
-        )
+        rows.add_row(name, target.engine, target.recipe, f"{target.description}; {target.tested}")
     console().print(rows)

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
+from paraedge.cli._threads import FreeCores
 from paraedge.cli.options import DATASET, LABELS, Names
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_labels, check_log, print_trained, training_progress
+from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
 
 
 @click.command()
@@ -132,6 +133,7 @@ def train(
     from paraedge_converters.request import check_name, fitting_name
     from paraedge_runtime.errors import InputError
 
+    free_cores = FreeCores()
     check_log(log, out)
     if name is not None:
         check_name(name)
@@ -182,6 +184,11 @@ def train(
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
     height, width, channels = data.image_shape
+    if network.get("backbone") is not None and channels != 3:
+        raise InputError(
+            f"--backbone {network['backbone']} reads images in colour, those of {data.name} are grey; "
+            + ("leave out --grey" if grey else "leave out --backbone, or give images with three channels")
+        )
     if height != width:
         raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer needs square images")
 
@@ -221,6 +228,7 @@ def train(
     except ValueError as error:
         raise InputError(str(error)) from error
 
+    free_cores.use(device, tell=is_first_process())
     with processes(device) as own_device, training_progress(data.name, config.epochs, log) as show:
         checkpoint = run_training(
             data,

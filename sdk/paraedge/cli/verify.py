@@ -80,8 +80,11 @@ def verify(
 
 
 def _signature_text(bundle: Bundle) -> str:
+    from paraedge_runtime.signature import claimed_signers
+
     if bundle.signed_by is not None:
         return f"signed by key {bundle.signed_by}"
     if bundle.signature_bytes is None:
         return "not signed"
-    return "signed, not checked: no trusted key was given (--key)"
+    signers = claimed_signers(bundle.path, bundle.signature_bytes)
+    return f"signed by key {signers}, not checked: no trusted key was given (--key)"

@@ -12,6 +12,23 @@ from paraedge_runtime.manifest import ImageInput
 
 __all__ = ["ParaFormerConfig"]
 
+# Far above what anybody trains, and an end to what a damaged config.json can ask for.
+_MOST = {
+    "image_size": 16_384,
+    "in_channels": 1024,
+    "num_classes": 1_000_000,
+    "embed_dim": 65_536,
+    "num_heads": 65_536,
+    "mlp_ratio": 1000.0,
+    "num_branches": 1000,
+    "branch_depth": 1000,
+    "stem_stride": 16_384,
+    "stem_width": 65_536,
+    "stem_residual_blocks": 1000,
+    "branch_width": 65_536,
+    "branch_residual_blocks": 1000,
+}
+
 
 class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Shape of a ParaFormer (arXiv 2510.15425; see ``docs/model.md`` for what differs from the paper).
@@ -68,6 +85,11 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            values = getattr(self, name)
+            largest = max(values, default=0) if isinstance(values, tuple) else values
+            if largest is not None and most < largest < math.inf:
+                raise ValueError(f"{name} must be at most {most}, got {largest}")
         for name in (
             "image_size",
             "in_channels",

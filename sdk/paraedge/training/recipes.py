@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from paraedge.training.config import TrainingConfig
 from paraedge_runtime._arguments import unknown_text
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
 __all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe"]
@@ -51,6 +52,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     network: NetworkShape
     training: TrainingConfig
 
+
+_MAX_RECIPE_BYTES = 1 << 20
 
 _CIFAR10 = Recipe(
     description="CIFAR-10, 4 branches with convolutions of their own, the first two alike, the others larger",
@@ -269,6 +272,6 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     if path.suffix != ".json":
         raise InputError(f"{unknown_text('recipe', str(recipe), RECIPES)}, or a .json file")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Recipe)
+        return msgspec.json.decode(read_bounded(path, _MAX_RECIPE_BYTES), type=Recipe)
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"the recipe {path} cannot be read: {error}") from error
