@@ -42,14 +42,20 @@ def shown(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
+_MOST_NAME_BYTES = 255  # of one name in a path, on every usual file system
+
+
 def as_path(name: str, value: object) -> Path:
     """A path of text or ``os.PathLike``.
 
     Raises:
-        InputError: anything else.
+        InputError: anything else, or no file can be called so.
     """
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise InputError(f"{name} is {shown(value)}; a path is needed")
+    text = os.fspath(value)
+    if "\0" in text or any(len(os.fsencode(piece)) > _MOST_NAME_BYTES for piece in text.split("/")):
+        raise InputError(f"{name} is {shown(text)}; no file can be called so, name another")
     return Path(cast("str | os.PathLike[str]", value))
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from paraedge_runtime._console import replace_unprintable
+from paraedge_runtime._console import open_missing_streams, replace_unprintable
 from paraedge_runtime.errors import (
     BundleError,
     EngineUnavailable,
@@ -105,6 +105,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 def main() -> NoReturn:
     """Entry point: run the command, print one line for an error, and exit with its code."""
+    open_missing_streams()
     replace_unprintable()
     debug = "--debug" in sys.argv[1:2]
     try:
@@ -126,6 +127,14 @@ def main() -> NoReturn:
         if debug:
             raise
         _fail(_missing(error), 2)
+    except OSError as error:
+        if debug:
+            raise
+        if error.filename is None:
+            _fail(f"a file or the output cannot be written: {error.strerror} (paraedge --debug … shows where)", 1)
+        from paraedge_runtime.inputs import display_name
+
+        _fail(f"{display_name(str(error.filename))}: {error.strerror}; name another path", 2)
     except Exception as error:
         if debug:
             raise
