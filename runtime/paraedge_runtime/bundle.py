@@ -322,7 +322,7 @@ class Bundle:
             BundleError: something else stands there.
         """
         path = as_path("out", out)
-        if os.path.isdir(path):  # noqa: PTH112  # Path's raises where a name is too long
+        if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
         if os.path.lexists(path):
             _check_signature_kept(_packed_bundle(path), self.signature_bytes is not None)

@@ -31,9 +31,8 @@ def test_a_graph_with_colours_stays_out_of_the_error():
 
 
 def test_the_cause_is_told_where_an_exporter_wraps_it():
+    error = RuntimeError("Failed to export. Next steps: report it")
+    error.__cause__ = ValueError("data-dependent branch")
     with pytest.raises(ConversionError) as found, lowering_with("ONNX"):
-        try:
-            raise ValueError("data-dependent branch")
-        except ValueError as error:
-            raise RuntimeError("Failed to export. Next steps: report it") from error
+        raise error
     assert str(found.value) == "lowering with ONNX failed: data-dependent branch"
