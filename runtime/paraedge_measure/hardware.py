@@ -42,7 +42,8 @@ def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> 
 
     Args:
         root: where /proc, /sys and /etc are.
-        machine, kernel: what ``uname -m`` and ``uname -sr`` say, where ``root`` is another machine's.
+        machine: what ``uname -m`` says, where ``root`` is another machine's.
+        kernel: what ``uname -sr`` says there.
     """
     cpus = root / "sys/devices/system/cpu"
     numbers = _core_list(_text(cpus / "present")) or list(range(os.cpu_count() or 1))

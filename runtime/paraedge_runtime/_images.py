@@ -54,8 +54,8 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
     from PIL import Image
     from PIL.JpegImagePlugin import JpegImageFile
 
-    if not Path(path).is_file() and Path(path).exists():
-        raise ValueError("it is no plain file")  # a pipe would be waited for
+    if Path(path).is_fifo():
+        raise ValueError("it is a pipe")  # which would be waited for
     with Path(path).open("rb") as file:
         is_jpeg = file.read(3) == b"\xff\xd8\xff"
     return JpegImageFile(path) if is_jpeg else Image.open(path)

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -120,7 +120,7 @@ class Bundle:
         listed = listed_names(self.manifest)
         if UPDATE_NAME in names - listed:
             command = shlex.join(["paraedge", "apply", str(self.path), "OLD", "--out", "NEW"])
-            raise IntegrityError(f"{self.path} is an update and no bundle; make the new bundle with it: {command}")
+            raise IntegrityError(f"{self.path} is an update, not a bundle; make the new bundle with it: {command}")
         if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:
@@ -432,7 +432,11 @@ def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out
 
 
 def write_files(
-    files: Mapping[str, bytes], out: str | os.PathLike[str], *, trusted_keys: TrustedKeys | None = None
+    files: Mapping[str, bytes],
+    out: str | os.PathLike[str],
+    *,
+    trusted_keys: TrustedKeys | None = None,
+    check: Callable[[Bundle], None] = lambda bundle: None,
 ) -> Bundle:
     """Write the files of a bundle, ``manifest.json`` and ``card.json`` among them; see :func:`write_bundle`.
 
@@ -440,6 +444,7 @@ def write_files(
         files: path inside the bundle -> bytes.
         out: folder to write.
         trusted_keys: write it only if one of these keys signed it; whoever made it is trusted when ``None``.
+        check: called with the new bundle before it stands at ``out``; its error leaves there what stood there.
     """
     keys = () if trusted_keys is None else read_trusted_keys(trusted_keys)
     path = Path(out)
@@ -454,7 +459,9 @@ def write_files(
                 file = building / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            _ = Bundle._open(building, keys).card  # read for its checks
+            bundle = Bundle._open(building, keys)
+            _ = bundle.card  # read for its checks
+            check(bundle)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
     return Bundle._open(path, keys)

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from paraedge_runtime._arguments import as_path
 from paraedge_runtime.errors import EngineUnavailable, InputError, IntegrityError
 from paraedge_runtime.manifest import MANIFEST_NAME, SIGNATURE_NAME
 
@@ -107,7 +108,7 @@ def read_trusted_keys(given: TrustedKeys | None) -> tuple[PublicKey, ...]:
         if len(text) == 56 and text.startswith("RW"):
             keys.append(_decoded_key(text, repr(text)))
         else:
-            path = Path(text)
+            path = as_path("a trusted key", text)
             keys += map(read_public_key, _key_files(path)) if path.is_dir() else [read_public_key(path)]
         if len(keys) > _MAX_KEYS:
             raise InputError(f"there are more than {_MAX_KEYS} trusted keys")

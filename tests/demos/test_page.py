@@ -40,7 +40,7 @@ def test_images_and_answers_change(page):
     first = page.locator("#preview").get_attribute("src")
     assert first.startswith("data:image/png")
     until(lambda: page.locator("#preview").get_attribute("src") != first, "the image stays")
-    expect(page.locator("#confidence")).to_contain_text("% sure")
+    expect(page.locator("#confidence")).to_contain_text("% confidence")
     expect(page.locator("#truth")).to_contain_text(re.compile("right|is "))
     expect(page.locator("#verdict")).to_contain_text("8 of 8 branches")
     assert page.locator("#latency-plot").evaluate(

@@ -24,6 +24,7 @@ from paraedge_runtime.inputs import (
     find_inputs,
     normalise,
     read_image,
+    read_tensor,
     stem_input,
 )
 from paraedge_runtime.manifest import ImageInput, TensorInput
@@ -255,7 +256,7 @@ def test_a_tensor_with_values_that_are_not_finite_is_refused(tmp_path):
 
 
 def test_an_image_for_a_bundle_that_reads_none(tmp_path):
-    with pytest.raises(InputError, match=r"reads no image; this bundle reads float32 of shape \(6, 128\)"):
+    with pytest.raises(InputError, match=r"does not read images; this bundle reads float32 of shape \(6, 128\)"):
         read_image(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), MOTION)
 
 
@@ -555,6 +556,15 @@ def test_what_is_no_image_is_refused(tmp_path, content, problem):
     assert str(path) in str(caught.value)
 
 
+def test_a_pipe_is_no_image_and_no_tensor(tmp_path):
+    os.mkfifo(tmp_path / "p.npy")
+    os.mkfifo(tmp_path / "p.png")
+    with pytest.raises(InputError, match="is not an image that can be read: it is a pipe"):
+        read_image(tmp_path / "p.png", COLOUR)
+    with pytest.raises(InputError, match=r"p\.npy is no \.npy file that can be read: .*not a plain file"):
+        read_tensor(tmp_path / "p.npy", MOTION)
+
+
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(InputError, match="is not an image"):
         read_image(tmp_path, COLOUR)
@@ -668,7 +678,7 @@ def test_what_a_system_left_is_skipped_among_named_files(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in find_images([tmp_path / name for name in names])] == [".mine.png", "a.png"]
-    with pytest.raises(InputError, match=r"Thumbs\.db is a file that a system left beside others; name images"):
+    with pytest.raises(InputError, match=r"Thumbs\.db is a system file, not an input; name images"):
         find_images([tmp_path / "Thumbs.db"])
 
 

@@ -32,10 +32,10 @@ REASONS = {
     3: "no memory",
     4: "its output is not finite",
     5: "predicted to miss the deadline: 0.75 ms predicted, 0.50 ms left",
-    6: "nothing was known yet of how long it takes on this device",
+    6: "its time on this device is not known yet",
     7: "it had not finished at the deadline",
     8: "no thread was free before the deadline",
-    9: "the prediction was good enough without it",
+    9: "the prediction was confident enough without it",
 }
 
 
@@ -127,7 +127,7 @@ def test_explain_has_a_line_for_each_branch():
     assert len(lines) == len(RUNS)
     assert lines[0] == "branch 0 ran from 1.00 to 2.00 ms on thread 0: the first branch always runs"
     assert lines[1] == "branch 2 ran from 1.25 to 1.75 ms on thread 1: 0.50 ms predicted, 3.00 ms left"
-    assert lines[2:] == [f"branch {index} does not count: {reason}" for index, reason in REASONS.items()]
+    assert lines[2:] == [f"branch {index} was dropped: {reason}" for index, reason in REASONS.items()]
 
 
 def test_explain_says_that_the_device_is_still_being_learned():

@@ -64,13 +64,14 @@ def test_a_bundle_s_path_is_shown_as_it_is(bundle, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+    ("locale", "replacement"),
+    [({"LC_ALL": "C.UTF-8"}, "\ufffd"), ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, "?")],
 )
-def test_a_name_that_is_not_utf8_is_shown_with_a_replacement(bundle, image, tmp_path, locale):
+def test_a_name_that_is_not_utf8_is_shown_with_a_replacement(bundle, image, tmp_path, locale, replacement):
     folder = tmp_path / os.fsdecode(b"f\xfcr")
     folder.mkdir()
     shutil.copy(image, folder / os.fsdecode(b"latin-\xe9.png"))
-    assert "latin-?.png" in succeed("run", bundle, folder, **locale)
+    assert f"latin-{replacement}.png" in succeed("run", bundle, folder, **locale)
     result = json.loads(succeed("run", bundle, folder, "--json", **locale))
     assert result["input"].endswith("f\ufffdr/latin-\ufffd.png")
     (folder / os.fsdecode(b"latin-\xe9.png")).write_text("no image")
@@ -166,7 +167,7 @@ def test_a_pipe_is_not_waited_for_where_an_image_is_read(bundle, tmp_path):
     os.mkfifo(tmp_path / "a.png")
     done = run("run", bundle, "a.png", cwd=tmp_path)
     assert done.returncode == 1
-    assert b"Skipped: a.png is not an image that can be read: it is no plain file; remove or replace it" in done.stderr
+    assert b"Skipped: a.png is not an image that can be read: it is a pipe; remove or replace it" in done.stderr
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

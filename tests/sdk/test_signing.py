@@ -1,5 +1,7 @@
 """Keys and signing: files of minisign's kind, never overwritten, and the commands keygen, sign, verify --key."""
 
+import importlib
+import inspect
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ from support.bundles import fake_bundle, tree
 from support.keys import KEY_ID, private_key, signed, write_keys
 
 from paraedge import signing
-from paraedge.cli.main import paraedge
+from paraedge.cli.main import COMMANDS, paraedge
 from paraedge.signing import make_keys, read_private_key, sign_bundle
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError
 from paraedge_runtime.signature import read_public_key
@@ -255,20 +257,35 @@ def device(tmp_path, fake_engine):
 
 
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize("command", ["run", "verify", "inspect", "pack"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "{bundle}"],
+        ["verify", "{bundle}"],
+        ["inspect", "{bundle}"],
+        ["pack", "{bundle}", "--out", "{folder}/packed.zip"],
+        ["subset", "{bundle}", "--branches", "1", "--out", "{folder}/small.paraedge"],
+        ["update", "{bundle}", "{other}", "--out", "{folder}/u.zip"],
+        ["compare", "{bundle}"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
 @pytest.mark.parametrize("named_by", ["option", "environment"])
-def test_commands_open_what_a_trusted_key_signed_and_nothing_else(device, command, named_by, monkeypatch):
+def test_commands_open_what_a_trusted_key_signed_and_nothing_else(device, arguments, named_by, tmp_path, monkeypatch):
     keys, trusted, unsigned = device
     options = []
     if named_by == "environment":
         monkeypatch.setenv("PARAEDGE_TRUSTED_KEYS", str(keys))
-    elif command in ("inspect", "pack"):
-        return  # the environment is for all commands, the option for those that run or change a device
     else:
         options = ["--key", keys / "release.pub"]
-    done = run(command, trusted, *options)
+    other = signed(fake_bundle(tmp_path / "other.paraedge", [{"add": 9.0}]), keys).path
+
+    def with_bundle(bundle):
+        return run(*(one.format(bundle=bundle, other=other, folder=tmp_path) for one in arguments), *options)
+
+    done = with_bundle(trusted)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.output  # golden outputs are random
-    refused = run(command, unsigned, *options)
+    refused = with_bundle(unsigned)
     assert isinstance(refused.exception, IntegrityError)
     assert "is not signed, and only what a trusted key signed is opened here" in str(refused.exception)
     assert refused.output == ""
@@ -304,6 +321,14 @@ def test_apply_takes_what_a_trusted_key_signed(tmp_path, device, sign_new):
     else:
         assert "is not signed" in str(done.exception)
         assert tree(old) == before
+
+
+# Commands that are given bundles, or a bundle; 'sign' takes private keys, and signs what stands there.
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"train", "extend", "export", "keygen", "sign"}))
+def test_every_command_that_is_given_a_bundle_takes_keys(name):
+    command = getattr(importlib.import_module(f"paraedge.cli.{name}"), name)
+    opens = "Bundle.open(" in inspect.getsource(inspect.getmodule(command.callback)) or name == "web"
+    assert any(option.name == "trusted_keys" for option in command.params) == opens
 
 
 def test_the_packaged_model_is_refused_on_a_device_with_keys(device, monkeypatch):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from paraedge_demo.board import Board, View
 from paraedge_demo.messages import BranchBar, FrameRecord
+from paraedge_runtime._console import printable
 
-__all__ = ["BAR_STYLES", "TerminalView"]
+__all__ = ["BAR_STYLES", "PrintableConsole", "TerminalView"]
 
 BAR_STYLES = {"used": "green", "late": "red", "dropped": "bright_black", "failed": "magenta"}
 IMAGE_WIDTH = 28
@@ -26,6 +29,14 @@ TEXTS = 18  # columns around a bar: which branch, and what became of it
 GAP = 3
 LINES = 9  # around the image: the frame, what the signs mean, the prediction, the figures, messages
 LINE_EVERY_S = 5.0
+
+
+class PrintableConsole(Console):
+    """Shows control characters of labels and names as what they are."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:  # noqa: D102
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
 
 
 class TerminalView:

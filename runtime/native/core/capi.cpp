@@ -49,7 +49,7 @@ static_assert(std::is_same_v<Clock::period, std::nano>, "nanoseconds of the C in
 
 void set(pe_error** error, int code, std::string message) noexcept {
   if (!error) return;
-  *error = new (std::nothrow) pe_error{code, std::move(message)};
+  *error = new (std::nothrow) pe_error{code, as_utf8(std::move(message))};
   if (!*error) *error = &no_memory;
 }
 

@@ -80,7 +80,7 @@ class Bundle {
   virtual std::span<const std::byte> program(const Part& part) const = 0;
 };
 
-// Where workers may run. Measured in docs/performance.md.
+// Where workers may run. Measured in docs/lab/performance.md.
 enum class Placement {
   none,          // wherever the scheduler puts them: often on the caller's own core
   avoid_caller,  // anywhere but on the core that the caller runs on when a request starts
@@ -136,7 +136,7 @@ enum class BranchState : uint8_t {
   not_finite = PE_BRANCH_NOT_FINITE,        // its output holds NaN or infinity
   would_not_fit = PE_BRANCH_WOULD_NOT_FIT,  // not started: predicted to miss the deadline
   late = PE_BRANCH_LATE,                    // started or waiting at the deadline; what it computes is thrown away
-  not_needed = PE_BRANCH_NOT_NEEDED,        // the prediction was good enough without it
+  not_needed = PE_BRANCH_NOT_NEEDED,        // the prediction was confident enough without it
 };
 
 struct BranchRun {

@@ -15,8 +15,8 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.command()
 @click.argument("update", type=click.Path(path_type=Path))
 @click.argument("old", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write; may be OLD.")
-@click.option("--allow-downgrade", is_flag=True, help="Take an update to a lower model version too.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle to write; may be OLD.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept an update to a lower model version.")
 @trusted_keys_option
 @json_option
 def apply(
@@ -27,10 +27,10 @@ def apply(
     trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Make the other bundle from the old one and that file.
+    """Apply an update to a bundle.
 
-    UPDATE comes from 'paraedge update OLD NEW' and fits that OLD only. Every file of the result is checked; needs no
-    torch and no engine. With trusted keys, OLD and the result must be signed.
+    UPDATE was created with 'paraedge update OLD NEW' and applies to that OLD only. Every file of the
+    result is checked. Needs neither torch nor an engine. With trusted keys, both bundles must be signed.
 
     \b
     Example:

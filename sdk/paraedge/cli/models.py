@@ -12,9 +12,9 @@ from paraedge.cli.output import console, json_option, print_json, size_text, tab
 @click.command()
 @json_option
 def models(as_json: bool) -> None:
-    """List the models that ship with paraedge.
+    """List the packaged models.
 
-    With the accuracy of 1, 2, 4 and all of their branches on the test split of their data set.
+    Shows the test accuracy with 1, 2, 4 and all branches.
 
     \b
     Example:

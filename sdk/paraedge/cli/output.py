@@ -1,7 +1,8 @@
 """What the commands share to talk to people (rich, on stderr for progress) and to scripts (``--json``).
 
 Nothing here reads markup: a name with square brackets is shown as it is, in a line, a table, a title or a bar. Colour
-is given beside the text (``style=``). tests/test_markup.py refuses what goes around that.
+is given beside the text (``style=``). Whatever is shown goes through ``printable``, so that no label, name or message
+from outside says anything to the terminal. tests/test_markup.py refuses what goes around that.
 
 rich is imported when something is shown: printing help needs none of it.
 """
@@ -19,7 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from paraedge_runtime._console import printable
+
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.console import Console, JustifyMethod
     from rich.progress import Progress
     from rich.table import Table
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_percent",
     "console",
+    "echo",
     "indexes_text",
     "json_option",
     "print_json",
@@ -47,25 +53,35 @@ _NEVER_WRAPS = 100_000  # columns
 @functools.cache
 def console() -> Console:
     """Where results go. On a terminal lines are wrapped between words; in a pipe or a file they stay whole."""
-    from rich.console import Console
-
-    is_terminal = sys.stdout.isatty()
-    width = None if is_terminal else _NEVER_WRAPS
-    return Console(markup=False, emoji=False, highlight=False, force_terminal=is_terminal, width=width)
+    return _console(sys.stdout)
 
 
 @functools.cache
 def _progress_console() -> Console:
-    """A copy of stderr: the bar stays on the terminal while an engine's chatter on stderr is captured.
+    """A copy of stderr: the bar stays on the terminal while an engine's chatter on stderr is captured."""
+    return _console(os.fdopen(os.dup(2), "w", buffering=1, errors="replace"))
 
-    What is no terminal gets whole lines only, and no bar, whatever FORCE_COLOR says.
-    """
-    from rich.console import Console
 
-    copy = os.fdopen(os.dup(2), "w", buffering=1, errors="replace")
-    is_terminal = copy.isatty()
+def _console(file: TextIO) -> Console:
+    """What is no terminal gets whole lines only, and no bar, whatever FORCE_COLOR says."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class _PrintableConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+
+    is_terminal = file.isatty()
     width = None if is_terminal else _NEVER_WRAPS
-    return Console(file=copy, markup=False, emoji=False, highlight=False, force_terminal=is_terminal, width=width)
+    return _PrintableConsole(
+        file=file, width=width, force_terminal=is_terminal, markup=False, emoji=False, highlight=False
+    )
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """One line, or several, without colours."""
+    click.echo(printable(text, lines=True), err=err)
 
 
 def print_next(*arguments: object) -> None:

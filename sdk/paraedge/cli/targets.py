@@ -10,9 +10,10 @@ from paraedge.cli.output import console, json_option, print_json, table
 @click.command()
 @json_option
 def targets(as_json: bool) -> None:
-    """List what can be exported to.
+    """List the kinds of device to export to.
 
-    And which engine each target gets, and the smallest recipe that keeps accuracy there (--quantize).
+    Shows the engine of each target, and its recipe for 'paraedge export --quantize small': the smallest
+    that kept the accuracy of the packaged models.
 
     \b
     Example:

@@ -78,8 +78,6 @@ class Shown:
 @contextlib.contextmanager
 def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[Shown]:
     """A progress bar and a line after each epoch; in ``log`` one of JSON."""
-    import msgspec
-
     if not is_first_process():
         yield Shown()
         return
@@ -90,8 +88,7 @@ def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[S
             epoch, loss = f"epoch {progress.epoch + 1}/{epochs}", f"loss {progress.loss:.3f}"
             if progress.step + 1 == progress.steps_per_epoch:
                 if log is not None:
-                    with log.open("ab") as file:
-                        file.write(msgspec.json.encode(progress) + b"\n")
+                    _add_line(log, progress)
                 accuracy = " ".join(f"{100 * value:.1f}" for value in progress.prefix_accuracy)
                 print_progress(f"{epoch}  {loss}  prefix accuracy {accuracy} %")
             bar.update(
@@ -106,6 +103,16 @@ def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[S
             bar.update(task, total=total, completed=done, description="images through the backbone")
 
         yield Shown(show, show_features)
+
+
+def _add_line(log: Path, progress: TrainingProgress) -> None:
+    import msgspec
+
+    try:
+        with log.open("ab") as file:
+            file.write(msgspec.json.encode(progress) + b"\n")
+    except OSError as error:
+        raise InputError(f"{log} cannot be written: {error.strerror}; choose another --log") from error
 
 
 def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:

@@ -96,27 +96,35 @@ def check_exportable(config: CheckpointConfig) -> None:
             msgspec.convert(text, Text)
         msgspec.convert({"kind": "labels", "labels": config.labels}, LabelsOutput)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        raise InputError(f"what is said of {config.name} could not be exported: {error}") from None
+        raise InputError(f"the description of {config.name} cannot be exported: {error}") from None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dtype: torch.dtype) -> None:
     """Write a checkpoint folder, whole or not at all; one that stands there already is replaced.
 
     Raises:
-        InputError: ``path`` exists and is not a checkpoint folder.
+        InputError: ``path`` exists and is not a checkpoint folder, or it cannot be written; what stood there stays.
     """
-    with new_folder(check_target(path)) as building:
-        state = {name: tensor.to(dtype).contiguous() for name, tensor in _own_tensors(checkpoint.model).items()}
-        weights = safetensors.torch.save(state, metadata={"format": "pt"})  # save_file would make it private
-        (building / "model.safetensors").write_bytes(weights)
-        for name, record in (("config.json", checkpoint.config), ("training.json", checkpoint.training)):
-            (building / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        _write_npz(building / "samples.npz", **sample_arrays(checkpoint.samples))
-        _write_npz(
-            building / "evaluation.npz",
-            branch_logits=checkpoint.evaluation.branch_logits.astype(np.float16),
-            labels=checkpoint.evaluation.labels.astype(np.int32),
-        )
+    target = check_target(path)
+    try:
+        with new_folder(target) as building:
+            _write_files(checkpoint, building, dtype)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror or error}; choose another path") from error
+
+
+def _write_files(checkpoint: Checkpoint, building: Path, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype).contiguous() for name, tensor in _own_tensors(checkpoint.model).items()}
+    weights = safetensors.torch.save(state, metadata={"format": "pt"})  # save_file would make it private
+    (building / "model.safetensors").write_bytes(weights)
+    for name, record in (("config.json", checkpoint.config), ("training.json", checkpoint.training)):
+        (building / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    _write_npz(building / "samples.npz", **sample_arrays(checkpoint.samples))
+    _write_npz(
+        building / "evaluation.npz",
+        branch_logits=checkpoint.evaluation.branch_logits.astype(np.float16),
+        labels=checkpoint.evaluation.labels.astype(np.int32),
+    )
 
 
 def _own_tensors(model: ParaFormer) -> dict[str, torch.Tensor]:
@@ -174,6 +182,8 @@ def _check_size(config: ParaFormerConfig, path: Path) -> None:
 
 
 def _load_weights(model: ParaFormer, path: Path) -> None:
+    if path.exists() and not path.is_file():  # safetensors would wait for a pipe
+        raise InputError(f"{path} is not a plain file; copy the checkpoint folder again")
     try:
         state = safetensors.torch.load_file(path)
     except FileNotFoundError:

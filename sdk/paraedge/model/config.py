@@ -171,7 +171,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if self.branch_width is None:
             raise ValueError(f"with {self.backbone} every branch needs a branch_width, for convolutions of its own")
         if self.in_channels != 3:
-            raise ValueError(f"{self.backbone} reads images in colour, in_channels cannot be {self.in_channels}")
+            raise ValueError(f"{self.backbone} reads images in colour, in_channels must be 3, got {self.in_channels}")
         if self.image_size % self.token_stride:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of {self.token_stride}, which {self.backbone} needs"

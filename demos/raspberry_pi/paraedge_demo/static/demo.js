@@ -131,7 +131,7 @@ function showPrediction(frame, preview) {
     image.classList.toggle("large", preview.startsWith("data:image/jpeg"));
   }
   $("label").textContent = frame.label;
-  $("confidence").textContent = `${(100 * frame.confidence).toFixed(0)} % sure`;
+  $("confidence").textContent = `${(100 * frame.confidence).toFixed(0)} % confidence`;
   $("confidence-bar").style.width = `${100 * frame.confidence}%`;
   const right = frame.truth === frame.label;
   $("truth").textContent = frame.truth === null ? "" : right ? "✓ right" : `✗ is ${frame.truth}`;
