@@ -814,13 +814,13 @@ def test_a_prediction_that_is_not_sure_enough_is_unknown(tmp_path):
     with Session.open(bundle) as session:
         sure = session.run(image())
         at_most = sure.confidence
-        assert 0 < at_most < 0.9
+        assert 0 < at_most < 0.99
         assert (sure.is_unknown, sure.label) == (False, bundle.manifest.labels[sure.label_index])
         for prediction in (
-            session.run(image(), min_confidence=0.9),
-            session.run([image()], min_confidence=0.9)[0],
-            asyncio.run(session.arun(image(), min_confidence=0.9)),
-            list(session.stream(image(), min_confidence=0.9))[-1],
+            session.run(image(), min_confidence=0.99),
+            session.run([image()], min_confidence=0.99)[0],
+            asyncio.run(session.arun(image(), min_confidence=0.99)),
+            list(session.stream(image(), min_confidence=0.99))[-1],
         ):
             assert (prediction.is_unknown, prediction.label) == (True, None)
             assert (prediction.label_index, prediction.confidence) == (sure.label_index, sure.confidence)

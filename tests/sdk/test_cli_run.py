@@ -59,7 +59,8 @@ def test_json_is_one_line_per_image(tmp_path, images):
     for document in documents:
         assert set(document) == {
             "input", "true_label", "label", "label_index", "confidence", "is_unknown", "is_calibrated", "output",
-            "branches_used", "branches_dropped", "elapsed_ms", "deadline_met", "requests_to_learn", "engine", "timeline",
+            "branches_used", "branches_dropped", "elapsed_ms", "deadline_met", "requests_to_learn", "engine",
+            "timeline",
         }  # fmt: skip
         assert document["label"] == ("ant", "bee", "cat")[int(np.argmax(document["output"]))]
         assert document["branches_used"] == [0, 1, 2]
