@@ -129,7 +129,7 @@ def split_model(model: BranchModel, branches: Sequence[int], *, fused: bool = Fa
                 f"(1, {model.num_outputs}), its share of the sum"
             )
         if part.parameters == 0:
-            raise UnsupportedModel(f"{part.name} has no parameters; a branch that learned nothing cannot be meant")
+            raise UnsupportedModel(f"{part.name} has no parameters; every branch needs trained parameters")
         parts.append(part)
     if fused:
         whole = SubsetModel(stem.module, [part.module for part in parts[1:]]).eval()

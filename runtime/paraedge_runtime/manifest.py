@@ -230,6 +230,12 @@ class Manifest(Record, frozen=True, kw_only=True):
         return self.output.labels if isinstance(self.output, LabelsOutput) else ()
 
     @property
+    def has_early_stop(self) -> bool:
+        """Whether a request may stop early: a prefix of calibrated branches has temperatures, and no thresholds."""
+        rules = self.stop_rules
+        return rules is not None and (len(rules) == 1 or any(rule.threshold is not None for rule in rules))
+
+    @property
     def classifies_images(self) -> bool:
         """Whether images come in and labels go out."""
         return isinstance(self.input, ImageInput) and isinstance(self.output, LabelsOutput)

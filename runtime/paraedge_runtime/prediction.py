@@ -50,8 +50,8 @@ class BranchRun:
         start_ms: when it started.
         end_ms: when it finished; 0 when it had not.
         predicted_ms: when it was last decided on: the time it would probably (0.9) not exceed. NaN:
-            nothing was known of it, or nothing had to be decided.
-        left_ms: what was left of the budget then; NaN when nothing had to be decided.
+            nothing was known of it, or no decision was needed.
+        left_ms: what was left of the budget then; NaN when no decision was needed.
         problem: why it failed.
     """
 
@@ -70,20 +70,20 @@ class BranchRun:
         decided = not math.isnan(self.left_ms)
         predicted = f"{self.predicted_ms:.2f} ms predicted, {self.left_ms:.2f} ms left"
         if self.state == BranchState.USED:
-            return predicted if decided else "nothing had to be decided"
+            return predicted if decided else "no decision was needed"
         if self.state == BranchState.FAILED:
             return self.problem
         if self.state == BranchState.NOT_FINITE:
             return "its output is not finite"
         if self.state == BranchState.WOULD_NOT_FIT:
             if math.isnan(self.predicted_ms):
-                return "nothing was known yet of how long it takes on this device"
+                return "its time on this device is not known yet"
             return f"predicted to miss the deadline: {predicted}"
         if self.state == BranchState.LATE:
             return (
                 "it had not finished at the deadline" if self.thread >= 0 else "no thread was free before the deadline"
             )
-        return "the prediction was good enough without it"
+        return "the prediction was confident enough without it"
 
 
 class RawPrediction(Protocol):
@@ -153,6 +153,30 @@ class PartRun(NamedTuple):
     end_ms: float
 
 
+class _KeptPrediction(NamedTuple):
+    """A ``RawPrediction`` without a session."""
+
+    output: NDArray[np.float32]
+    branch_outputs: NDArray[np.float32]
+    branches: tuple[BranchRun, ...]
+    label_index: int
+    confidence: float
+    is_calibrated: bool
+    stem_ms: float
+    elapsed_ms: float
+    deadline_met: bool
+    requests_to_learn: int
+
+
+def _kept(
+    raw: _KeptPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float], min_confidence: float
+) -> Prediction:
+    """What pickle makes again; as before, its arrays cannot be changed."""
+    for values in (raw.output, raw.branch_outputs):
+        values.flags.writeable = False
+    return Prediction(raw, labels, engine, temperatures, min_confidence)
+
+
 class Prediction:
     """The result of one request. Nothing of it is computed before somebody reads it, and nothing can be changed.
 
@@ -193,6 +217,12 @@ class Prediction:
         fields["_raw"] = raw
         fields["_labels"] = labels
         fields["engine"] = engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, and so for other processes: with everything that the session's core has found."""
+        kept = {name: getattr(self._raw, name) for name in _KeptPrediction._fields if name != "branches"}
+        raw = _KeptPrediction(**kept, branches=self.branches)
+        return _kept, (raw, tuple(self._labels), self.engine, tuple(self._temperatures), self._min_confidence)
 
     _raw: RawPrediction
     _labels: Sequence[str]
@@ -346,5 +376,5 @@ class Prediction:
                 why = "the first branch always runs" if position == 0 else run.reason
                 lines.append(f"branch {run.index} {when}: {why}")
             else:
-                lines.append(f"branch {run.index} does not count: {run.reason}")
+                lines.append(f"branch {run.index} was dropped: {run.reason}")
         return "\n".join(lines)

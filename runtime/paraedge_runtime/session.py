@@ -224,9 +224,10 @@ class Session:
 
         Args:
             image: the path of an image, a PIL image, or a uint8 image (H, W, C), (C, H, W) or (H, W) in numpy or
-                torch; of another size it is scaled as a file is (needs Pillow). Or float32 (1, C, H, W), normalised
-                already. Where the bundle reads tensors: float32 of its shape, or the path of a ``.npy`` file. A
-                list or tuple of these gives a list of predictions, one after another.
+                torch, with the channels first only if they are as many as the bundle reads; of another size it is
+                scaled as a file is (needs Pillow). Or float32 (1, C, H, W), normalised already. Where the bundle
+                reads tensors: float32 of its shape, or the path of a ``.npy`` file. A list or tuple of these gives
+                a list of predictions, one after another.
             branches: run only the first so many of the loaded ones, or those with these indexes.
             budget_ms: return within so many milliseconds from now, reading and scaling included; of a list, so
                 many for each image, when all are read.
@@ -372,7 +373,7 @@ class Session:
 
     def _has_stop_rules(self) -> bool:
         manifest = self.bundle.manifest
-        return manifest.stop_rules is not None and self._branches == manifest.branch_indexes
+        return manifest.has_early_stop and self._branches == manifest.branch_indexes
 
     def _least(self, min_confidence: float | None) -> float:
         """The confidence that a label needs."""

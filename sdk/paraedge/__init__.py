@@ -7,7 +7,7 @@
         print(session.run("image.png").label)
 
 Run a bundle: ``Session``, ``Bundle``, ``Prediction``. Make one of a trained ParaFormer: ``export``; of another network:
-``convert`` with a ``ModelDescription``, where ``branches_from`` cuts it into branches. Everything raises a
+``convert`` with a ``ModelDescription``, and ``branches_from`` to cut it into branches. Everything raises a
 ``ParaEdgeError``, such as ``InputError``. Training is in ``paraedge.training``, measuring a device in
 ``paraedge_measure``.
 

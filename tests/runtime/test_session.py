@@ -5,6 +5,7 @@ Threads are staged with gates of the fake engine; nothing here waits for a lengt
 
 import asyncio
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -825,6 +826,7 @@ def test_a_prediction_that_is_not_sure_enough_is_unknown(tmp_path):
             assert (prediction.is_unknown, prediction.label) == (True, None)
             assert (prediction.label_index, prediction.confidence) == (sure.label_index, sure.confidence)
             assert prediction.to_dict()["label"] is None
+            assert pickle.loads(pickle.dumps(prediction)).is_unknown
             np.testing.assert_array_equal(prediction.output, sure.output)
         assert not session.run(image(), min_confidence=at_most).is_unknown  # "below" it, not at it
         for wrong in (0, 1.01, -1, "0.5", True, float("nan")):

@@ -15,8 +15,8 @@ __all__ = ["undelegated"]
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*([^\n]*)')
 _LIBRARIES = tuple({
-    os.path.realpath(path)
-    for path in (*site.getsitepackages(), sysconfig.get_path("purelib"), str(Path(torch.__file__).parents[1]))
+    os.path.realpath(str(path))
+    for path in (*site.getsitepackages(), sysconfig.get_path("purelib"), Path(torch.__file__).parents[1])
 })  # fmt: skip
 
 # What the operator's name begins with -> what to write instead.

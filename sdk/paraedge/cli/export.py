@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli._own_network import is_own_network, own_network
-from paraedge.cli.options import BRANCHES, Branches
-from paraedge.cli.output import console, json_option, print_json, print_next, progress_bar, size_text, table
+from paraedge.cli._signed import telling_of_lost_signature
+from paraedge.cli.options import BRANCHES, DATASET, ENGINE, RECIPE, TARGET, Branches
+from paraedge.cli.output import console, echo, json_option, print_json, print_next, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
 
 if TYPE_CHECKING:
@@ -31,30 +32,50 @@ _AUTO = "auto"
 
 
 @click.command()
-@click.option("--target", help="Kind of device; 'paraedge targets' lists them. Needed without --plan.")
-@click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. all. [default: all]")
+@click.option("--target", type=TARGET, help="Kind of device; see 'paraedge targets'. Required without --plan.")
 @click.option(
-    "--plan", "plan_path", type=click.Path(path_type=Path), help="Target, engine, branches, quantization recipe."
+    "--branches",
+    type=BRANCHES,
+    default="all",
+    help="Branches to export: a count (2), indices (0,3,5) or all.  [default: all]",
+)
+@click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(path_type=Path),
+    help="Take target, engine, branches and recipe from this plan.",
 )
 @click.option(
     "--model",
     default="fashion-mnist",
     show_default=True,
-    help="A packaged model, a checkpoint folder, or my_net.py:make, a function that makes a network; its file is run.",
+    help="Packaged model, checkpoint folder, or my_net.py:make, a function that returns a network; its file is run.",
 )
-@click.option("--engine", help="executorch, litert or onnxruntime. [default: the target's]")
-@click.option("--quantize", help="Quantization recipe (docs/targets.md), small or auto. [default: fp32]")
-@click.option("--dataset", help="digits, fashion-mnist, cifar10, folder or npz. [default: what it was trained on]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are: measure the exported parts.")
-@click.option("--out", type=click.Path(path_type=Path), help="Bundle folder. [default: MODEL-TARGET-BRANCHES.paraedge]")
-@click.option("--fused", is_flag=True, help="Add the chosen branches as one ordinary model for other tools.")
-@click.option("--allow-undelegated", is_flag=True, help="Accept operators outside the engine's fast backend.")
+@click.option("--engine", type=ENGINE, help="Engine. [default: the target's]")
+@click.option(
+    "--quantize",
+    type=RECIPE,
+    metavar="RECIPE",
+    help="fp32, fp16, int8-dynamic, int8-static, int8-weight, int4-weight; one of these with +fp32-stem; small or "
+    "auto. [default: fp32]",
+)
+@click.option("--dataset", type=DATASET, help="Data set to measure on. [default: the one the model was trained on]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. Measures the exported parts.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Bundle to write. [default: MODEL-TARGET-BRANCHES.paraedge]"
+)
+@click.option("--fused", is_flag=True, help="Add the chosen branches as a single ordinary model file.")
+@click.option("--allow-undelegated", is_flag=True, help="Allow operators outside the engine's fast backend.")
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 0.1, min_open=True),
     default=0.005,
     show_default=True,
-    help="What early stop, and --quantize auto, may each cost; a fraction: 0.005 is half a point.",
+    help="Accuracy that early stop, and --quantize auto, may each lose; 0.005 is half a point.",
 )
 @json_option
 def export(
@@ -72,17 +93,16 @@ def export(
     max_accuracy_drop: float,
     as_json: bool,
 ) -> None:
-    """Make a bundle for a device from some branches of a model.
+    """Export a model to a bundle for a device.
 
     Every part is compared with torch on real images before the bundle is written. Lowered parts are
-    kept in a cache, so another choice of branches of the same model takes seconds.
+    cached, so exporting other branches of the same model takes seconds.
 
-    --quantize small is the target's quantization recipe in 'paraedge targets', which kept the accuracy of the
-    packaged models. --quantize auto takes the recipe of the smallest bundle that costs no prefix more than
-    --max-accuracy-drop on the test set; it needs --data-dir or $PARAEDGE_DATA.
+    --quantize small is the recipe that 'paraedge targets' lists for the target; it kept the accuracy of
+    the packaged models. --quantize auto tries all recipes and keeps the smallest bundle that loses at most
+    --max-accuracy-drop at any number of branches; it needs --data-dir or $PARAEDGE_DATA.
 
-    With --data-dir or --dataset, accuracy and early stop are measured on the exported parts. A model knows
-    which data set it was trained on; say where it is.
+    With --data-dir or --dataset, accuracy and early stop are measured on the exported parts.
 
     --model my_net.py:make exports a network of your own: the file is run, and make() returns a BranchModel and a
     ModelDescription, or a BranchModel alone with --dataset.
@@ -91,8 +111,8 @@ def export(
     Example:
       paraedge export --target android --branches 2
       paraedge export --target android --quantize small
-      paraedge export --target raspberry-pi --model my-model --branches 0,3,5 --out small.paraedge
-      paraedge export --target android --model my-photos --data-dir photos --quantize auto
+      paraedge export --target raspberry-pi --model my-model --branches 0,3,5
+      paraedge export --target linux --data-dir data --quantize auto
       paraedge export --target android --model my_net.py:make
       paraedge export --plan plan.json
     """
@@ -117,13 +137,12 @@ def export(
     if plan_path is not None:
         if any(given is not None for given in (target, engine, branches, quantize)):
             raise click.UsageError(
-                "--plan says target, engine, branches and quantization recipe; "
-                "leave --target, --engine, --branches, --quantize out"
+                "--plan sets target, engine, branches and recipe; remove --target, --engine, --branches and --quantize"
             )
         plan = _read_plan(plan_path, name)
         target, engine, branches, quantize = plan.target, plan.engine, plan.branches, plan.recipe
     if target is None:
-        raise click.UsageError("Missing option '--target'; 'paraedge targets' lists them, and a --plan has one")
+        raise click.UsageError("Missing option '--target'; see 'paraedge targets', or give a --plan")
     request = parse_request(
         name=name,
         num_branches=num_branches,
@@ -136,27 +155,30 @@ def export(
         allow_undelegated=allow_undelegated,
     )
     if fused and quantize == _AUTO:
-        raise click.UsageError("a fused model is float32 only; leave out --fused or --quantize auto")
+        raise click.UsageError("a fused model is float32 only; remove --fused or --quantize auto")
     if own is not None:
-        _print_result(*_export_own(request, *own), [], as_json)
+        with telling_of_lost_signature(request.out):
+            bundle, note = _export_own(request, *own)
+        _print_result(bundle, note, [], as_json)
         return
     auto = quantize == _AUTO
     measured = dataset or config.loader or config.dataset if auto or dataset or data_dir is not None else None
     if measured is not None and measured not in DATASETS:
         raise InputError(
-            f"{config.name} was trained on {config.dataset}, which is no data set that can be loaded by name; "
-            f"say which it is with --dataset {', '.join(DATASETS)}"
+            f"{config.name} was trained on {config.dataset}, which cannot be loaded by name; "
+            f"name the data set with --dataset {', '.join(DATASETS)}"
         )
     if measured is not None:
         seed = read_json(resolve_checkpoint(model) / "training.json", TrainingRecord).seed
         check_old_split(config.dataset, config.loader, seed, measured, data_dir)
-    bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
+    with telling_of_lost_signature(out if auto else request.out):
+        bundle, trials, note = _export(request, model, auto, out, (measured, data_dir), max_accuracy_drop)
     _print_result(bundle, note, trials, as_json)
 
 
 def _print_result(bundle: Bundle, note: str, trials: list[Trial], as_json: bool) -> None:
     if note:
-        click.echo(note, err=True)
+        echo(note, err=True)
     if as_json:
         document = bundle_document(bundle)
         print_json({**document, "tried": [asdict(trial) for trial in trials]} if trials else document)
@@ -191,7 +213,11 @@ def _export(
     """
     from paraedge.cli._chatter import captured_chatter
 
-    with progress_bar("{task.fields[note]}") as bar, captured_chatter() as chatter, _compilers_words(chatter):
+    with (
+        progress_bar("{task.fields[note]}", is_steady=False) as bar,
+        captured_chatter() as chatter,
+        _compilers_words(chatter),
+    ):
         task = bar.add_task("loading torch", total=None, note="")
         from paraedge.data.bundles import load_for_labels
         from paraedge.exporting import export_checkpoint, export_smallest
@@ -246,7 +272,11 @@ def _export_own(request: ExportRequest, network: BranchModel, description: Model
     from paraedge_converters.cache import PartCache
 
     cache = PartCache()
-    with progress_bar("{task.fields[note]}") as bar, captured_chatter() as chatter, _compilers_words(chatter):
+    with (
+        progress_bar("{task.fields[note]}", is_steady=False) as bar,
+        captured_chatter() as chatter,
+        _compilers_words(chatter),
+    ):
         show = _Shown(bar, bar.add_task("lowering stem", total=None, note=""))
         bundle = convert(
             network,
@@ -278,7 +308,7 @@ class _Shown:
             description=f"{quantize}: {what.get(progress.what, f'lowered {progress.what}')}",
             total=progress.total,
             completed=progress.step,
-            note=f"{self._cached} part(s) from the cache" if self._cached else "",
+            note=f"{self._cached} cached" if self._cached else "",
         )
 
 
@@ -290,7 +320,9 @@ def _compilers_words(chatter: Chatter) -> Iterator[None]:
     try:
         yield
     except ConversionError as error:
-        if type(error) is ConversionError and (tail := chatter.tail()):
+        from paraedge_converters.backends import in_one_line
+
+        if type(error) is ConversionError and (tail := in_one_line(chatter.tail())):
             raise ConversionError(f"{error} ({tail})") from error
         raise
 
@@ -300,7 +332,7 @@ def _not_kept(cache: PartCache) -> str:
 
 
 def _print_trials(trials: list[Trial]) -> None:
-    rows = table("tried", ">size", ">largest drop", "")
+    rows = table("tried", ">size", ">largest drop", "~")
     for trial in trials:
         size = "" if trial.size_bytes is None else size_text(trial.size_bytes)
         drop = "" if trial.accuracy_drop is None else f"{100 * trial.accuracy_drop:.2f} points"
