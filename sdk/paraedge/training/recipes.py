@@ -215,6 +215,12 @@ RECIPES: dict[str, Recipe] = {
         {},
         {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
     ),
+    "fashion-mnist-taught": _variant(
+        _FASHION_MNIST,
+        "Fashion-MNIST; a teacher's predictions are the targets (--teacher), every batch is mixed, for long",
+        {},
+        {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
+    ),
     # One branch is an ordinary network. Both cost about as many multiply-adds as the four branches.
     "cifar10-vit": _variant(
         _CIFAR10,
