@@ -93,6 +93,25 @@ def test_a_policy_that_the_bundle_cannot_do_is_left_out_unless_asked_for(bundles
     )
 
 
+def test_a_throttled_cell_says_what_is_lowered(bundle, tmp_path):
+    arguments = (
+        "--requests",
+        8,
+        "--block",
+        4,
+        "--interference",
+        "throttle",
+        "--throttle-period-s",
+        "0.4",
+        "--quota",
+        "0.3",
+    )
+    document = json.loads(run(bundle.path, *arguments, "--policies", "static-1", "--json", cwd=tmp_path))
+    assert document["notes"][0].startswith("throttle lowers ")
+    cell = document["records"][0]["cell"]
+    assert (cell["interference"], cell["quota"], cell["throttle_period_s"]) == ("throttle", 0.3, 0.4)
+
+
 MISTAKES = [
     (["--deadlines", "0"], "a deadline of 0.0 × the full model cannot be kept"),
     (["--deadlines=-1"], "a deadline of -1.0"),
@@ -106,6 +125,7 @@ MISTAKES = [
     (["--block", "0"], "a block of 0 requests cannot be"),
     (["--hogs", "0"], "0 hogs disturb nothing"),
     (["--quota", "2"], "the quota is 2.0"),
+    (["--throttle-period-s", "0"], "the period of the throttle is 0.0 s"),
     (["--load", "nan"], "the load is nan"),
     (["--seeds", "-1"], "the seeds are [-1]"),
     (["--seeds", ","], "the seeds are []"),

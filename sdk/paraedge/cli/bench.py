@@ -47,7 +47,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
     type=_Listed(str),
     default="none",
     show_default=True,
-    help="none, compute, memory, square (compute hogs, on and off), quota (CPU time).",
+    help="none, compute, memory, square (compute hogs, on and off), quota (CPU time), throttle (down and up).",
 )
 @click.option("--requests", type=int, default=1024, show_default=True, help="For each policy, in each cell.")
 @click.option(
@@ -58,6 +58,9 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option("--hogs", type=int, help="Competing processes. [default: the cores less one]")
 @click.option("--square-period-s", type=float, default=0.2, show_default=True, help="Of the wave of 'square'.")
 @click.option("--quota", type=float, default=0.5, show_default=True, help="Part of the cores' time.")
+@click.option(
+    "--throttle-period-s", type=float, default=120.0, show_default=True, help="Of 'throttle', down to the quota and up."
+)
 @click.option("--block", type=int, default=64, show_default=True, help="Requests until another policy takes its turn.")
 @click.option("--dataset", help="As for evaluate. [default: the one the bundle is named after]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
@@ -80,6 +83,7 @@ def bench(
     hogs: int | None,
     square_period_s: float,
     quota: float,
+    throttle_period_s: float,
     block: int,
     dataset: str | None,
     data_dir: Path | None,
@@ -105,7 +109,7 @@ def bench(
     from paraedge.cli._chatter import captured_chatter
     from paraedge.data.bundles import images_at_hand
     from paraedge_measure.deadlines.cells import grid
-    from paraedge_measure.deadlines.interference import open_interference
+    from paraedge_measure.deadlines.interference import open_interference, throttle_means
     from paraedge_measure.deadlines.policies import EARLY_STOP, policy_names, select_policies
     from paraedge_measure.deadlines.records import RecordFile
     from paraedge_measure.deadlines.runner import Bench
@@ -124,6 +128,7 @@ def bench(
         hogs=max(1, available_cores() - 1) if hogs is None else hogs,
         square_period_s=square_period_s,
         quota=quota,
+        throttle_period_s=throttle_period_s,
     )
     if not seeds or min(seeds) < 0:
         raise InputError(f"the seeds are {list(seeds)}; give whole numbers of at least 0")
@@ -155,6 +160,8 @@ def bench(
             )
     with made as measured:
         notes = []
+        if "throttle" in interference:
+            notes.append(f"throttle lowers {throttle_means()}")
         if EARLY_STOP in chosen:
             try:
                 measured.check(EARLY_STOP)
