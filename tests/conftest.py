@@ -14,6 +14,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="paraedge-test-cache-")
     os.environ["PARAEDGE_CACHE"] = _CACHE.name
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker per core: torch's threads would wait for one another
 os.environ.pop("PARAEDGE_DATA", None)
 # A shell's job in the background ignores Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

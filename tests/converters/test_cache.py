@@ -1,13 +1,15 @@
 """The cache key covers what decides the bytes; damaged entries are lowered again."""
 
+import numpy as np
 import pytest
 import torch
 from support.conv_branches import ConvBranches
+from torch import nn
 
 from paraedge_converters.backends import converter_for
-from paraedge_converters.cache import CachedPart, PartCache, fingerprint, tool_versions
+from paraedge_converters.cache import CachedPart, PartCache, fingerprint, graph_fingerprint, tool_versions
 from paraedge_converters.split import split_model
-from paraedge_measure.cache_folder import cache_folder
+from paraedge_runtime.cache_folder import cache_folder
 from paraedge_runtime.errors import ConversionError
 
 LOWERED = CachedPart(b"program\nwith\nlines", {"CONV": 2}, macs=7)
@@ -123,6 +125,35 @@ def test_a_cache_that_cannot_be_used_holds_nothing_and_says_why(tmp_path):
     assert cache.problem == f"{tmp_path / 'file' / 'parts'}: Not a directory; set PARAEDGE_CACHE"
 
 
+def test_a_cache_that_others_can_write_holds_nothing_and_says_why(tmp_path):
+    kept = PartCache(tmp_path)
+    kept.put("key", LOWERED)
+    assert kept.get("key") == LOWERED
+    for place, mode in ((tmp_path / "parts", 0o775), (tmp_path / "parts", 0o757), (tmp_path, 0o777)):
+        before = place.stat().st_mode & 0o777
+        place.chmod(mode)
+        cache = PartCache(tmp_path)
+        cache.put("key", LOWERED)
+        assert cache.get("key") is None
+        assert cache.problem.startswith(f"{place} can be written by other users, so nothing in it is believed; ")
+        place.chmod(before)
+    assert PartCache(tmp_path).get("key") == LOWERED
+
+
+def test_the_cache_of_another_user_holds_nothing_and_says_why(tmp_path, monkeypatch):
+    PartCache(tmp_path).put("key", LOWERED)
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    monkeypatch.setattr("paraedge_runtime.cache_folder._TRUSTED_UIDS", ())
+    cache = PartCache(tmp_path)
+    assert cache.get("key") is None
+    assert cache.problem.startswith(f"{tmp_path} belongs to another user, so nothing in it is believed; ")
+
+
+def test_what_is_made_is_the_user_s_own(tmp_path):
+    PartCache(tmp_path / "new" / "cache")
+    assert [(tmp_path / "new" / name).stat().st_mode & 0o777 for name in ("cache", "cache/parts")] == [0o700, 0o700]
+
+
 def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):
     monkeypatch.delenv("PARAEDGE_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -156,3 +187,77 @@ def test_fingerprint_sees_names_types_shapes_and_values():
     prints = {fingerprint(state) for state in [base, *others]}
     assert len(prints) == 5
     assert fingerprint({"a": torch.zeros(2, 3)}) in prints
+
+
+class _Twice(nn.Module):
+    """Doubles its input in a way that has a number of its own, or a tensor that no state dict lists."""
+
+    def __init__(self, how, number):
+        super().__init__()
+        self.how, self.number = how, number
+        self.array = np.full(3, number, dtype=np.float32)
+        self.hidden = [torch.full((3,), number)]
+        self.scripted = torch.jit.script(_Scale(number))
+        self.last = None
+
+    def forward(self, x):
+        self.last = (
+            x
+            * {
+                "number": lambda: self.number,
+                "array": lambda: torch.from_numpy(self.array),
+                "numpy's product": lambda: torch.from_numpy(np.ones(3, dtype=np.float32) * self.array),
+                "list": lambda: self.hidden[0],
+                "global": lambda: _NUMBERS[self.number],
+                "scripted": lambda: self.scripted(x),
+                "in place": lambda: torch.ones(3).mul_(self.number),
+                "function of its own": lambda: _Product.apply(x, self.hidden[0]),
+                "torch.ops": lambda: torch.ops.aten.mul(x, self.hidden[0]),
+                "choice": lambda: x.sum() if (x.sum() * self.hidden[0][0]).item() > 0 else x,
+            }[self.how]()
+        )
+        return self.last
+
+
+class _Scale(nn.Module):
+    def __init__(self, number):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(float(number)))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x, y):
+        return x * y
+
+
+_NUMBERS = {2.0: torch.tensor(2.0), -3.0: torch.tensor(-3.0)}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("number", "array", "numpy's product", "list", "global", "scripted", "in place", "function of its own"),
+        *("torch.ops", "choice"),
+    ],
+)
+def test_the_key_covers_whatever_a_forward_reads(how):
+    two, again, three = (graph_fingerprint(_Twice(how, number), torch.rand(1, 3)) for number in (2.0, 2.0, -3.0))
+    assert two == again != three
+    assert two is not None
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_the_key_leaves_the_module_as_it_is():
+    module = _Twice("number", 2.0)
+    assert graph_fingerprint(module, torch.rand(1, 3)) is not None
+    assert module.last is None
+    assert graph_fingerprint(module, torch.rand(1, 4)) != graph_fingerprint(module, torch.rand(1, 3))
+
+
+def test_a_module_that_does_not_run_has_no_key():
+    assert graph_fingerprint(nn.Linear(2, 2), torch.rand(1, 3)) is None

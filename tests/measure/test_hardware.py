@@ -10,6 +10,7 @@ from paraedge_measure.hardware import (
     read_firmware_word,
     read_frequency_mhz,
     read_hardware,
+    read_quota_cores,
     read_temperature_c,
     read_throttling,
 )
@@ -290,3 +291,35 @@ def test_vcgencmd_is_asked_on_this_machine(tmp_path, monkeypatch, script, expect
 )
 def test_firmware_limits_are_those_of_now_and_of_meanwhile(before, now, limits):
     assert firmware_limits(before, now) == limits
+
+
+# A container's quota ---------------------------------------------------------------------------
+
+_V2 = ("0::/pod\n", "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", "sys/fs/cgroup/pod")
+_V1 = ("3:cpu,cpuacct:/pod\n0::/\n", "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu,cpuacct 0 0\n", "sys/fs/cgroup/cpu/pod")
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "cores"),
+    [
+        (_V2, {"cpu.max": "150000 100000\n"}, 1.5),
+        (_V2, {"cpu.max": "max 100000\n"}, None),
+        (_V2, {"cpu.max": "nonsense\n"}, None),
+        (_V2, {}, None),
+        (_V1, {"cpu.cfs_quota_us": "200000\n", "cpu.cfs_period_us": "100000\n"}, 2.0),
+        (_V1, {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, None),
+    ],
+)
+def test_a_control_group_s_quota_is_read(tmp_path, group, files, cores):
+    groups, mounts, folder = group
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    (tmp_path / "proc/self/mounts").write_text(mounts)
+    (tmp_path / folder).mkdir(parents=True)
+    for name, text in files.items():
+        (tmp_path / folder / name).write_text(text)
+    assert read_quota_cores(tmp_path) == cores
+
+
+def test_no_control_group_is_no_quota(tmp_path):
+    assert read_quota_cores(tmp_path) is None

@@ -148,7 +148,7 @@ def test_plots_need_matplotlib(bundle, tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('gone', name='matplotlib')")
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     line = run("profile", bundle.path, "--html", "page.html", cwd=tmp_path, code=2, **environment)
-    assert "plots need matplotlib; pip install 'paraedge[train]', or draw none" in line
+    assert "plots need matplotlib; pip install 'paraedge[train]', or remove --plot" in line
     assert not (tmp_path / "device.json").exists()
 
 
@@ -220,7 +220,7 @@ def test_over_ssh_errors_of_the_device_come_back(ssh_device, bundle, tmp_path):
         ({"python": "BARE"}, "has no paraedge", "-m pip install --upgrade 'paraedge[litert]'"),
         (
             {"python": "NONSENSE"},
-            "the device replied what cannot be: Expected `object`",
+            "the device sent an invalid reply: Expected `object`",
             "is paraedge there this version?",
         ),
     ],

@@ -89,6 +89,21 @@ jlong open_bundle(JNIEnv* env, jclass, jbyteArray path) {
   return handle_of(bundle);
 }
 
+jlong open_signed_bundle(JNIEnv* env, jclass, jbyteArray path, jobjectArray trusted_keys) {
+  std::vector<std::string> keys;
+  for (jsize at = 0; at < env->GetArrayLength(trusted_keys); ++at) {
+    const auto key = static_cast<jbyteArray>(env->GetObjectArrayElement(trusted_keys, at));
+    keys.push_back(text_of(env, key));
+    env->DeleteLocalRef(key);
+  }
+  std::vector<const char*> names;
+  for (const std::string& key : keys) names.push_back(key.c_str());
+  pe_error* error = nullptr;
+  pe_bundle* const bundle = pe_bundle_open_signed(text_of(env, path).c_str(), names.data(), names.size(), &error);
+  if (!bundle) raise(env, error);
+  return handle_of(bundle);
+}
+
 void free_bundle(JNIEnv*, jclass, jlong bundle) { pe_bundle_free(object_of<pe_bundle>(bundle)); }
 
 // Name, engine, labels.
@@ -293,6 +308,7 @@ bool register_natives(JNIEnv* env) {
       method("loadEngine", "([B)V", load_engine),
       method("loadOnnxRuntime", "([B)V", load_onnxruntime),
       method("openBundle", "([B)J", open_bundle),
+      method("openSignedBundle", "([B[[B)J", open_signed_bundle),
       method("freeBundle", "(J)V", free_bundle),
       method("bundleStrings", "(J)[[B", bundle_strings),
       method("bundleNumbers", "(J)[J", bundle_numbers),

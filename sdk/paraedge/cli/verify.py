@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.options import engine_option, threads_option, trusted_keys_option
 from paraedge.cli.output import console, json_option, print_json, table, working
 from paraedge.cli.summary import nearness_text, snr_text
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
-@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@engine_option
+@threads_option
 @trusted_keys_option
 @json_option
 def verify(
     bundle: Path, engine: str | None, threads: int | None, trusted_keys: tuple[str, ...] | None, as_json: bool
 ) -> None:
-    """Check a bundle's files, then its predictions on this device.
+    """Check a bundle's files and its predictions on this device.
 
-    Who signed it, sizes and hashes first; then the golden inputs run through the engine, and every branch must be
-    as near to torch here as the bundle's quantization recipe asks for.
+    Checks the signature, sizes and hashes. Then runs the golden inputs and compares every branch with
+    torch's output, within the tolerance of the bundle's quantization recipe. Exit status 1 if it differs.
 
     \b
     Example:
@@ -80,8 +80,11 @@ def verify(
 
 
 def _signature_text(bundle: Bundle) -> str:
+    from paraedge_runtime.signature import claimed_signers
+
     if bundle.signed_by is not None:
         return f"signed by key {bundle.signed_by}"
     if bundle.signature_bytes is None:
         return "not signed"
-    return "signed, which nobody checked: no trusted key is named (--key)"
+    signers = claimed_signers(bundle.path, bundle.signature_bytes)
+    return f"signed by key {signers}, not checked: no trusted key was given (--key)"

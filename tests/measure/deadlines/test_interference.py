@@ -17,6 +17,7 @@ from paraedge_measure.deadlines.interference import (
     throttle_means,
     throttle_share,
 )
+from paraedge_measure.hardware import cpu_control_group
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import DeviceError, InputError
 
@@ -193,7 +194,7 @@ def test_the_quota_goes_down_and_nothing_of_it_is_left(monkeypatch):
         pytest.skip("no control group may be changed here")
     before, cores = Path("/proc/self/cgroup").read_text(), available_cores()
     with open_interference("throttle", FAST) as align:
-        version, home = interference._control_group()
+        version, home = cpu_control_group()
         limit = home / ("cpu.max" if version == 2 else "cpu.cfs_quota_us")
         quotas = {max(round(share * cores * 5000), 1000) for share in (1.0, 0.625, 0.25)}
         seen_until(lambda: int(limit.read_text().split()[0]), quotas)

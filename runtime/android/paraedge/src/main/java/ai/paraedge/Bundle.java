@@ -53,7 +53,28 @@ public final class Bundle implements AutoCloseable {
      * @throws ParaEdgeException MANIFEST or INTEGRITY: it is no bundle, or damaged
      */
     public static Bundle open(String path) {
-        long handle = Native.openBundle(Native.utf8(path, "path"));
+        return of(Native.openBundle(Native.utf8(path, "path")));
+    }
+
+    /**
+     * Opens a bundle only if one of these keys signed it.
+     *
+     * @param path of a folder, or of the zip that {@code paraedge pack} makes
+     * @param trustedKeys at least one: a public key as {@code paraedge keygen} and minisign print it (56 letters), the
+     *     path of its file, or of a folder of such files (*.pub)
+     * @throws ParaEdgeException INTEGRITY: it is not signed, by another key, not any more, or was changed since; INPUT: a
+     *     key cannot be read; otherwise as {@link #open(String)}
+     */
+    public static Bundle open(String path, List<String> trustedKeys) {
+        byte[] where = Native.utf8(path, "path");
+        byte[][] keys = new byte[trustedKeys.size()][];
+        for (int at = 0; at < keys.length; at++) {
+            keys[at] = Native.utf8(trustedKeys.get(at), "trustedKeys");
+        }
+        return of(Native.openSignedBundle(where, keys));
+    }
+
+    private static Bundle of(long handle) {
         try {
             return new Bundle(handle);
         } catch (RuntimeException | Error problem) {
