@@ -94,19 +94,8 @@ def test_a_policy_that_the_bundle_cannot_do_is_left_out_unless_asked_for(bundles
 
 
 def test_a_throttled_cell_says_what_is_lowered(bundle, tmp_path):
-    arguments = (
-        "--requests",
-        8,
-        "--block",
-        4,
-        "--interference",
-        "throttle",
-        "--throttle-period-s",
-        "0.4",
-        "--quota",
-        "0.3",
-    )
-    document = json.loads(run(bundle.path, *arguments, "--policies", "static-1", "--json", cwd=tmp_path))
+    throttle = ("--interference", "throttle", "--throttle-period-s", "0.4", "--quota", "0.3")
+    document = json.loads(run(bundle, *TINY, *throttle, "--policies", "static-1", "--json", cwd=tmp_path))
     assert document["notes"][0].startswith("throttle lowers ")
     cell = document["records"][0]["cell"]
     assert (cell["interference"], cell["quota"], cell["throttle_period_s"]) == ("throttle", 0.3, 0.4)

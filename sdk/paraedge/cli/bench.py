@@ -85,9 +85,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--square-period-s", type=float, default=0.2, show_default=True, help="Period of --interference square, in seconds."
 )
-@click.option(
-    "--quota", type=float, default=0.5, show_default=True, help="CPU share for quota and throttle."
-)
+@click.option("--quota", type=float, default=0.5, show_default=True, help="CPU share for quota and throttle.")
 @click.option(
     "--throttle-period-s",
     type=float,

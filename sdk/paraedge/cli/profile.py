@@ -184,7 +184,8 @@ def _print(device: Device, measured: list[Measurement]) -> None:
 
 def _print_sustained(sustained: Sustained) -> None:
     first, last = sustained.minutes[0], sustained.minutes[-1]
-    rows = table(">minute", ">runs", ">p50", ">p95 ms", ">MHz", ">°C", "", title="\nwithout a pause")
+    console().print("\nwithout a pause")
+    rows = table(">minute", ">runs", ">p50", ">p95 ms", ">MHz", ">°C", "~")
     for number, minute in enumerate(sustained.minutes, 1):
         state = ["" if value is None else f"{value:.0f}" for value in (minute.frequency_mhz, minute.temperature_c)]
         slowed = ", ".join(minute.firmware_limits or ()) or "slowed down" if minute.throttled else ""
