@@ -103,9 +103,9 @@ def test_a_throttled_cell_says_what_is_lowered(bundle, tmp_path):
 
 MISTAKES = [
     (["--deadlines", "0"], "invalid deadline 0.0: give a multiple of the full model's time"),
-    (["--deadlines=-1"], "a deadline of -1.0"),
-    (["--deadlines", "nan"], "a deadline of nan"),
-    (["--deadlines", "soon"], "'soon' is not a list of numbers; write them with commas between"),
+    (["--deadlines=-1"], "invalid deadline -1.0"),
+    (["--deadlines", "nan"], "invalid deadline nan"),
+    (["--deadlines", "soon"], "'soon' is not a list of numbers, such as 0.4,0.7"),
     (["--deadlines", ","], "name at least one deadline"),
     (["--arrivals", "rain"], "unknown arrivals 'rain'; choose from closed, periodic, poisson, bursty"),
     (["--interference", "noise"], "unknown interference 'noise'; choose from none, compute, memory, square, quota"),

@@ -130,8 +130,8 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["device.txt"], 2, "device.txt is neither a device file (NAME.json) nor a bundle"),
         (["BUNDLE", "--threads", "0"], 2, "threads is 0; a whole number of at least 1 is needed"),
         (["BUNDLE", "--threads", "2"], 2, "threads is 2, and the bundle has 1 branch(es)"),
-        (["BUNDLE", "--threads", "one"], 2, "'one' is no list of thread counts; write it as 1,2,4"),
-        (["BUNDLE", "--threads", ""], 2, "'' is no list of thread counts"),
+        (["BUNDLE", "--threads", "one"], 2, "'one' is not a list of thread counts, such as 1,2,4"),
+        (["BUNDLE", "--threads", ""], 2, "'' is not a list of thread counts"),
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
         (["BUNDLE", "--sustained", "0"], 2, "0.0 is not in the range 0<x<=1440"),
@@ -148,7 +148,7 @@ def test_plots_need_matplotlib(bundle, tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('gone', name='matplotlib')")
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     line = run("profile", bundle.path, "--html", "page.html", cwd=tmp_path, code=2, **environment)
-    assert "plots need matplotlib; pip install 'paraedge[train]', or remove --plot" in line
+    assert "plots need matplotlib; pip install 'paraedge[train]', or leave the plot out" in line
     assert not (tmp_path / "device.json").exists()
 
 
@@ -328,7 +328,7 @@ def test_over_adb_a_place_that_cannot_be_written(executorch_bundle, tmp_path):
 
 def test_over_adb_only_executorch_is_measured(bundle, tmp_path):
     line = over_adb(bundle, tmp_path, code=2, state="device")
-    assert "over adb, bundles for executorch are measured, not for litert; export one" in line
+    assert "over adb only executorch bundles can be measured, not litert; export one" in line
 
 
 def test_over_adb_the_real_client_finds_no_device(executorch_bundle, tmp_path):
