@@ -67,7 +67,19 @@ def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bu
     assert [one.bundle_sha256 for one in both.measurements] == [bundle.sha256, other_bundle.sha256]
 
     document = json.loads(
-        run("profile", "device.json", bundle.path, "--json", "--html", "page.html", "--engine", "litert", cwd=tmp_path)
+        run(
+            "profile",
+            "device.json",
+            bundle.path,
+            "--json",
+            "--html",
+            "page.html",
+            "--engine",
+            "litert",
+            "--sustained",
+            "0.005",
+            cwd=tmp_path,
+        )
     )
     again = read_device(tmp_path / "device.json")
     assert document["path"] == "device.json"
@@ -75,8 +87,12 @@ def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bu
     assert again.measurements[1] == both.measurements[1]
     assert again.measurements[0].measured_at >= both.measurements[0].measured_at
 
+    assert both.measurements[0].sustained is None
+    (minute,) = again.measurements[0].sustained.minutes
+    assert minute.n >= 10
+
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     for line in page.splitlines():
         assert "src=" not in line, "nothing is loaded from elsewhere"
     ElementTree.fromstring(page[page.index("<body>") : page.index("</body>") + 7])  # every tag is closed
@@ -118,6 +134,7 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["BUNDLE", "--threads", ""], 2, "'' is not a list of thread counts"),
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
+        (["BUNDLE", "--sustained", "0"], 2, "0.0 is not in the range 0<x<=1440"),
         (["BUNDLE", "--name", "a b"], 2, "--name: Expected `str` matching regex"),
         (["/proc/nothing/device.json", "BUNDLE"], 2, "/proc/nothing/device.json cannot be written"),
     ],
