@@ -11,6 +11,9 @@
 #include <vector>
 
 #include "paraedge/paraedge.h"
+#ifdef PARAEDGE_JNI_EXECUTORCH
+#include "paraedge/executorch.h"
+#endif
 #ifdef __ANDROID__
 #include <android/log.h>
 #endif
@@ -89,6 +92,21 @@ jlong open_bundle(JNIEnv* env, jclass, jbyteArray path) {
   return handle_of(bundle);
 }
 
+jlong open_signed_bundle(JNIEnv* env, jclass, jbyteArray path, jobjectArray trusted_keys) {
+  std::vector<std::string> keys;
+  for (jsize at = 0; at < env->GetArrayLength(trusted_keys); ++at) {
+    const auto key = static_cast<jbyteArray>(env->GetObjectArrayElement(trusted_keys, at));
+    keys.push_back(text_of(env, key));
+    env->DeleteLocalRef(key);
+  }
+  std::vector<const char*> texts;
+  for (const std::string& key : keys) texts.push_back(key.c_str());
+  pe_error* error = nullptr;
+  pe_bundle* const bundle = pe_bundle_open_signed(text_of(env, path).c_str(), texts.data(), texts.size(), &error);
+  if (!bundle) raise(env, error);
+  return handle_of(bundle);
+}
+
 void free_bundle(JNIEnv*, jclass, jlong bundle) { pe_bundle_free(object_of<pe_bundle>(bundle)); }
 
 // Name, engine, labels.
@@ -99,14 +117,14 @@ jobjectArray bundle_strings(JNIEnv* env, jclass, jlong handle) {
   });
 }
 
-// Version, kind of input, outputs, early stop, rank, shape, indexes of branches.
+// Version, kind of input, outputs, early stop, resize, rank, shape, indexes of branches.
 jlongArray bundle_numbers(JNIEnv* env, jclass, jlong handle) {
   const auto* bundle = object_of<pe_bundle>(handle);
   const int64_t* shape = nullptr;
   const size_t rank = pe_bundle_input_shape(bundle, &shape);
   std::vector<jlong> all = {pe_bundle_version(bundle), pe_bundle_input_kind(bundle),
                             static_cast<jlong>(pe_bundle_num_outputs(bundle)), pe_bundle_has_early_stop(bundle),
-                            static_cast<jlong>(rank)};
+                            pe_bundle_input_resize(bundle), static_cast<jlong>(rank)};
   all.insert(all.end(), shape, shape + rank);
   for (size_t at = 0; at < pe_bundle_num_branches(bundle); ++at) all.push_back(pe_bundle_branch_index(bundle, at));
   const jlongArray array = env->NewLongArray(static_cast<jsize>(all.size()));
@@ -293,6 +311,7 @@ bool register_natives(JNIEnv* env) {
       method("loadEngine", "([B)V", load_engine),
       method("loadOnnxRuntime", "([B)V", load_onnxruntime),
       method("openBundle", "([B)J", open_bundle),
+      method("openSignedBundle", "([B[[B)J", open_signed_bundle),
       method("freeBundle", "(J)V", free_bundle),
       method("bundleStrings", "(J)[[B", bundle_strings),
       method("bundleNumbers", "(J)[J", bundle_numbers),
@@ -343,6 +362,9 @@ extern "C" JNIEXPORT jint JNI_OnLoad(JavaVM* vm, void*) {
   if (!look_up(env) || !register_natives(env)) return JNI_ERR;
 #ifdef __ANDROID__
   pe_set_log(log_to_android, nullptr);
+#endif
+#ifdef PARAEDGE_JNI_EXECUTORCH  // linked in
+  if (pe_engine_register(pe_engine_entry(PE_API_VERSION), nullptr) != PE_OK) return JNI_ERR;
 #endif
   return JNI_VERSION_1_6;
 }

@@ -89,6 +89,8 @@ final class Native {
 
     static native long openBundle(byte[] path);
 
+    static native long openSignedBundle(byte[] path, byte[][] trustedKeys);
+
     static native void freeBundle(long bundle);
 
     static native byte[][] bundleStrings(long bundle);
