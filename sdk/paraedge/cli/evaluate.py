@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli._devices import outputs_on
 from paraedge.cli._images import need_classified_images
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table
 
 
 @click.command()
@@ -16,6 +17,7 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 @click.option("--dataset", help="digits, fashion-mnist, cifar10, folder or npz. [default: what it was trained on]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many images, the classes in turn.")
+@click.option("--profile", type=click.Path(path_type=Path), help="Run the bundle on this device: a device.json.")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG of the curve. [default: NAME-prefix-accuracy.png]")
 @click.option("--no-plot", is_flag=True, help="Draw nothing.")
 @json_option
@@ -24,13 +26,15 @@ def evaluate(
     dataset: str | None,
     data_dir: Path | None,
     limit: int | None,
+    profile: Path | None,
     plot: Path | None,
     no_plot: bool,
     as_json: bool,
 ) -> None:
     """Accuracy of every prefix of branches, on a test set.
 
-    MODEL is a packaged model, a checkpoint folder (run in torch), or a bundle (run in its engine).
+    MODEL is a packaged model, a checkpoint folder (run in torch), or a bundle (run in its engine, here or
+    on the device of --profile, over ssh or adb).
     For a checkpoint without --data-dir and PARAEDGE_DATA, the accuracy is taken from the logits kept
     with it, and the output says so.
 
@@ -38,13 +42,17 @@ def evaluate(
     Example:
       paraedge evaluate fashion-mnist --no-plot
       paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 1000
+      paraedge evaluate fashion-mnist-android-all.paraedge --data-dir data --limit 1000 --profile phone.json
     """
     from paraedge.data import DATA_DIR_VARIABLE
+    from paraedge_runtime.errors import InputError
     from paraedge_runtime.storage import looks_like_bundle
 
     path = Path(model)
     if looks_like_bundle(path):
-        name, source, count, accuracy = _evaluate_bundle(path, dataset, data_dir, limit)
+        name, source, count, accuracy = _evaluate_bundle(path, dataset, data_dir, limit, profile)
+    elif profile is not None:
+        raise InputError(f"{model} is no bundle; devices run bundles: export one, or leave out --profile")
     else:
         stored = dataset is None and data_dir is None and not os.environ.get(DATA_DIR_VARIABLE) and limit is None
         name, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
@@ -112,30 +120,17 @@ def _evaluate_checkpoint(
     return config.name, source, len(evaluation.labels), evaluation.prefix_accuracy()
 
 
-def _evaluate_bundle(path: Path, dataset: str | None, data_dir: Path | None, limit: int | None) -> _Result:
-    import numpy as np
-
+def _evaluate_bundle(
+    path: Path, dataset: str | None, data_dir: Path | None, limit: int | None, profile: Path | None
+) -> _Result:
     from paraedge.data.bundles import load_for_bundle
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import EngineError
-    from paraedge_runtime.session import Session
 
     bundle = Bundle.open(path)
-    manifest = bundle.manifest
     need_classified_images(bundle, "paraedge compare", "runs every prefix on its golden inputs")
-    data = load_for_bundle(manifest, dataset, data_dir)
+    data = load_for_bundle(bundle.manifest, dataset, data_dir)
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
-    correct = np.zeros(len(manifest.branches), dtype=np.int64)
-    with working(f"loading {manifest.engine}"):
-        opened = Session.open(bundle)
-    with opened as session, progress_bar() as bar:
-        pairs = zip(images.images, images.labels, strict=True)
-        for image, label in bar.track(pairs, total=len(images), description=f"running on {data.name}"):
-            prediction = session.run(image)
-            if prediction.branches_dropped:
-                drop = prediction.branches_dropped[0]
-                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy would mean nothing")
-            correct += prediction.prefix_outputs.argmax(axis=1) == label
-        source = f"run in {session.engine.description} on {data.name}"
-    accuracy = tuple(round(float(value), 6) for value in correct / len(images))
-    return manifest.name, source, len(images), accuracy
+    outputs, ran = outputs_on(profile, bundle, images.images, what=f"running on {data.name}")
+    correct = outputs.cumsum(axis=1).argmax(axis=2) == images.labels[:, None]  # (M, k)
+    accuracy = tuple(round(float(value), 6) for value in correct.mean(axis=0))
+    return bundle.manifest.name, f"run {ran} on {data.name}", len(images), accuracy

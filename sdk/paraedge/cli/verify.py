@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paraedge.cli._devices import outputs_on
 from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import console, json_option, print_json, table, working
 from paraedge.cli.summary import nearness_text, snr_text
@@ -21,29 +22,44 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
 @click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
+@click.option("--profile", type=click.Path(path_type=Path), help="Run it on this device: a device.json.")
 @trusted_keys_option
 @json_option
 def verify(
-    bundle: Path, engine: str | None, threads: int | None, trusted_keys: tuple[str, ...] | None, as_json: bool
+    bundle: Path,
+    engine: str | None,
+    threads: int | None,
+    profile: Path | None,
+    trusted_keys: tuple[str, ...] | None,
+    as_json: bool,
 ) -> None:
     """Check a bundle's files, then its predictions on this device.
 
     Who signed it, sizes and hashes first; then the golden inputs run through the engine, and every branch must be
-    as near to torch here as the bundle's quantization recipe asks for.
+    as near to torch there as the bundle's quantization recipe asks for. With --profile the golden inputs run
+    on that device, over ssh or adb.
 
     \b
     Example:
       paraedge verify fashion-mnist-raspberry-pi-all.paraedge
       paraedge verify pi.paraedge --key release.pub
+      paraedge verify fashion-mnist-android-all.paraedge --profile phone.json
     """
     import msgspec
 
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.verification import verify_bundle
+    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.verification import compare_golden, verify_bundle
 
+    if profile is not None and (engine is not None or threads is not None):
+        raise InputError("--engine and --threads are for this machine; leave them out, or leave out --profile")
     opened = Bundle.open(bundle, trusted_keys=trusted_keys)
-    with working("running the golden inputs"):
-        report = verify_bundle(opened, engine=engine, threads=threads)
+    if profile is None:
+        with working("running the golden inputs"):
+            report = verify_bundle(opened, engine=engine, threads=threads)
+    else:
+        outputs, ran = outputs_on(profile, opened, opened.golden().inputs, what="running the golden inputs")
+        report = compare_golden(opened, outputs, engine=ran.removeprefix("in "))
     if as_json:
         document = {
             "path": str(bundle),
