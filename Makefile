@@ -1,11 +1,11 @@
-# make setup | demo | test-quick | test | test-native | test-web | test-arm64 | wheels | java | phone-tools | lint | bench: each works
-# from a fresh clone.
+# make setup | demo | test-quick | test | test-native | test-web | test-arm64 | fuzz | docs | wheels | java | phone-tools | lint |
+# bench: each works from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native test-web test-arm64 wheels java phone-tools lint bench clean
+.PHONY: setup demo test-quick test test-native test-web test-arm64 fuzz docs wheels java phone-tools lint bench clean
 
 setup: $(STAMP)
 
@@ -26,7 +26,7 @@ demo: setup
 
 test: setup
 	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium default-jdk-headless junit4
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/web
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/web --ignore tests/site
 
 # While working: the runtime, what measures it, and nothing that exports, trains or installs. Under 90 s on two cores.
 test-quick: setup
@@ -43,7 +43,13 @@ test-web: setup
 	command -v npm >/dev/null || scripts/need_debian.sh nodejs npm
 	npm ci --prefix runtime/web --ignore-scripts --no-audit --no-fund
 	npm run check --prefix runtime/web
+	node scripts/lint_workflows.mjs
 	$(BIN)/python -m pytest tests/web
+
+# build/site: the documentation; a warning, a dead link or a public name without a page is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python -m pytest --quiet tests/site
 
 # dist/: the wheels of x86-64 and of 64-bit Arm for this Python, without any engine's libraries.
 wheels: setup
@@ -55,7 +61,7 @@ java: setup
 
 # What 'paraedge profile' sends to a phone over adb, put where it looks for it.
 phone-tools: setup
-	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_measure.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
+	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_runtime.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
 
 # The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
 test-arm64: setup
@@ -63,6 +69,10 @@ test-arm64: setup
 	scripts/test_phone_tools.sh $(BIN)
 	scripts/test_arm64_python.sh $(BIN)
 	scripts/test_arm64_recipes.sh $(BIN)
+
+# Every reader of files from outside, a minute each (FUZZ_SECONDS), two at a time: seven minutes.
+fuzz: setup
+	scripts/fuzz.sh $(BIN)/python
 
 lint: setup
 	$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def _processor() -> str:
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """Tables and the plot of docs/performance.md from what ``measure`` wrote."""
+    """Tables and the plot of docs/lab/performance.md from what ``measure`` wrote."""
     from rich.console import Console
     from rich.table import Table
 

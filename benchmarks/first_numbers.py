@@ -1,4 +1,4 @@
-"""Start-up, export, threads and size: the figures of docs/performance.md, variants interleaved, medians.
+"""Start-up, export, threads and size: the figures of docs/lab/performance.md, variants interleaved, medians.
 
     .venv/bin/python benchmarks/first_numbers.py [--only NAME ...] [--json build/first_numbers.json]
 

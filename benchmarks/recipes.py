@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/recipes.py --data-dir data --out recipes.jsonl cifar10:litert:int8-static+fp32-stem
     .venv/bin/python benchmarks/recipes.py --out recipes.jsonl --table
 
-A line of JSON for each cell, which is not measured again; ``--table`` prints them as docs/targets.md has them.
+A line of JSON for each cell, which is not measured again; ``--table`` prints them as docs/lab/recipes.md has them.
 Nothing here is timed: a busy machine gives the same numbers.
 """
 

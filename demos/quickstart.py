@@ -49,15 +49,18 @@ def image_text(image: np.ndarray) -> Text:
     return text
 
 
-def prediction_text(prediction: Prediction, labels: tuple[str, ...], truth: int) -> Text:
-    """The prediction after each branch, wrong ones in red."""
-    text = Text()
-    for count, logits in enumerate(prediction.prefix_outputs, start=1):
+def prediction_text(prediction: Prediction, bundle: Bundle, truth: int) -> Text:
+    """The prediction after each branch with its calibrated confidence, wrong ones in red; 28 columns wide."""
+    labels, rules = bundle.manifest.labels, bundle.manifest.stop_rules or ()
+    temperatures = [rule.temperature for rule in rules] or [1.0] * len(prediction.prefix_outputs)
+    text = Text("branches, label, confidence\n", style="dim")
+    for count, (output, temperature) in enumerate(zip(prediction.prefix_outputs, temperatures, strict=True), start=1):
+        logits = output / temperature
         best = int(logits.argmax())
         probability = float(1 / np.exp(logits - logits[best]).sum())
         style = "green" if best == truth else "red"
-        text.append(f"{count} branch{'es' if count > 1 else '  '} ")
-        text.append(f"{labels[best]:<12}{100 * probability:4.0f} %\n", style=style)
+        text.append(f"{count}  ")
+        text.append(f"{labels[best]:<18}{100 * probability:4.0f} %\n", style=style)
     text.append(f"{prediction.elapsed_ms:.2f} ms")
     return text
 
@@ -66,6 +69,9 @@ def draw(images: np.ndarray, predictions: list[Prediction], truths: np.ndarray, 
     """Images with their predictions above, and when each branch ran in which thread below."""
     figure = Figure(figsize=(12, 5.2), dpi=110, layout="constrained")
     grid = figure.subplots(2, SHOWN, height_ratios=[1.15, 1])
+    parts = sorted(
+        {run.part for prediction in predictions for run in prediction.timeline}, key=lambda part: (part != "stem", part)
+    )
     for column, (image, prediction, truth) in enumerate(zip(images, predictions, truths, strict=True)):
         top, bottom = grid[0][column], grid[1][column]
         top.imshow(image[:, :, 0], cmap="gray")
@@ -78,7 +84,8 @@ def draw(images: np.ndarray, predictions: list[Prediction], truths: np.ndarray, 
         )
         for run in prediction.timeline:
             colour = "#777777" if run.part == "stem" else f"C{run.thread}"
-            bottom.barh(run.part, run.end_ms - run.start_ms, left=run.start_ms, color=colour)
+            bottom.barh(parts.index(run.part), run.end_ms - run.start_ms, left=run.start_ms, color=colour)
+        bottom.set_yticks(range(len(parts)), parts)
         bottom.invert_yaxis()
         bottom.tick_params(labelsize=7)
         bottom.set_xlabel("ms", fontsize=8)
@@ -102,7 +109,7 @@ def main() -> None:
 
     panels = []
     for image, prediction, truth in list(zip(golden.inputs, predictions, golden.labels, strict=True))[:SHOWN]:
-        body = Text.assemble(image_text(image[:, :, 0]), prediction_text(prediction, labels, int(truth)))
+        body = Text.assemble(image_text(image[:, :, 0]), prediction_text(prediction, bundle, int(truth)))
         panels.append(Panel(body, title=Text(labels[truth]), width=32))
     console.print(Columns(panels))
     path = draw(golden.inputs[:SHOWN], predictions[:SHOWN], golden.labels[:SHOWN], labels)

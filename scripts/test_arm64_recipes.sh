@@ -3,7 +3,7 @@
 #
 #   scripts/test_arm64_recipes.sh BIN      after test_arm64_python.sh, whose packages it uses
 #
-# Ends with the table of docs/targets.md. The answers count; what is emulated has no timing.
+# Ends with the table of docs/lab/recipes.md. The answers count; what is emulated has no timing.
 set -euo pipefail
 bin=$(realpath --no-symlinks "$1")
 cd "$(dirname "$0")/.."

@@ -1,7 +1,8 @@
-"""Names are shown as they are: nothing that shows text to people reads rich's markup in it.
+"""Names are shown as they are: nothing that shows text to people reads rich's markup in it, or says it to the terminal.
 
 rich reads ``[red]`` in a plain string as a colour, drops ``[final]`` from a file's name, and fails at ``[/b]``. The
-console of the commands reads none (paraedge/cli/output.py); this refuses, in every source file, what would.
+console of the commands reads none (paraedge/cli/output.py); this refuses, in every source file, what would. Control
+characters and marks of direction go through ``printable`` (paraedge_runtime/_console.py); what goes around is refused.
 """
 
 import ast
@@ -18,6 +19,8 @@ SOURCES = sorted(
 # Calls of rich that read markup unless they are told not to, and what tells them.
 TOLD_BY = {
     "Console": ("markup", "emoji"),
+    "PrintableConsole": ("markup", "emoji"),
+    "_PrintableConsole": ("markup", "emoji"),
     "TextColumn": ("markup",),
 }
 # Calls of rich that always read markup in a str: the argument that must be a Text (its name, or its place).
@@ -31,6 +34,24 @@ NEEDS_TEXT = {
     "rule": (0, "title"),
 }
 FORBIDDEN = ("from_markup", "render_markup")
+# What reaches a terminal without a console.
+TERMINAL = (
+    "click.echo",
+    "click.secho",
+    "click.prompt",
+    "click.confirm",
+    "print",
+    "sys.stdout.write",
+    "sys.stderr.write",
+)
+# What programs for people are made of. Not the first run's child, whose parent reads it, nor the quickstart, which
+# shows the packaged model.
+SHOWING = [
+    path
+    for path in SOURCES
+    if path.is_relative_to(ROOT / "sdk") or path.is_relative_to(ROOT / "runtime") or path.is_relative_to(ROOT / "demos")
+    if path.name not in ("trial.py", "quickstart.py")
+]
 
 
 def problems(source):
@@ -98,3 +119,64 @@ def test_what_reads_markup_is_found(source, problem):
 def test_what_reads_none_is_not_refused():
     allowed = "Console(markup=False, emoji=False); console.print(name, style='red'); Panel(body, title=Text(name))"
     assert problems(allowed) == []
+
+
+def unguarded(source):
+    """Calls that show text which may be from outside, without ``printable``."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name.split(".")[-1] == "Console":
+            found.append(f"{node.lineno}: {name}, which is not the printable one")
+        if name in TERMINAL and not all(_is_guarded(value) for value in node.args):
+            found.append(f"{node.lineno}: {name} of what is not printable")
+    return found
+
+
+def _is_guarded(value):
+    if isinstance(value, ast.JoinedStr):
+        return all(_is_guarded(part) for part in value.values)
+    if isinstance(value, ast.FormattedValue):
+        return _is_guarded(value.value)
+    if isinstance(value, ast.Call):  # JSON in ASCII
+        ascii_json = ast.unparse(value.func) == "json.dumps" and "ensure_ascii" not in {k.arg for k in value.keywords}
+        return ast.unparse(value.func) == "printable" or ascii_json
+    return isinstance(value, ast.Constant)
+
+
+@pytest.mark.parametrize("path", SHOWING, ids=[str(path.relative_to(ROOT)) for path in SHOWING])
+def test_what_is_shown_is_printable(path):
+    assert unguarded(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "click.echo(message)",
+        "click.echo(f'Error: {message}', err=True)",
+        "click.echo(json.dumps(document, ensure_ascii=False))",
+        "print(name)",
+        "sys.stderr.write(str(error))",
+        "click.prompt(f'Password for {path}')",
+        "Console(markup=False, emoji=False)",
+        "rich.console.Console(markup=False, emoji=False)",
+    ],
+)
+def test_what_is_shown_as_it_is_is_found(source):
+    assert len(unguarded(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "click.echo('ready')",
+        "click.echo(printable(text), err=True)",
+        "click.echo(f'Error: {printable(message)}')",
+        "click.echo(json.dumps(document))",
+        "PrintableConsole(markup=False, emoji=False).print(name)",
+    ],
+)
+def test_what_is_printable_is_not_refused(source):
+    assert unguarded(source) == []

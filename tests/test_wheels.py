@@ -7,6 +7,8 @@ import tarfile
 import zipfile
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from support.wheels import ROOT, DeviceEnvironment, wheel_of_this_machine
 
 # Building and installing are set-up; the limit is for what a test does itself.
@@ -207,6 +209,21 @@ print(prediction.explain())
 @pytest.fixture(scope="module")
 def compiled_wheel(sdist, tmp_path_factory):
     return _built_from(sdist, tmp_path_factory.mktemp("compiled"))
+
+
+def test_a_wheel_says_what_it_is_made_of(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/sboms/paraedge.cdx.json")]
+        text = archive.read(name).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found = json.loads(text)
+    assert f"paraedge-{found['metadata']['component']['version']}-" in wheel.name
+    parts = {part["name"]: part.get("version", "") for part in found["components"]}
+    assert {"monocypher", "yyjson", "nanobind", "robin-map", "executorch", "libstdc++", "numpy", "msgspec"} <= set(
+        parts
+    )
+    assert parts["executorch"] == "1.5.1"
+    assert not [text for text in (*parts.values(), name) if "@" in text]
 
 
 def test_an_sdist_with_a_compiler_builds_the_native_core(compiled_wheel):

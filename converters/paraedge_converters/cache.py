@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_flatten
 
 from paraedge_converters.backends import Converter, LoweredPart
 from paraedge_converters.copying import Untouched
-from paraedge_measure.cache_folder import CACHE_VARIABLE, cache_folder
 from paraedge_runtime.atomic import new_file
+from paraedge_runtime.cache_folder import CACHE_VARIABLE, own_folder
 from paraedge_runtime.errors import ConversionError, InputError
 
 __all__ = ["CachedPart", "PartCache", "fingerprint", "graph_fingerprint", "tool_versions"]
@@ -46,7 +46,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PartCache:
     """A folder of lowered parts. Damaged entries are lowered again; deleting the folder is safe.
 
-    A cache that cannot be read or written holds nothing, and is no reason to fail.
+    A cache that cannot be read or written, or that others may write, holds nothing, and is no reason to fail.
 
     Attributes:
         problem: why a part could not be kept; empty when all could.
@@ -55,7 +55,7 @@ class PartCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.problem = ""
         try:
-            self.folder = (folder or cache_folder()) / "parts"
+            self.folder = own_folder("parts", folder)
         except InputError as error:
             self.folder, self.problem = Path(os.devnull, "parts"), str(error)
 
@@ -99,7 +99,7 @@ class PartCache:
             raw = (self.folder / key).read_bytes()
             head, _, program = raw.partition(b"\n")
             header = msgspec.json.decode(head, type=_Header)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         if hashlib.sha256(program).hexdigest() != header.sha256:
             return None

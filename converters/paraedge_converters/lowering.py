@@ -16,7 +16,9 @@ from paraedge_converters.request import ExportRequest
 from paraedge_converters.split import Part, count_macs, quantizable
 from paraedge_runtime.bundle import file_entry
 from paraedge_runtime.engines import Engine, LoadedPart, engine_info
+from paraedge_runtime.errors import ConversionError, IntegrityError
 from paraedge_runtime.manifest import PartEntry
+from paraedge_runtime.trial import try_part
 
 __all__ = ["LoweredModel", "lower_parts"]
 
@@ -69,6 +71,8 @@ def lower_parts(
     Raises:
         ConversionError: the backend failed or left operators it should not have.
         EngineError: the engine refused a program.
+
+    Programs from the cache run in a process of their own first; one that kills it is lowered anew.
     """
     programs: dict[str, CachedPart] = {}
     entries: dict[str, PartEntry] = {}
@@ -111,10 +115,18 @@ def _lower(
         allow_undelegated=request.allow_undelegated,
     )
     if key is not None and not anew and (found := cache.get(key)) is not None:
-        return found, key, True
-    lowered = converter.lower(
-        module, part.example, recipe=recipe, calibration=calibration, allow_undelegated=request.allow_undelegated
-    )
+        try:
+            try_part(request.engine, part.name, found.program, _entry(part, found, request.engine))
+        except IntegrityError:
+            cache.discard(key)  # it is not what was kept
+        else:
+            return found, key, True
+    try:
+        lowered = converter.lower(
+            module, part.example, recipe=recipe, calibration=calibration, allow_undelegated=request.allow_undelegated
+        )
+    except ConversionError as error:
+        raise ConversionError(f"{part.name}: {error}") from error
     made = CachedPart(lowered.program, lowered.operators, count_macs(part))
     if key is not None:
         cache.put(key, made)

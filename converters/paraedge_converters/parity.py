@@ -65,11 +65,8 @@ def torch_reference(model: BranchModel, branches: Sequence[int], inputs: Array) 
 
 def _run(name: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     copied = copy_module(module, name)
-    if has_half_precision(copied):
-        form = widened(copied, x[:1])
-        output = torch.cat([form(one[None]) for one in x])
-    else:
-        output = copied(x)
+    form = widened(copied, x[:1]) if has_half_precision(copied) else copied
+    output = torch.cat([form(one[None]) for one in x])  # as on the device: a part may take batch 1 only
     if output.isfinite().all():
         return output
     count = int((~output.isfinite()).sum())

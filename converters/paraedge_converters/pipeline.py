@@ -25,6 +25,7 @@ from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.errors import ConversionError, EngineError, ParityError
 from paraedge_runtime.inputs import normalise
+from paraedge_runtime.trial import remember_bundle, remember_part
 
 __all__ = ["ConversionProgress", "convert", "run_export"]
 
@@ -142,7 +143,13 @@ def _export(
                 for key in lowered.cache_keys.values():
                     cache.discard(key)
                 raise
-            return assemble(model, described, asked, engine, parts, lowered, reference, proof) if write else None
+            for entry in lowered.entries.values():
+                remember_part(asked.engine, entry)
+            if not write:
+                return None
+            bundle = assemble(model, described, asked, engine, parts, lowered, reference, proof)
+            remember_bundle(bundle)
+            return bundle
 
     def attempt(asked: ExportRequest, described: ModelDescription, write: bool) -> Bundle | None:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from paraedge_runtime._arguments import shown
+from paraedge_runtime._arguments import unknown_text
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.tolerances import FLOAT_STEM, TOLERANCES, Tolerance
 
@@ -82,12 +82,14 @@ def recipe_for(name: str, converter: str) -> Recipe:
     plain = name.removesuffix(FLOAT_STEM) if isinstance(name, str) else ""
     if plain not in RECIPES or name == f"fp32{FLOAT_STEM}":
         raise InputError(
-            f"unknown quantization recipe {shown(name)}; choose one of {', '.join(RECIPES)}, "
+            f"{unknown_text('quantization recipe', name, RECIPES)}, "
             f"or one of them with {FLOAT_STEM} to leave the stem as trained"
         )
     if converter in RECIPES[plain].refused:
         possible = ", ".join(other for other, recipe in RECIPES.items() if converter not in recipe.refused)
-        raise InputError(f"{converter} has no {plain}: {RECIPES[plain].refused[converter]}; choose one of {possible}")
+        raise InputError(
+            f"{converter} does not support {plain}: {RECIPES[plain].refused[converter]}; choose one of {possible}"
+        )
     return RECIPES[plain]
 
 

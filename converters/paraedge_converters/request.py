@@ -134,7 +134,7 @@ def check_name(name: str) -> None:
         msgspec.convert(name, Name)
     except msgspec.ValidationError:
         raise InputError(
-            f"{name!r} cannot be the name of a bundle; use letters, digits, '_', '.', '+' and '-', at most 100 "
+            f"{name!r} is not a valid bundle name; use letters, digits, '_', '.', '+' and '-', at most 100 "
             f"of them, the first a letter, a digit or '_': {fitting_name(name)!r}"
         ) from None
 

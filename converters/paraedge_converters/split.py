@@ -16,7 +16,7 @@ from paraedge_converters.protocol import BranchModel
 from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime._arguments import shown
 from paraedge_runtime.errors import InputError, UnsupportedModel
-from paraedge_runtime.manifest import ImageInput, TensorInput, input_problem
+from paraedge_runtime.manifest import ImageInput, TensorInput
 
 __all__ = ["Part", "SubsetModel", "check_contract", "count_macs", "fold_batchnorm", "quantizable", "split_model"]
 
@@ -96,7 +96,7 @@ def check_contract(model: Any) -> None:
 
     Raises:
         UnsupportedModel: names what is missing.
-        InputError: ``input_spec`` says what no manifest could hold.
+        InputError: ``input_spec`` is none.
     """
     missing = [name for name in ("stem", "branches", "input_spec", "num_outputs") if not hasattr(model, name)]
     if missing:
@@ -105,8 +105,6 @@ def check_contract(model: Any) -> None:
         raise UnsupportedModel(f"{type(model).__name__} has no branches; at least one is needed")
     if not isinstance(model.input_spec, ImageInput | TensorInput):
         raise InputError(f"input_spec is {shown(model.input_spec)}; an ImageInput or a TensorInput is needed")
-    if (problem := input_problem(model.input_spec)) is not None:
-        raise InputError(f"input_spec.{problem}; give one that fits the stem")
 
 
 def split_model(model: BranchModel, branches: Sequence[int], *, fused: bool = False) -> list[Part]:
@@ -131,7 +129,7 @@ def split_model(model: BranchModel, branches: Sequence[int], *, fused: bool = Fa
                 f"(1, {model.num_outputs}), its share of the sum"
             )
         if part.parameters == 0:
-            raise UnsupportedModel(f"{part.name} has no parameters; a branch that learned nothing cannot be meant")
+            raise UnsupportedModel(f"{part.name} has no parameters; every branch needs trained parameters")
         parts.append(part)
     if fused:
         whole = SubsetModel(stem.module, [part.module for part in parts[1:]]).eval()

@@ -21,6 +21,7 @@ from paraedge_measure.silence import engines_silent
 from paraedge_measure.testbed import measure_cold_start
 from paraedge_runtime import Bundle
 from paraedge_runtime.errors import BundleError, ParaEdgeError
+from paraedge_runtime.trial import try_bundle
 
 __all__ = ["main"]
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("measure", help="measure one bundle with one engine")
     measure.set_defaults(
         call=lambda options, show: profile_bundle(
-            options.bundle,
+            _tried(options.bundle, options.engine),
             engine=options.engine,
             threads=options.threads,
             length=SeriesLength(options.min_runs, options.min_s),
@@ -88,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--min-runs", type=int, default=USUAL.min_runs)
     measure.add_argument("--min-s", type=float, default=USUAL.min_s)
     return parser
+
+
+def _tried(path: Path, engine: str | None) -> Bundle:
+    """The bundle, after its first run in a process of its own: what kills that one is told by name."""
+    bundle = Bundle.open(path)
+    try_bundle(bundle, engine=engine)
+    return bundle
 
 
 def _hash_if_whole(path: Path) -> str | None:

@@ -43,9 +43,11 @@ def read_reply(stdout: str, stderr: str, code: int, kind: type[_T]) -> _T:
     """
     try:
         reply = msgspec.json.decode(stdout.strip().splitlines()[-1], type=_Reply)
-    except (msgspec.MsgspecError, IndexError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, IndexError, RecursionError):
         last = printable(" | ".join(stderr.strip().splitlines()[-3:]), 400) or "it printed nothing"
-        raise DeviceError(f"measuring ended with exit code {code}: {last}; is paraedge there this version?") from None
+        raise DeviceError(
+            f"measuring failed with exit code {code}: {last}; install this version of paraedge there"
+        ) from None
     if reply.error is not None:
         known = reply.error in errors.__all__
         raise (getattr(errors, reply.error) if known else DeviceError)(printable(reply.message, 2000))
@@ -53,5 +55,5 @@ def read_reply(stdout: str, stderr: str, code: int, kind: type[_T]) -> _T:
         return msgspec.convert(reply.result, kind)
     except msgspec.ValidationError as error:
         raise DeviceError(
-            f"the device replied what cannot be: {printable(str(error))}; is paraedge there this version?"
+            f"the device sent an invalid reply: {printable(str(error))}; install this version of paraedge there"
         ) from error

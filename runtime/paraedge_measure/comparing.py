@@ -33,6 +33,7 @@ class ComparedBundle:
         size_bytes: of all its files.
         prefix_bytes: of the stem's program and those of the branches.
         prefix_ms: medians of a request here.
+        prefix_p95_ms: their 95th percentiles.
         prefix_accuracy: fractions; ``None`` where the output is a vector.
         agreement: share of the inputs on which all its branches together give the label that all branches of
             the first bundle give; ``None`` where the output is a vector.
@@ -49,6 +50,7 @@ class ComparedBundle:
     size_bytes: int
     prefix_bytes: tuple[int, ...]
     prefix_ms: tuple[float, ...]
+    prefix_p95_ms: tuple[float, ...]
     prefix_accuracy: tuple[float, ...] | None
     agreement: float | None
     prefix_relative_error: tuple[float, ...] | None
@@ -98,7 +100,7 @@ def compare_bundles(
         outputs = [_prefix_outputs(session, inputs, advance) for session in sessions]
         times_ms = _take_turns(sessions, inputs, rounds, advance)
     return [
-        _compared(bundle, output, np.median(times, axis=0), outputs[0][:, -1], labels)
+        _compared(bundle, output, np.array(times), outputs[0][:, -1], labels)
         for bundle, output, times in zip(bundles, outputs, times_ms, strict=True)
     ]
 
@@ -124,11 +126,12 @@ def _prefix_outputs(
 def _compared(
     bundle: Bundle,
     outputs: NDArray[np.float32],
-    prefix_ms: NDArray[np.float64],
+    times_ms: NDArray[np.float64],
     reference: NDArray[np.float32],
     labels: NDArray[np.int64] | None,
 ) -> ComparedBundle:
-    """``outputs`` (M, k, C) of a bundle beside the truth, or beside the ``reference`` (M, C) where there is none."""
+    """``outputs`` (M, k, C) of a bundle beside the truth, or beside the ``reference`` (M, C) where there is none;
+    ``times_ms`` (rounds, k)."""
     manifest = bundle.manifest
     prefixes = [outputs[:, k] for k in range(outputs.shape[1])]
     branch_bytes = np.cumsum([entry.size_bytes for entry in manifest.branches])
@@ -139,7 +142,8 @@ def _compared(
         quantization=manifest.quantization,
         size_bytes=bundle.size_bytes,
         prefix_bytes=tuple(int(count) for count in manifest.stem.size_bytes + branch_bytes),
-        prefix_ms=tuple(round(float(value), 4) for value in prefix_ms),
+        prefix_ms=tuple(round(float(value), 4) for value in np.median(times_ms, axis=0)),
+        prefix_p95_ms=tuple(round(float(value), 4) for value in np.percentile(times_ms, 95, axis=0)),
         prefix_accuracy=None
         if labels is None
         else tuple(round(float((prefix.argmax(axis=1) == labels).mean()), 6) for prefix in prefixes),

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge_runtime._arguments import as_instance, as_instances, as_path
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import DeviceError, ProfileError
 
@@ -229,7 +230,7 @@ def decode_device(raw: bytes, source: str = "device.json") -> Device:
             raise ProfileError(f"{source}: field 'format' is {version!r}, newer than {FORMAT!r}; update paraedge")
         device = msgspec.json.decode(raw, type=Device)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(f"{source}: {error}; mend the file, or profile into another one") from error
+        raise ProfileError(f"{source}: {error}; fix the file, or profile into another one") from error
     _check(device, source)
     return device
 
@@ -246,7 +247,7 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     """
     target = as_path("the profile", path)
     try:
-        raw = target.read_bytes()
+        raw = read_bounded(target, MAX_DEVICE_BYTES)
     except FileNotFoundError:
         command = shlex.join(["paraedge", "profile", str(path)])
         raise ProfileError(f"{path} does not exist; make it: {command}") from None
@@ -356,7 +357,7 @@ def _check(device: Device, source: str) -> None:
 
     def require(fine: bool, field: str, problem: str) -> None:
         if not fine:
-            raise ProfileError(f"{source}: field '{field}' {problem}; mend the file, or profile into another one")
+            raise ProfileError(f"{source}: field '{field}' {problem}; fix the file, or profile into another one")
 
     hardware = device.hardware
     if hardware is not None:

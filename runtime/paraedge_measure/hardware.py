@@ -14,7 +14,15 @@ from pathlib import Path
 from paraedge_measure._printable import printable
 from paraedge_measure.device import Hardware, hardware_fingerprint
 
-__all__ = ["read_busy_s", "read_frequency_mhz", "read_hardware", "read_temperature_c", "read_throttling"]
+__all__ = [
+    "cpu_control_group",
+    "read_busy_s",
+    "read_frequency_mhz",
+    "read_hardware",
+    "read_quota_cores",
+    "read_temperature_c",
+    "read_throttling",
+]
 
 ROOT = Path("/")
 
@@ -34,7 +42,8 @@ def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> 
 
     Args:
         root: where /proc, /sys and /etc are.
-        machine, kernel: what ``uname -m`` and ``uname -sr`` say, where ``root`` is another machine's.
+        machine: what ``uname -m`` says, where ``root`` is another machine's.
+        kernel: what ``uname -sr`` says there.
     """
     cpus = root / "sys/devices/system/cpu"
     numbers = _core_list(_text(cpus / "present")) or list(range(os.cpu_count() or 1))
@@ -114,6 +123,41 @@ def read_busy_s(cores: Collection[int], root: Path = ROOT) -> float | None:
             ticks += user + nice + system + irq + softirq + steal
             seen = True
     return ticks / os.sysconf("SC_CLK_TCK") if seen else None
+
+
+def cpu_control_group(root: Path = ROOT) -> tuple[int, Path]:
+    """Version and folder of the control group that limits this process's CPU time.
+
+    Raises:
+        OSError: there is none.
+    """
+    groups = {}  # controllers -> path
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        groups.update(dict.fromkeys(controllers.split(","), path))
+    for line in (root / "proc/self/mounts").read_text().splitlines():
+        _, folder, kind, options = line.split()[:4]
+        if kind == "cgroup" and "cpu" in options.split(",") and "cpu" in groups:
+            return 1, Path(folder + groups["cpu"])
+        if kind == "cgroup2" and "cpu" not in groups and "" in groups:
+            return 2, Path(folder + groups[""])
+    raise FileNotFoundError("no control groups for the CPU are mounted")
+
+
+def read_quota_cores(root: Path = ROOT) -> float | None:
+    """Cores' worth of CPU time that a control group, such as a container's, allows; ``None`` without a limit."""
+    try:
+        version, folder = cpu_control_group(root)
+    except (OSError, ValueError):  # another system, or one that hides it
+        return None
+    inside = root / folder.relative_to("/")
+    if version == 2:
+        quota, _, period = (_text(inside / "cpu.max") or "max").partition(" ")
+    else:
+        quota, period = (_text(inside / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
+    if not re.fullmatch(r"[1-9][0-9]{0,14}", quota) or not re.fullmatch(r"[1-9][0-9]{0,14}", period):
+        return None  # "max", "-1": no limit
+    return int(quota) / int(period)
 
 
 def _text(path: Path) -> str | None:

@@ -29,7 +29,9 @@ def known_latency(
     Args:
         profile: of this device, or the path of its ``device.json``; ``None`` gives ``None``.
         bundle: an open bundle.
-        engine, threads, branches: as ``Session.open`` gets them, defaults included.
+        engine: as ``Session.open`` takes it, default included.
+        threads: likewise.
+        branches: likewise.
         allow_foreign: take the profile of another device, or its nearest measurement of another bundle.
 
     Raises:

@@ -19,6 +19,7 @@ from paraedge_measure.evaluation import Evaluation
 from paraedge_measure.subsets import Positions, worthwhile
 from paraedge_runtime import Bundle
 from paraedge_runtime._arguments import as_instance, as_instances, as_list, as_number, as_path, as_whole
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.errors import InputError, PlanError, ProfileError
@@ -35,6 +36,8 @@ __all__ = [
     "read_plan",
     "write_plan",
 ]
+
+_MAX_PLAN_BYTES = 1 << 20
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,7 +157,7 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
 
     Raises:
         ProfileError: the bundle was not measured on this device, or with an engine that is not known.
-        InputError: the bundle does not know its accuracy, or the evaluation is not of its model.
+        InputError: the bundle has no accuracy, or the evaluation is not of its model.
     """
     as_instance("device", device, Device)
     manifest, card = as_instance("bundle", bundle, Bundle).manifest, bundle.card
@@ -166,7 +169,7 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
             "the time of every prefix of its branches"
         )
     if card.accuracy is None:
-        raise InputError(f"{bundle.path} does not know its accuracy; {_how_to_measure(manifest)}")
+        raise InputError(f"{bundle.path} has no accuracy; {_how_to_measure(manifest)}")
     if evaluation is not None and not belong_together(bundle, evaluation):
         if manifest.quantization != "fp32":
             raise InputError(
@@ -257,7 +260,7 @@ def choose_plan(plans: Iterable[Plan], wish: Wish) -> Plan:
     wanted = [f"p95 within {wish.budget_ms:g} ms"]
     wanted += [] if wish.min_accuracy is None else [f"accuracy of at least {wish.min_accuracy:g}"]
     wanted += [] if wish.max_bytes is None else [f"at most {wish.max_bytes} bytes"]
-    raise PlanError(f"nothing gives {', '.join(wanted)}; the nearest is {nearest}; relax a limit")
+    raise PlanError(f"no choice satisfies {', '.join(wanted)}; the nearest is {nearest}; relax a limit")
 
 
 def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -283,7 +286,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     """
     target = as_path("the plan's file", path)
     try:
-        return msgspec.json.decode(target.read_bytes(), type=Plan)
+        return msgspec.json.decode(read_bounded(target, _MAX_PLAN_BYTES), type=Plan)
     except FileNotFoundError:
         raise PlanError(f"{path} does not exist; make it: {_command(path)}") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

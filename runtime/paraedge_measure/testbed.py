@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from paraedge_measure.command import MODULE, read_reply
 from paraedge_measure.device import TimerJitter, WakeUp
 from paraedge_measure.hardware import ROOT
 from paraedge_runtime import Bundle, PartRun, Prediction, Session
-from paraedge_runtime.cores import available_cores
+from paraedge_runtime.cores import available_cores, core_numbers
 from paraedge_runtime.engines import open_engine
 from paraedge_runtime.errors import DeviceError
 
@@ -92,7 +91,7 @@ class LocalTestBed:
     def __init__(self, bundle: Bundle, engine: str) -> None:
         opened = open_engine(engine)
         self.engine, self.engine_version, self.parallel = engine, opened.version, opened.parallel
-        self.core_numbers = _allowed_cores()
+        self.core_numbers = core_numbers()
         self.cores = available_cores()
         self._bundle = bundle
         self._images = itertools.cycle(bundle.golden().inputs)
@@ -193,10 +192,3 @@ def _peak_memory_bytes() -> int | None:
 
 def _quantiles(values: NDArray[np.float64], **which: float) -> dict[str, Any]:
     return {name: rounded(float(np.quantile(values, share))) for name, share in which.items()}
-
-
-def _allowed_cores() -> frozenset[int]:
-    try:
-        return frozenset(os.sched_getaffinity(0))
-    except AttributeError:  # not on this operating system
-        return frozenset(range(os.cpu_count() or 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import operator
 import os
@@ -27,6 +28,7 @@ __all__ = [
     "as_whole",
     "choose_branches",
     "shown",
+    "unknown_text",
 ]
 
 _T = TypeVar("_T")
@@ -50,7 +52,21 @@ def as_path(name: str, value: object) -> Path:
     """
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise InputError(f"{name} is {shown(value)}; a path is needed")
-    return Path(cast("str | os.PathLike[str]", value))
+    path = Path(cast("str | os.PathLike[str]", value))
+    if not _is_possible(path):
+        raise InputError(f"{name} is {shown(value)}; no file can have that name")
+    return path
+
+
+def _is_possible(path: Path) -> bool:
+    """Whether the system can be asked about it: for other names pathlib's questions raise."""
+    try:
+        os.lstat(path)
+    except ValueError:  # a zero; no encoding
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def as_choice(name: str, value: object, choices: Collection[str]) -> str:
@@ -60,8 +76,17 @@ def as_choice(name: str, value: object, choices: Collection[str]) -> str:
         InputError: anything else; the message has the choices.
     """
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"unknown {name} {shown(value)}; choose one of {', '.join(choices)}")
+        raise InputError(unknown_text(name, value, choices))
     return value
+
+
+def unknown_text(name: str, value: object, choices: Collection[str]) -> str:
+    """What to say of a ``value`` that is none of the ``choices``: the nearest one, if any is near, and all of them."""
+    import difflib
+
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.7) if isinstance(value, str) else []
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {name} {shown(value)}; {meant}choose one of {', '.join(choices)}"
 
 
 def as_instance(name: str, value: object, kind: type[_T]) -> _T:

@@ -15,8 +15,13 @@ __all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "on_background", "upri
 
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 MAX_PIXELS = 50_000_000  # decoded: 200 MB
-# Of a JPEG that is not progressive, as it lies in its file: it is decoded at down to an eighth of its width and height.
+# Of a JPEG that is decoded block by block, as it lies in its file: at down to an eighth of its width and height.
 MAX_JPEG_PIXELS = 256_000_000
+# Markers of a JPEG: frames that are one scan or several, frames that are several, the first scan, and those that stand
+# alone.
+_SEQUENTIAL, _PROGRESSIVE, _SCAN = (b"\xc0", b"\xc1", b"\xc9"), (b"\xc2", b"\xc6", b"\xca", b"\xce"), b"\xda"
+_WITHOUT_LENGTH = tuple(bytes([marker]) for marker in (0x00, 0x01, *range(0xD0, 0xD9)))
+_MAX_SEGMENTS = 10_000
 _DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like scaling from the full size
 _WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 _WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
@@ -25,8 +30,9 @@ _WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
 def upright_image(path: str | os.PathLike[str], side: int) -> Image.Image:
     """The first frame, turned as its EXIF entry says, on a white background.
 
-    A JPEG is decoded at the smallest size that is at least three times ``side`` pixels a side. A progressive one is
-    held to ``MAX_PIXELS`` all the same: its decoder keeps the coefficients of all pixels at whatever size it puts out.
+    A JPEG is decoded at the smallest size that is at least three times ``side`` pixels a side. One of several
+    scans is held to ``MAX_PIXELS`` all the same: its decoder keeps the coefficients of all pixels at whatever size it
+    puts out.
 
     Raises:
         ValueError: more pixels than the limits above.
@@ -35,7 +41,7 @@ def upright_image(path: str | os.PathLike[str], side: int) -> Image.Image:
     from PIL import ImageOps
 
     with _opened(path) as image:
-        can_reduce = image.format == "JPEG" and not image.info.get("progressive")
+        can_reduce = image.format == "JPEG" and _has_one_scan(path)
         _check_size(image, MAX_JPEG_PIXELS if can_reduce else MAX_PIXELS)
         image.draft(None, (_DECODED_OVER_WANTED * side,) * 2)
         _check_size(image, MAX_PIXELS)
@@ -48,9 +54,39 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
     from PIL import Image
     from PIL.JpegImagePlugin import JpegImageFile
 
+    if Path(path).is_fifo():
+        raise ValueError("it is a pipe")  # which would be waited for
     with Path(path).open("rb") as file:
         is_jpeg = file.read(3) == b"\xff\xd8\xff"
     return JpegImageFile(path) if is_jpeg else Image.open(path)
+
+
+def _has_one_scan(path: str | os.PathLike[str]) -> bool:
+    """Whether a JPEG's only scan has all its channels, so that it is decoded block by block.
+
+    Progressive ones have several scans; so may others, whose first scan lists fewer channels than the frame. Pillow
+    does not tell. A file that this does not understand is taken for one of several scans.
+    """
+    channels = None
+    with Path(path).open("rb") as file:
+        file.seek(2)  # behind the file's first marker
+        for _ in range(_MAX_SEGMENTS):
+            if file.read(1) != b"\xff":
+                return False
+            while (byte := file.read(1)) == b"\xff":  # any number of them
+                pass
+            if byte in _WITHOUT_LENGTH:
+                continue
+            length = int.from_bytes(file.read(2))
+            begin = file.tell()
+            if byte in _PROGRESSIVE or length < 2:  # at the end of the file too
+                return False
+            if byte in _SEQUENTIAL:
+                channels = file.read(6)[5:]
+            elif byte == _SCAN:
+                return channels is not None and file.read(1) == channels != b""
+            file.seek(begin + length - 2)
+    return False
 
 
 def _check_size(image: Image.Image, most_pixels: int) -> None:

@@ -32,8 +32,9 @@ def as_input(value: object, spec: InputSpec) -> Input:
     """What ``check_input`` returns, of anything that has an unambiguous meaning for the bundle.
 
     A path is read. For an image input, images of another size or with other channels are scaled and converted as
-    files are: a PIL image, or uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), also with the channels first, in numpy
-    or torch. Floats are taken in the exact shape only: whether theirs is a scale of 1 or 255 cannot be seen.
+    files are: a PIL image, or uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in numpy or torch. The channels may come
+    first if there is one, or as many as the bundle reads: else (3, H, W) may be three grey images, too. Floats are
+    taken in the exact shape only: whether theirs is a scale of 1 or 255 cannot be seen.
 
     Raises:
         InputError: another kind, shape or dtype; the message says what the bundle reads.
@@ -80,6 +81,11 @@ def _scaled(value: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.uint8]:
     if value.shape == (height, width, channels):
         return value
     if value.ndim == 3 and value.shape[2] not in (1, 3, 4) and value.shape[0] in (1, 3, 4, channels):
+        if value.shape[0] not in (1, channels):
+            raise InputError(
+                f"input '{spec.name}' is uint8 of shape {value.shape}: one image of {value.shape[0]} channels, or "
+                f"{value.shape[0]} grey images; pass a list of images, or one as (H, W, {value.shape[0]})"
+            )
         value = value.transpose(1, 2, 0)  # channels first, as torch has them
     is_image = value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
     if not is_image or not value.size or value.shape == (height, width, channels) or channels not in (1, 3):

@@ -11,7 +11,8 @@ import io
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from paraedge_runtime._arguments import as_path, choose_branches, shown
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.card import Card, Golden, decode_card
-from paraedge_runtime.errors import BundleError, InputError, IntegrityError
+from paraedge_runtime.errors import BundleError, InputError, IntegrityError, ManifestError
 from paraedge_runtime.manifest import (
     CARD_NAME,
     MANIFEST_NAME,
@@ -35,6 +36,7 @@ from paraedge_runtime.manifest import (
     ImageInput,
     Manifest,
     PartEntry,
+    StopRule,
     decode_manifest,
     encode_record,
     is_manifest,
@@ -113,11 +115,12 @@ class Bundle:
         # Before anything of it is parsed.
         signature = self.signature_bytes or b""
         self.signed_by = check_signature(self.path, self.manifest_bytes, signature, keys) if keys else None
-        self.manifest = decode_manifest(self.manifest_bytes)
+        with _naming(self.path):
+            self.manifest = decode_manifest(self.manifest_bytes)
         listed = listed_names(self.manifest)
         if UPDATE_NAME in names - listed:
             command = shlex.join(["paraedge", "apply", str(self.path), "OLD", "--out", "NEW"])
-            raise IntegrityError(f"{self.path} is an update and no bundle; make the new bundle with it: {command}")
+            raise IntegrityError(f"{self.path} is an update, not a bundle; make the new bundle with it: {command}")
         if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:
@@ -187,7 +190,8 @@ class Bundle:
             ManifestError: it is malformed or contradicts the manifest.
             IntegrityError: it was changed since the bundle was opened.
         """
-        return decode_card(self.read(self.manifest.card), self.manifest)
+        with _naming(self.path):
+            return decode_card(self.read(self.manifest.card), self.manifest)
 
     def program(self, part: PartEntry) -> bytes:
         """The program of the stem or of a branch, as it was when the bundle was opened."""
@@ -263,8 +267,9 @@ class Bundle:
         """Write a smaller bundle with some of this one's branches; no engine and no torch needed.
 
         The parts are the same bytes. Accuracy is carried over where it is known: for the first
-        branches of this bundle, in order; for another choice it is ``null``. Stop rules are kept
-        with all branches only: their promise is against all of them. A fused model is left out, since
+        branches of this bundle, in order; for another choice it is ``null``. So are the
+        temperatures of confidences; thresholds of early stop only with all branches: their promise is against all of
+        them. A fused model is left out, since
         it holds other branches, and a signature, since it signed another manifest.
 
         Args:
@@ -299,7 +304,7 @@ class Bundle:
             manifest,
             branches=kept_branches,
             fused=None,
-            stop_rules=manifest.stop_rules if len(positions) == len(manifest.branches) else None,
+            stop_rules=_rules_of_subset(manifest.stop_rules, positions),
             card=card_entry(card),
             files=tuple(file_entry(name, data) for name, data in files.items()),
             signature=None,
@@ -319,10 +324,26 @@ class Bundle:
         path = as_path("out", out)
         if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
-        if os.path.lexists(path) and not _is_packed_bundle(path):
-            raise BundleError(f"{path} exists and is no packed bundle; choose another name with --out")
+        if os.path.lexists(path):
+            _check_signature_kept(_packed_bundle(path), self.signature_bytes is not None)
         write_zip(self.files(), path)
         return path
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A ``ManifestError`` in the block says of which bundle it is."""
+    try:
+        yield
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+
+
+def _rules_of_subset(rules: tuple[StopRule, ...] | None, positions: list[int]) -> tuple[StopRule, ...] | None:
+    """A prefix keeps its temperatures; only all branches keep their thresholds."""
+    if rules is None or len(positions) == len(rules) or positions != list(range(len(positions))):
+        return rules if rules is None or len(positions) == len(rules) else None
+    return tuple([replace(rule, threshold=None) for rule in rules[: len(positions)]])
 
 
 def _card_of_subset(card: Card, positions: list[int], names: list[str]) -> Card:
@@ -357,12 +378,16 @@ def listed_names(manifest: Manifest) -> set[str]:
     return names if manifest.signature is None else names | {SIGNATURE_NAME}
 
 
-def check_place(out: str | os.PathLike[str]) -> None:
+def check_place(out: str | os.PathLike[str], *, is_signed: bool = False) -> None:
     """Ask before the long work that makes a bundle whether it may stand there.
 
+    Args:
+        out: folder to write.
+        is_signed: the new bundle will be.
+
     Raises:
-        BundleError: something stands there that is not a complete bundle folder and nothing else; the message names the
-            file.
+        BundleError: something stands there that is not a complete bundle folder and nothing else, and the message names
+            the file; or a signed bundle, where ``PARAEDGE_TRUSTED_KEYS`` says that only such are opened here.
     """
     path = Path(out)
     if not os.path.lexists(path):
@@ -370,12 +395,22 @@ def check_place(out: str | os.PathLike[str]) -> None:
     if path.is_symlink() or not _has_manifest(path):
         raise BundleError(f"{path} exists and is not a bundle folder; choose another name with --out")
     try:
-        Bundle.open_untrusted(path)
+        old = Bundle.open_untrusted(path)
     except BundleError as error:
         raise BundleError(
             f"{path} exists and is not a whole bundle, so it is not replaced; choose another name with --out, "
             f"or remove it: {error}"
         ) from error
+    _check_signature_kept(old, is_signed)
+
+
+def _check_signature_kept(old: Bundle, is_signed: bool) -> None:
+    """Refuse to put an unsigned bundle in place of a signed one where only signed ones are opened."""
+    if old.signature_bytes is not None and not is_signed and read_trusted_keys(None):
+        raise BundleError(
+            f"{old.path} is signed and the new bundle would not be, so nothing could open it with the trusted keys of "
+            "PARAEDGE_TRUSTED_KEYS; choose another name with --out and sign that, or unset the variable"
+        )
 
 
 def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out: str | os.PathLike[str]) -> Bundle:
@@ -397,7 +432,11 @@ def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out
 
 
 def write_files(
-    files: Mapping[str, bytes], out: str | os.PathLike[str], *, trusted_keys: TrustedKeys | None = None
+    files: Mapping[str, bytes],
+    out: str | os.PathLike[str],
+    *,
+    trusted_keys: TrustedKeys | None = None,
+    check: Callable[[Bundle], None] = lambda bundle: None,
 ) -> Bundle:
     """Write the files of a bundle, ``manifest.json`` and ``card.json`` among them; see :func:`write_bundle`.
 
@@ -405,10 +444,11 @@ def write_files(
         files: path inside the bundle -> bytes.
         out: folder to write.
         trusted_keys: write it only if one of these keys signed it; whoever made it is trusted when ``None``.
+        check: called with the new bundle before it stands at ``out``; its error leaves there what stood there.
     """
     keys = () if trusted_keys is None else read_trusted_keys(trusted_keys)
     path = Path(out)
-    check_place(path)
+    check_place(path, is_signed=SIGNATURE_NAME in files)
     manifest = decode_manifest(files[MANIFEST_NAME])  # no path in it leaves the folder
     listed = listed_names(manifest)
     if set(files) != listed:
@@ -419,7 +459,9 @@ def write_files(
                 file = building / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            _ = Bundle._open(building, keys).card  # read for its checks
+            bundle = Bundle._open(building, keys)
+            _ = bundle.card  # read for its checks
+            check(bundle)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
     return Bundle._open(path, keys)
@@ -434,13 +476,15 @@ def _has_manifest(path: Path) -> bool:
         return False
 
 
-def _is_packed_bundle(path: Path) -> bool:
-    """Whether a zip may be replaced: the reader takes it, so nothing else is in it."""
+def _packed_bundle(path: Path) -> Bundle:
+    """The bundle in a zip that may be replaced: the reader takes it, so nothing else is in it."""
+    problem = f"{path} exists and is no packed bundle; choose another name with --out"
+    if path.is_symlink():
+        raise BundleError(problem)
     try:
-        Bundle.open_untrusted(path)
-    except BundleError:
-        return False
-    return not path.is_symlink()
+        return Bundle.open_untrusted(path)
+    except BundleError as error:
+        raise BundleError(problem) from error
 
 
 def _npy_bytes(array: NDArray) -> bytes:  # type: ignore[type-arg]

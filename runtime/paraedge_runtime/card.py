@@ -166,8 +166,10 @@ def decode_card(raw: bytes, manifest: Manifest) -> Card:
         _require(has_labels, "accuracy", "is not null, but the output is a vector")
         given = len(card.accuracy.prefix_accuracy)
         _require(given == count, "accuracy.prefix_accuracy", f"has {given} values for {count} branches")
-    same = (card.early_stop is None) == (manifest.stop_rules is None)
-    _require(same, "early_stop", "and the manifest's 'stop_rules' must both be null, or neither")
+    rules = manifest.stop_rules
+    # Of a prefix of calibrated branches the temperatures are kept, without thresholds.
+    fine = all(rule.threshold is None for rule in rules or ()) if card.early_stop is None else rules is not None
+    _require(fine, "early_stop", "and the thresholds of the manifest's 'stop_rules' must both be null, or neither")
     if card.early_stop is not None:
         mean = card.early_stop.held_out.mean_branches
         _require(mean <= count, "early_stop.held_out.mean_branches", f"is {mean}, there are {count} branches")

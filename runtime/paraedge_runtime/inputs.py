@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime._images import on_background, upright_image
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
@@ -162,7 +164,7 @@ def check_image_input(spec: InputSpec) -> None:
             installed.
     """
     if not isinstance(spec, ImageInput):
-        raise InputError(f"this bundle reads no image; {_reads(spec)}: pass arrays to Session.run")
+        raise InputError(f"this bundle does not read images; {_reads(spec)}: pass arrays to Session.run")
     if spec.shape[1] not in (1, 3):
         raise InputError(f"this bundle reads {spec.shape[1]} channels, an image has 1 or 3; pass arrays to Session.run")
     _need_pillow()
@@ -180,8 +182,8 @@ def image_array(
 ) -> NDArray[np.uint8]:
     """An image file, upright and scaled, as (height, width, channels) uint8; channels are 1 or 3.
 
-    ``resize`` is that of :class:`paraedge_runtime.manifest.ImageInput`. Transparent pixels show white. A JPEG that
-    is not progressive may have 256 million pixels and is decoded at a reduced size, any other image 50 million.
+    ``resize`` is that of :class:`paraedge_runtime.manifest.ImageInput`. Transparent pixels show white. A JPEG of
+    one scan may have 256 million pixels and is decoded at a reduced size, any other image 50 million.
 
     Raises:
         InputError: it does not exist, is no image, has too many pixels, or Pillow is not installed.
@@ -229,11 +231,13 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
     try:
         if Path(path).stat().st_size > most_bytes:
             raise InputError(f"{path} has {Path(path).stat().st_size} bytes, at most {most_bytes} fit; {_reads(spec)}")
-        value = np.load(path, allow_pickle=False)
+        value = np.load(io.BytesIO(read_bounded(Path(path), most_bytes)), allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise InputError(f"{path} is no .npy file that can be read: {error}; save it with numpy.save") from error
+    except InputError:
+        raise
+    except Exception as error:  # numpy parses the header as Python: tokenizer, recursion, index errors too
+        raise InputError(f"{path} is not a .npy file that can be read: {error}; save it with numpy.save") from error
     if not isinstance(value, np.ndarray):  # .npz
         raise InputError(f"{path} holds several arrays; save the one to run with numpy.save")
     try:
@@ -274,7 +278,7 @@ def _find(paths: list[Path], suffixes: frozenset[str], what: str) -> list[Path]:
         elif not _is_litter(path.name):  # folder/* names these too
             found.append(path)
     if paths and not found:
-        raise InputError(f"{paths[0]} is a file that a system left beside others; name {what}")
+        raise InputError(f"{paths[0]} is a system file, not an input; name {what}")
     return found
 
 

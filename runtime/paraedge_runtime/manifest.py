@@ -5,6 +5,7 @@ The format is specified in ``docs/bundle-format.md``; ``card.py`` has what peopl
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -14,7 +15,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from paraedge_runtime.errors import ManifestError
+from paraedge_runtime.errors import InputError, ManifestError
 
 __all__ = [
     "CARD_NAME",
@@ -45,7 +46,6 @@ __all__ = [
     "decode_manifest",
     "decode_record",
     "encode_record",
-    "input_problem",
     "is_manifest",
     "is_plain_path",
 ]
@@ -82,12 +82,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 R = TypeVar("R", bound=Record)
 
 
+class _SpecError(InputError):
+    """An input that no manifest could hold. Raised where one is made, so by the JSON decoder too."""
+
+    def __init__(self, kind: str, field: str, problem: str) -> None:
+        super().__init__(f"{kind}: {field} {problem}")
+        self.field, self.problem = field, problem
+
+
 class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image", omit_defaults=True):
     """An image: uint8 (H, W, C) comes in, the stem reads ``shape`` (1, C, H, W) float32, which is
     ``(x / 255 - mean) / std`` per channel.
 
     ``resize`` says how an image of another size, upright, becomes H×W: ``stretch`` scales the whole image,
     ``crop`` its largest middle part of the same proportions. Both are bilinear.
+
+    Raises:
+        InputError: a field that no manifest could hold; lists will do for tuples.
     """
 
     name: Name
@@ -95,6 +106,9 @@ class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: Literal["stretch", "crop"] = "stretch"
+
+    def __post_init__(self) -> None:
+        _check_input(self)
 
     def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel: ``x`` is read as ``x * scale - shift``."""
@@ -108,6 +122,9 @@ class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tens
 
     ``axes`` names the axes after the batch axis. ``mean`` and ``std`` have one value for each position along
     ``normalized_axis``, or one for everything where that is ``null``.
+
+    Raises:
+        InputError: a field that no manifest could hold; lists will do for tuples.
     """
 
     name: Name
@@ -116,6 +133,9 @@ class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tens
     normalized_axis: AxisName | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_input(self)
 
     def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per position along ``normalized_axis``: ``x`` is read as ``x * scale - shift``."""
@@ -210,6 +230,12 @@ class Manifest(Record, frozen=True, kw_only=True):
         return self.output.labels if isinstance(self.output, LabelsOutput) else ()
 
     @property
+    def has_early_stop(self) -> bool:
+        """Whether a request may stop early: a prefix of calibrated branches has temperatures, and no thresholds."""
+        rules = self.stop_rules
+        return rules is not None and (len(rules) == 1 or any(rule.threshold is not None for rule in rules))
+
+    @property
     def classifies_images(self) -> bool:
         """Whether images come in and labels go out."""
         return isinstance(self.input, ImageInput) and isinstance(self.output, LabelsOutput)
@@ -255,6 +281,8 @@ def decode_record(raw: bytes, kind: type[R], file: str) -> R:
     try:
         record = msgspec.json.decode(raw, type=kind)
         _refuse_repeated_fields(raw, file)
+    except _SpecError as error:
+        raise ManifestError(f"{file}: field 'input.{error.field}' {error.problem}; export the bundle again") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"{file}: {error}; export the bundle again") from error
     return record
@@ -328,20 +356,28 @@ def _require(fine: bool, field: str, problem: str) -> None:
 
 def _check(manifest: Manifest) -> None:
     """Rules between fields; msgspec has checked each field by itself."""
-    _check_input(manifest.input)
     _check_parts(manifest)
     _check_files(manifest)
     _check_stop_rules(manifest)
 
 
-def input_problem(spec: ImageInput | TensorInput) -> str | None:
-    """What is wrong with an input that no manifest could hold; ``None`` if nothing is."""
-    return next((f"{field} {problem}" for fine, field, problem in _input_checks(spec) if not fine), None)
-
-
 def _check_input(spec: ImageInput | TensorInput) -> None:
+    """Each field by itself, which msgspec looks at in JSON only, then the rules between them."""
+    kind = type(spec)
+    for field, wanted in _field_types(kind).items():
+        try:
+            value = msgspec.convert(getattr(spec, field), wanted)
+        except msgspec.ValidationError as error:
+            raise _SpecError(kind.__name__, field, f"is {getattr(spec, field)!r}: {error}") from None
+        msgspec.structs.force_setattr(spec, field, value)
     for fine, field, problem in _input_checks(spec):
-        _require(fine, f"input.{field}", problem)
+        if not fine:
+            raise _SpecError(kind.__name__, field, problem)
+
+
+@functools.cache
+def _field_types(kind: type[Record]) -> dict[str, object]:
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _input_checks(spec: ImageInput | TensorInput) -> Iterator[tuple[bool, str, str]]:

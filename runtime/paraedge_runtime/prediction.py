@@ -50,8 +50,8 @@ class BranchRun:
         start_ms: when it started.
         end_ms: when it finished; 0 when it had not.
         predicted_ms: when it was last decided on: the time it would probably (0.9) not exceed. NaN:
-            nothing was known of it, or nothing had to be decided.
-        left_ms: what was left of the budget then; NaN when nothing had to be decided.
+            nothing was known of it, or no decision was needed.
+        left_ms: what was left of the budget then; NaN when no decision was needed.
         problem: why it failed.
     """
 
@@ -70,20 +70,20 @@ class BranchRun:
         decided = not math.isnan(self.left_ms)
         predicted = f"{self.predicted_ms:.2f} ms predicted, {self.left_ms:.2f} ms left"
         if self.state == BranchState.USED:
-            return predicted if decided else "nothing had to be decided"
+            return predicted if decided else "no decision was needed"
         if self.state == BranchState.FAILED:
             return self.problem
         if self.state == BranchState.NOT_FINITE:
             return "its output is not finite"
         if self.state == BranchState.WOULD_NOT_FIT:
             if math.isnan(self.predicted_ms):
-                return "nothing was known yet of how long it takes on this device"
+                return "its time on this device is not known yet"
             return f"predicted to miss the deadline: {predicted}"
         if self.state == BranchState.LATE:
             return (
                 "it had not finished at the deadline" if self.thread >= 0 else "no thread was free before the deadline"
             )
-        return "the prediction was good enough without it"
+        return "the prediction was confident enough without it"
 
 
 class RawPrediction(Protocol):
@@ -153,6 +153,28 @@ class PartRun(NamedTuple):
     end_ms: float
 
 
+class _KeptPrediction(NamedTuple):
+    """A ``RawPrediction`` without a session."""
+
+    output: NDArray[np.float32]
+    branch_outputs: NDArray[np.float32]
+    branches: tuple[BranchRun, ...]
+    label_index: int
+    confidence: float
+    is_calibrated: bool
+    stem_ms: float
+    elapsed_ms: float
+    deadline_met: bool
+    requests_to_learn: int
+
+
+def _kept(raw: _KeptPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float]) -> Prediction:
+    """What pickle makes again; as before, its arrays cannot be changed."""
+    for values in (raw.output, raw.branch_outputs):
+        values.flags.writeable = False
+    return Prediction(raw, labels, engine, temperatures)
+
+
 class Prediction:
     """The result of one request. Nothing of it is computed before somebody reads it, and nothing can be changed.
 
@@ -162,7 +184,8 @@ class Prediction:
     Attributes:
         output: (C,) float32, the sum of the branches used, added in branch order: logits, or the vector.
         label_index: index of the largest logit.
-        label: its name.
+        label: its name; ``None`` where the prediction is unknown.
+        is_unknown: whether the confidence is below the ``min_confidence`` that the request named; false without one.
         confidence: softmax probability of that label, see ``is_calibrated``.
         probabilities: (C,) float64, of every label; the largest is the confidence.
         is_calibrated: whether a temperature was fitted at export for just the branches used. Otherwise the
@@ -178,15 +201,30 @@ class Prediction:
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
-    def __init__(self, raw: RawPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float]) -> None:
+    def __init__(
+        self,
+        raw: RawPrediction,
+        labels: Sequence[str],
+        engine: str,
+        temperatures: Sequence[float],
+        min_confidence: float = 0.0,
+    ) -> None:
         fields = self.__dict__  # past __setattr__
+        fields["_min_confidence"] = min_confidence
         fields["_temperatures"] = temperatures
         fields["_raw"] = raw
         fields["_labels"] = labels
         fields["engine"] = engine
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, and so for other processes: with everything that the session's core has found."""
+        kept = {name: getattr(self._raw, name) for name in _KeptPrediction._fields if name != "branches"}
+        raw = _KeptPrediction(**kept, branches=self.branches)
+        return _kept, (raw, tuple(self._labels), self.engine, tuple(self._temperatures))
+
     _raw: RawPrediction
     _labels: Sequence[str]
+    _min_confidence: float
     _temperatures: Sequence[float]  # of the first 1, 2, … branches
     engine: str
 
@@ -218,8 +256,12 @@ class Prediction:
         return self._labelled().label_index
 
     @property
-    def label(self) -> str:  # noqa: D102
-        return self._labels[self._labelled().label_index]
+    def label(self) -> str | None:  # noqa: D102
+        return None if self.is_unknown else self._labels[self._labelled().label_index]
+
+    @property
+    def is_unknown(self) -> bool:  # noqa: D102
+        return self._min_confidence > 0.0 and self.confidence < self._min_confidence
 
     @property
     def confidence(self) -> float:  # noqa: D102
@@ -298,13 +340,15 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """Everything about the prediction in types that JSON has: ``json.dumps(prediction.to_dict())``.
 
-        ``label``, ``label_index`` and ``confidence`` are ``None`` where the output is a vector.
+        ``label``, ``label_index`` and ``confidence`` are ``None`` where the output is a vector, ``label`` also where
+        the prediction is unknown.
         """
         has_labels = bool(self._labels)
         return {
             "label": self.label if has_labels else None,
             "label_index": self.label_index if has_labels else None,
             "confidence": self.confidence if has_labels else None,
+            "is_unknown": self.is_unknown,
             "is_calibrated": self.is_calibrated,
             "output": self.output.tolist(),
             "branches_used": list(self.branches_used),
@@ -330,5 +374,5 @@ class Prediction:
                 why = "the first branch always runs" if position == 0 else run.reason
                 lines.append(f"branch {run.index} {when}: {why}")
             else:
-                lines.append(f"branch {run.index} does not count: {run.reason}")
+                lines.append(f"branch {run.index} was dropped: {run.reason}")
         return "\n".join(lines)

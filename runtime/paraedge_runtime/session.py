@@ -185,6 +185,7 @@ class Session:
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
         early_stop: bool = False,
+        min_confidence: float | None = None,
     ) -> Prediction: ...
 
     @overload
@@ -198,6 +199,7 @@ class Session:
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
         early_stop: bool = False,
+        min_confidence: float | None = None,
     ) -> list[Prediction]: ...
 
     def run(
@@ -210,6 +212,7 @@ class Session:
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
         early_stop: bool = False,
+        min_confidence: float | None = None,
     ) -> Prediction | list[Prediction]:
         """Run the stem, then branches in parallel, and add up their outputs.
 
@@ -221,9 +224,10 @@ class Session:
 
         Args:
             image: the path of an image, a PIL image, or a uint8 image (H, W, C), (C, H, W) or (H, W) in numpy or
-                torch; of another size it is scaled as a file is (needs Pillow). Or float32 (1, C, H, W), normalised
-                already. Where the bundle reads tensors: float32 of its shape, or the path of a ``.npy`` file. A
-                list or tuple of these gives a list of predictions, one after another.
+                torch, with the channels first only if they are as many as the bundle reads; of another size it is
+                scaled as a file is (needs Pillow). Or float32 (1, C, H, W), normalised already. Where the bundle
+                reads tensors: float32 of its shape, or the path of a ``.npy`` file. A list or tuple of these gives
+                a list of predictions, one after another.
             branches: run only the first so many of the loaded ones, or those with these indexes.
             budget_ms: return within so many milliseconds from now, reading and scaling included; of a list, so
                 many for each image, when all are read.
@@ -233,6 +237,8 @@ class Session:
             policy: a key of ``POLICIES``.
             early_stop: return the first prefix whose confidence reaches the threshold that was
                 calibrated at export.
+            min_confidence: above 0, at most 1: a prediction whose confidence is below it is unknown, and its ``label``
+                is ``None``. What runs does not change.
 
         Raises:
             InputError: ``image`` does not fit the bundle, or an option the session.
@@ -249,11 +255,12 @@ class Session:
                     waiting_s=waiting_s,
                     policy=policy,
                     early_stop=early_stop,
+                    min_confidence=min_confidence,
                 )
                 for one in self._as_inputs(image)
             ]
         if (
-            branches is budget_ms is deadline_s is None
+            branches is budget_ms is deadline_s is min_confidence is None
             and early_stop is False
             and isinstance(policy, str)
             and policy == "anytime"
@@ -261,7 +268,7 @@ class Session:
         ):
             return self._run(image, _EVERYTHING)
         request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
-        return self._run(image, request, _points_in_time(waiting_s))
+        return self._run(image, request, _points_in_time(waiting_s), self._least(min_confidence))
 
     async def arun(
         self,
@@ -273,11 +280,13 @@ class Session:
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
         early_stop: bool = False,
+        min_confidence: float | None = None,
     ) -> Prediction:
         """``run`` of one image, no list, for asyncio: the loop goes on meanwhile. The budget counts from the call."""
         _refuse_list(image)
         request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
-        return await asyncio.to_thread(self._run, image, request, _points_in_time(waiting_s))
+        points_s, least = _points_in_time(waiting_s), self._least(min_confidence)
+        return await asyncio.to_thread(self._run, image, request, points_s, least)
 
     def stream(
         self,
@@ -288,6 +297,7 @@ class Session:
         deadline_s: float | None = None,
         policy: str = "anytime",
         early_stop: bool = False,
+        min_confidence: float | None = None,
     ) -> Iterator[Prediction]:
         """Every improvement on one image, no list: after the first branch, then whenever more have finished.
 
@@ -296,20 +306,22 @@ class Session:
         from the first ``next``; the budget counts from the call.
         """
         _refuse_list(image)
-        return self._stream(image, self._request(branches, budget_ms, deadline_s, policy, early_stop))
+        request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
+        return self._stream(image, request, self._least(min_confidence))
 
-    def _stream(self, image: Image, request: _Request) -> Iterator[Prediction]:
+    def _stream(self, image: Image, request: _Request, min_confidence: float) -> Iterator[Prediction]:
         predictions: SimpleQueue[Prediction | BaseException] = SimpleQueue()
         pid = os.getpid()
         wanted = True
 
         def tell(raw: RawPrediction) -> bool:
-            predictions.put(Prediction(raw, self._labels, self._description, self._temperatures))
+            predictions.put(Prediction(raw, self._labels, self._description, self._temperatures, min_confidence))
             return wanted
 
         def work() -> None:
             try:
-                predictions.put(self._run(image, request._replace(on_prediction=tell, is_cancelled=lambda: not wanted)))
+                told = request._replace(on_prediction=tell, is_cancelled=lambda: not wanted)
+                predictions.put(self._run(image, told, _NOBODY, min_confidence))
             except BaseException as error:  # raised where the predictions are read
                 predictions.put(error)
             done.set()
@@ -361,9 +373,21 @@ class Session:
 
     def _has_stop_rules(self) -> bool:
         manifest = self.bundle.manifest
-        return manifest.stop_rules is not None and self._branches == manifest.branch_indexes
+        return manifest.has_early_stop and self._branches == manifest.branch_indexes
 
-    def _run(self, image: Image, request: _Request, waiting_s: Sequence[float] = ()) -> Prediction:
+    def _least(self, min_confidence: float | None) -> float:
+        """The confidence that a label needs."""
+        if min_confidence is None:
+            return 0.0
+        if not self._labels:
+            raise InputError("min_confidence is for bundles with labels; this one's output is a vector")
+        if not _is_number(min_confidence) or not 0 < min_confidence <= 1:
+            raise InputError(f"min_confidence is {shown(min_confidence)}; a number above 0 and at most 1 is needed")
+        return float(min_confidence)
+
+    def _run(
+        self, image: Image, request: _Request, waiting_s: Sequence[float] = (), min_confidence: float = 0.0
+    ) -> Prediction:
         if self._pid != os.getpid():  # before the lock, which another thread of the parent may have held
             self._refuse_fork()
         if type(image) is not np.ndarray or self._exact_shapes.get(image.shape) is not image.dtype:
@@ -377,7 +401,7 @@ class Session:
             raw = core.run(image, *request)
             if raw is None:  # not contiguous, or not finite
                 raw = core.run(check_input(image, self.bundle.manifest.input), *request)
-        return Prediction(raw, self._labels, self._description, self._temperatures)
+        return Prediction(raw, self._labels, self._description, self._temperatures, min_confidence)
 
     def _as_inputs(self, images: Sequence[Any]) -> list[Any]:
         """All are read before the first runs: whichever cannot be is refused before the work."""

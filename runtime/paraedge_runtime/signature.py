@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from paraedge_runtime._arguments import as_path
 from paraedge_runtime.errors import EngineUnavailable, InputError, IntegrityError
 from paraedge_runtime.manifest import MANIFEST_NAME, SIGNATURE_NAME
 
@@ -107,7 +108,7 @@ def read_trusted_keys(given: TrustedKeys | None) -> tuple[PublicKey, ...]:
         if len(text) == 56 and text.startswith("RW"):
             keys.append(_decoded_key(text, repr(text)))
         else:
-            path = Path(text)
+            path = as_path("a trusted key", text)
             keys += map(read_public_key, _key_files(path)) if path.is_dir() else [read_public_key(path)]
         if len(keys) > _MAX_KEYS:
             raise InputError(f"there are more than {_MAX_KEYS} trusted keys")
@@ -213,6 +214,22 @@ def check_signature(path: Path, manifest: bytes, signature: bytes, keys: Sequenc
         f"{path} is signed by {signers}, which is not among the trusted keys ({trusted_names}); sign it with one of "
         "them, or trust that key"
     )
+
+
+def claimed_signers(path: Path, signature: bytes) -> str:
+    """Who says to have signed, and until when, which nobody has checked: for people.
+
+    Raises:
+        IntegrityError: it is no signature.
+    """
+    return ", ".join(
+        f"{_key_name(block.key_id)}{'' if block.expires_s is None else _until(block.expires_s)}"
+        for block in _read_blocks(path, signature)
+    )
+
+
+def _until(expires_s: int) -> str:
+    return f" ({'ended on' if expires_s <= time.time() else 'until'} {_date(expires_s)})"
 
 
 def _read_blocks(path: Path, data: bytes) -> list[_Block]:

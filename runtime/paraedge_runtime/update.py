@@ -31,6 +31,7 @@ from paraedge_runtime.manifest import (
 )
 from paraedge_runtime.signature import PublicKey, TrustedKeys, check_signature, read_trusted_keys
 from paraedge_runtime.storage import Storage, ZipStorage, open_storage
+from paraedge_runtime.trial import try_bundle
 
 __all__ = ["apply_update", "check_version", "write_update"]
 
@@ -69,7 +70,7 @@ def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[
     """
     path = Path(out)
     if os.path.lexists(path) and not _is_update(path):
-        raise BundleError(f"{path} exists and is no update; choose another name with --out")
+        raise BundleError(f"{path} exists and is not an update; choose another name with --out")
     if old.manifest_bytes == new.manifest_bytes:
         raise InputError(f"{old.path} and {new.path} are the same bundle; there is nothing to update")
     files = new.files()
@@ -93,6 +94,8 @@ def apply_update(
 ) -> Bundle:
     """Write the new bundle from the old one and the update, whole or not at all, and check all of it.
 
+    Where its engine is installed, it runs in a process of its own first (:func:`paraedge_runtime.trial.try_bundle`).
+
     Args:
         old: the bundle that the update was made for; a folder or a zip of it.
         update: file of :func:`write_update`.
@@ -101,7 +104,8 @@ def apply_update(
         trusted_keys: take it only if one of these keys signed the new bundle; see :meth:`Bundle.open`.
 
     Raises:
-        IntegrityError: the update is damaged, was made for another bundle, or is signed by no trusted key.
+        IntegrityError: the update is damaged, was made for another bundle, is signed by no trusted key, or a program in
+            it kills the process that runs it.
         InputError: it leads to a lower ``version`` than the old bundle's.
     """
     keys = read_trusted_keys(trusted_keys)
@@ -123,7 +127,12 @@ def apply_update(
             files[entry.file] = old.read(present[entry.sha256])
         else:
             raise IntegrityError(f"{update}: {entry.file} is neither in it nor in {old.path}; make the update again")
-    return write_files(files, out, trusted_keys=[key.text for key in keys] if keys else None)
+    return write_files(
+        files,
+        out,
+        trusted_keys=[key.text for key in keys] if keys else None,
+        check=lambda bundle: try_bundle(bundle, called=out),
+    )
 
 
 def check_version(source: str | os.PathLike[str], old: Manifest, new: Manifest, *, allow_downgrade: bool) -> None:
@@ -140,8 +149,7 @@ def check_version(source: str | os.PathLike[str], old: Manifest, new: Manifest, 
     """
     if new.version < old.version and not allow_downgrade:
         raise InputError(
-            f"{source} goes back from version {old.version} to {new.version}; if that is what you want, pass "
-            "--allow-downgrade"
+            f"{source} is a downgrade from version {old.version} to {new.version}; pass --allow-downgrade to accept it"
         )
 
 

@@ -7,8 +7,9 @@
         print(session.run("image.png").label)
 
 Run a bundle: ``Session``, ``Bundle``, ``Prediction``. Make one of a trained ParaFormer: ``export``; of another network:
-``convert`` with a ``ModelDescription``. Everything raises a ``ParaEdgeError``, such as ``InputError``. Training is
-in ``paraedge.training``, measuring a device in ``paraedge_measure``.
+``convert`` with a ``ModelDescription``, and ``branches_from`` to cut it into branches. Everything raises a
+``ParaEdgeError``, such as ``InputError``. Training is in ``paraedge.training``, measuring a device in
+``paraedge_measure``.
 
 Importing this package imports no torch; the names that need it do when they are used.
 """
@@ -37,7 +38,7 @@ from paraedge_runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from paraedge.data import load_dataset
     from paraedge.exporting import export
-    from paraedge.model import ParaFormer, ParaFormerConfig, load_checkpoint
+    from paraedge.model import ParaFormer, ParaFormerConfig, branches_from, load_checkpoint
     from paraedge_converters import BranchModel, EvaluationSet, ModelDescription, convert
     from paraedge_runtime import Bundle, LatestFrame, Prediction, Session, __version__
     from paraedge_runtime.manifest import ImageInput, TensorInput
@@ -68,6 +69,7 @@ __all__ = [
     "TensorInput",
     "UnsupportedModel",
     "__version__",
+    "branches_from",
     "convert",
     "export",
     "load_checkpoint",
@@ -79,6 +81,7 @@ _WITH_TORCH = {
     "EvaluationSet": "paraedge_converters",
     "ModelDescription": "paraedge_converters",
     "ParaFormer": "paraedge.model",
+    "branches_from": "paraedge.model",
     "convert": "paraedge_converters",
     "export": "paraedge.exporting",
     "load_checkpoint": "paraedge.model",

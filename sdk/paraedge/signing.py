@@ -78,14 +78,18 @@ def make_keys(name: Path, password: str | None) -> PublicKey:
     for path in files:
         if os.path.lexists(path):
             raise InputError(f"{path} exists, and a key is never overwritten; choose another name")
-    written = []
+    made: list[Path] = []
     try:
         for path, text in files.items():
-            _write_new(path, text, 0o600 if path.suffix == ".key" else 0o644)
-            written.append(path)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if path.suffix == ".key" else 0o644)
+            made.append(path)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
     except OSError as error:
-        for path in written:
-            path.unlink()
+        for one in made:  # half a key, too, would be in the way of the next
+            one.unlink()
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
     return private.public
 
@@ -146,7 +150,7 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
     if not keys or len({key.public for key in keys}) != len(keys):
         raise InputError(f"{len(keys)} keys are given; give at least one, and each once")
     if expires_s is not None and expires_s <= now_s:
-        raise InputError(f"{expires} has passed; name a day to come")
+        raise InputError(f"{expires:%Y-%m-%d} has begun already (UTC); name a day to come")
     bundle = Bundle.open_untrusted(path)
     files = bundle.files()
     if bundle.manifest.signature is None:
@@ -247,12 +251,3 @@ def _xor(left: bytes, right: bytes) -> bytes:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _write_new(path: Path, text: str, mode: int) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        os.write(file, text.encode())
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -10,10 +10,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from paraedge_measure.cache_folder import cache_folder
+from paraedge_converters.request import fitting_name
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.bundle import Bundle
+from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.errors import EngineUnavailable, InputError
+from paraedge_runtime.signature import TrustedKeys
 
 __all__ = ["WEB_ENGINES", "make_site"]
 
@@ -26,13 +28,16 @@ def make_site(
     out: str | os.PathLike[str],
     bundles: Sequence[str | os.PathLike[str]],
     *,
+    trusted_keys: TrustedKeys | None = None,
     on_progress: Callable[[str], None] = lambda step: None,
 ) -> Path:
     """Write a folder with the page, the browser runtime, the bundles and the files of their engines.
 
     Args:
         out: a folder that does not exist yet, or is empty.
-        bundles: of the engines in ``WEB_ENGINES``; their names in the folder are those of their models.
+        bundles: of the engines in ``WEB_ENGINES``; their names in the folder are those of their models, or
+            those of their own folders where several are of one model.
+        trusted_keys: take only bundles that one of these keys signed; see ``Bundle.open``.
         on_progress: called with what is done next.
 
     Raises:
@@ -43,8 +48,8 @@ def make_site(
     """
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target} is there already; remove it, or choose another folder")
-    opened = _named([Bundle.open(bundle) for bundle in bundles])
+        raise InputError(f"{target} exists; remove it, or choose another folder")
+    opened = _named([Bundle.open(bundle, trusted_keys=trusted_keys) for bundle in bundles])
     package, page = _sources()
     engines = sorted({bundle.manifest.engine for bundle in opened.values()})
     try:
@@ -62,7 +67,9 @@ def make_site(
                 _copy_engine(package, engine, building / "engines" / engine, on_progress)
             _write_index(building, list(opened))
     except OSError as error:
-        raise InputError(f"{target} cannot be written: {error}; choose another folder") from error
+        # copytree tells of all files that it could not copy; the first says why.
+        problem = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+        raise InputError(f"{target} cannot be written: {problem}; choose another folder") from error
     return target
 
 
@@ -74,13 +81,20 @@ def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
         manifest = bundle.manifest
         if manifest.engine not in WEB_ENGINES:
             raise InputError(
-                f"{bundle.path} is for {manifest.engine!r}, browsers have {', '.join(WEB_ENGINES)}; "
+                f"{bundle.path} is for {manifest.engine!r}, browsers run {', '.join(WEB_ENGINES)}; "
                 "export it again with --target web"
             )
-        if manifest.name in named:
-            raise InputError(f"two bundles are called {manifest.name!r}; give one of them")
-        named[manifest.name] = bundle
+        several = [other.manifest.name for other in bundles].count(manifest.name) > 1
+        name = fitting_name(_stem(bundle.path)) if several else manifest.name
+        if name in named:
+            raise InputError(f"two bundles are called {name!r}; rename one of them")
+        named[name] = bundle
     return named
+
+
+def _stem(path: Path) -> str:
+    """The name of a bundle's folder or zip without its endings."""
+    return path.resolve().name.removesuffix(".zip").removesuffix(".paraedge")
 
 
 def _sources() -> tuple[Path, Path]:
@@ -106,7 +120,7 @@ def _copy_engine(package: Path, engine: str, out: Path, on_progress: Callable[[s
 def _installed(package: Path, on_progress: Callable[[str], None]) -> Path:
     """The packages of the lock file, fetched once and kept in the cache."""
     version = hashlib.sha256((package / "package-lock.json").read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / "web" / version
+    folder = own_folder("web") / version
     if (folder / "done").exists():
         return folder
     npm = shutil.which("npm")

@@ -9,7 +9,7 @@ from torch import nn
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import CachedPart, PartCache, fingerprint, graph_fingerprint, tool_versions
 from paraedge_converters.split import split_model
-from paraedge_measure.cache_folder import cache_folder
+from paraedge_runtime.cache_folder import cache_folder
 from paraedge_runtime.errors import ConversionError
 
 LOWERED = CachedPart(b"program\nwith\nlines", {"CONV": 2}, macs=7)
@@ -123,6 +123,35 @@ def test_a_cache_that_cannot_be_used_holds_nothing_and_says_why(tmp_path):
     assert cache.get("key") is None
     cache.discard("key")
     assert cache.problem == f"{tmp_path / 'file' / 'parts'}: Not a directory; set PARAEDGE_CACHE"
+
+
+def test_a_cache_that_others_can_write_holds_nothing_and_says_why(tmp_path):
+    kept = PartCache(tmp_path)
+    kept.put("key", LOWERED)
+    assert kept.get("key") == LOWERED
+    for place, mode in ((tmp_path / "parts", 0o775), (tmp_path / "parts", 0o757), (tmp_path, 0o777)):
+        before = place.stat().st_mode & 0o777
+        place.chmod(mode)
+        cache = PartCache(tmp_path)
+        cache.put("key", LOWERED)
+        assert cache.get("key") is None
+        assert cache.problem.startswith(f"{place} can be written by other users, so nothing in it is believed; ")
+        place.chmod(before)
+    assert PartCache(tmp_path).get("key") == LOWERED
+
+
+def test_the_cache_of_another_user_holds_nothing_and_says_why(tmp_path, monkeypatch):
+    PartCache(tmp_path).put("key", LOWERED)
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    monkeypatch.setattr("paraedge_runtime.cache_folder._TRUSTED_UIDS", ())
+    cache = PartCache(tmp_path)
+    assert cache.get("key") is None
+    assert cache.problem.startswith(f"{tmp_path} belongs to another user, so nothing in it is believed; ")
+
+
+def test_what_is_made_is_the_user_s_own(tmp_path):
+    PartCache(tmp_path / "new" / "cache")
+    assert [(tmp_path / "new" / name).stat().st_mode & 0o777 for name in ("cache", "cache/parts")] == [0o700, 0o700]
 
 
 def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):

@@ -137,17 +137,23 @@ def test_each_module_keeps_its_own_mode(description, tmp_path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"std": (0.0,)}, r"input_spec\.std is \(0\.0,\), not above 0"),
-        ({"mean": (0.5, 0.5)}, r"input_spec\.mean has 2 values, channels needs 1"),
-        ({"mean": (float("nan"),)}, r"input_spec\.mean is \(nan,\), which is not finite"),
+        ({"std": (0.0,)}, r"ImageInput: std is \(0\.0,\), not above 0"),
+        ({"mean": (0.5, 0.5)}, r"ImageInput: mean has 2 values, channels needs 1"),
+        ({"mean": (float("nan"),)}, r"ImageInput: mean is \(nan,\), which is not finite"),
+        ({"shape": (1, 28, 28)}, r"ImageInput: shape is \(1, 28, 28\): Expected `array` of length >= 4"),
+        ({"resize": "fit"}, r"ImageInput: resize is 'fit': Invalid enum value"),
         (None, r"input_spec is None; an ImageInput or a TensorInput is needed"),
     ],
 )
 def test_an_input_that_no_bundle_could_hold_is_refused_first(change, problem, description, tmp_path):
     model = ConvBranches()
-    model.input_spec = None if change is None else structs.replace(model.input_spec, **change)
-    with pytest.raises(InputError, match=problem):
+
+    def make_and_convert():
+        model.input_spec = None if change is None else structs.replace(model.input_spec, **change)  # refused here
         convert(model, description, tmp_path / "b", target="linux")
+
+    with pytest.raises(InputError, match=problem):
+        make_and_convert()
     assert list(tmp_path.iterdir()) == []
 
 

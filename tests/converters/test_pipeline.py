@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.conv_branches import ConvBranches
+from support.deadly import in_children
 
 from paraedge_converters import TARGETS, calibrate_early_stop, pipeline
 from paraedge_converters.backends import converter_for
@@ -74,6 +75,19 @@ def test_a_second_export_takes_the_parts_from_the_cache(description, tmp_path):
         for name in ("one", "two")
     ]
     assert parts[0] == parts[1]
+
+
+def test_a_part_in_the_cache_that_kills_its_process_is_lowered_anew(description, tmp_path, monkeypatch):
+    cache = PartCache(tmp_path / "cache")
+    good = convert(ConvBranches(), description, tmp_path / "a", target="raspberry-pi", cache=cache)
+    monkeypatch.setenv("PARAEDGE_CACHE", str(tmp_path / "empty"))  # nothing is remembered
+    in_children(tmp_path / "site", monkeypatch, "os.abort()", "litert", ".tflite", "ai-edge-litert")
+    steps = []
+    again = convert(
+        ConvBranches(), description, tmp_path / "b", target="raspberry-pi", cache=cache, on_progress=steps.append
+    )
+    assert [step.cached for step in steps if step.what != "parity"] == [False] * 4
+    assert again.sha256 == good.sha256
 
 
 def test_golden_inputs_take_a_tenth_of_the_bundle_at_most(description, tmp_path):
@@ -251,14 +265,17 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
         ),
         (
             {"target": "microcontroller", "quantize": "fp16"},
-            "tflite-micro has no fp16: .*; choose one of fp32, int8-st",
+            "tflite-micro does not support fp16: .*; choose one of fp32, int8-st",
         ),
         ({"target": "linux", "engine": "tvm"}, "unknown engine 'tvm'"),
         (
             {"target": "linux", "quantize": "int7"},
             "unknown quantization recipe 'int7'; choose one of fp32, fp16, int8-dynamic",
         ),
-        ({"target": "android", "quantize": "int8-weight"}, "executorch has no int8-weight: XNNPACK has no weight-only"),
+        (
+            {"target": "android", "quantize": "int8-weight"},
+            "executorch does not support int8-weight: XNNPACK has no weight-only",
+        ),
         ({"target": "linux", "quantize": "fp16", "fused": True}, "a fused model is float32 only"),
         ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),
         ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),

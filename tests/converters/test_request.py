@@ -29,13 +29,13 @@ def test_the_stem_may_have_a_recipe_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"name": "my images"}, "'my images' cannot be the name of a bundle; .*: 'my-images'"),
-        ({"name": "Prüfbilder"}, "'Prüfbilder' cannot be the name of a bundle; .*: 'Prufbilder'"),
-        ({"name": ""}, "'' cannot be the name of a bundle; .*: 'model'"),
+        ({"name": "my images"}, "'my images' is not a valid bundle name; .*: 'my-images'"),
+        ({"name": "Prüfbilder"}, "'Prüfbilder' is not a valid bundle name; .*: 'Prufbilder'"),
+        ({"name": ""}, "'' is not a valid bundle name; .*: 'model'"),
         ({"target": "toaster"}, "unknown target 'toaster'; choose one of android"),
         ({"engine": "tvm"}, "unknown engine 'tvm'"),
         ({"quantize": "int7"}, "unknown quantization recipe 'int7'; choose one of fp32"),
-        ({"quantize": "int8-weight", "engine": "executorch"}, "executorch has no int8-weight"),
+        ({"quantize": "int8-weight", "engine": "executorch"}, "executorch does not support int8-weight"),
         ({"quantize": "fp16", "fused": True}, "a fused model is float32 only"),
         ({"branches": 9}, "9 branches were asked for; there are 8"),
         ({"branches": (0, 8)}, "there is no branch 8"),

@@ -173,7 +173,7 @@ def test_bundles_of_tensors_and_vectors_are_refused_in_one_line_that_names_what_
     assert isinstance(done.exception, InputError), done.output
     command = f"paraedge run '{bundle.path}'"
     assert str(done.exception) == (
-        f"{bundle.path} does not tell classes of images, which the demo shows; '{command}' runs its golden inputs"
+        f"{bundle.path} does not classify images, which the demo shows; '{command}' runs its golden inputs"
     )
     ran = CliRunner().invoke(paraedge, shlex.split(command)[1:])
     assert ran.exit_code == 0, ran.output
@@ -257,7 +257,7 @@ def _replace(bundle, new):
     [
         (("release",), 5, False, "loaded another bundle"),
         (("release",), 2, True, "loaded another bundle"),
-        (("release",), 2, False, "goes back from version 3 to 2"),
+        (("release",), 2, False, "is a downgrade from version 3 to 2"),
         ((), 5, False, "is not signed"),
         (("stranger",), 5, False, "which is not among the trusted keys"),
     ],
@@ -328,6 +328,9 @@ def test_a_recording_is_played_back(pi_bundle, tmp_path):
         (b"", "is empty"),
         (b'{"a": 1}\n', "line 1: not a line of a recording"),
         (b"\x00\xff\n", "line 1"),
+        (b'{"type": "\xff"}\n', "line 1: not a line of a recording: 'utf-8'"),
+        (b'{"type": ' + b"[" * 100_000 + b"\n", "line 1: not a line of a recording: .*recursion"),
+        (b" " * (16 << 20), "line 1: longer than a line"),
         (None, "cannot be read"),
     ],
 )

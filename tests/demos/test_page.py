@@ -40,7 +40,7 @@ def test_images_and_answers_change(page):
     first = page.locator("#preview").get_attribute("src")
     assert first.startswith("data:image/png")
     until(lambda: page.locator("#preview").get_attribute("src") != first, "the image stays")
-    expect(page.locator("#confidence")).to_contain_text("% sure")
+    expect(page.locator("#confidence")).to_contain_text("% confidence")
     expect(page.locator("#truth")).to_contain_text(re.compile("right|is "))
     expect(page.locator("#verdict")).to_contain_text("8 of 8 branches")
     assert page.locator("#latency-plot").evaluate(
@@ -152,3 +152,12 @@ def test_a_page_on_another_address_needs_the_token(browser, pi_bundle, start):
     expect(page.locator("#status")).to_have_text("live")
     assert "token" not in page.url
     page.close()
+
+
+def test_white_space_before_the_deadline_has_a_reason(page):
+    """The margin of the way back is drawn, and beside every bar how long it was predicted to take at most."""
+    until(lambda: page.locator("#branches u:visible").count() > 0, "nothing is predicted")
+    until(lambda: page.locator("#margin").is_visible(), "there is no margin")
+    margin, deadline = (page.locator(name).bounding_box() for name in ("#margin", "#deadline"))
+    assert margin["x"] < deadline["x"]
+    expect(page.locator("#margin-text")).to_contain_text(re.compile(r"\d ms kept for the way back"))

@@ -13,6 +13,7 @@ import java.io.IOException;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.util.Collections;
 import org.junit.After;
 import org.junit.Before;
 import org.junit.Test;
@@ -86,13 +87,13 @@ public class BundleFilesTest {
     }
 
     private long version(File target) {
-        try (Bundle bundle = Bundle.openSigned(target.getPath(), key)) {
+        try (Bundle bundle = Bundle.open(target.getPath(), Collections.singletonList(key))) {
             return bundle.version();
         }
     }
 
     private void download(File target, String name) throws IOException {
-        BundleFiles.download(new URL("file:" + Prepared.path(name)), target, key);
+        BundleFiles.download(new URL("file:" + Prepared.path(name)), target, Collections.singletonList(key));
     }
 
     private void refused(Code code, String says, File target, String name) {

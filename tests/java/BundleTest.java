@@ -72,6 +72,28 @@ public class BundleTest {
     }
 
     @Test
+    public void onlyWhatATrustedKeySignedIsOpened() {
+        String folder = Prepared.path("keys"), file = Prepared.path("keys/release.pub");
+        for (String key : new String[] {folder, file, Prepared.text("keys/release.pub").split("\n")[1]}) {
+            Bundle.open(Prepared.path("signed.paraedge"), Arrays.asList(key)).close();
+            Prepared.refused(Code.INTEGRITY, "is not signed", () -> signed("held.paraedge", key));
+        }
+        String stranger = Prepared.path("stranger.pub");
+        Bundle.open(Prepared.path("signed.paraedge"), Arrays.asList(stranger, file)).close();
+        Prepared.refused(Code.INTEGRITY, "not among the trusted keys", () -> signed("signed.paraedge", stranger));
+        Prepared.refused(Code.INTEGRITY, "does not fit", () -> signed("changed.paraedge", file));
+        Prepared.refused(Code.INPUT, "no-such.pub", () -> signed("signed.paraedge", "/no-such.pub"));
+        Prepared.refused(Code.INPUT, "no trusted key", () -> Bundle.open(file, Collections.emptyList()));
+        assertThrows(NullPointerException.class, () -> signed("signed.paraedge", null));
+        assertThrows(NullPointerException.class, () -> Bundle.open(file, null));
+        assertThrows(IllegalArgumentException.class, () -> signed("signed.paraedge", file + "\0"));
+    }
+
+    private static Bundle signed(String name, String key) {
+        return Bundle.open(Prepared.path(name), Arrays.asList(key));
+    }
+
+    @Test
     public void anEngineThatIsNotThereIsNamed() {
         try (Bundle bundle = Prepared.bundle("other-engine.paraedge")) {
             Prepared.refused(Code.UNAVAILABLE, "litert", () -> Session.open(bundle));

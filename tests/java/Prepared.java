@@ -36,6 +36,14 @@ final class Prepared {
         return Files.readAllBytes(new File(FOLDER, name).toPath());
     }
 
+    static String text(String name) {
+        try {
+            return new String(bytes(name), java.nio.charset.StandardCharsets.UTF_8);
+        } catch (IOException problem) {
+            throw new java.io.UncheckedIOException(problem);
+        }
+    }
+
     static float[] floats(String name) throws IOException {
         ByteBuffer bytes = ByteBuffer.wrap(bytes(name)).order(ByteOrder.LITTLE_ENDIAN);
         float[] values = new float[bytes.remaining() / 4];

@@ -17,7 +17,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from PIL import Image
 from support.bundles import edit_manifest, fake_bundle
-from support.keys import PUBLIC, signed
+from support.keys import PUBLIC, signed, write_keys
 from support.wheels import ROOT
 
 from paraedge_runtime import Bundle, Session
@@ -125,6 +125,12 @@ def prepare_fake_bundles(folder):
     fake_bundle(folder / "failing.paraedge", [{"add": 1.0}, {"fail": 1}, {"nan": 1}])
     fake_bundle(folder / "refused.paraedge", [{"add": 1.0}, {"refuse": 1}])
     fake_bundle(folder / "sure.paraedge", [{"add": 10.0}, {"hold": 1}, {"hold": 1}])
+    keys = write_keys(folder / "keys")
+    (keys / "stranger.pub").rename(folder / "stranger.pub")
+    for name in ("signed", "changed"):
+        signed(fake_bundle(folder / f"{name}.paraedge"), keys)
+    (keys / "stranger.pub").unlink()  # the helpers write it anew
+    edit_manifest(folder / "changed.paraedge", lambda manifest: manifest.update(version=2))
     fake_bundle(folder / "mödel 😀.paraedge", output=LabelsOutput(labels=("ant", "bü😀", "cat")))
 
 

@@ -79,14 +79,19 @@ def test_a_part_that_cannot_be_loaded_is_an_error_of_the_bundle(small, tmp_path)
 @pytest.mark.parametrize(
     ("stdout", "stderr", "error", "problem"),
     [
-        ("", "Killed", DeviceError, r"exit code 9: Killed; is paraedge there this version\?"),
+        ("", "Killed", DeviceError, r"exit code 9: Killed; install this version of paraedge there"),
         ("", "", DeviceError, "it printed nothing"),
         ("Welcome!\n", "", DeviceError, "exit code 9"),
         ("[]", "", DeviceError, "exit code 9"),
         ('{"error": "NoSuchError", "message": "new"}', "", DeviceError, "^new$"),
         ('{"error": "EngineUnavailable", "message": "m"}', "", EngineUnavailable, "^m$"),
         ('{"error": "annotations", "message": "no class"}', "", DeviceError, "^no class$"),
-        ('{"result": 7}', "", DeviceError, "the device replied what cannot be: .*; is paraedge there this version"),
+        (
+            '{"result": 7}',
+            "",
+            DeviceError,
+            "the device sent an invalid reply: .*; install this version of paraedge there",
+        ),
     ],
 )
 def test_what_is_no_reply(stdout, stderr, error, problem):

@@ -165,7 +165,7 @@ def test_what_cannot_be_is_refused_and_named(path, value, problem):
         (b"{}", "`format`"),
         (encode_device(DEVICE).decode().encode("utf-16"), "malformed"),
         (b'{"x": ' + b"[" * 100_000, "recursion"),
-        (b" " * (16 << 20) + encode_device(DEVICE), "more than the 16777216 allowed"),
+        (b" " * (16 << 20) + encode_device(DEVICE), "more than 16777216 bytes"),
     ],
     ids=["empty", "no JSON", "cut off", "a list", "no fields", "UTF-16", "deep", "huge"],
 )

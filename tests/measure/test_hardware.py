@@ -8,6 +8,7 @@ from paraedge_measure.hardware import (
     read_busy_s,
     read_frequency_mhz,
     read_hardware,
+    read_quota_cores,
     read_temperature_c,
     read_throttling,
 )
@@ -231,3 +232,35 @@ def test_busy_time_of_this_machine_grows():
     if before is None:
         pytest.skip("this system has no /proc/stat")
     assert 0 < before <= read_busy_s(cores)
+
+
+# A container's quota ---------------------------------------------------------------------------
+
+_V2 = ("0::/pod\n", "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", "sys/fs/cgroup/pod")
+_V1 = ("3:cpu,cpuacct:/pod\n0::/\n", "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu,cpuacct 0 0\n", "sys/fs/cgroup/cpu/pod")
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "cores"),
+    [
+        (_V2, {"cpu.max": "150000 100000\n"}, 1.5),
+        (_V2, {"cpu.max": "max 100000\n"}, None),
+        (_V2, {"cpu.max": "nonsense\n"}, None),
+        (_V2, {}, None),
+        (_V1, {"cpu.cfs_quota_us": "200000\n", "cpu.cfs_period_us": "100000\n"}, 2.0),
+        (_V1, {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, None),
+    ],
+)
+def test_a_control_group_s_quota_is_read(tmp_path, group, files, cores):
+    groups, mounts, folder = group
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    (tmp_path / "proc/self/mounts").write_text(mounts)
+    (tmp_path / folder).mkdir(parents=True)
+    for name, text in files.items():
+        (tmp_path / folder / name).write_text(text)
+    assert read_quota_cores(tmp_path) == cores
+
+
+def test_no_control_group_is_no_quota(tmp_path):
+    assert read_quota_cores(tmp_path) is None

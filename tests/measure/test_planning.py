@@ -206,7 +206,7 @@ def test_logits_of_another_model_are_refused(tmp_path, evaluation, changes):
 def test_a_bundle_that_was_not_measured_or_does_not_know_its_accuracy(tmp_path):
     with pytest.raises(ProfileError, match=r"b\.paraedge was not measured on pi-5; run 'paraedge profile'"):
         candidate_plans(DEVICE, fake_bundle(tmp_path / "b.paraedge"))
-    with pytest.raises(InputError, match=r"c\.paraedge does not know its accuracy"):
+    with pytest.raises(InputError, match=r"c\.paraedge has no accuracy"):
         candidate_plans(DEVICE, fake_bundle(tmp_path / "c.paraedge", accuracy=None))
 
 

@@ -2,18 +2,34 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from support.bundles import tree
 
 from paraedge_runtime import atomic
 from paraedge_runtime.atomic import check_writable, new_file, new_folder
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("runtime/paraedge_runtime", "runtime/paraedge_measure", "sdk/paraedge", "converters", "demos/raspberry_pi")
+_WRITES = re.compile(r"\.write_(?:bytes|text)\(|\.open\(\"[wax]b?\"|O_CREAT|shutil\.copy|savefig\(|os\.truncate\(")
+# Modules that write without it, and why a process that is killed there loses nothing.
+WRITE_THEMSELVES = {
+    "runtime/paraedge_measure/connections/adb.py": "into a temporary folder",
+    "runtime/paraedge_measure/deadlines/interference.py": "settings of the system, in /sys/fs/cgroup",
+    "runtime/paraedge_measure/deadlines/records.py": "whole lines; the next call cuts off half of one",
+    "sdk/paraedge/cli/training.py": "whole lines at the end of a log",
+    "sdk/paraedge/signing.py": "new keys, which replace nothing",
+    "converters/paraedge_converters/backends/litert.py": "into a temporary folder",
+    "demos/raspberry_pi/paraedge_demo/records.py": "lines of a new file; a replay leaves out half a line",
+}
 
 
 class Stop(BaseException):
@@ -335,3 +351,14 @@ def test_all_of_it_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch)
             names[name] = path.stat().st_ino
         names["parent"] = tmp_path.stat().st_ino
     assert synced == ["a", "sub", "made", "parent"]
+
+
+def test_everything_that_writes_files_does_it_here():
+    """So that the calls that are killed below are those of every command."""
+    writers = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if _WRITES.search(text := path.read_text()) and "from paraedge_runtime.atomic import" not in text
+    }
+    assert writers - {"runtime/paraedge_runtime/atomic.py"} == set(WRITE_THEMSELVES)

@@ -98,7 +98,7 @@ BAD_LABELLED = {
         put("early_stop.held_out.mean_branches", 3.5),
         ["'early_stop.held_out.mean_branches'", "is 3.5, there are 3"],
     ),
-    "rules from nowhere": (put("early_stop", None), ["'early_stop' and the manifest's 'stop_rules'"]),
+    "rules from nowhere": (put("early_stop", None), ["'early_stop' and the thresholds of the manifest's"]),
     "golden file not listed": (put("golden.inputs", "golden/x.npy"), ["'golden.inputs'", "'golden/x.npy'"]),
     "golden file a program": (put("golden.outputs", "stem.fake"), ["'golden.outputs'", "'stem.fake'"]),
     "golden label beyond labels": (put("golden.labels", [0, 1, 3, 0]), ["'golden.labels'", "up to 3"]),

@@ -398,7 +398,9 @@ def test_unusual_spellings_of_elsewhere_are_refused(onnxruntime, location):
     "end", [b"\x3b", b"\x3a\x7f", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x38", b"\x80" * 11]
 )
 def test_what_is_no_message_is_no_program(onnxruntime, end):
-    with pytest.raises(EngineError, match=r"onnxruntime failed while loading branch_00\.bin: it is no ONNX program; "):
+    with pytest.raises(
+        EngineError, match=r"onnxruntime failed while loading branch_00\.bin: it is not an ONNX program; "
+    ):
         onnxruntime.load("branch_00", _onnx() + end, _entry())
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from support.bundles import fake_bundle, golden_inputs
 
 from paraedge_runtime import InputError
+from paraedge_runtime._images import _has_one_scan
 from paraedge_runtime.core import load_core
 from paraedge_runtime.inputs import (
     IMAGE_SUFFIXES,
@@ -23,6 +24,7 @@ from paraedge_runtime.inputs import (
     find_inputs,
     normalise,
     read_image,
+    read_tensor,
     stem_input,
 )
 from paraedge_runtime.manifest import ImageInput, TensorInput
@@ -254,7 +256,7 @@ def test_a_tensor_with_values_that_are_not_finite_is_refused(tmp_path):
 
 
 def test_an_image_for_a_bundle_that_reads_none(tmp_path):
-    with pytest.raises(InputError, match=r"reads no image; this bundle reads float32 of shape \(6, 128\)"):
+    with pytest.raises(InputError, match=r"does not read images; this bundle reads float32 of shape \(6, 128\)"):
         read_image(_save(tmp_path / "p.png", _noise(HEIGHT, WIDTH, 3)), MOTION)
 
 
@@ -437,6 +439,65 @@ def test_a_progressive_jpeg_is_decoded_whole_and_held_to_that_limit(tmp_path):
         read_image(tmp_path / "p.jpg", COLOUR)
 
 
+def _segment(marker, payload):
+    return bytes([0xFF, marker]) + struct.pack(">H", len(payload) + 2) + payload
+
+
+def _jpeg_of_several_scans(channels):
+    """A sequential JPEG that holds one channel after the other, each as Pillow encodes it as a grey image."""
+    frame, rest, scans = b"", b"", b""
+    for number, channel in enumerate(channels, start=1):
+        buffer = io.BytesIO()
+        Image.fromarray(channel).save(buffer, "JPEG", quality=95)
+        raw, place = buffer.getvalue(), 2
+        rest = b""
+        while True:
+            marker, size = raw[place + 1], struct.unpack(">H", raw[place + 2 : place + 4])[0]
+            payload = raw[place + 4 : place + 2 + size]
+            place += 2 + size
+            if marker == 0xDA:
+                break
+            if marker == 0xC0:
+                frame = payload[:5] + bytes([len(channels)])
+            else:
+                rest += _segment(marker, payload)
+        scans += _segment(0xDA, bytes([1, number, 0, 0, 63, 0])) + raw[place : raw.rindex(b"\xff\xd9")]
+    frame += b"".join(bytes([number, 0x11, 0]) for number in range(1, len(channels) + 1))
+    return b"\xff\xd8" + rest + _segment(0xC0, frame) + scans + b"\xff\xd9"
+
+
+def test_a_sequential_jpeg_of_several_scans_is_held_to_the_limit_of_progressive_ones(tmp_path):
+    """Its decoder keeps all coefficients, too, until the last channel has come."""
+    colours = [np.full((HEIGHT, WIDTH), value, np.uint8) for value in (100, 128, 128)]
+    raw = bytearray(_jpeg_of_several_scans(colours))
+    (tmp_path / "p.jpg").write_bytes(raw)
+    assert np.abs(read_image(tmp_path / "p.jpg", COLOUR).astype(int) - 100).max() <= 3
+    place = raw.index(b"\xff\xc0") + 5
+    raw[place : place + 4] = struct.pack(">HH", 10000, 5001)
+    (tmp_path / "p.jpg").write_bytes(raw)
+    with pytest.raises(InputError, match=r"p\.jpg .* 50,010,000 pixels, at most 50,000,000 are read"):
+        read_image(tmp_path / "p.jpg", COLOUR)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 2}, {"optimize": True}, {"exif": b"Exif\0\0" + b"\xff\xda" * 9}]
+)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_what_cameras_write_is_a_jpeg_of_one_scan(tmp_path, mode, options):
+    Image.new(mode, (64, 48)).save(tmp_path / "p.jpg", **options)
+    assert _has_one_scan(tmp_path / "p.jpg")
+    Image.new(mode, (64, 48)).save(tmp_path / "p.jpg", progressive=True)
+    assert not _has_one_scan(tmp_path / "p.jpg")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xff\xd8", b"\xff\xd8\xff\xc0", b"\xff\xd8\xff\xda\0\1", b"\xff\xd8" + b"\xff" * 99, b"rubbish"]
+)
+def test_a_jpeg_that_is_not_understood_is_held_to_the_lower_limit(tmp_path, raw):
+    (tmp_path / "p.jpg").write_bytes(raw)
+    assert not _has_one_scan(tmp_path / "p.jpg")
+
+
 def test_sixteen_bits_are_read(tmp_path):
     image = np.full((HEIGHT, WIDTH), 40_000, np.uint16)
     read = read_image(_save(tmp_path / "p.png", image), GREY)
@@ -493,6 +554,15 @@ def test_what_is_no_image_is_refused(tmp_path, content, problem):
     with pytest.raises(InputError, match=problem) as caught:
         read_image(path, COLOUR)
     assert str(path) in str(caught.value)
+
+
+def test_a_pipe_is_no_image_and_no_tensor(tmp_path):
+    os.mkfifo(tmp_path / "p.npy")
+    os.mkfifo(tmp_path / "p.png")
+    with pytest.raises(InputError, match="is not an image that can be read: it is a pipe"):
+        read_image(tmp_path / "p.png", COLOUR)
+    with pytest.raises(InputError, match=r"p\.npy is no \.npy file that can be read: .*not a plain file"):
+        read_tensor(tmp_path / "p.npy", MOTION)
 
 
 def test_a_folder_is_no_image(tmp_path):
@@ -608,7 +678,7 @@ def test_what_a_system_left_is_skipped_among_named_files(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in find_images([tmp_path / name for name in names])] == [".mine.png", "a.png"]
-    with pytest.raises(InputError, match=r"Thumbs\.db is a file that a system left beside others; name images"):
+    with pytest.raises(InputError, match=r"Thumbs\.db is a system file, not an input; name images"):
         find_images([tmp_path / "Thumbs.db"])
 
 

@@ -1,14 +1,17 @@
 """What a prediction says about itself."""
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.bundles import EMBEDDING, LABELS, fake_bundle, image
 
-from paraedge_runtime import DroppedBranch, InputError, PartRun, Prediction
+from paraedge_runtime import DroppedBranch, InputError, PartRun, Prediction, Session
 from paraedge_runtime.prediction import BranchRun, BranchState
 
 NEVER = math.nan
@@ -29,10 +32,10 @@ REASONS = {
     3: "no memory",
     4: "its output is not finite",
     5: "predicted to miss the deadline: 0.75 ms predicted, 0.50 ms left",
-    6: "nothing was known yet of how long it takes on this device",
+    6: "its time on this device is not known yet",
     7: "it had not finished at the deadline",
     8: "no thread was free before the deadline",
-    9: "the prediction was good enough without it",
+    9: "the prediction was confident enough without it",
 }
 
 
@@ -124,7 +127,7 @@ def test_explain_has_a_line_for_each_branch():
     assert len(lines) == len(RUNS)
     assert lines[0] == "branch 0 ran from 1.00 to 2.00 ms on thread 0: the first branch always runs"
     assert lines[1] == "branch 2 ran from 1.25 to 1.75 ms on thread 1: 0.50 ms predicted, 3.00 ms left"
-    assert lines[2:] == [f"branch {index} does not count: {reason}" for index, reason in REASONS.items()]
+    assert lines[2:] == [f"branch {index} was dropped: {reason}" for index, reason in REASONS.items()]
 
 
 def test_explain_says_that_the_device_is_still_being_learned():
@@ -151,3 +154,22 @@ def test_records_cannot_be_changed(record):
         field = dataclasses.fields(record)[0].name
     with pytest.raises(AttributeError):  # of which FrozenInstanceError is one
         setattr(record, field, None)
+
+
+@pytest.mark.parametrize("again", [lambda one: pickle.loads(pickle.dumps(one)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("output", [LABELS, EMBEDDING], ids=["labels", "vector"])
+@pytest.mark.usefixtures("fake_engine")
+def test_a_prediction_travels_to_another_process(tmp_path, output, again):
+    """A pool of processes pickles what its workers return; the session stays where it is."""
+    with Session.open(fake_bundle(tmp_path / "b", output=output)) as session:
+        prediction = session.run(image(), budget_ms=5000)
+    other = again(prediction)
+    assert other.to_dict() == prediction.to_dict()
+    assert other.explain() == prediction.explain()
+    assert repr(other) == repr(prediction)
+    np.testing.assert_array_equal(other.branch_outputs, prediction.branch_outputs)
+    if output is LABELS:
+        np.testing.assert_array_equal(other.probabilities, prediction.probabilities)
+    for values in (other.output, other.branch_outputs):
+        with pytest.raises(ValueError, match="read-only"):
+            values[:] = 0

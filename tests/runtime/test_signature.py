@@ -367,6 +367,8 @@ NO_KEYS = {
     "no comment": (_file_of(f"{PUBLIC['release']}\n"), "is no public key"),
     "too long": (_file_of(f"untrusted comment: {'x' * 5000}\n{PUBLIC['release']}\n"), "is no public key"),
     "a folder with a damaged key": (_folder_of("x"), r"a\.pub is no public key"),
+    "a name that is not UTF-8": (lambda place: place.with_name("\udcff.pub"), "cannot be read: No such file"),
+    "a name that no file can have": (lambda place: place / ("x" * 5000), "(no file can have that name|too long)"),
     "a pipe": (_pipe, "neither a file nor a folder"),
     "too many": (_many, "has more than 100 keys"),
 }
@@ -477,7 +479,7 @@ def _set(field, value):
 BAD_UPDATES = {
     "unsigned": (lambda *a: _update(*a, signers=()), IntegrityError, "is not signed"),
     "by a stranger": (lambda *a: _update(*a, signers=("stranger",)), IntegrityError, "not among the trusted keys"),
-    "older": (lambda *a: _update(*a, version=4), InputError, "goes back from version 5 to 4"),
+    "older": (lambda *a: _update(*a, version=4), InputError, "is a downgrade from version 5 to 4"),
     "for another bundle": (
         lambda tmp_path, keys, old: _update(
             tmp_path, keys, old, base=signed(fake_bundle(tmp_path / "base.paraedge", [{"add": 7.0}]), keys)

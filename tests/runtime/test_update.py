@@ -98,7 +98,7 @@ def test_the_version_goes_back_only_when_that_is_asked_for(tmp_path, before, aft
     write_update(old, new, tmp_path / "u.zip")
     kept = tree(old.path)
     if not fine:
-        with pytest.raises(InputError, match=rf"back from version {before} to {after}; .* pass --allow-downgrade"):
+        with pytest.raises(InputError, match=rf"a downgrade from version {before} to {after}; pass --allow-downgrade"):
             apply_update(old, tmp_path / "u.zip", old.path)
         assert tree(old.path) == kept
     applied = apply_update(old, tmp_path / "u.zip", old.path, allow_downgrade=not fine)
@@ -113,7 +113,7 @@ def test_a_packed_bundle_is_no_update(tmp_path, old, new):
 
 def test_an_update_is_no_bundle_and_says_what_to_do_with_it(tmp_path, old, new):
     write_update(old, new, tmp_path / "u.zip")
-    with pytest.raises(IntegrityError, match=r"u\.zip is an update and no bundle; .*: paraedge apply .*u\.zip OLD"):
+    with pytest.raises(IntegrityError, match=r"u\.zip is an update, not a bundle; .*: paraedge apply .*u\.zip OLD"):
         Bundle.open(tmp_path / "u.zip")
 
 
@@ -200,7 +200,7 @@ def test_something_else_is_not_replaced_by_an_update(tmp_path, old, new, there):
         write_update(old, new, tmp_path / "u.zip")
         path.symlink_to("u.zip")
     before = tree(tmp_path)
-    with pytest.raises(BundleError, match="mine exists and is no update; choose another name with --out"):
+    with pytest.raises(BundleError, match="mine exists and is not an update; choose another name with --out"):
         write_update(old, new, path)
     assert tree(tmp_path) == before
 

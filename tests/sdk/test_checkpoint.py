@@ -171,7 +171,7 @@ def test_failed_save_leaves_the_old_checkpoint(trained, folder, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(InputError, match="model cannot be written: no space left on device; choose another path"):
         save_checkpoint(trained.checkpoint, folder, dtype=torch.float16)
     assert _contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
@@ -206,7 +206,12 @@ def test_missing_file_is_named(folder, name):
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("damage", [_cut, _text, _empty, _into_a_folder], ids=["cut", "text", "empty", "folder"])
+def _into_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)  # nobody writes to it
+
+
+@pytest.mark.parametrize("damage", [_cut, _text, _empty, _into_a_folder, _into_a_pipe])
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_file_is_named(folder, name, damage):
     damage(folder / name)
@@ -371,6 +376,32 @@ def test_arrays_that_do_not_belong_are_refused_by_file_and_name(folder, name, ar
     np.savez(folder / name, **{**stored, **arrays})
     with pytest.raises(InputError, match=rf"{name}: .*{problem}"):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("image_size", 10**30, "image_size must be at most 16384"),
+        ("num_branches", 10**30, "num_branches must be at most 1000"),
+        ("mlp_ratio", 1e308, r"mlp_ratio must be at most 1000"),
+        ("branch_depth", [2, 10**5], "branch_depth must be at most 1000, got 100000"),
+        ("stem_residual_blocks", 10**30, "stem_residual_blocks must be at most 1000"),
+        ("embed_dim", 60_000, "does not fit config.json: .* they belong to different models"),
+        ("image_size", 16_384, "does not fit config.json: .* they belong to different models"),
+        ("branch_depth", 1000, "does not fit config.json: .* for 2000 blocks"),
+        ("new_in_a_later_version", 1, "unknown field `new_in_a_later_version` .* made by another version"),
+        ("num_classes", "ten", r"Expected `int`, got `str` - at `\$\.model\.num_classes`"),
+        ("mean", None, r"Expected `array`, got `null` - at `\$\.model\.mean`"),
+    ],
+)
+def test_a_config_of_another_version_or_beyond_reason_is_refused_in_one_line(folder, field, value, problem):
+    path = folder / "config.json"
+    document = json.loads(path.read_text())
+    document["model"][field] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=problem) as found:
+        load_checkpoint(folder)
+    assert "\n" not in str(found.value)
 
 
 def test_configuration_with_labels_that_do_not_fit_cannot_be_made(make):

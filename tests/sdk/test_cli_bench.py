@@ -94,7 +94,7 @@ def test_a_policy_that_the_bundle_cannot_do_is_left_out_unless_asked_for(bundles
 
 
 MISTAKES = [
-    (["--deadlines", "0"], "a deadline of 0.0 × the full model cannot be kept"),
+    (["--deadlines", "0"], "invalid deadline 0.0: give a multiple of the full model's time"),
     (["--deadlines=-1"], "a deadline of -1.0"),
     (["--deadlines", "nan"], "a deadline of nan"),
     (["--deadlines", "soon"], "'soon' is not a list of numbers; write them with commas between"),
@@ -103,12 +103,12 @@ MISTAKES = [
     (["--interference", "noise"], "unknown interference 'noise'; choose from none, compute, memory, square, quota"),
     (["--policies", "luck"], "unknown policy 'luck'; choose from static, static-1, static-2"),
     (["--requests", "0"], "0 requests measure nothing"),
-    (["--block", "0"], "a block of 0 requests cannot be"),
+    (["--block", "0"], "--block must be at least 1, got 0"),
     (["--hogs", "0"], "0 hogs disturb nothing"),
     (["--quota", "2"], "the quota is 2.0"),
     (["--load", "nan"], "the load is nan"),
-    (["--seeds", "-1"], "the seeds are [-1]"),
-    (["--seeds", ","], "the seeds are []"),
+    (["--seeds", "-1"], "seeds must be integers of at least 0, got [-1]"),
+    (["--seeds", ","], "seeds must be integers of at least 0, got []"),
     (["--threads", "0"], "threads is 0"),
     (["--engine", "tvm"], "unknown engine 'tvm'"),
     (["--plot", "out.pdf"], "the plot is a PNG, out.pdf has another suffix"),

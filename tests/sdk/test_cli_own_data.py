@@ -74,9 +74,9 @@ def test_the_checkpoint_remembers_how_its_data_set_is_read(place, model, loader,
 
 @pytest.mark.parametrize(("model", "data", "count"), [("F", "mnist", 18), ("N", "mine.npz", 30)], ids=["folder", "npz"])
 def test_evaluate_needs_no_more_than_the_place(place, model, data, count):
-    options = [place / model, "--data-dir", place / data, "--no-plot", "--json"]
+    options = [place / model, "--data-dir", place / data, "--json"]
     document = json.loads(invoke(evaluate, *options))
-    stored = json.loads(invoke(evaluate, place / model, "--no-plot", "--json"))
+    stored = json.loads(invoke(evaluate, place / model, "--json"))
     assert document["num_samples"] == count
     assert document["prefix_accuracy"] == pytest.approx(stored["prefix_accuracy"], abs=1.5 / count)
 

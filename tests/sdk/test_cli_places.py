@@ -61,13 +61,14 @@ def test_a_bundle_s_path_is_shown_as_it_is(bundle, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+    ("locale", "replacement"),
+    [({"LC_ALL": "C.UTF-8"}, "\ufffd"), ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, "?")],
 )
-def test_a_name_that_is_not_utf8_is_shown_with_a_replacement(bundle, image, tmp_path, locale):
+def test_a_name_that_is_not_utf8_is_shown_with_a_replacement(bundle, image, tmp_path, locale, replacement):
     folder = tmp_path / os.fsdecode(b"f\xfcr")
     folder.mkdir()
     shutil.copy(image, folder / os.fsdecode(b"latin-\xe9.png"))
-    assert "latin-?.png" in succeed("run", bundle, folder, **locale)
+    assert f"latin-{replacement}.png" in succeed("run", bundle, folder, **locale)
     result = json.loads(succeed("run", bundle, folder, "--json", **locale))
     assert result["input"].endswith("f\ufffdr/latin-\ufffd.png")
     (folder / os.fsdecode(b"latin-\xe9.png")).write_text("no image")

@@ -150,7 +150,7 @@ def test_the_recipe_that_was_planned_is_exported(folder):
 
     measure({})  # exported without --data-dir
     line = run(*arguments, cwd=folder, code=2)
-    assert "small.paraedge does not know its accuracy; export it again, with --data-dir" in line
+    assert "small.paraedge has no accuracy; export it again, with --data-dir" in line
 
     measure({"accuracy": {"dataset": "test", "num_samples": 10_000, "prefix_accuracy": [0.9226, 0.9256]}})
     text = run(*arguments, "--out", "plan.json", cwd=folder)
@@ -172,7 +172,7 @@ def test_the_recipe_that_was_planned_is_exported(folder):
         (["--budget-ms", "9", "--min-accuracy", "90"], 2, "Expected `float` <= 1"),
         (["--budget-ms", "9", "--max-bytes", "2 cats"], 2, "'2 cats' is no size; write it as 2MB"),
         (["--budget-ms", "9", "--max-bytes", "0MB"], 2, "'0MB' is no size"),
-        (["--budget-ms", "1"], 2, "nothing gives p95 within 1 ms; the nearest is branch 0 with litert"),
+        (["--budget-ms", "1"], 2, "no choice satisfies p95 within 1 ms; the nearest is branch 0 with litert"),
         (["--budget-ms", "9", "--min-accuracy", ".99"], 2, "accuracy of at least 0.99; the nearest is"),
         (["--budget-ms", "9", "--profile", "none.json"], 2, "none.json does not exist; make it: paraedge profile"),
         (

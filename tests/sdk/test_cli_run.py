@@ -26,6 +26,7 @@ main()
 def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-c", FAKE_PARAEDGE, "run", *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -146,3 +147,21 @@ def test_the_reasons_stand_below_each_result(tmp_path, images):
 def test_confidences_without_a_temperature_are_named(tmp_path, images):
     out, _ = run(fake_bundle(tmp_path / "b", stop_rules=None).path, images / "00.png", images / "02.png")
     assert out.splitlines()[-1] == "2 confidence(s) not calibrated: no temperature for the branches used"
+
+
+def test_an_image_from_the_standard_input(tmp_path, images):
+    bundle = fake_bundle(tmp_path / "b").path
+    (named,) = run(bundle, images / "02.png", "--json")[0].splitlines()
+    for content, code in (((images / "02.png").read_bytes(), 0), (b"no image", 1), (b"", 1)):
+        process = start(bundle, "-", "--json")
+        process.stdin.buffer.write(content)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == code, err
+        document = json.loads(out)
+        assert document["input"] == "-"
+        if code:
+            assert document["error"].startswith("the standard input is not an image that can be read: ")
+            assert str(tmp_path.parent) not in err
+        else:
+            assert document["output"] == json.loads(named)["output"]
+    assert "- was given more than once" in run(bundle, "-", "-", code=2)[1]

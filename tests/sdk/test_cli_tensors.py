@@ -46,7 +46,7 @@ def test_compare_runs_the_golden_inputs(sensors, name, tmp_path):
     path, png = str(sensors[name].path), tmp_path / "sizes.png"
     options = ["--rounds", "1", "--limit", "9"]
     known = len(sensors[name].golden().inputs)
-    done = CliRunner().invoke(paraedge, ["compare", path, path, *options, "--png", str(png), "--json"])
+    done = CliRunner().invoke(paraedge, ["compare", path, path, *options, "--plot", str(png), "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert (document["inputs"], document["num_samples"]) == ("golden inputs of the bundle", min(9, known))
@@ -82,7 +82,7 @@ def test_what_needs_images_refuses_in_one_line_that_names_what_works(sensors, na
     path = sensors[name].path
     said = refusal(command, path)
     named = f"{hint} {shlex.quote(str(path))}"
-    assert said.startswith(f"{path} does not tell classes of images, which this command needs; '{named}' ")
+    assert said.startswith(f"{path} does not classify images, which this command needs; '{named}' ")
     assert "\n" not in said
     if tried is not None:
         done = CliRunner().invoke(paraedge, [*shlex.split(named)[1:], *tried])
@@ -121,7 +121,7 @@ def test_plan_chooses_by_the_accuracy_that_was_measured_at_export(sensors, devic
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("motion", "does not know its accuracy; convert the model again with a test_set in its ModelDescription"),
+        ("motion", "has no accuracy; convert the model again with a test_set in its ModelDescription"),
         ("embedding", "makes a vector, which has no accuracy to choose by; 'paraedge compare' shows"),
     ],
 )

@@ -144,5 +144,5 @@ def test_a_folder_of_any_name_goes_from_training_to_running_by_the_hints(tmp_pat
 def test_a_name_that_no_bundle_can_have_is_refused_before_the_training(tmp_path, name):
     done = run("train", "--dataset", "digits", "--out", "x", f"--name={name}", cwd=tmp_path)
     assert done.returncode == 2
-    assert "cannot be the name of a bundle" in done.stderr
+    assert "is not a valid bundle name" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,7 @@
 """Keys and signing: files of minisign's kind, never overwritten, and the commands keygen, sign, verify --key."""
 
+import importlib
+import inspect
 import json
 import os
 import shutil
@@ -13,9 +15,9 @@ from support.bundles import fake_bundle, tree
 from support.keys import KEY_ID, private_key, signed, write_keys
 
 from paraedge import signing
-from paraedge.cli.main import paraedge
+from paraedge.cli.main import COMMANDS, paraedge
 from paraedge.signing import make_keys, read_private_key, sign_bundle
-from paraedge_runtime import Bundle, InputError, IntegrityError
+from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError
 from paraedge_runtime.signature import read_public_key
 
 # Made by minisign 0.11 with the password 'hunter2'.
@@ -175,7 +177,7 @@ def test_a_damaged_bundle_is_not_signed(tmp_path):
     [
         ([], None, "0 keys are given"),
         (["release", "release"], None, "2 keys are given; give at least one, and each once"),
-        (["release"], timedelta(days=-1), "has passed; name a day to come"),
+        (["release"], timedelta(days=-1), r"has begun already \(UTC\); name a day to come"),
     ],
 )
 def test_what_cannot_be_signed_is_refused(tmp_path, names, ends_in, message):
@@ -255,20 +257,35 @@ def device(tmp_path, fake_engine):
 
 
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize("command", ["run", "verify", "inspect", "pack"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "{bundle}"],
+        ["verify", "{bundle}"],
+        ["inspect", "{bundle}"],
+        ["pack", "{bundle}", "--out", "{folder}/packed.zip"],
+        ["subset", "{bundle}", "--branches", "1", "--out", "{folder}/small.paraedge"],
+        ["update", "{bundle}", "{other}", "--out", "{folder}/u.zip"],
+        ["compare", "{bundle}"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
 @pytest.mark.parametrize("named_by", ["option", "environment"])
-def test_commands_open_what_a_trusted_key_signed_and_nothing_else(device, command, named_by, monkeypatch):
+def test_commands_open_what_a_trusted_key_signed_and_nothing_else(device, arguments, named_by, tmp_path, monkeypatch):
     keys, trusted, unsigned = device
     options = []
     if named_by == "environment":
         monkeypatch.setenv("PARAEDGE_TRUSTED_KEYS", str(keys))
-    elif command in ("inspect", "pack"):
-        return  # the environment is for all commands, the option for those that run or change a device
     else:
         options = ["--key", keys / "release.pub"]
-    done = run(command, trusted, *options)
+    other = signed(fake_bundle(tmp_path / "other.paraedge", [{"add": 9.0}]), keys).path
+
+    def with_bundle(bundle):
+        return run(*(one.format(bundle=bundle, other=other, folder=tmp_path) for one in arguments), *options)
+
+    done = with_bundle(trusted)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.output  # golden outputs are random
-    refused = run(command, unsigned, *options)
+    refused = with_bundle(unsigned)
     assert isinstance(refused.exception, IntegrityError)
     assert "is not signed, and only what a trusted key signed is opened here" in str(refused.exception)
     assert refused.output == ""
@@ -278,7 +295,7 @@ def test_commands_open_what_a_trusted_key_signed_and_nothing_else(device, comman
     ("which", "with_key", "line"),
     [
         (1, True, f"signed by key {KEY_ID['release']}"),
-        (1, False, "signed, which nobody checked: no trusted key is named (--key)"),
+        (1, False, f"signed by key {KEY_ID['release']}, which nobody checked: no trusted key is named (--key)"),
         (2, False, "not signed"),
     ],
 )
@@ -306,8 +323,63 @@ def test_apply_takes_what_a_trusted_key_signed(tmp_path, device, sign_new):
         assert tree(old) == before
 
 
+# Commands that are given bundles, or a bundle; 'sign' takes private keys, and signs what stands there.
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"train", "extend", "export", "keygen", "sign"}))
+def test_every_command_that_is_given_a_bundle_takes_keys(name):
+    command = getattr(importlib.import_module(f"paraedge.cli.{name}"), name)
+    opens = "Bundle.open(" in inspect.getsource(inspect.getmodule(command.callback)) or name == "web"
+    assert any(option.name == "trusted_keys" for option in command.params) == opens
+
+
 def test_the_packaged_model_is_refused_on_a_device_with_keys(device, monkeypatch):
     """It is made here, by nobody whom the device trusts."""
     keys, _, unsigned = device
     monkeypatch.setattr("paraedge.cli.run.packaged_bundle", lambda engine: unsigned)
     assert isinstance(run("run", "--key", keys).exception, IntegrityError)
+
+
+def test_verify_says_without_a_key_when_a_signature_ends(tmp_path, fake_engine, monkeypatch):
+    bundle = fake_bundle(tmp_path / "b.paraedge").path
+    day = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    sign_bundle(bundle, [private_key(tmp_path / "keys", "release")], day)
+    assert f"signed by key {KEY_ID['release']} (until {day:%Y-%m-%d}), which nobody" in run("verify", bundle).output
+    monkeypatch.setattr("paraedge_runtime.signature.time.time", lambda: day.timestamp() + 1)
+    assert f"signed by key {KEY_ID['release']} (ended on {day:%Y-%m-%d}), which nobody" in run("verify", bundle).output
+
+
+@pytest.mark.parametrize("command", ["subset", "pack", "apply"])
+def test_a_lost_signature_is_told_and_refused_where_it_would_be_missed(tmp_path, fake_engine, monkeypatch, command):
+    """As cp does, a command replaces what --out names; but nobody shall find out on the device."""
+    keys = write_keys(tmp_path / "keys")
+    new = fake_bundle(tmp_path / "new.paraedge", version=2).path
+    out = fake_bundle(tmp_path / "old.paraedge").path
+    if command == "pack":
+        Bundle.open(out).pack(out := tmp_path / "old.paraedge.zip")
+    signed(out, keys)
+    assert run("update", out, new, "--out", tmp_path / "u.zip").exception is None
+    arguments = {
+        "subset": ["subset", new, "--branches", "1", "--out", out],
+        "pack": ["pack", new, "--out", out],
+        "apply": ["apply", tmp_path / "u.zip", out, "--out", out],
+    }[command]
+    before = out.read_bytes() if out.is_file() else tree(out)
+    if command != "apply":  # which asks for a signature anyway
+        opened = Bundle.open(new)
+        replace = (lambda: opened.pack(out)) if command == "pack" else (lambda: opened.subset(1, out))
+        monkeypatch.setenv("PARAEDGE_TRUSTED_KEYS", str(keys))
+        with pytest.raises(BundleError, match="is signed and the new bundle would not be"):
+            replace()
+        monkeypatch.delenv("PARAEDGE_TRUSTED_KEYS")
+    assert before == (out.read_bytes() if out.is_file() else tree(out))
+    done = run(*arguments)
+    assert done.exception is None
+    assert f"Note: {out} was signed, and the bundle that replaced it is not; sign it: paraedge sign" in done.stderr
+    assert "Note" not in run(*arguments).stderr or command == "apply"  # what is there now was not signed
+
+
+def test_a_packed_bundle_is_not_packed_again(tmp_path, fake_engine):
+    bundle = fake_bundle(tmp_path / "b.paraedge").path
+    assert run("pack", bundle).exception is None
+    done = run("pack", f"{bundle}.zip")
+    assert "is one file already; to copy it, name the copy with --out" in str(done.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.paraedge", "b.paraedge.zip"]

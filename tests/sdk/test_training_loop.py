@@ -554,7 +554,7 @@ def test_what_cannot_be_is_refused_before_the_first_step(few_digits, make, tmp_p
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "my images"}, "'my images' cannot be the name of a bundle; .*: 'my-images'"),
+        ({"name": "my images"}, "'my images' is not a valid bundle name; .*: 'my-images'"),
         ({"license": "x" * 5000}, "could not be exported: "),
         ({"description": "x" * 5000}, "could not be exported: "),
         ({"labels": ("\udce9", *"123456789")}, "could not be exported: "),

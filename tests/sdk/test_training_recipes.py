@@ -58,7 +58,7 @@ def test_a_recipe_survives_its_json_file(name, tmp_path):
     ("change", "message"),
     [
         pytest.param(lambda fields: fields.update(optimizer="adam"), "unknown field `optimizer`", id="unknown-field"),
-        pytest.param(lambda fields: fields["training"].update(epochs=0), "epochs cannot be 0", id="epochs"),
+        pytest.param(lambda fields: fields["training"].update(epochs=0), "invalid epochs 0", id="epochs"),
         pytest.param(lambda fields: fields["network"].pop("embed_dim"), "missing required field", id="missing"),
         pytest.param(lambda fields: fields.update(training=[]), "Expected `object`", id="list"),
     ],

@@ -31,6 +31,14 @@ def test_everything_is_in_the_folder(node, tmp_path, bundle):
     assert sorted([*index["files"], "site.json"]) == sorted(name for name in files if files[name] != "folder")
 
 
+def test_two_bundles_of_one_model_are_called_like_their_folders(node, tmp_path, bundle):
+    other = fake_bundle(tmp_path / "with two.paraedge", [{"add": 5.0}], engine="litert", name="mine")
+    packed = other.pack(tmp_path / "with two.paraedge.zip")
+    folder = web.make_site(tmp_path / "site", [bundle, packed])
+    assert json.loads((folder / "site.json").read_text())["models"] == ["b", "with-two"]
+    assert (folder / "bundles/with-two/manifest.json").read_bytes() == other.manifest_bytes
+
+
 def test_its_version_changes_with_any_file_and_with_nothing_else(node, tmp_path, bundle):
     versions = []
     for name in ("one", "two", "three"):
@@ -49,11 +57,11 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, bundle, mon
     (taken / "file").write_text("mine")
     before = tree(tmp_path)
     for out, bundles, problem in (
-        ("taken", [bundle], r"taken is there already; remove it"),
+        ("taken", [bundle], r"taken exists; remove it"),
         ("taken/file/site", [bundle], r"site cannot be written: .*; choose another folder"),
         ("site", [], r"no bundle is given; export one: paraedge export --target web"),
-        ("site", [other], r"other\.paraedge is for 'fake', browsers have litert, onnxruntime; export it again"),
-        ("site", [bundle, bundle], r"two bundles are called 'mine'; give one of them"),
+        ("site", [other], r"other\.paraedge is for 'fake', browsers run litert, onnxruntime; export it again"),
+        ("site", [bundle, bundle], r"two bundles are called '.*'; rename one of them"),
     ):
         with pytest.raises(InputError, match=problem):
             web.make_site(tmp_path / out, bundles)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
 
-__all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "lowering_with"]
+__all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "in_one_line", "lowering_with"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,17 @@ def converter_for(name: str) -> Converter:
     return cast(Converter, importlib.import_module(CONVERTERS[name]))
 
 
+_CONTROL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_MOST_LETTERS = 300
+
+
+def in_one_line(text: str) -> str:
+    """What a package says of its failure, without colours and without the dump of a graph that may follow."""
+    first = next((part for part in re.split(r"\n\s*\n", _CONTROL_CODES.sub("", text).strip()) if part), "")
+    plain = "".join(letter if letter.isprintable() else " " for letter in first)
+    return textwrap.shorten(plain, _MOST_LETTERS, placeholder=" …")
+
+
 @contextlib.contextmanager
 def lowering_with(backend: str) -> Iterator[None]:
     """The one edge where a backend's exceptions become ``ConversionError``."""
@@ -96,5 +109,5 @@ def lowering_with(backend: str) -> Iterator[None]:
                 f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[export]'"
             ) from error
         except Exception as error:
-            text = " ".join(str(error).split())[:400] or type(error).__name__
+            text = in_one_line(str(error)) or type(error).__name__
             raise ConversionError(f"lowering with {backend} failed: {text}") from error

@@ -1,7 +1,8 @@
 """Lower a part to an ExecuTorch program (``.pte``) for XNNPACK.
 
 Promise: nothing but layer norm stays outside the XNNPACK delegate (that release of XNNPACK has no
-layer norm; it runs in ExecuTorch's optimized kernels).
+layer norm; it runs in ExecuTorch's optimized kernels). Operators that XNNPACK does not take are written in others
+before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from paraedge_converters.backends import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, _undelegated, _xnnpack_forms, lowering_with
 from paraedge_runtime.errors import ConversionError
 
 TOOLS = ("torch", "executorch", "torchao")
@@ -47,20 +48,22 @@ def lower(
         passes = None
         if recipe == "fp16":
             module, allowed = _HalfPrecision(module).eval(), _ALLOWED_OUTSIDE_FP16
-        elif recipe != "fp32":
+        module = _xnnpack_forms.in_xnnpack_forms(module, example)
+        if recipe.startswith("int8"):
             module = _quantized(module, example, calibration, dynamic=recipe == "int8-dynamic")
             passes = get_transform_passes()
         exported = torch.export.export(module, (example,))
         edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
-        operators = _operators(edge.exported_program().graph_module)
+        lowered = edge.exported_program().graph_module
+        operators = _operators(lowered)
+        outside = {name: count for name, count in operators.items() if name not in allowed}
+        if (outside or _DELEGATE not in operators) and not allow_undelegated:
+            listed = _undelegated.undelegated(lowered, outside) or "anything"
+            raise ConversionError(
+                f"the XNNPACK delegate did not take {listed}; "
+                "or accept slower portable kernels with --allow-undelegated"
+            )
         program = bytes(edge.to_executorch().buffer)
-    outside = {name: count for name, count in operators.items() if name not in allowed}
-    if (outside or _DELEGATE not in operators) and not allow_undelegated:
-        listed = ", ".join(f"{name} ×{count}" for name, count in sorted(outside.items())) or "everything"
-        raise ConversionError(
-            f"the XNNPACK delegate did not take {listed}; write these otherwise, "
-            "or accept slower portable kernels with --allow-undelegated"
-        )
     return LoweredPart(program, operators)
 
 

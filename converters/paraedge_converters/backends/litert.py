@@ -48,9 +48,7 @@ def lower(
         program = path.read_bytes()
         operators, custom = _operators(program)
     if custom:
-        raise ConversionError(
-            f"the program needs operators that are not built in: {', '.join(custom)}; write these otherwise"
-        )
+        raise ConversionError(f"the program needs operators that are not built in: {', '.join(custom)}; replace them")
     return LoweredPart(program, operators)
 
 

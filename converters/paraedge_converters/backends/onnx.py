@@ -75,9 +75,7 @@ def lower(
         }
     )
     if foreign:
-        raise ConversionError(
-            f"the program needs operators of the domain(s) {', '.join(foreign)}; write these otherwise"
-        )
+        raise ConversionError(f"the program needs operators of the domain(s) {', '.join(foreign)}; replace them")
     return LoweredPart(program, dict(sorted(Counter(node.op_type for node in model.graph.node).items())))
 
 

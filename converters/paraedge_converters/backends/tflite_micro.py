@@ -57,7 +57,7 @@ def lower(
     )
     missing = [f"{name} ×{count}" for name, count in lowered.operators.items() if name not in OPERATORS]
     if missing:
-        raise ConversionError(f"TensorFlow Lite Micro has no {', '.join(missing)}; write these otherwise")
+        raise ConversionError(f"TensorFlow Lite Micro has no {', '.join(missing)}; replace them")
     return lowered
 
 

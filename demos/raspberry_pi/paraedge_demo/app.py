@@ -24,6 +24,7 @@ from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.session import Session
 from paraedge_runtime.signature import TrustedKeys
+from paraedge_runtime.trial import try_bundle
 from paraedge_runtime.update import check_version
 
 __all__ = ["App", "LiveOptions", "live_app", "replay_app"]
@@ -139,6 +140,7 @@ def live_app(options: LiveOptions) -> App:
     source_options = SourceOptions(bundle, tell.append, options.folder, options.camera)
     source = open_source(options.source, source_options)
     with engines_silent():
+        try_bundle(bundle)  # it may kill the process that loads it
         session = open_session(bundle, settings.threads)
     if options.budget_ms is None:
         controls.change({"budget_ms": _easy_budget_ms(session)})

@@ -1,4 +1,7 @@
-"""What there is to see now: the last frame, the figures, messages. Written by the loop, read by every view."""
+"""What there is to see now: the last frame, the figures, messages. Written by the loop, read by every view.
+
+Texts from outside (labels, names, messages) are made printable here, before a page, a terminal or a recording has them.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from paraedge_demo.measures import WINDOW, Measures, Summary
-from paraedge_demo.messages import FrameRecord, Header
-from paraedge_runtime.inputs import display_name
+from paraedge_demo.messages import BranchBar, FrameRecord, Header
+from paraedge_runtime._console import printable
 
 __all__ = ["Board", "View"]
 
@@ -53,8 +57,25 @@ class Board:
         self._listeners: list[Callable[[], None]] = []
         self.header = header
 
+    @property
+    def header(self) -> Header:  # noqa: D102
+        return self._header
+
+    @header.setter
+    def header(self, header: Header) -> None:
+        self._header = replace(
+            header,
+            bundle=printable(header.bundle),
+            engine=printable(header.engine),
+            source=printable(header.source),
+            labels=tuple(map(printable, header.labels)),
+        )
+
     def publish(self, record: FrameRecord, preview: NDArray[np.uint8] | None = None) -> None:
         """A frame has its prediction."""
+        truth = None if record.truth is None else printable(record.truth)
+        bars = tuple(bar if bar.reason.isprintable() else _printable_bar(bar) for bar in record.branches)
+        record = replace(record, name=printable(record.name), label=printable(record.label), truth=truth, branches=bars)
         with self._lock:
             self._measures.add(record)
             self._recent.append(record)
@@ -63,7 +84,7 @@ class Board:
 
     def say(self, message: str) -> None:
         """Something that a person should know; a file's name in it may be any bytes."""
-        message = display_name(message)
+        message = printable(message)
         with self._lock:
             if not self._messages or self._messages[-1] != message:
                 self._messages.append(message)
@@ -93,3 +114,7 @@ class Board:
         for listener in tuple(self._listeners):
             with contextlib.suppress(RuntimeError):  # its event loop has closed
                 listener()
+
+
+def _printable_bar(bar: BranchBar) -> BranchBar:
+    return replace(bar, reason=printable(bar.reason))

@@ -75,11 +75,11 @@ class Controls:
         try:
             settings = msgspec.convert(values, Settings)
         except msgspec.ValidationError as error:
-            raise InputError(f"these settings cannot be: {error}") from None
+            raise InputError(f"invalid settings: {error}") from None
         if settings.policy not in POLICIES:
             raise InputError(f"unknown policy {settings.policy!r}; choose one of {', '.join(POLICIES)}")
         if settings.threads > self._max_threads:
-            raise InputError(f"threads is {settings.threads}; at most {self._max_threads} are of use here")
+            raise InputError(f"threads is {settings.threads}; at most {self._max_threads} can be used here")
         if settings.count > self._max_count:
             raise InputError(f"count is {settings.count}; the bundle has {self._max_count} branches")
         return settings

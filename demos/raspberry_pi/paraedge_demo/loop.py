@@ -9,7 +9,7 @@ from collections.abc import Callable
 from paraedge_demo.board import Board
 from paraedge_demo.controls import Controls, Settings
 from paraedge_demo.keeper import Keeper
-from paraedge_demo.messages import FrameRecord, branch_bars
+from paraedge_demo.messages import FrameRecord, branch_bars, return_ms
 from paraedge_demo.sources import Shot
 from paraedge_runtime.errors import ParaEdgeError
 from paraedge_runtime.frames import Frame, LatestFrame
@@ -93,7 +93,7 @@ class Loop:
     ) -> FrameRecord:
         self._number += 1
         bars = branch_bars(prediction, indexes)
-        label, confidence = prediction.label, round(prediction.confidence, 4)
+        label, confidence = prediction.label or "unknown", round(prediction.confidence, 4)
         now_s = time.monotonic()  # last: what was done until here is overhead
         return FrameRecord(
             number=self._number,
@@ -115,4 +115,5 @@ class Loop:
             load=settings.load,
             dropped_frames=self._frames.dropped,
             requests_to_learn=prediction.requests_to_learn,
+            return_ms=return_ms(prediction),
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from paraedge_runtime._console import replace_unprintable
+from paraedge_runtime._console import printable, replace_unprintable
 from paraedge_runtime.errors import BundleError, EngineUnavailable, InputError, ParaEdgeError
 
 if TYPE_CHECKING:
@@ -148,11 +148,9 @@ def stop_at_signals(stop: threading.Event) -> None:
 
 
 def _show_in_terminal(app: App) -> None:
-    from rich.console import Console
+    from paraedge_demo.terminal import PrintableConsole, TerminalView
 
-    from paraedge_demo.terminal import TerminalView
-
-    view = TerminalView(app.board, Console(markup=False, emoji=False, highlight=False))
+    view = TerminalView(app.board, PrintableConsole(markup=False, emoji=False, highlight=False))
     try:
         while not app.stop.wait(REFRESH_S):
             view.refresh()
@@ -168,7 +166,7 @@ def _show_on_page(app: App, listening: socket.socket, host: str | None, token: s
     server.start()
     port = listening.getsockname()[1]
     name = LOCAL if not host else socket.gethostname() if host in ("0.0.0.0", "::") else host
-    click.echo(f"open http://{f'[{name}]' if ':' in name else name}:{port}/{f'?token={token}' if token else ''}")
+    _echo(f"open http://{f'[{name}]' if ':' in name else name}:{port}/{f'?token={token}' if token else ''}")
     try:
         while not app.stop.wait(REFRESH_S) and server.is_alive():
             pass
@@ -176,11 +174,15 @@ def _show_on_page(app: App, listening: socket.socket, host: str | None, token: s
         page.stop()
         server.join()
     for message in app.board.look().messages:
-        click.echo(f"- {message}")
+        _echo(f"- {message}")
+
+
+def _echo(line: str, *, err: bool = False) -> None:
+    click.echo(printable(line), err=err)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    _echo(f"Error: {message}", err=True)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Meta
 
 from paraedge_runtime.prediction import BranchRun, BranchState, Prediction
 
-__all__ = ["FORMAT", "BranchBar", "FrameRecord", "Header", "Outcome", "branch_bars"]
+__all__ = ["FORMAT", "BranchBar", "FrameRecord", "Header", "Outcome", "branch_bars", "return_ms"]
 
 FORMAT = "paraedge-demo/1"
 Outcome = Literal["used", "late", "dropped", "failed"]
@@ -57,6 +58,7 @@ class BranchBar(msgspec.Struct, frozen=True):
         start_ms: when it started.
         end_ms: when it ended.
         reason: why it ran or does not count.
+        predicted_start_ms, predicted_end_ms: when it would have run, as it was predicted when it was last decided on.
     """
 
     index: int
@@ -65,6 +67,8 @@ class BranchBar(msgspec.Struct, frozen=True):
     start_ms: float
     end_ms: float
     reason: str
+    predicted_start_ms: float = 0.0
+    predicted_end_ms: float = 0.0
 
 
 class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
@@ -86,6 +90,8 @@ class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
         budget_ms, threads, policy, count, load: the settings that it ran with.
         dropped_frames: frames replaced by newer ones, so far.
         requests_to_learn: requests until the speed of this device is known.
+        return_ms: when the session meant to begin to return, milliseconds since the request began: a margin before the
+            deadline. What would probably not end by then is not started. 0 where nothing had to be decided.
     """
 
     number: int
@@ -107,16 +113,36 @@ class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
     load: bool
     dropped_frames: int
     requests_to_learn: int
+    return_ms: float = 0.0
 
 
 def branch_bars(prediction: Prediction, indexes: tuple[int, ...]) -> tuple[BranchBar, ...]:
     """A bar for every branch of the bundle; those that were not asked for are dropped by the policy."""
     asked = {run.index: run for run in prediction.branches}
-    return tuple(_bar(index, asked.get(index), len(asked)) for index in indexes)
+    last_ms = prediction.timeline[-1].end_ms
+    return tuple(_bar(index, asked.get(index), len(asked), last_ms) for index in indexes)
 
 
-def _bar(index: int, run: BranchRun | None, asked: int) -> BranchBar:
+def return_ms(prediction: Prediction) -> float:
+    """When the session meant to begin to return; see ``FrameRecord``."""
+    last_ms = prediction.timeline[-1].end_ms
+    decided = [run for run in prediction.branches if not math.isnan(run.left_ms)]
+    started = [run for run in decided if run.thread >= 0]  # of these the moment of the decision is known best
+    return round(max((_decided_ms(run, last_ms) + run.left_ms for run in started or decided), default=0.0), 3)
+
+
+def _decided_ms(run: BranchRun, last_ms: float) -> float:
+    """When a branch was last decided on: when it was started, or when the last other part had ended."""
+    return run.start_ms if run.thread >= 0 else last_ms
+
+
+def _bar(index: int, run: BranchRun | None, asked: int, last_ms: float) -> BranchBar:
     if run is None:
         return BranchBar(index, "dropped", -1, 0.0, 0.0, f"the policy asks for the first {asked} only")
     outcome = OUTCOMES[BranchState(run.state)]
-    return BranchBar(index, outcome, run.thread, round(run.start_ms, 3), round(run.end_ms, 3), run.reason)
+    start_ms, end_ms = round(run.start_ms, 3), round(run.end_ms, 3)
+    if math.isnan(run.predicted_ms):
+        return BranchBar(index, outcome, run.thread, start_ms, end_ms, run.reason)
+    decided_ms = _decided_ms(run, last_ms)
+    predicted = (round(decided_ms, 3), round(decided_ms + run.predicted_ms, 3))
+    return BranchBar(index, outcome, run.thread, start_ms, end_ms, run.reason, *predicted)

@@ -17,6 +17,7 @@ from paraedge_runtime.errors import InputError
 __all__ = ["Recorder", "Replay", "read_header", "read_recording"]
 
 WAITING_LINES = 256
+_MAX_LINE_BYTES = 16 << 20
 LONGEST_PAUSE_S = 5.0  # between two frames of a replay
 
 
@@ -86,10 +87,12 @@ def read_recording(path: Path) -> Iterator[Header | FrameRecord]:
     decoder = msgspec.json.Decoder(Header | FrameRecord)
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), start=1):
+                if len(line) == _MAX_LINE_BYTES:
+                    raise InputError(f"{path}, line {number}: longer than a line of a recording can be")
                 try:
                     found = decoder.decode(line)
-                except msgspec.DecodeError as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     if number > 1 and not line.endswith(b"\n"):
                         return
                     raise InputError(f"{path}, line {number}: not a line of a recording: {error}") from None

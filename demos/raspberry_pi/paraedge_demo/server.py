@@ -162,10 +162,10 @@ class PageServer:
         controls = self._app.controls
         try:
             if controls is None:
-                raise InputError("a replay has nothing to set")
+                raise InputError("a replay has no settings to change")
             try:
                 changes = msgspec.json.decode(text or "", type=dict[str, Any])
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 raise InputError(f"not an object of settings: {error}") from None
             controls.change(changes)
         except InputError as error:

@@ -210,7 +210,7 @@ def open_source(name: str, options: SourceOptions) -> Source:
     if not manifest.classifies_images:
         path = options.bundle.path
         raise InputError(
-            f"{path} does not tell classes of images, which the demo shows; "
+            f"{path} does not classify images, which the demo shows; "
             f"'paraedge run {shlex.quote(str(path))}' runs its golden inputs"
         )
     if name != "packaged" and manifest.input.shape[1] not in (1, 3):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from paraedge_demo.board import Board, View
 from paraedge_demo.messages import BranchBar, FrameRecord
+from paraedge_runtime._console import printable
 
-__all__ = ["BAR_STYLES", "TerminalView"]
+__all__ = ["BAR_STYLES", "PrintableConsole", "TerminalView"]
 
 BAR_STYLES = {"used": "green", "late": "red", "dropped": "bright_black", "failed": "magenta"}
 IMAGE_WIDTH = 28
@@ -24,8 +27,16 @@ BAR_WIDTHS = (16, 40)  # as the terminal has room; where there is none for the n
 FRAME = 4  # columns around everything
 TEXTS = 18  # columns around a bar: which branch, and what became of it
 GAP = 3
-LINES = 8  # around the image: the frame, the prediction, the figures, messages
+LINES = 9  # around the image: the frame, what the signs mean, the prediction, the figures, messages
 LINE_EVERY_S = 5.0
+
+
+class PrintableConsole(Console):
+    """Shows control characters of labels and names as what they are."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:  # noqa: D102
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
 
 
 class TerminalView:
@@ -71,10 +82,29 @@ class TerminalView:
             body.add_row(_branch_table(view.record, max(1, min(room, BAR_WIDTHS[1]))))
         else:
             body.add_row(_image_text(view.preview), _branch_table(view.record, min(beside, BAR_WIDTHS[1])))
-        lines: list[RenderableType] = [body, _prediction_text(view.record), _summary_text(view)]
+        lines: list[RenderableType] = [
+            body,
+            _signs_text(view.record),
+            _prediction_text(view.record),
+            _summary_text(view),
+        ]
         lines += [Text(f"- {message}", style="yellow") for message in view.messages[-2:]]
         title = Text(f"{header.bundle}, {header.engine}")  # rich reads markup in a str
         return Panel(Group(*lines), title=title, title_align="left", expand=False)
+
+
+def _signs_text(record: FrameRecord) -> Text:
+    """What is drawn of a bar beside the bar."""
+    text = "│ deadline"
+    if record.return_ms:
+        margin_ms = record.budget_ms - _waited_ms(record) - record.return_ms
+        text += f"  ░ {max(margin_ms, 0):.2f} ms kept for the way back  ─ predicted time"
+    return Text(text, style="bright_black")
+
+
+def _waited_ms(record: FrameRecord) -> float:
+    """Bars count from the request, the budget from the frame."""
+    return record.latency_ms - record.inference_ms
 
 
 def _prediction_text(record: FrameRecord) -> Text:
@@ -102,25 +132,33 @@ def _summary_text(view: View) -> Text:
 
 def _branch_table(record: FrameRecord, width: int) -> Table:
     table = Table.grid(padding=(0, 1))
-    wait_ms = record.latency_ms - record.inference_ms  # bars count from the request, the budget from the frame
+    wait_ms = _waited_ms(record)
     span_ms = 1.15 * max(record.budget_ms, wait_ms + max(bar.end_ms for bar in record.branches))
+
+    def cells(start_ms: float, end_ms: float) -> range:
+        first = int(width * (wait_ms + start_ms) / span_ms)
+        return range(first, min(max(first + 1, round(width * (wait_ms + end_ms) / span_ms)), width))
+
     deadline = int(width * record.budget_ms / span_ms)
+    margin = cells(record.return_ms, record.budget_ms - wait_ms) if record.return_ms else range(0)
     for bar in record.branches:
-        table.add_row(f"branch {bar.index}", _bar_text(bar, wait_ms, span_ms, deadline, width), bar.outcome)
+        ran = cells(bar.start_ms, bar.end_ms or span_ms) if bar.thread >= 0 else range(0)  # no end: it still ran
+        predicted = cells(bar.predicted_start_ms, bar.predicted_end_ms) if bar.predicted_end_ms else range(0)
+        table.add_row(f"branch {bar.index}", _bar_text(bar, ran, predicted, margin, deadline, width), bar.outcome)
     return table
 
 
-def _bar_text(bar: BranchBar, wait_ms: float, span_ms: float, deadline: int, width: int) -> Text:
-    first = last = 0
-    if bar.thread >= 0:
-        end_ms = bar.end_ms or span_ms  # nobody knows: it was still running
-        first = int(width * (wait_ms + bar.start_ms) / span_ms)
-        last = min(max(first + 1, round(width * (wait_ms + end_ms) / span_ms)), width)
+def _bar_text(bar: BranchBar, ran: range, predicted: range, margin: range, deadline: int, width: int) -> Text:
     text = Text()
     for place in range(width):
-        filled = first <= place < last
-        character = "│" if place == deadline else "█" if filled else "·" if bar.thread < 0 else " "
-        text.append(character, style="bold yellow" if place == deadline else BAR_STYLES[bar.outcome])
+        if place == deadline:
+            text.append("│", style="bold yellow")
+        elif place in ran:
+            text.append("█", style=BAR_STYLES[bar.outcome])
+        elif place in predicted:
+            text.append("─", style=BAR_STYLES[bar.outcome])
+        else:
+            text.append("░" if place in margin else " ", style="yellow")
     return text
 
 

@@ -17,3 +17,8 @@ if(TARGET paraedge_executorch)
     BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../executorch/lib" INSTALL_RPATH_USE_LINK_PATH OFF)
   install(TARGETS paraedge_executorch LIBRARY DESTINATION paraedge_runtime/lib)
 endif()
+
+if(SKBUILD_METADATA_DIR AND TARGET paraedge_executorch)  # as the wheels are built: PEP 770
+  configure_file(sbom.cdx.json.in ${CMAKE_CURRENT_BINARY_DIR}/paraedge.cdx.json @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/paraedge.cdx.json DESTINATION ${SKBUILD_METADATA_DIR}/sboms)
+endif()

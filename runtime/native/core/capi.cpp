@@ -49,7 +49,7 @@ static_assert(std::is_same_v<Clock::period, std::nano>, "nanoseconds of the C in
 
 void set(pe_error** error, int code, std::string message) noexcept {
   if (!error) return;
-  *error = new (std::nothrow) pe_error{code, std::move(message)};
+  *error = new (std::nothrow) pe_error{code, as_utf8(std::move(message))};
   if (!*error) *error = &no_memory;
 }
 
@@ -268,7 +268,7 @@ int pe_bundle_branch_index(const pe_bundle* bundle, size_t position) {
   return position < pe_bundle_num_branches(bundle) ? manifest_of(bundle)->branches[position].index : -1;
 }
 
-int pe_bundle_has_early_stop(const pe_bundle* bundle) { return bundle && !manifest_of(bundle)->stop_rules.empty(); }
+int pe_bundle_has_early_stop(const pe_bundle* bundle) { return bundle && manifest_of(bundle)->has_early_stop(); }
 
 int pe_bundle_input_kind(const pe_bundle* bundle) {
   static_assert(static_cast<int>(Input::Kind::image) == PE_INPUT_IMAGE &&

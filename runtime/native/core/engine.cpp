@@ -101,7 +101,10 @@ std::string engine_names() {
 }
 
 std::string as_utf8(const char (&message)[PE_MESSAGE_BYTES]) {
-  std::string text(message, strnlen(message, sizeof message));
+  return as_utf8(std::string(message, strnlen(message, sizeof message)));
+}
+
+std::string as_utf8(std::string text) {
   for (size_t at = 0; at < text.size();) {
     const auto lead = static_cast<unsigned char>(text[at]);
     const size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;

@@ -23,6 +23,8 @@ void load_onnxruntime(const std::string& library);
 
 // An engine's message, with '?' for what is no UTF-8, such as a character that was cut in two.
 std::string as_utf8(const char (&message)[PE_MESSAGE_BYTES]);
+// The same of any message: one with a path in it, which may be any bytes.
+std::string as_utf8(std::string text);
 
 struct RunResult {
   int code = PE_OK;

@@ -61,7 +61,7 @@ struct Value {
                 double most = std::numeric_limits<double>::infinity()) const {
     require(yyjson_is_num(json), field, "is not a number");
     const double found = yyjson_get_num(json);
-    require(found >= least && found <= most, field, "is " + std::to_string(found) + ", which cannot be");
+    require(found >= least && found <= most, field, "is " + std::to_string(found) + ", which is out of range");
     return found;
   }
 

@@ -3,6 +3,7 @@
 // What can fail returns a Result, which holds a value or an Error; nothing throws across these functions.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -59,6 +60,11 @@ struct Manifest {
   Part stem;
   std::vector<Part> branches;        // ascending by index
   std::vector<StopRule> stop_rules;  // one for the first 1, 2, … branches; empty: not calibrated
+
+  // Whether any prefix can be enough: some rules have temperatures only.
+  bool has_early_stop() const {
+    return stop_rules.size() == 1 || std::ranges::any_of(stop_rules, [](const StopRule& rule) { return rule.threshold <= 1; });
+  }
 };
 
 // A verified bundle, immutable, free to share between sessions. Its programs are in memory as they were when
@@ -76,7 +82,7 @@ class Bundle {
   virtual std::span<const std::byte> program(const Part& part) const = 0;
 };
 
-// Where workers may run. Measured in docs/performance.md.
+// Where workers may run. Measured in docs/lab/performance.md.
 enum class Placement {
   none,          // wherever the scheduler puts them: often on the caller's own core
   avoid_caller,  // anywhere but on the core that the caller runs on when a request starts
@@ -132,7 +138,7 @@ enum class BranchState : uint8_t {
   not_finite = PE_BRANCH_NOT_FINITE,        // its output holds NaN or infinity
   would_not_fit = PE_BRANCH_WOULD_NOT_FIT,  // not started: predicted to miss the deadline
   late = PE_BRANCH_LATE,                    // started or waiting at the deadline; what it computes is thrown away
-  not_needed = PE_BRANCH_NOT_NEEDED,        // the prediction was good enough without it
+  not_needed = PE_BRANCH_NOT_NEEDED,        // the prediction was confident enough without it
 };
 
 struct BranchRun {

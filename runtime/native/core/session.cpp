@@ -661,7 +661,9 @@ Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bun
     complete.temperatures.push_back(manifest.stop_rules[position].temperature);
   }
   // Thresholds promise something against all branches together.
-  if (complete.stop_rules.empty() && loaded == manifest.branches.size()) complete.stop_rules = manifest.stop_rules;
+  if (complete.stop_rules.empty() && loaded == manifest.branches.size() && manifest.has_early_stop()) {
+    complete.stop_rules = manifest.stop_rules;
+  }
   return open(*engine, {manifest.stem, bundle->program(manifest.stem)}, std::move(branches), bundle, complete);
 }
 

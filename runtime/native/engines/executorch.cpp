@@ -1,7 +1,7 @@
 // The ExecuTorch engine, a shared library of its own: the only file that speaks to ExecuTorch.
 //
 // How parts are loaded so that they really run at the same time (no workspace lock, no weight cache, no shared pool)
-// is measured in docs/performance.md.
+// is measured in docs/lab/performance.md.
 #include "executorch.h"
 
 #include <executorch/extension/data_loader/buffer_data_loader.h>

@@ -68,7 +68,7 @@ void refuse_external_data(const std::string& file, std::span<const std::byte> pr
                     file + " reads weights from outside of itself; a bundle holds all it needs, export it again");
     case ExternalData::malformed:
       throw Refusal(ErrorCode::engine, "onnxruntime failed while loading " + file +
-                                           ": it is no ONNX program; 'paraedge verify' checks the bundle");
+                                           ": it is not an ONNX program; 'paraedge verify' checks the bundle");
   }
 }
 

@@ -42,7 +42,7 @@ int main(int count, char** arguments) {
   auto bundle = paraedge::Bundle::open(arguments[1]);
   if (!bundle) return fail(bundle.error());
   if (bundle->input_kind() != paraedge::InputKind::image || bundle->num_labels() == 0) {
-    return fail(std::string(arguments[1]) + " does not tell classes of images; 'paraedge run' runs its golden inputs");
+    return fail(std::string(arguments[1]) + " does not classify images; 'paraedge run' runs its golden inputs");
   }
   auto session = paraedge::Session::open(*bundle);
   if (!session) return fail(session.error());

@@ -99,10 +99,10 @@ jlong open_signed_bundle(JNIEnv* env, jclass, jbyteArray path, jobjectArray trus
     keys.push_back(text_of(env, key));
     env->DeleteLocalRef(key);
   }
-  std::vector<const char*> texts;
-  for (const std::string& key : keys) texts.push_back(key.c_str());
+  std::vector<const char*> names;
+  for (const std::string& key : keys) names.push_back(key.c_str());
   pe_error* error = nullptr;
-  pe_bundle* const bundle = pe_bundle_open_signed(text_of(env, path).c_str(), texts.data(), texts.size(), &error);
+  pe_bundle* const bundle = pe_bundle_open_signed(text_of(env, path).c_str(), names.data(), names.size(), &error);
   if (!bundle) raise(env, error);
   return handle_of(bundle);
 }

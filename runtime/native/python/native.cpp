@@ -53,7 +53,7 @@ constexpr std::chrono::seconds kPatience(2);
     }
   }();
   const nb::object kind = nb::module_::import_("paraedge_runtime.errors").attr(name);
-  PyErr_SetString(kind.ptr(), error.message.c_str());
+  PyErr_SetString(kind.ptr(), as_utf8(error.message).c_str());
   nb::raise_python_error();
 }
 

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_measure._printable import printable
-from paraedge_measure.cache_folder import cache_folder
 from paraedge_measure.connections.processes import MAX_SILENCE_S, ended_when_silent, last_line, run_process
 from paraedge_measure.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
 from paraedge_measure.hardware import read_hardware
@@ -28,6 +27,7 @@ from paraedge_measure.outputs import Inputs, checked_outputs
 from paraedge_measure.profiling import Progress, SeriesLength, profile_on
 from paraedge_measure.testbed import ColdStart, RequestTimes
 from paraedge_runtime import Bundle, PartRun
+from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.errors import DeviceError, InputError
 
 __all__ = ["AdbConnection"]
@@ -83,7 +83,9 @@ class AdbConnection:
         try:
             return msgspec.convert(msgspec.to_builtins(found), Hardware)
         except msgspec.ValidationError as error:
-            raise DeviceError(f"{self._to.serial} says of itself what cannot be: {printable(str(error))}") from error
+            raise DeviceError(
+                f"{self._to.serial} sent an invalid description of itself: {printable(str(error))}"
+            ) from error
 
     def measure(
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
@@ -148,12 +150,12 @@ class AdbConnection:
     def _push_tools(self) -> str:
         """The folder with the program and its libraries; its name over there has the hash of what is in it."""
         chosen = self._to.tools
-        tools = Path(chosen) if chosen is not None else cache_folder() / "phone-tools"
+        tools = Path(chosen) if chosen is not None else own_folder("phone-tools")
         if not (tools / _PROGRAM).is_file():
             where = f"'connection.tools' is {chosen!r}: no folder with" if chosen is not None else f"{tools} has no"
             raise DeviceError(
                 f"{self._to.serial} responds, but {where} {_PROGRAM}; 'make phone-tools' in a checkout of paraedge "
-                "builds it for 64-bit Arm, and docs/phones.md says how for others"
+                "builds it for 64-bit Arm, and the documentation (Phones) explains how for others"
             )
         return self._push(tools, f"{self._to.folder}/tools-{_folder_hash(tools)[:12]}")
 
@@ -349,7 +351,9 @@ class _AdbTestBed:
         requests = program.ask(f"run {threads} {branches} {count}", list[_Request])
         indexes = list(self._branches[:branches])
         if len(requests) != count or any(sorted(run[0] for run in runs) != indexes for _, _, runs in requests):
-            raise DeviceError(f"{_PROGRAM} ran other requests or branches than it was asked for; is it this version?")
+            raise DeviceError(
+                f"{_PROGRAM} ran other requests or branches than it was asked for; install this version there"
+            )
         return [_times(*request) for request in requests]
 
 
@@ -360,7 +364,7 @@ def _times(elapsed_ms: float, stem_ms: float, branches: list[_BranchTimes]) -> R
 
 def _need_executorch(engine: str) -> None:
     if engine != "executorch":
-        raise InputError(f"over adb, bundles for executorch are measured, not for {engine}; export one")
+        raise InputError(f"over adb only executorch bundles can be measured, not {engine}; export one")
 
 
 def _array(rows: list[list[list[float]]]) -> NDArray[np.float32]:

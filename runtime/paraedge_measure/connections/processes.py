@@ -80,7 +80,7 @@ def run_process(
                 stdout += piece
                 if len(stdout) > _MAX_OUTPUT_BYTES:
                     raise DeviceError(
-                        f"{command[0]} passed on more than {_MAX_OUTPUT_BYTES} bytes; do not trust that device"
+                        f"{command[0]} sent more than {_MAX_OUTPUT_BYTES} bytes; do not trust that device"
                     )
             code = process.wait()
     finally:
@@ -92,7 +92,7 @@ def run_process(
             stream.close()
     if watch.ended:
         raise DeviceError(
-            f"{command[0]} passed on nothing for {MAX_SILENCE_S:g} s: {said[-1] if said else 'not a word'}; "
+            f"{command[0]} sent no output for {MAX_SILENCE_S:g} s: {said[-1] if said else 'no message'}; "
             "is the device awake?"
         )
     return stdout.decode(errors="replace"), "\n".join(said), code

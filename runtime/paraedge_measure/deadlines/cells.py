@@ -85,7 +85,7 @@ def grid(
     for deadline in deadlines:
         require(
             math.isfinite(deadline) and deadline > 0,
-            f"a deadline of {deadline} × the full model cannot be kept; give a number above 0, such as 0.7",
+            f"invalid deadline {deadline}: give a multiple of the full model's time above 0, such as 0.7",
         )
     require(requests >= 1, f"{requests} requests measure nothing; give at least 1, and 1024 for a result")
     require(load is None or (math.isfinite(load) and load > 0), f"the load is {load}; give a number above 0")

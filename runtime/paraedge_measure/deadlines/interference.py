@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from paraedge_measure.hardware import cpu_control_group
 from paraedge_runtime._arguments import as_instance, shown
 from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import DeviceError, InputError
@@ -96,7 +97,7 @@ def _quota(settings: InterferenceSettings) -> Iterator[Align]:
     budget_us = round(settings.quota * available_cores() * QUOTA_PERIOD_US)
     pid = str(os.getpid())
     try:
-        version, home = _control_group()
+        version, home = cpu_control_group()
         leaf = home / f"paraedge-bench-{pid}"
         with contextlib.ExitStack() as undo:
             leaf.mkdir()
@@ -119,25 +120,6 @@ def _quota(settings: InterferenceSettings) -> Iterator[Align]:
         ) from error
     with ready:
         yield lambda origin_s: None
-
-
-def _control_group() -> tuple[int, Path]:
-    """Version and folder of the control group that limits this process's CPU time.
-
-    Raises:
-        OSError: there is none.
-    """
-    groups = {}  # controllers -> path
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        groups.update(dict.fromkeys(controllers.split(","), path))
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, folder, kind, options = line.split()[:4]
-        if kind == "cgroup" and "cpu" in options.split(",") and "cpu" in groups:
-            return 1, Path(folder + groups["cpu"])
-        if kind == "cgroup2" and "cpu" not in groups and "" in groups:
-            return 2, Path(folder + groups[""])
-    raise FileNotFoundError("no control groups for the CPU are mounted")
 
 
 INTERFERENCES: dict[str, Callable[[InterferenceSettings], AbstractContextManager[Align]]] = {

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from paraedge_measure.deadlines.cells import Cell
 from paraedge_measure.deadlines.statistics import percentiles
 from paraedge_runtime._arguments import as_instance, as_path
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
 __all__ = ["FORMAT", "Header", "Outcomes", "Record", "RecordFile"]
 
 FORMAT = "paraedge-bench/1"
+_MAX_FILE_BYTES = 1 << 30
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +104,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     missed_bits: str
     correct_bits: str
 
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` unless both bits are those of so many requests."""
+        for name, text in (("missed_bits", self.missed_bits), ("correct_bits", self.correct_bits)):
+            packed = base64.b64decode(text, validate=True)
+            if self.requests < 1 or len(packed) != -(-self.requests // 8):
+                raise ValueError(f"{name} has {len(packed)} bytes for {self.requests} requests")
+
     @property
     def key(self) -> tuple[Cell, str, int]:
         """What was measured."""
@@ -179,7 +188,7 @@ class RecordFile:
         self.records: list[Record] = []
         self.note: str | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
-        raw = path.read_bytes() if path.exists() else b""
+        raw = read_bounded(path, _MAX_FILE_BYTES) if path.exists() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
         if raw and not whole and not msgspec.json.encode(header).startswith(raw[:20]):
             raise InputError(f"{path} holds no measurements of 'paraedge bench'; choose another --out")
@@ -194,8 +203,18 @@ class RecordFile:
             self._append(msgspec.json.encode(header))
 
     def append(self, records: list[Record]) -> None:
-        """Add records; they are on disk when this returns."""
-        self._append(b"\n".join(msgspec.json.encode(record) for record in records))
+        """Add records; they are on disk when this returns.
+
+        Raises:
+            InputError: they cannot be written; those before them stay.
+        """
+        try:
+            self._append(b"\n".join(msgspec.json.encode(record) for record in records))
+        except OSError as error:
+            raise InputError(
+                f"{self._path} cannot be written: {error.strerror}; free space and run the same command again, it goes "
+                "on after the last record"
+            ) from error
         self.records += records
 
     def _append(self, text: bytes) -> None:

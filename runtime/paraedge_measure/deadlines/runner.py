@@ -79,9 +79,11 @@ class Bench:
 
         Args:
             bundle: what is measured.
-            images, labels: (M, H, W, C) and (M,) class indexes; requests are drawn from them.
+            images: (M, H, W, C) uint8; requests are drawn from them.
+            labels: (M,), the class index of each image.
             source: where they are from.
-            engine, threads: as ``Session.open`` takes them.
+            engine: as ``Session.open`` takes it.
+            threads: as ``Session.open`` takes it.
             profile: of this device, for paraedge's own policies; they learn its speed when ``None``.
             block: requests that one policy serves before another takes its turn.
             on_progress: called with a number of images that were run.
@@ -96,7 +98,7 @@ class Bench:
         as_instance("labels", labels, np.ndarray)
         as_callable("on_progress", on_progress)
         if as_whole("block", block, least=0) < 1:
-            raise InputError(f"a block of {block} requests cannot be; give at least 1")
+            raise InputError(f"--block must be at least 1, got {block}")
         manifest = bundle.manifest
         if not images.ndim or not len(images):
             raise InputError(f"{source}: there are no images; accuracy needs some")
@@ -106,7 +108,8 @@ class Bench:
             )
         if labels.min() < 0 or labels.max() >= manifest.num_outputs:
             raise InputError(
-                f"{source}: labels run from {labels.min()} to {labels.max()}, the bundle knows {manifest.num_outputs}"
+                f"{source}: labels run from {labels.min()} to {labels.max()}, "
+                f"the bundle has {manifest.num_outputs} outputs"
             )
         check_input(images[0], manifest.input)  # a session would resize others, and the time be measured
         self._images, self._labels = images, labels

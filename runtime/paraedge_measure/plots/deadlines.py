@@ -62,6 +62,7 @@ def plot_deadlines(cells: Group, path: Path, *, title: str) -> None:
                         axis.axvline(position - 0.5, color="#d8d8d8", linewidth=0.8, zorder=0)
                     axis.set_xlim(-0.5, len(deadlines) - 0.5)
                     axis.set_xticks(range(len(deadlines)), [f"{deadline:g}" for deadline in deadlines])
+            _spread_accuracy(axes[2 * row])
             axes[2 * row][0].set_ylabel("accuracy, %\n(a miss is wrong)")
             axes[2 * row + 1][0].set_ylabel("missed, %")
         for axis in axes[-1]:
@@ -75,6 +76,20 @@ def plot_deadlines(cells: Group, path: Path, *, title: str) -> None:
         figure.suptitle(title)
 
 
+def _spread_accuracy(row: Any) -> None:
+    """A logit axis for fractions: between 90 and 99 % is as much room as between 10 and 50 %."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    seen = [value for axis in row for line in axis.lines for value in line.get_ydata() if 0 < value < 1]
+    low, high = (max(0.005, 0.6 * min(seen)), min(0.999, 1 - 0.5 * (1 - max(seen)))) if seen else (0.01, 0.999)
+    for axis in row:
+        axis.set_yscale("logit")
+        axis.set_ylim(low, high)
+        axis.yaxis.set_major_locator(FixedLocator([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99]))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+
+
 def _draw(upper: Any, lower: Any, position: int, policies: dict[str, list[Record]]) -> None:
     """One cell: a point with its interval for each policy, side by side around ``position``."""
     static = best_static(policies)
@@ -84,13 +99,13 @@ def _draw(upper: Any, lower: Any, position: int, policies: dict[str, list[Record
             continue
         x = position + 0.11 * (number - (len(STYLES) - 1) / 2)
         total = sum(record.requests for record in records)
-        for axis, count in (
-            (upper, sum(record.correct for record in records)),
-            (lower, sum(record.misses for record in records)),
+        for axis, count, scale in (
+            (upper, sum(record.correct for record in records), 1),
+            (lower, sum(record.misses for record in records), 100),
         ):
             low, high = wilson_interval(count, total)
             rate = count / total
             axis.errorbar(
-                x, 100 * rate, [[100 * (rate - low)], [100 * (high - rate)]],
+                x, scale * rate, [[scale * (rate - low)], [scale * (high - rate)]],
                 color=colour, marker=marker, markersize=5, linestyle="none", linewidth=1, label=name, clip_on=False,
             )  # fmt: skip

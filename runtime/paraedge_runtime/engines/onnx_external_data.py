@@ -52,9 +52,9 @@ def refuse_external_data(file: str, program: bytes) -> None:
             elif wire in (_FIXED64, _FIXED32):
                 num_bytes = 8 if wire == _FIXED64 else 4
             else:
-                raise ValueError("it is no ONNX program")
+                raise ValueError("it is not an ONNX program")
             if num_bytes > end - at:
-                raise ValueError("it is no ONNX program")
+                raise ValueError("it is not an ONNX program")
             if message == "TensorProto" and field in (_EXTERNAL_DATA, _DATA_LOCATION) and (wire != _VARINT or value):
                 raise IntegrityError(
                     f"{file} reads weights from outside of itself; a bundle holds all it needs, export it again"
@@ -75,4 +75,4 @@ def _varint(program: bytes, at: int, end: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFFFFFFFFFFFFFF, at
-    raise ValueError("it is no ONNX program")
+    raise ValueError("it is not an ONNX program")

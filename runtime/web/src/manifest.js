@@ -96,14 +96,14 @@ class Value {
     const { json, field } = this;
     require(typeof json === "number" || typeof json === "bigint", field, "is not a number");
     const number = Number(json);
-    require(Number.isFinite(number), field, `is ${number}, which cannot be`);
+    require(Number.isFinite(number), field, `is ${number}, which is out of range`);
     return number;
   }
 
   /** @param {number} [most] */
   above0(most = Number.MAX_VALUE) {
     const number = this.number();
-    require(number > 0 && number <= most, this.field, `is ${number}, which cannot be`);
+    require(number > 0 && number <= most, this.field, `is ${number}, which is out of range`);
     return number;
   }
 

@@ -21,7 +21,7 @@ export const BranchState = Object.freeze({
  * @property {number} startMs
  * @property {number} endMs 0 when it had not finished
  * @property {number} predictedMs when it was last decided on: the time it would probably (0.9) not exceed; NaN: nothing was known
- * @property {number} leftMs what was left of the budget then; NaN when nothing had to be decided
+ * @property {number} leftMs what was left of the budget then; NaN when no decision was needed
  * @property {boolean} isLoaded whether a thread had loaded it
  * @property {string} problem why it failed
  * @property {Float32Array | null} output (C,), of a branch that is used
@@ -207,7 +207,7 @@ export class Prediction {
         const when = `ran from ${run.startMs.toFixed(2)} to ${run.endMs.toFixed(2)} ms on thread ${run.thread}`;
         lines.push(`branch ${run.index} ${when}: ${position === 0 ? "the first branch always runs" : reasonOf(run)}`);
       } else {
-        lines.push(`branch ${run.index} does not count: ${reasonOf(run)}`);
+        lines.push(`branch ${run.index} was dropped: ${reasonOf(run)}`);
       }
     }
     return lines.join("\n");
@@ -230,19 +230,19 @@ export function reasonOf(run) {
   const predicted = `${run.predictedMs.toFixed(2)} ms predicted, ${run.leftMs.toFixed(2)} ms left`;
   switch (run.state) {
     case BranchState.USED:
-      return Number.isNaN(run.leftMs) ? "nothing had to be decided" : predicted;
+      return Number.isNaN(run.leftMs) ? "no decision was needed" : predicted;
     case BranchState.FAILED:
       return run.problem;
     case BranchState.NOT_FINITE:
       return "its output is not finite";
     case BranchState.WOULD_NOT_FIT:
       return Number.isNaN(run.predictedMs)
-        ? "nothing was known yet of how long it takes on this device"
+        ? "its time on this device is not known yet"
         : `predicted to miss the deadline: ${predicted}`;
     case BranchState.LATE:
       if (!run.isLoaded) return "it was still being loaded";
       return run.thread >= 0 ? "it had not finished at the deadline" : "no thread was free before the deadline";
     default:
-      return "the prediction was good enough without it";
+      return "the prediction was confident enough without it";
   }
 }

@@ -270,6 +270,9 @@ export class Session {
       throw new InputError(
         "earlyStop and minConfidence need a bundle that was calibrated at export; give 'paraedge export' --data-dir",
       );
+    if (earlyStop && rules.length > 1 && rules.every(({ threshold }) => threshold === null)) {
+      throw new InputError("earlyStop needs thresholds, and this bundle has none; leave it out, or give minConfidence");
+    }
     if (earlyStop && this.branches.length !== rules.length) {
       throw new InputError(
         `earlyStop is calibrated for all ${rules.length} branches; leave out 'branches' when the session is opened`,

@@ -283,7 +283,7 @@ test("it stops early when a prefix is sure enough", async (t) => {
   const enough = await session.run(IMAGE, { minConfidence: 0.3 });
   assert.deepEqual(enough.branchesUsed, [0]);
   assert.equal(enough.isCalibrated, true);
-  assert.equal(enough.branchesDropped[0].reason, "the prediction was good enough without it");
+  assert.equal(enough.branchesDropped[0].reason, "the prediction was confident enough without it");
   assert.equal(workers[0].messages.filter(({ kind, part }) => kind === "branch" && part === 3).length, 1);
 });
 

@@ -1,9 +1,11 @@
-"""Runs inputs here, or on the device that a device.json names."""
+"""Runs inputs on the device that a device.json names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from paraedge.cli.output import progress_bar
 
@@ -14,33 +16,33 @@ if TYPE_CHECKING:
     from paraedge_measure.outputs import Inputs
     from paraedge_runtime.bundle import Bundle
 
-__all__ = ["outputs_on"]
+__all__ = ["outputs_on", "profile_option"]
+
+profile_option = click.option(
+    "--profile", type=click.Path(path_type=Path), help="Run it on the device of this device.json, over ssh or adb."
+)
 
 
-def outputs_on(profile: Path | None, bundle: Bundle, inputs: Inputs, *, what: str) -> tuple[NDArray[np.float32], str]:
+def outputs_on(profile: Path, bundle: Bundle, inputs: Inputs) -> tuple[NDArray[np.float32], str]:
     """What every branch contributes for inputs (M, ...), (M, k, C), and where it ran, in words.
 
     Args:
-        profile: a device.json; ``None``: this machine.
+        profile: a device.json.
         bundle: what runs.
         inputs: as ``Session.run`` takes them.
-        what: is shown while it runs.
 
     Raises:
         ParaEdgeError: as ``paraedge_measure.connections.Connection.branch_outputs``.
     """
     from paraedge_measure.connections import connect
-    from paraedge_measure.device import Device, read_device
+    from paraedge_measure.device import read_device
 
-    device = Device(name="here") if profile is None else read_device(profile)
+    device = read_device(profile)
     with progress_bar() as bar:
-        task = bar.add_task(what, total=len(inputs))
+        task = bar.add_task("", total=100)  # percent
 
-        def show(done: float, total: float, doing: str) -> None:
-            bar.update(
-                task, completed=round(len(inputs) * done / total), description=what if profile is None else doing
-            )
+        def show(done: float, total: float, what: str) -> None:
+            bar.update(task, completed=round(100 * done / total), description=f"{device.name}: {what}")
 
         outputs = connect(device).branch_outputs(bundle, inputs, on_progress=show)
-    engine = bundle.manifest.engine
-    return outputs, f"in {engine}" if profile is None else f"in {engine} on device {device.name}"
+    return outputs, f"{bundle.manifest.engine} on the device {device.name}"

@@ -12,7 +12,7 @@ __all__ = ["need_classified_images"]
 
 
 def need_classified_images(bundle: Bundle, command: str, purpose: str) -> None:
-    """Refuse a bundle that does not tell classes of images, and say what works with it.
+    """Refuse a bundle that does not classify images, and say what works with it.
 
     Args:
         bundle: to be used.
@@ -26,6 +26,6 @@ def need_classified_images(bundle: Bundle, command: str, purpose: str) -> None:
 
     if not bundle.manifest.classifies_images:
         raise InputError(
-            f"{bundle.path} does not tell classes of images, which this command needs; "
+            f"{bundle.path} does not classify images, which this command needs; "
             f"'{command} {shlex.quote(str(bundle.path))}' {purpose}"
         )

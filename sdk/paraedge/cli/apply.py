@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from paraedge.cli._signed import telling_of_lost_signature
 from paraedge.cli.options import trusted_keys_option
 from paraedge.cli.output import json_option, print_json
 from paraedge.cli.summary import bundle_document, print_bundle
@@ -14,8 +15,8 @@ from paraedge.cli.summary import bundle_document, print_bundle
 @click.command()
 @click.argument("update", type=click.Path(path_type=Path))
 @click.argument("old", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write; may be OLD.")
-@click.option("--allow-downgrade", is_flag=True, help="Take an update to a lower model version too.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle to write; may be OLD.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept an update to a lower model version.")
 @trusted_keys_option
 @json_option
 def apply(
@@ -26,10 +27,10 @@ def apply(
     trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Make the other bundle from the old one and that file.
+    """Apply an update to a bundle.
 
-    UPDATE comes from 'paraedge update OLD NEW' and fits that OLD only. Every file of the result is checked; needs no
-    torch and no engine. With trusted keys, OLD and the result must be signed.
+    UPDATE was created with 'paraedge update OLD NEW' and applies to that OLD only. Every file of the
+    result is checked. Needs neither torch nor an engine. With trusted keys, both bundles must be signed.
 
     \b
     Example:
@@ -39,7 +40,8 @@ def apply(
     from paraedge_runtime.update import apply_update
 
     opened = Bundle.open(old, trusted_keys=trusted_keys)
-    bundle = apply_update(opened, update, out, allow_downgrade=allow_downgrade, trusted_keys=trusted_keys)
+    with telling_of_lost_signature(out):
+        bundle = apply_update(opened, update, out, allow_downgrade=allow_downgrade, trusted_keys=trusted_keys)
     if as_json:
         print_json(bundle_document(bundle))
     else:

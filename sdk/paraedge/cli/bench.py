@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli._images import need_classified_images
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
+from paraedge.cli.options import DATASET, engine_option, threads_option, trusted_keys_option
+from paraedge.cli.output import (
+    as_percent,
+    console,
+    json_option,
+    print_json,
+    print_progress,
+    progress_bar,
+    table,
+    working,
+)
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
@@ -33,40 +43,70 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
         try:
             return tuple(self._kind(piece) for piece in pieces)
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers; write them with commas between, such as 0.4,0.7")
+            self.fail(f"{value!r} is not a list of numbers, such as 0.4,0.7")
 
 
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--deadlines", type=_Listed(float), default="0.7,1.0", show_default=True, help="× the full model alone.")
 @click.option(
-    "--arrivals", type=_Listed(str), default="periodic", show_default=True, help="closed, periodic, poisson, bursty."
+    "--deadlines",
+    type=_Listed(float),
+    default="0.7,1.0",
+    show_default=True,
+    help="Deadlines, as multiples of the full model's median time.",
+)
+@click.option(
+    "--arrivals",
+    type=_Listed(str),
+    default="periodic",
+    show_default=True,
+    help="Arrival patterns: closed, periodic, poisson, bursty.",
 )
 @click.option(
     "--interference",
     type=_Listed(str),
     default="none",
     show_default=True,
-    help="none, compute, memory, square (compute hogs, on and off), quota (CPU time).",
+    help="Other load: none, compute, memory, square (compute, on and off), quota (limited CPU time).",
 )
-@click.option("--requests", type=int, default=1024, show_default=True, help="For each policy, in each cell.")
+@click.option("--requests", type=int, default=1024, show_default=True, help="Requests per policy and cell.")
 @click.option(
-    "--policies", type=_Listed(str), help="static-1 … all, static (all of those), alert-any, anytime, … [all]"
+    "--policies",
+    type=_Listed(str),
+    help="Policies: static-1, static-2, …, all, static (all fixed ones), alert-any, anytime, anytime-early-stop. "
+    "[default: all policies]",
 )
-@click.option("--seeds", type=_Listed(int), default="0", show_default=True, help="Of arrivals, images and turns.")
-@click.option("--load", type=float, help="Full models that arrive while one runs. [default: the pattern's own]")
-@click.option("--hogs", type=int, help="Competing processes. [default: the cores less one]")
-@click.option("--square-period-s", type=float, default=0.2, show_default=True, help="Of the wave of 'square'.")
-@click.option("--quota", type=float, default=0.5, show_default=True, help="Part of the cores' time.")
-@click.option("--block", type=int, default=64, show_default=True, help="Requests until another policy takes its turn.")
-@click.option("--dataset", help="As for evaluate. [default: the one the bundle is named after]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
-@click.option("--limit", type=click.IntRange(min=1), default=2000, show_default=True, help="Only so many images.")
-@click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
-@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
-@click.option("--profile", type=click.Path(path_type=Path), help="The device.json that 'paraedge profile' made here.")
-@click.option("--out", type=click.Path(path_type=Path), help="Records, to go on with. [default: NAME-bench.jsonl]")
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG of accuracy and misses.")
+@click.option(
+    "--seeds", type=_Listed(int), default="0", show_default=True, help="Random seeds for arrivals, images and order."
+)
+@click.option("--load", type=float, help="Requests that arrive during one full model's time. [default: the pattern's]")
+@click.option("--hogs", type=int, help="Competing processes. [default: number of cores - 1]")
+@click.option(
+    "--square-period-s", type=float, default=0.2, show_default=True, help="Period of --interference square, in seconds."
+)
+@click.option("--quota", type=float, default=0.5, show_default=True, help="CPU share for --interference quota.")
+@click.option("--block", type=int, default=64, show_default=True, help="Requests per turn of a policy.")
+@click.option("--dataset", type=DATASET, help="Data set. [default: the bundle's name]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=2000, show_default=True, help="Use at most this many images."
+)
+@engine_option
+@threads_option
+@click.option(
+    "--profile", type=click.Path(path_type=Path), help="The device.json of this device, from 'paraedge profile'."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File for the records; an interrupted run continues from it. [default: NAME-bench.jsonl]",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Write accuracy and misses to this PNG file.")
+@trusted_keys_option
 @json_option
 def bench(
     bundle: Path | None,
@@ -89,18 +129,20 @@ def bench(
     profile: Path | None,
     out: Path | None,
     plot: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Measure how policies keep deadlines, against oracles.
+    """Benchmark how well deadlines are kept.
 
-    A grid of cells: every deadline × arrival pattern × interference. What a cell gave is kept in a file;
-    the same command goes on where it was interrupted. docs/anytime-bench.md explains what is measured.
-    Without BUNDLE, the packaged Fashion-MNIST model is exported for this machine first (needs torch).
+    Runs every combination (cell) of deadline, arrival pattern and interference with several policies, and
+    compares them with oracles. Results are appended to a file; run the same command again to continue. The
+    alias 'benchmark' is the same command. Without BUNDLE, the packaged Fashion-MNIST model is exported
+    first (needs torch).
 
     \b
     Example:
       paraedge bench fashion-mnist-linux-all.paraedge
-      paraedge bench --deadlines 0.4,0.7,1.0 --arrivals closed,bursty --interference none,square --plot out.png
+      paraedge bench --deadlines 0.4,0.7 --arrivals closed,bursty --plot out.png
     """
     from paraedge.cli._chatter import captured_chatter
     from paraedge.data.bundles import images_at_hand
@@ -114,6 +156,7 @@ def bench(
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.cores import available_cores
     from paraedge_runtime.errors import InputError
+    from paraedge_runtime.trial import try_bundle
 
     cells = grid(
         deadlines=deadlines,
@@ -126,11 +169,11 @@ def bench(
         quota=quota,
     )
     if not seeds or min(seeds) < 0:
-        raise InputError(f"the seeds are {list(seeds)}; give whole numbers of at least 0")
+        raise InputError(f"seeds must be integers of at least 0, got {list(seeds)}")
     if plot is not None:
         check_plot(plot)
     known = None if profile is None else read_device(profile)
-    opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle)
+    opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle, trusted_keys=trusted_keys)
     need_classified_images(opened, "paraedge profile", "measures its times")
     count = len(opened.manifest.branches)
     chosen = select_policies(policy_names(count) if policies is None else policies, count)
@@ -141,6 +184,7 @@ def bench(
 
     with progress_bar() as bar:
         task = bar.add_task("running every image once", total=len(images))
+        try_bundle(opened, engine=engine)
         with captured_chatter():  # engines introduce themselves
             made = Bench(
                 opened,
@@ -200,7 +244,7 @@ def _measure(
     turns = [len(missing) + oracles for _, _, missing, oracles in work]
     expected_s = sum(measured.expected_s(cell, count) for (cell, *_), count in zip(work, turns, strict=True))
     with progress_bar() as bar:
-        bar.console.print(
+        print_progress(
             f"{len(work)} cells, {len(chosen)} policies and the oracles: about {_duration(expected_s)}; "
             f"the full model takes {1e3 * measured.full_s:.2f} ms",
         )
@@ -213,7 +257,7 @@ def _measure(
                     cell, missing, seed, oracles=oracles, on_progress=lambda count: bar.advance(task, count)
                 )
             except KeyboardInterrupt:
-                bar.console.print(f"what is done is in {path}; the same command goes on with it")
+                print_progress(f"what is done is in {path}; the same command goes on with it")
                 raise
             # Oracles are replayed together: those that are there already stay.
             file.append([record for record in records if record.key not in done])
@@ -244,7 +288,7 @@ def _report(
     console().print(f"{header.images}; 1, 2, … branches: {_percents(header.prefix_accuracy)} %")
     for summary in summaries:
         console().print()
-        console().print(_cell_table(summary, grouped[summary.cell]))
+        _print_cell(summary, grouped[summary.cell])
         console().print(_comparison_text(summary))
     console().print()
     for note in notes:
@@ -258,16 +302,17 @@ def _percents(values: Sequence[float]) -> str:
     return " ".join(f"{100 * value:.2f}" for value in values)
 
 
-def _cell_table(summary: CellSummary, policies: dict[str, list[Record]]) -> Any:
+def _print_cell(summary: CellSummary, policies: dict[str, list[Record]]) -> None:
+    """What came out in time, then the times: one table of both needs more than 80 columns."""
     from paraedge_measure.deadlines.summary import pool
 
     cell = summary.cell
     records = next(iter(policies.values()))
-    rows = table(
-        "policy", ">accuracy", ">missed", ">at most", ">branches", ">CPU ms", ">p50 ms", ">p99.9 ms", ">late p50",
-        ">p90", ">p99.9",
-        title=f"{cell.label} ({records[0].deadline_ms:.2f} ms), {cell.requests} requests × {len(records)} seed(s)",
-    )  # fmt: skip
+    console().print(
+        f"{cell.label} ({records[0].deadline_ms:.2f} ms), {cell.requests} requests × {len(records)} seed(s)"
+    )
+    rows = table("policy", ">accuracy", ">missed", ">at most", ">branches", ">CPU ms")
+    times = table("policy", ">p50 ms", ">p99.9 ms", ">late p50", ">late p90", ">late p99.9")
     for name, of_policy in policies.items():
         pooled = pool(of_policy)
         latency, late = pooled.latency_ms, pooled.overshoot_ms
@@ -278,10 +323,16 @@ def _cell_table(summary: CellSummary, policies: dict[str, list[Record]]) -> Any:
             as_percent(pooled.miss_interval[1]),
             _number(pooled.branches, 2),
             _number(pooled.cpu_ms, 3),
-            *(_number(latency.get(key), 2) for key in ("p50", "p99.9")),
-            *(_number(late.get(key), 2) for key in ("p50", "p90", "p99.9")),
         )
-    return rows
+        if latency:
+            numbers = [latency.get(key) for key in ("p50", "p99.9")] + [
+                late.get(key) for key in ("p50", "p90", "p99.9")
+            ]
+            times.add_row(name, *(_number(number, 2) for number in numbers))
+    console().print(rows)
+    console().print()
+    console().print(times)
+    console().print()
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import re
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
+from paraedge.cli.options import DATASET, threads_option, trusted_keys_option
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table
 from paraedge.cli.summary import snr_text
 
 if TYPE_CHECKING:
@@ -21,14 +24,62 @@ if TYPE_CHECKING:
     Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """How much worse than the first bundle another one may be: points of accuracy, or a share of its p95."""
+
+    metric: Literal["accuracy", "p95"]
+    amount: float
+
+
+class _LimitType(click.ParamType):  # type: ignore[type-arg]
+    """``accuracy:0.5`` in points, ``p95:10%`` of the first bundle's time."""
+
+    name = "limit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> _Limit:
+        if isinstance(value, _Limit):
+            return value
+        found = re.fullmatch(r"(accuracy):(\d+(?:\.\d+)?)|(p95):(\d+(?:\.\d+)?)%", value)
+        if found is None:
+            self.fail(f"{value!r} is not a limit; give accuracy:POINTS or p95:PERCENT%, such as p95:10%", param, ctx)
+        if found[1]:
+            return _Limit("accuracy", float(found[2]))
+        return _Limit("p95", float(found[4]))
+
+
+_LIMIT = _LimitType()
+
+
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dataset", help="As for evaluate. [default: the one the first bundle is named after]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
-@click.option("--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Only so many inputs.")
-@click.option("--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Of which times are medians.")
-@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
-@click.option("--png", type=click.Path(path_type=Path), help="Draw accuracy, or error, against bytes and against ms.")
+@click.option("--dataset", type=DATASET, help="Data set. [default: the first bundle's name]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Use at most this many inputs."
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Requests per bundle and prefix for the times.",
+)
+@threads_option
+@click.option(
+    "--fail-on",
+    "limits",
+    type=_LIMIT,
+    multiple=True,
+    metavar="LIMIT",
+    help="Exit with status 1 if a bundle is worse than the first by more: accuracy:0.5 (points), p95:10%.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Write accuracy against size and time to this PNG file.")
+@trusted_keys_option
 @json_option
 def compare(
     bundles: tuple[Path, ...],
@@ -37,32 +88,39 @@ def compare(
     limit: int,
     rounds: int,
     threads: int | None,
-    png: Path | None,
+    limits: tuple[_Limit, ...],
+    plot: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Compare bundles: size, accuracy of every prefix, latency here.
+    """Compare bundles by size, accuracy and latency.
 
-    Accuracy is measured on the test images that ship with the packaged model, or on those of --dataset in
-    --data-dir. Bundles that read tensors, or whose output is a vector, run the first one's golden inputs.
-    Every bundle's predictions are compared with the first one's: labels by how many are the same, vectors
-    by their relative error and SNR. Times are medians of requests that take turns; they hold for this
-    machine, and for the load that is on it now.
+    The first bundle is the reference for the others: labels are compared by agreement, vectors by
+    relative error and SNR. Accuracy is measured on the test images of the packaged model, or on
+    --data-dir. Bundles that read tensors, or whose output is a vector, run the golden inputs of the first.
+    Times are medians of requests in random order; they hold for this machine and its present load.
 
     \b
     Example:
       paraedge compare fp32.paraedge int8.paraedge
-      paraedge compare fp32.paraedge int8.paraedge --data-dir data --png sizes.png
+      paraedge compare fp32.paraedge int8.paraedge --plot sizes.png
+      paraedge compare old.paraedge new.paraedge --fail-on accuracy:0.5 \\
+          --fail-on p95:10%
     """
+    from paraedge.cli._chatter import captured_chatter
     from paraedge_measure.comparing import compare_bundles, display_names
     from paraedge_measure.plots.figures import check_plot
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.trial import try_bundle
 
-    if png is not None:
-        check_plot(png)
-    opened = [Bundle.open(path) for path in bundles]
+    if plot is not None:
+        check_plot(plot)
+    opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles]
     inputs, labels, source = _inputs_at_hand(opened[0], dataset, data_dir, limit)
-    with working("loading engines"), progress_bar() as bar:
-        task = bar.add_task("running", total=None)
+    with progress_bar() as bar, captured_chatter():
+        task = bar.add_task("loading and running", total=None)
+        for bundle in opened:
+            try_bundle(bundle)
         compared = compare_bundles(
             opened,
             inputs,
@@ -72,10 +130,11 @@ def compare(
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     names = display_names([one.path for one in compared])
-    if png is not None:
+    worse = [text for limit in limits for text in _broken(limit, names, compared)]
+    if plot is not None:
         from paraedge_measure.plots.comparison import plot_comparison
 
-        plot_comparison(dict(zip(names, compared, strict=True)), png, title=f"{len(inputs)} {source}")
+        plot_comparison(dict(zip(names, compared, strict=True)), plot, title=f"{len(inputs)} {source}")
     if as_json:
         print_json(
             {
@@ -83,34 +142,71 @@ def compare(
                 "num_samples": len(inputs),
                 "rounds": rounds,
                 "bundles": [asdict(one) for one in compared],
-                "png": None if png is None else str(png),
+                "plot": None if plot is None else str(plot),
+                "failed": worse,
             }
         )
+        _stop_if(worse)
         return
-    rows = table(
-        "bundle", "engine", "quantization", ">size", ">÷ first", *(_OF_VECTORS if labels is None else _OF_LABELS), ">ms"
-    )
+    costs = table("~bundle", "engine", "quantization", ">size", ">÷ first", ">ms")
+    quality = table("~bundle", *(_OF_VECTORS if labels is None else _OF_LABELS))
     for name, one in zip(names, compared, strict=True):
-        rows.add_row(
+        costs.add_row(
             name,
             one.engine,
             one.quantization,
             size_text(one.size_bytes),
             f"{one.size_bytes / compared[0].size_bytes:.3f}",
-            *_quality(one),
             f"{one.prefix_ms[-1]:.2f}",
         )
-    console().print(rows)
+        quality.add_row(name, *_quality(one))
+    console().print(costs)
+    console().print()
+    console().print(quality)
     nearness = "SNR" if labels is None else "label"
     console().print(
         f"\n{len(inputs)} {source}; {nearness} and time of all branches, median of {rounds} requests in turns"
     )
-    if png is not None:
-        console().print(f"plot: {png}")
+    if plot is not None:
+        console().print(f"plot: {plot}")
+    _stop_if(worse)
 
 
-_OF_LABELS = (">accuracy by branches, %", ">same label")
-_OF_VECTORS = (">relative error by branches, %", ">SNR")
+def _broken(limit: _Limit, names: list[str], compared: list[ComparedBundle]) -> list[str]:
+    """What to say of each bundle that is worse than the first by more than ``limit``."""
+    from paraedge_runtime.errors import InputError
+
+    first = compared[0]
+    texts = []
+    for name, one in zip(names[1:], compared[1:], strict=True):
+        if limit.metric == "p95":
+            percent = 100 * (one.prefix_p95_ms[-1] / first.prefix_p95_ms[-1] - 1)
+            if percent > limit.amount:
+                times = f"{one.prefix_p95_ms[-1]:.2f} ms, {first.prefix_p95_ms[-1]:.2f} ms in {names[0]}"
+                texts.append(f"{name}: p95 is {percent:.1f} % higher ({times}); the limit is {limit.amount:g} %")
+            continue
+        if first.prefix_accuracy is None or one.prefix_accuracy is None:
+            raise InputError(f"{first.path} has no accuracy: its output is a vector; remove --fail-on accuracy")
+        for count, (had, has) in enumerate(zip(first.prefix_accuracy, one.prefix_accuracy, strict=False), start=1):
+            points = round(100 * (had - has), 4)
+            if points > limit.amount:
+                texts.append(
+                    f"{name}: accuracy with {count} branch(es) is {points:.2f} points lower ({as_percent(has)}, "
+                    f"{as_percent(had)} in {names[0]}); the limit is {limit.amount:g}"
+                )
+    return texts
+
+
+def _stop_if(worse: list[str]) -> None:
+    """Exit with status 1 if a limit was exceeded."""
+    for text in worse:
+        click.echo(f"Failed: {text}", err=True)
+    if worse:
+        sys.exit(1)
+
+
+_OF_LABELS = ("~accuracy by branches, %", ">same label")
+_OF_VECTORS = ("~relative error by branches, %", ">SNR")
 
 
 def _quality(one: ComparedBundle) -> tuple[str, str]:
@@ -133,7 +229,7 @@ def _inputs_at_hand(
         return images.images, images.labels, source
     if dataset is not None or data_dir is not None:
         raise InputError(
-            f"{bundle.path} does not tell classes of images, and data sets hold nothing else; leave out --dataset "
+            f"{bundle.path} does not classify images, and data sets hold nothing else; leave out --dataset "
             "and --data-dir to compare on its golden inputs"
         )
     golden = bundle.golden()

@@ -24,9 +24,9 @@ _PACKAGES = {
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Show what is installed and what works here.
+    """Check the installation.
 
-    And what to install otherwise. Each engine is really loaded, not just looked for.
+    Loads each engine in a process of its own, and shows what works here and what to install otherwise.
 
     \b
     Example:
@@ -35,8 +35,9 @@ def doctor(as_json: bool) -> None:
     from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES
     from paraedge_runtime.core import core_problem
     from paraedge_runtime.cores import available_cores
-    from paraedge_runtime.engines import ENGINES, open_engine
+    from paraedge_runtime.engines import ENGINES
     from paraedge_runtime.errors import EngineError
+    from paraedge_runtime.trial import try_engine
 
     without_core = core_problem()
     versions = {package: _version(package) for packages in _PACKAGES.values() for package in packages}
@@ -44,7 +45,7 @@ def doctor(as_json: bool) -> None:
     for name in ENGINES:
         try:
             with working(f"loading {name}"):
-                engine = open_engine(name)
+                engine = try_engine(name)
             detail = engine.description
             if engine.distribution == "tflite-runtime":
                 detail += (
@@ -75,13 +76,13 @@ def doctor(as_json: bool) -> None:
     )
     if without_core:
         console().print(f"branches run one after another: {without_core}\n")
-    rows = table("engine", "works", "branches in parallel", "detail")
+    rows = table("engine", "works", "parallel", "~detail")
     for name, state in engines.items():
         works, parallel = bool(state["works"]), bool(state["parallel"])
         rows.add_row(name, "yes" if works else "no", "yes" if parallel else "no", str(state["detail"]))
     console().print(rows)
     console().print()
-    rows = table("for", "package", "version", "")
+    rows = table("for", "package", "version", "~")
     for purpose, packages in _PACKAGES.items():
         for package in packages:
             found = versions[package]
@@ -101,11 +102,13 @@ def _version(package: str) -> str | None:
 
 def _cache() -> tuple[int, str | None, str]:
     """Bytes in the cache, its folder, and why there is none."""
-    from paraedge_measure.cache_folder import cache_folder
+    from paraedge_runtime.cache_folder import cache_folder, own_folder
     from paraedge_runtime.errors import InputError
 
     try:
         folder = cache_folder()
+        if folder.exists():
+            own_folder("parts")
     except InputError as error:
         return 0, None, str(error)
     try:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli._devices import outputs_on
+from paraedge.cli._devices import outputs_on, profile_option
 from paraedge.cli._images import need_classified_images
-from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table
+from paraedge.cli.options import DATASET, trusted_keys_option
+from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
+
+if TYPE_CHECKING:
+    from paraedge_runtime.bundle import Bundle
 
 
 @click.command()
 @click.argument("model", default="fashion-mnist")
-@click.option("--dataset", help="digits, fashion-mnist, cifar10, folder or npz. [default: what it was trained on]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many images, the classes in turn.")
-@click.option("--profile", type=click.Path(path_type=Path), help="Run the bundle on this device: a device.json.")
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG of the curve. [default: NAME-prefix-accuracy.png]")
-@click.option("--no-plot", is_flag=True, help="Draw nothing.")
+@click.option("--dataset", type=DATASET, help="Data set. [default: the one the model was trained on]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Use at most this many images, balanced over the classes.")
+@profile_option
+@click.option("--plot", type=click.Path(path_type=Path), help="Write the curve to this PNG file.")
+@trusted_keys_option
 @json_option
 def evaluate(
     model: str,
@@ -28,41 +37,42 @@ def evaluate(
     limit: int | None,
     profile: Path | None,
     plot: Path | None,
-    no_plot: bool,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Accuracy of every prefix of branches, on a test set.
+    """Measure the accuracy of every prefix of branches.
 
-    MODEL is a packaged model, a checkpoint folder (run in torch), or a bundle (run in its engine, here or
-    on the device of --profile, over ssh or adb).
-    For a checkpoint without --data-dir and PARAEDGE_DATA, the accuracy is taken from the logits kept
-    with it, and the output says so.
+    MODEL is a packaged model or a checkpoint folder (run in torch), or a bundle (run in its engine, here or on
+    the device of --profile). A checkpoint contains the logits of its test set: without --data-dir and
+    PARAEDGE_DATA the accuracy is computed from those, and the output says so.
 
     \b
     Example:
-      paraedge evaluate fashion-mnist --no-plot
-      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data --limit 1000
-      paraedge evaluate fashion-mnist-android-all.paraedge --data-dir data --limit 1000 --profile phone.json
+      paraedge evaluate fashion-mnist --plot accuracy.png
+      paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data
+      paraedge evaluate fashion-mnist-android-all.paraedge --data-dir data --profile phone.json
     """
     from paraedge.data import DATA_DIR_VARIABLE
-    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.storage import looks_like_bundle
 
     path = Path(model)
     if looks_like_bundle(path):
-        name, source, count, accuracy = _evaluate_bundle(path, dataset, data_dir, limit, profile)
+        name, source, count, accuracy = _evaluate_bundle(
+            Bundle.open(path, trusted_keys=trusted_keys), dataset, data_dir, limit, profile
+        )
     elif profile is not None:
-        raise InputError(f"{model} is no bundle; devices run bundles: export one, or leave out --profile")
+        raise click.UsageError(f"--profile names a device to run a bundle on, and {model} is none")
+    elif trusted_keys is not None:
+        raise click.UsageError(f"--key says who may have signed a bundle, and {model} is none")
     else:
         stored = dataset is None and data_dir is None and not os.environ.get(DATA_DIR_VARIABLE) and limit is None
         name, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
 
-    target = None
-    if not no_plot:
+    if plot is not None:
         from paraedge_measure.plots.prefix_accuracy import plot_prefix_accuracy
 
-        target = plot if plot is not None else Path(f"{name}-prefix-accuracy.png")
-        plot_prefix_accuracy(accuracy, target, title=f"{name}: {count} test images")
+        plot_prefix_accuracy(accuracy, plot, title=f"{name}: {count} test images")
     if as_json:
         print_json(
             {
@@ -70,7 +80,7 @@ def evaluate(
                 "source": source,
                 "num_samples": count,
                 "prefix_accuracy": list(accuracy),
-                "plot": None if target is None else str(target),
+                "plot": None if plot is None else str(plot),
             }
         )
         return
@@ -80,8 +90,8 @@ def evaluate(
         rows.add_row(str(index + 1), as_percent(value), gain)
     console().print(rows)
     console().print(f"\n{count} test images, {source}")
-    if target is not None:
-        console().print(f"curve: {target}")
+    if plot is not None:
+        console().print(f"plot: {plot}")
 
 
 _Result = tuple[str, str, int, tuple[float, ...]]
@@ -90,15 +100,17 @@ _Result = tuple[str, str, int, tuple[float, ...]]
 def _evaluate_checkpoint(
     model: str, dataset: str | None, data_dir: Path | None, limit: int | None, stored: bool
 ) -> _Result:
+    from paraedge.packaged import resolve_checkpoint
+
+    folder = resolve_checkpoint(model)
     with progress_bar() as bar:
         task = bar.add_task("loading torch", total=None)
         from paraedge.data.bundles import load_for_labels
         from paraedge.data.datasets import check_old_split
         from paraedge.model import load_checkpoint
-        from paraedge.packaged import resolve_checkpoint
         from paraedge.training import evaluate_model
 
-        checkpoint = load_checkpoint(resolve_checkpoint(model))
+        checkpoint = load_checkpoint(folder)
         config = checkpoint.config
         if stored:
             evaluation = checkpoint.evaluation
@@ -121,16 +133,36 @@ def _evaluate_checkpoint(
 
 
 def _evaluate_bundle(
-    path: Path, dataset: str | None, data_dir: Path | None, limit: int | None, profile: Path | None
+    bundle: Bundle, dataset: str | None, data_dir: Path | None, limit: int | None, profile: Path | None
 ) -> _Result:
-    from paraedge.data.bundles import load_for_bundle
-    from paraedge_runtime.bundle import Bundle
+    import numpy as np
 
-    bundle = Bundle.open(path)
+    from paraedge.data.bundles import load_for_bundle
+    from paraedge_runtime.errors import EngineError
+    from paraedge_runtime.session import Session
+    from paraedge_runtime.trial import try_bundle
+
+    manifest = bundle.manifest
     need_classified_images(bundle, "paraedge compare", "runs every prefix on its golden inputs")
-    data = load_for_bundle(bundle.manifest, dataset, data_dir)
+    data = load_for_bundle(manifest, dataset, data_dir)
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
-    outputs, ran = outputs_on(profile, bundle, images.images, what=f"running on {data.name}")
-    correct = outputs.cumsum(axis=1).argmax(axis=2) == images.labels[:, None]  # (M, k)
-    accuracy = tuple(round(float(value), 6) for value in correct.mean(axis=0))
-    return bundle.manifest.name, f"run {ran} on {data.name}", len(images), accuracy
+    if profile is not None:
+        outputs, where = outputs_on(profile, bundle, images.images)
+        right = outputs.cumsum(axis=1).argmax(axis=2) == images.labels[:, None]  # (M, k)
+        shares = tuple(round(float(value), 6) for value in right.mean(axis=0))
+        return manifest.name, f"run in {where} on {data.name}", len(images), shares
+    correct = np.zeros(len(manifest.branches), dtype=np.int64)
+    with working(f"loading {manifest.engine}"):
+        try_bundle(bundle)
+        opened = Session.open(bundle)
+    with opened as session, progress_bar() as bar:
+        pairs = zip(images.images, images.labels, strict=True)
+        for image, label in bar.track(pairs, total=len(images), description=f"running on {data.name}"):
+            prediction = session.run(image)
+            if prediction.branches_dropped:
+                drop = prediction.branches_dropped[0]
+                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy would mean nothing")
+            correct += prediction.prefix_outputs.argmax(axis=1) == label
+        source = f"run in {session.engine.description} on {data.name}"
+    accuracy = tuple(round(float(value), 6) for value in correct / len(images))
+    return manifest.name, source, len(images), accuracy

@@ -6,28 +6,35 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.options import LABELS
+from paraedge.cli._threads import FreeCores
+from paraedge.cli.options import DATASET, LABELS
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_labels, check_log, print_trained, training_progress
+from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
 
 
 @click.command()
 @click.argument("model")
-@click.option("--branches", type=click.IntRange(min=1), default=1, show_default=True, help="How many to add.")
-@click.option("--dataset", default="folder", show_default=True, help="digits, fashion-mnist, cifar10, folder or npz.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
-@click.option("--labels", type=LABELS, help="For --dataset npz: names of the classes 0, 1, 2, …: cat,dog,bird.")
+@click.option("--branches", type=click.IntRange(min=1), default=1, show_default=True, help="Number of branches to add.")
+@click.option("--dataset", type=DATASET, default="folder", show_default=True, help="Data set to train on.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
+)
+@click.option("--labels", type=LABELS, help="Class names for --dataset npz, in order: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
-@click.option("--branch-depth", type=int, help="Blocks of each new branch. [default: as the last old one]")
-@click.option("--branch-width", type=int, help="Channels of its own convolutions, likewise.")
+@click.option("--branch-depth", type=int, help="Blocks per new branch. [default: as in the last old branch]")
+@click.option(
+    "--branch-width", type=int, help="Channels of a new branch's convolutions. [default: as in the last old branch]"
+)
 @click.option("--epochs", default=20, show_default=True)
-@click.option("--batch-size", type=int, help="[default: as the model was trained]")
-@click.option("--learning-rate", type=float, help="[default: as the model was trained]")
+@click.option("--batch-size", type=int, help="[default: as for the model]")
+@click.option("--learning-rate", type=float, help="[default: as for the model]")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--device", help="torch device. [default: the GPU, else the CPU]")
-@click.option("--compile", "compile_parts", is_flag=True, help="Compile the network: for long runs on a GPU.")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make batches. [default: none]")
-@click.option("--log", type=click.Path(path_type=Path), help="File that gets one JSON line per epoch.")
+@click.option("--device", help="torch device, such as cuda:0 or cpu. [default: a GPU if there is one]")
+@click.option("--compile", "compile_parts", is_flag=True, help="Compile the network; worthwhile for long GPU runs.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Data loading processes. [default: none]")
+@click.option("--log", type=click.Path(path_type=Path), help="Write one JSON line per epoch to this file.")
 @json_option
 def extend(
     model: str,
@@ -48,19 +55,20 @@ def extend(
     log: Path | None,
     as_json: bool,
 ) -> None:
-    """Add branches to a trained model; the old ones stay as they are.
+    """Add branches to a trained model.
 
-    MODEL is a packaged model's name or a checkpoint folder. Stem and old branches keep every bit, and the
-    old prefixes their predictions. Classes of the data that MODEL does not know become new labels, which
-    only the new branches learn; give images of the old classes too. 'paraedge update' then makes a file of
-    the parts that are new.
+    MODEL is a packaged model or a checkpoint folder. Its stem and branches stay exactly as they are;
+    only the new branches are trained. Classes that MODEL does not know become new labels. Include images
+    of the old classes too, or the new branches forget them. Send the new parts to devices with
+    'paraedge update'.
 
     \b
     Example:
-      paraedge extend fashion-mnist --branches 2 --data-dir photos --out bigger
+      paraedge extend fashion-mnist --data-dir photos --out bigger
       paraedge export --model bigger --target android --out bigger.paraedge
       paraedge update old.paraedge bigger.paraedge --out new-parts.zip
     """
+    free_cores = FreeCores()
     check_log(log, out)
     check_labels(labels, dataset)
     from paraedge.data import FolderOptions, load_dataset
@@ -80,6 +88,7 @@ def extend(
     config = extension_training(
         base, branches, epochs=epochs, seed=seed, **{name: value for name, value in given.items() if value is not None}
     )
+    free_cores.use(device, tell=is_first_process())
     with processes(device) as own_device, training_progress(data.name, epochs, log) as show:
         checkpoint = run_extension(
             base,

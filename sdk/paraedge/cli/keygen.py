@@ -7,17 +7,19 @@ from pathlib import Path
 import click
 
 from paraedge.cli.output import console, json_option, print_json
+from paraedge_runtime._console import printable
 
 
 @click.command()
 @click.argument("name", type=click.Path(path_type=Path))
-@click.option("--no-password", is_flag=True, help="Do not encrypt NAME.key, and do not ask for a password.")
+@click.option("--no-password", is_flag=True, help="Do not encrypt NAME.key.")
 @json_option
 def keygen(name: Path, no_password: bool, as_json: bool) -> None:
-    """Make a pair of keys that sign bundles and check them.
+    """Create a key pair for signing bundles.
 
-    NAME.key signs ('paraedge sign'): keep it secret, and off devices. NAME.pub checks: devices that trust it open
-    what NAME.key signed, and nothing else. Files that exist are never overwritten. Both are minisign's files.
+    NAME.key is the private key for 'paraedge sign': keep it secret, and off devices. NAME.pub is the public
+    key: a device that trusts it opens only bundles signed with NAME.key. Existing files are never
+    overwritten. Both are minisign key files.
 
     \b
     Example:
@@ -29,7 +31,9 @@ def keygen(name: Path, no_password: bool, as_json: bool) -> None:
 
     password = None
     if not no_password:
-        password = click.prompt(f"Password for {name}.key", hide_input=True, confirmation_prompt=True, err=True)
+        password = click.prompt(
+            f"Password for {printable(str(name))}.key", hide_input=True, confirmation_prompt=True, err=True
+        )
     public = make_keys(name, password)
     if as_json:
         print_json({"key_id": public.name, "public_key": public.text, "files": [f"{name}.key", f"{name}.pub"]})

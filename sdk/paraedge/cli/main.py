@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import NoReturn
 
 import click
 
-from paraedge_runtime._console import replace_unprintable
+from paraedge.cli.output import echo
+from paraedge_runtime._console import printable, replace_unprintable
 from paraedge_runtime.errors import (
     BundleError,
     EngineUnavailable,
@@ -28,28 +30,33 @@ __all__ = ["main", "paraedge"]
 # Name -> one line of help. The command NAME is the function NAME in paraedge/cli/NAME.py;
 # the line is repeated here so that --help imports none of them.
 COMMANDS = {
-    "train": "Train a ParaFormer by progressive approximation.",
-    "extend": "Add branches to a trained model; the old ones stay as they are.",
-    "evaluate": "Accuracy of every prefix of branches, on a test set.",
-    "export": "Make a bundle for a device from some branches of a model.",
-    "subset": "Make a smaller bundle from a bundle, without torch.",
-    "inspect": "Show what a bundle holds.",
-    "verify": "Check a bundle's files, then its predictions on this device.",
-    "run": "Run a bundle on images, or on tensors in .npy files.",
-    "compare": "Compare bundles: size, accuracy of every prefix, latency here.",
-    "profile": "Measure a device: parts, requests, contention, cold start.",
+    "models": "List the packaged models.",
+    "train": "Train a model on a data set or on your own images.",
+    "extend": "Add branches to a trained model.",
+    "evaluate": "Measure the accuracy of every prefix of branches.",
+    "export": "Export a model to a bundle for a device.",
+    "subset": "Create a smaller bundle with some of the branches.",
+    "inspect": "Show what a bundle contains.",
+    "verify": "Check a bundle's files and its predictions on this device.",
+    "compare": "Compare bundles by size, accuracy and latency.",
+    "pack": "Pack a bundle into a single zip file.",
+    "update": "Create an update (delta) between two bundles.",
+    "apply": "Apply an update to a bundle.",
+    "keygen": "Create a key pair for signing bundles.",
+    "sign": "Sign a bundle.",
+    "targets": "List the kinds of device to export to.",
+    "profile": "Measure how fast a device runs bundles.",
     "plan": "Choose branches, engine and threads for a budget.",
-    "pack": "Make one file of a bundle.",
-    "update": "Make a file of what changed from one bundle to another.",
-    "apply": "Make the other bundle from the old one and that file.",
-    "keygen": "Make a pair of keys that sign bundles and check them.",
-    "sign": "Sign a bundle: devices that trust the key open it.",
-    "bench": "Measure how policies keep deadlines, against oracles.",
-    "web": "Make a folder with a page that runs bundles in a browser.",
-    "targets": "List what can be exported to.",
-    "models": "List the models that ship with paraedge.",
-    "doctor": "Show what is installed and what works here.",
+    "bench": "Benchmark how well deadlines are kept.",
+    "doctor": "Check the installation.",
+    "run": "Run a bundle on images, or on tensors in .npy files.",
+    "web": "Create a web page that runs bundles in a browser.",
 }
+
+# How --help groups them: each section goes on to the command that begins the next one.
+_SECTIONS = {"models": "Model", "export": "Bundle", "targets": "Device", "run": "Run"}
+
+ALIASES = {"benchmark": "bench"}
 
 _MISTAKES = (BundleError, EngineUnavailable, InputError, PlanError, ProfileError, UnsupportedModel)
 
@@ -59,6 +66,7 @@ class _LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"paraedge.cli.{cmd_name}")
@@ -68,21 +76,29 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise click.UsageError(f"no command {args[0]!r}; choose one of {', '.join(COMMANDS)}", ctx)
+        if args and not args[0].startswith("-") and args[0] not in (*COMMANDS, *ALIASES):
+            from paraedge_runtime._arguments import unknown_text
+
+            raise click.UsageError(unknown_text("command", args[0], (*COMMANDS, *ALIASES)), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        sections: dict[str, list[tuple[str, str]]] = {}
+        title = ""
+        for name, line in COMMANDS.items():
+            title = _SECTIONS.get(name, title)
+            sections.setdefault(title, []).append((f"{name:<{max(map(len, COMMANDS))}}", line))
+        for title, rows in sections.items():
+            with formatter.section(f"{title} commands"):
+                formatter.write_dl(rows)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="paraedge")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def paraedge(ctx: click.Context, debug: bool) -> None:
-    """Put parallel-branch Transformers on phones, Raspberry Pis and other small machines.
+    """Run parallel-branch Transformers on phones, Raspberry Pis and other small machines.
 
     \b
     Example:
@@ -93,14 +109,20 @@ def paraedge(ctx: click.Context, debug: bool) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    echo(f"Error: {printable(message)}", err=True)
     sys.exit(code)
+
+
+def _fail_at_length() -> NoReturn:
+    """With ``--debug``: where it failed."""
+    echo(traceback.format_exc(), err=True)
+    sys.exit(1)
 
 
 def _missing(error: ModuleNotFoundError) -> str:
     package = (error.name or str(error)).split(".")[0]
     extra = "cli" if package in ("rich", "PIL") else "export"
-    return f"this command needs {package}, which is not installed here; pip install 'paraedge[{extra}]'"
+    return f"this command needs {package}, which is not installed; pip install 'paraedge[{extra}]'"
 
 
 def main() -> NoReturn:
@@ -120,13 +142,13 @@ def main() -> NoReturn:
         sys.exit(1)
     except ParaEdgeError as error:
         if debug:
-            raise
+            _fail_at_length()
         _fail(str(error), 2 if isinstance(error, _MISTAKES) else 1)
     except ModuleNotFoundError as error:
         if debug:
-            raise
+            _fail_at_length()
         _fail(_missing(error), 2)
     except Exception as error:
         if debug:
-            raise
-        _fail(f"{type(error).__name__}: {error} (paraedge --debug … shows where)", 1)
+            _fail_at_length()
+        _fail(f"{type(error).__name__}: {error} (paraedge --debug … shows the traceback)", 1)

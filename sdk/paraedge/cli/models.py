@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from paraedge.cli.output import as_percent, console, json_option, print_json, size_text, table
+from paraedge.cli.output import console, json_option, print_json, size_text, table
 
 
 @click.command()
 @json_option
 def models(as_json: bool) -> None:
-    """List the models that ship with paraedge.
+    """List the packaged models.
 
-    With the accuracy of 1, 2, 4 and all of their branches on the test split of their data set.
+    Shows the test accuracy with 1, 2, 4 and all branches.
 
     \b
     Example:
@@ -47,17 +47,15 @@ def models(as_json: bool) -> None:
     if as_json:
         print_json(documents)
         return
-    rows = table(
-        "model", "data set", "images", ">weights", ">branches", *(f">{name}" for name in ("1", "2", "4", "all"))
-    )
+    rows = table("model", "images", ">weights", ">branches", *(f">{count}" for count in ("1", "2", "4", "all, %")))
     for document in documents:
-        accuracy = document["prefix_accuracy"]
+        accuracy, name = document["prefix_accuracy"], document["name"]
         rows.add_row(
-            f"{document['name']} (default)" if document["default"] else document["name"],
-            document["dataset"],
+            name if name == document["dataset"] else f"{name} ({document['dataset']})",
             "×".join(map(str, document["image_shape"])),
             size_text(document["weights_bytes"]),
             str(document["num_branches"]),
-            *(as_percent(accuracy[min(count, len(accuracy)) - 1]) for count in (1, 2, 4, len(accuracy))),
+            *(f"{100 * accuracy[min(count, len(accuracy)) - 1]:.2f}" for count in (1, 2, 4, len(accuracy))),
         )
     console().print(rows)
+    console().print(f"\ndefault: {DEFAULT_MODEL}; accuracy of 1, 2, 4 and all branches on the data set's test split")

@@ -4,13 +4,51 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
-__all__ = ["BRANCHES", "LABELS", "SIZE", "THREADS", "Branches", "trusted_keys_option"]
+__all__ = [
+    "BRANCHES",
+    "DATASET",
+    "ENGINE",
+    "LABELS",
+    "RECIPE",
+    "SIZE",
+    "TARGET",
+    "THREADS",
+    "Branches",
+    "Names",
+    "engine_option",
+    "threads_option",
+    "trusted_keys_option",
+]
 
 Branches = int | tuple[int, ...] | None
+
+
+class Names(click.Choice):  # type: ignore[type-arg]
+    """One of some names: shown in the help, completed by the shell. An unknown one is answered with the nearest."""
+
+    def __init__(self, what: str, names: tuple[str, ...]) -> None:
+        super().__init__(names)
+        self._what = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name itself, or a usage error."""
+        if value in self.choices:
+            return value
+        from paraedge_runtime._arguments import unknown_text
+
+        self.fail(unknown_text(self._what, value, self.choices), param, ctx)
+
+
+# The names of the registries, repeated so that --help imports none of them; tests/sdk/test_cli_help.py compares.
+ENGINE = Names("engine", ("executorch", "litert", "onnxruntime"))
+TARGET = Names("target", ("android", "ios", "linux", "microcontroller", "raspberry-pi", "web"))
+DATASET = Names("data set", ("digits", "fashion-mnist", "cifar10", "folder", "npz"))
+_RECIPES = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight")
+RECIPE = Names("quantization recipe", (*_RECIPES, *(f"{name}+fp32-stem" for name in _RECIPES[1:]), "small", "auto"))
 
 
 class _BranchesType(click.ParamType):  # type: ignore[type-arg]
@@ -30,7 +68,7 @@ class _BranchesType(click.ParamType):  # type: ignore[type-arg]
             return int(text)
         except ValueError:
             self.fail(
-                f"{value!r} is not a choice of branches; write a count (2), indexes (0,3,5), one index (3,) or all",
+                f"{value!r} is not a choice of branches; give a count (2), indices (0,3,5), one index (3,) or all",
                 param,
                 ctx,
             )
@@ -50,7 +88,7 @@ class _ThreadsType(click.ParamType):  # type: ignore[type-arg]
         try:
             return tuple(int(piece) for piece in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is no list of thread counts; write it as 1,2,4", param, ctx)
+            self.fail(f"{value!r} is not a list of thread counts, such as 1,2,4", param, ctx)
 
 
 THREADS = _ThreadsType()
@@ -66,7 +104,7 @@ class _LabelsType(click.ParamType):  # type: ignore[type-arg]
             return value  # type: ignore[return-value]
         names = tuple(unicodedata.normalize("NFC", piece.strip()) for piece in value.split(","))
         if not all(names) or len(set(names)) != len(names):
-            self.fail(f"{value!r} is no list of different names; write them as cat,dog,bird", param, ctx)
+            self.fail(f"{value!r} is not a list of unique names, such as cat,dog,bird", param, ctx)
         return names
 
 
@@ -84,7 +122,7 @@ class _SizeType(click.ParamType):  # type: ignore[type-arg]
             return value
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
         if found is None or found[2].lower() not in self.units or float(found[1]) == 0:
-            self.fail(f"{value!r} is no size; write it as 2MB, 500kB or a number of bytes above 0", param, ctx)
+            self.fail(f"{value!r} is not a size, such as 2MB, 500kB or a number of bytes above 0", param, ctx)
         return int(float(found[1]) * self.units[found[2].lower()])
 
 
@@ -94,6 +132,13 @@ SIZE = _SizeType()
 def _given_or_none(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
     return value or None
 
+
+engine_option = click.option(
+    "--engine", type=ENGINE, help="Another engine that can run the same files. [default: the bundle's]"
+)
+threads_option = click.option(
+    "--threads", type=int, help="Number of threads for branches. [default: one per branch, up to the number of cores]"
+)
 
 trusted_keys_option = click.option(
     "--key",

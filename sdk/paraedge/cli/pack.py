@@ -6,17 +6,20 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import json_option, print_json, size_text
+from paraedge.cli._signed import telling_of_lost_signature
+from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.output import echo, json_option, print_json, size_text
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: BUNDLE.zip]")
+@trusted_keys_option
 @json_option
-def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
-    """Make one file of a bundle.
+def pack(bundle: Path, out: Path | None, trusted_keys: tuple[str, ...] | None, as_json: bool) -> None:
+    """Pack a bundle into a single zip file.
 
-    An uncompressed zip, which every command takes as it takes the folder.
+    The zip is not compressed. Every command accepts it in place of the folder.
 
     \b
     Example:
@@ -24,12 +27,16 @@ def pack(bundle: Path, out: Path | None, as_json: bool) -> None:
       paraedge run fashion-mnist-android-2.paraedge.zip
     """
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.errors import InputError
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, trusted_keys=trusted_keys)
+    if out is None and not bundle.is_dir():
+        raise InputError(f"{bundle} is one file already; to copy it, name the copy with --out")
     path = out if out is not None else bundle.with_name(bundle.name + ".zip")
-    opened.pack(path)
-    size_bytes = Bundle.open(path).path.stat().st_size
+    with telling_of_lost_signature(path):
+        opened.pack(path)
+    size_bytes = Bundle.open(path, trusted_keys=trusted_keys).path.stat().st_size
     if as_json:
         print_json({"path": str(path), "size_bytes": size_bytes})
     else:
-        click.echo(f"{path}  {size_text(size_bytes)}")
+        echo(f"{path}  {size_text(size_bytes)}")

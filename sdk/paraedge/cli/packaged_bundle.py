@@ -8,6 +8,8 @@ from paraedge.cli.output import progress_bar, working
 
 __all__ = ["packaged_bundle"]
 
+_ENGINES = ("litert", "onnxruntime", "executorch")  # in the order of choice
+
 
 def packaged_bundle(engine: str | None) -> Path:
     """The packaged model as a bundle for this machine, made once and kept in the cache.
@@ -22,27 +24,11 @@ def packaged_bundle(engine: str | None) -> Path:
     import hashlib
     import shutil
 
+    from paraedge.cli._chatter import captured_chatter
     from paraedge.packaged import DEFAULT_MODEL, packaged_folder
-    from paraedge_measure.cache_folder import cache_folder
-    from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.engines import ENGINES, open_engine
-    from paraedge_runtime.errors import BundleError, EngineError, EngineUnavailable, InputError
-    from paraedge_runtime.session import Session
+    from paraedge_runtime.cache_folder import own_folder
+    from paraedge_runtime.errors import InputError
 
-    chosen = engine
-    if chosen is None:
-        for name in ("litert", "onnxruntime", "executorch"):
-            try:
-                with working(f"looking for {name}"):
-                    open_engine(name)
-            except EngineUnavailable:
-                continue
-            chosen = name
-            break
-    else:
-        open_engine(chosen)
-    if chosen is None:
-        raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
     folder = packaged_folder(DEFAULT_MODEL)
     if folder is None:
         raise InputError(
@@ -51,14 +37,15 @@ def packaged_bundle(engine: str | None) -> Path:
         )
     weights = (folder / "model.safetensors").read_bytes()
     version = hashlib.sha256(weights).hexdigest()[:12]
-    path = cache_folder() / "bundles" / f"{DEFAULT_MODEL}-{chosen}-{version}.paraedge"
-    if path.exists():
-        try:
-            with working("opening the packaged model's bundle"):
-                Session.open(Bundle.open_untrusted(path), threads=1).close()  # made here; who opens it may refuse it
-            return path
-        except (BundleError, EngineError):  # damaged, or of other versions: it is made again below
-            pass
+
+    def path_for(name: str) -> Path:
+        return own_folder("bundles") / f"{DEFAULT_MODEL}-{name}-{version}.paraedge"
+
+    installed = next((name for name in _ENGINES if _is_installed(name)), None) if engine is None else engine
+    if installed is not None and path_for(installed).exists() and _opens(path_for(installed)):
+        return path_for(installed)  # the engine works too
+    chosen = _chosen_engine(engine)
+    path = path_for(chosen)
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
@@ -69,8 +56,8 @@ def packaged_bundle(engine: str | None) -> Path:
     from paraedge.exporting import export
 
     shutil.rmtree(path, ignore_errors=True)  # an export replaces whole bundles only
-    with progress_bar() as bar:
-        task = bar.add_task(f"exporting the packaged model for {chosen}, once", total=None)
+    with progress_bar(is_steady=False) as bar, captured_chatter():
+        task = bar.add_task(f"exporting for {chosen}, once", total=None)
         export(
             DEFAULT_MODEL,
             target="linux",
@@ -79,3 +66,46 @@ def packaged_bundle(engine: str | None) -> Path:
             on_progress=lambda progress: bar.update(task, total=progress.total, completed=progress.step),
         )
     return path
+
+
+def _is_installed(engine: str) -> bool:
+    from importlib.metadata import distributions
+
+    from paraedge_runtime.engines import engine_info
+
+    return any(True for name in engine_info(engine).distributions for _ in distributions(name=name))
+
+
+def _chosen_engine(engine: str | None) -> str:
+    """The one that was named, or the first that works; each is tried in a process of its own."""
+    from paraedge_runtime.engines import ENGINES
+    from paraedge_runtime.errors import EngineUnavailable
+    from paraedge_runtime.trial import try_engine
+
+    for name in _ENGINES if engine is None else (engine,):
+        try:
+            with working(f"looking for {name}"):
+                try_engine(name)
+        except EngineUnavailable:
+            if engine is not None:
+                raise
+            continue
+        return name
+    raise EngineUnavailable(f"no engine is installed; pip install 'paraedge[litert]' (or {', '.join(ENGINES)})")
+
+
+def _opens(path: Path) -> bool:
+    """Whether the bundle in the cache is whole, and of these versions."""
+    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.errors import BundleError, EngineError
+    from paraedge_runtime.session import Session
+    from paraedge_runtime.trial import try_bundle
+
+    try:
+        with working("opening the packaged model's bundle"):
+            bundle = Bundle.open_untrusted(path)  # made here; who opens it may refuse it
+            try_bundle(bundle)
+            Session.open(bundle, threads=1).close()
+    except (BundleError, EngineError):  # it is made again
+        return False
+    return True

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.options import SIZE
-from paraedge.cli.output import as_percent, console, json_option, print_json, print_next, size_text, table, working
+from paraedge.cli.options import SIZE, trusted_keys_option
+from paraedge.cli.output import (
+    as_percent,
+    console,
+    indexes_text,
+    json_option,
+    print_json,
+    print_next,
+    size_text,
+    table,
+    working,
+)
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
@@ -19,12 +29,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundles", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLES]...")
-@click.option("--profile", type=click.Path(path_type=Path), required=True, help="The device.json of the device.")
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The device.json of the device, from 'paraedge profile'.",
+)
 @click.option("--budget-ms", type=float, required=True, help="Target p95 latency, in milliseconds.")
-@click.option("--min-accuracy", type=float, help="Such as .9")
-@click.option("--max-bytes", type=SIZE, help="Of programs and golden files, such as 2MB.")
-@click.option("--model", help="Checkpoint of the BUNDLES. [default: the packaged model of their name, if it is theirs]")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the choice for 'paraedge export --plan'.")
+@click.option("--min-accuracy", type=float, help="Lowest accuracy to accept, such as .9.")
+@click.option("--max-bytes", type=SIZE, help="Largest size to accept, such as 2MB.")
+@click.option("--model", help="Checkpoint of the BUNDLES. [default: the packaged model they were exported from]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the choice to this file, for 'paraedge export --plan'."
+)
+@trusted_keys_option
 @json_option
 def plan(
     bundles: tuple[Path, ...],
@@ -34,19 +52,22 @@ def plan(
     max_bytes: int | None,
     model: str | None,
     out: Path | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Choose branches, engine and threads for a budget.
 
-    Lists what no other choice beats in latency, accuracy and size together, and marks the most
-    accurate one that keeps the budget. BUNDLES hold all branches, and were measured by 'paraedge
-    profile'; without any, the packaged Fashion-MNIST model is meant. The logits that are kept with a
-    checkpoint tell how accurate any branches are together: choices that beat the first branches are
-    listed too, and all accuracies are on the half of the test images that chose nothing.
+    Lists the Pareto-optimal choices by latency, accuracy and size, and marks the most accurate one
+    within the budget. BUNDLES contain all branches and were measured with 'paraedge profile'. Default: the
+    packaged Fashion-MNIST model.
+
+    A checkpoint contains the logits of its test set, from which the accuracy of any subset of branches
+    follows. Subsets are chosen on one half of the images, and all accuracies are those of the other half.
 
     \b
     Example:
-      paraedge plan --profile device.json --budget-ms 10 --min-accuracy .9 --out plan.json
+      paraedge plan --profile device.json --budget-ms 10 --out plan.json
+      paraedge export --plan plan.json
     """
     import msgspec
 
@@ -62,7 +83,7 @@ def plan(
     except msgspec.ValidationError as error:
         raise InputError(f"no plan can be made for {given}: {error}") from error
     device = read_device(profile)
-    opened = [Bundle.open(path) for path in bundles or _packaged(device)]
+    opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles or _packaged(device)]
     evaluations = [_kept_evaluation(bundle, model) for bundle in opened]
     with working("choosing branches"):
         plans = [
@@ -77,15 +98,12 @@ def plan(
     if as_json:
         print_json({"chosen": msgspec.to_builtins(chosen), "pareto": msgspec.to_builtins(listed)})
         return
-    rows = table("", "branches", "engine", "recipe", ">threads", ">p50 ms", ">p95 ms", ">accuracy", ">size", ">memory")
+    rows = table("branches", "~engine and recipe", ">threads", ">p95 ms", ">accuracy", ">size", ">memory")
     for one in sorted({*listed, chosen}, key=lambda one: one.p95_ms):
         rows.add_row(
-            "→" if one == chosen else "",
-            ",".join(map(str, one.branches)),
-            one.engine,
-            one.recipe,
+            f"{'→' if one == chosen else ' '} {indexes_text(one.branches)}",
+            f"{one.engine} {one.recipe}",
             str(one.threads),
-            f"{one.p50_ms:.2f}",
             f"{one.p95_ms:.2f}",
             as_percent(one.accuracy),
             size_text(one.size_bytes),

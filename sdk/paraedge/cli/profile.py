@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli.options import THREADS
+from paraedge.cli.options import ENGINE, THREADS, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, size_text, table, working
 from paraedge.cli.packaged_bundle import packaged_bundle
 
@@ -20,11 +20,16 @@ _DEFAULT_PATH = Path("device.json")
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[DEVICE.JSON] [BUNDLES]...")
-@click.option("--engine", "engines", multiple=True, help="May be repeated. [default: the bundle's own]")
-@click.option("--threads", type=THREADS, default=(), help="Such as 1,2,4. [default: 1 and the number of cores]")
-@click.option("--rigorous", is_flag=True, help="1,024 runs and 60 s per part, instead of 50 and 1 s.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots as well.")
-@click.option("--name", help="Of a device that is new. [default: its host name]")
+@click.option(
+    "--engine", "engines", type=ENGINE, multiple=True, help="Engine; may be repeated. [default: the bundle's]"
+)
+@click.option(
+    "--threads", type=THREADS, default=(), help="Thread counts, such as 1,2,4. [default: 1 and the number of cores]"
+)
+@click.option("--rigorous", is_flag=True, help="Measure each part for 1,024 runs and 60 s, instead of 50 and 1 s.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots to this file.")
+@click.option("--name", help="Name of a new device. [default: its host name]")
+@trusted_keys_option
 @json_option
 def profile(
     paths: tuple[Path, ...],
@@ -33,18 +38,20 @@ def profile(
     rigorous: bool,
     html: Path | None,
     name: str | None,
+    trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Measure a device: parts, requests, contention, cold start.
+    """Measure how fast a device runs bundles.
 
-    DEVICE.JSON is device.json when not named. A new one is made for this machine; one that names an
-    ssh connection is measured there. What it holds of other bundles, engines and thread counts is
-    kept. Without BUNDLES, the packaged Fashion-MNIST model is exported for this machine first.
+    Measures each part, whole requests, contention between branches and the cold start, and adds the
+    results to DEVICE.JSON (default: device.json). A new file describes this machine. If the file contains
+    an ssh or adb connection, the bundles are sent there and measured there. Without BUNDLES, the packaged
+    Fashion-MNIST model is exported first.
 
     \b
     Example:
       paraedge profile device.json
-      paraedge profile pi.json fashion-mnist-raspberry-pi-all.paraedge --threads 1,2,4 --html pi.html
+      paraedge profile pi.json fashion.paraedge --threads 1,2,4 --html pi.html
     """
     from paraedge_measure.connections import connect
     from paraedge_measure.device import merge, read_device, write_device
@@ -68,10 +75,10 @@ def profile(
     wanted: tuple[str | None, ...] = engines or (None,)
     jobs: list[tuple[Bundle, str | None]]
     if bundle_paths:
-        opened = [Bundle.open(bundle_path) for bundle_path in bundle_paths]
+        opened = [Bundle.open(bundle_path, trusted_keys=trusted_keys) for bundle_path in bundle_paths]
         jobs = [(bundle, engine) for bundle in opened for engine in wanted]
     else:
-        jobs = [(Bundle.open(packaged_bundle(engine)), None) for engine in wanted]
+        jobs = [(Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys), None) for engine in wanted]
 
     measured: list[Measurement] = []
     with progress_bar() as bar:
@@ -151,10 +158,8 @@ def _print(device: Device, measured: list[Measurement]) -> None:
     for one in measured:
         contention = " ".join(f"×{factor:.2f}" for factor in one.contention)
         memory = "unknown memory" if one.memory_bytes is None else size_text(one.memory_bytes)
-        rows = table(
-            "part", ">runs", ">first", ">min", ">p50", ">p90", ">p95", ">p99 ms",
-            title=f"\n{one.bundle_name}, {one.engine} {one.engine_version}, {one.threads} thread(s)",
-        )  # fmt: skip
+        console().print(f"\n{one.bundle_name}, {one.engine} {one.engine_version}, {one.threads} thread(s)")
+        rows = table("part", ">runs", ">first", ">min", ">p50", ">p90", ">p95", ">p99 ms")
         for name, latency in {**one.parts, "request": one.request}.items():
             times = (latency.first_ms, latency.min_ms, latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms)
             rows.add_row(name, f"{latency.n:,}", *("" if ms is None else f"{ms:.3f}" for ms in times))

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import statistics
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from paraedge.cli.options import BRANCHES, Branches, trusted_keys_option
-from paraedge.cli.output import console, print_json, working
+from paraedge.cli.options import BRANCHES, Branches, engine_option, threads_option, trusted_keys_option
+from paraedge.cli.output import console, echo, indexes_text, print_json, working
 from paraedge.cli.packaged_bundle import packaged_bundle
+from paraedge_runtime._console import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from rich.console import JustifyMethod
 
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.prediction import Prediction
     from paraedge_runtime.session import Session
 
 
+_STDIN = Path("-")
+_MOST_STDIN_BYTES = 256 << 20
+
+
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLE] [INPUTS]...")
-@click.option("--branches", type=BRANCHES, default="all", help="2: the first two. 0,3,5: those. [default: all]")
-@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
-@click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
-@click.option("--budget-ms", type=float, help="Target time of each prediction, in milliseconds.")
-@click.option("--profile", type=click.Path(path_type=Path), help="The device.json that 'paraedge profile' made here.")
-@click.option("--allow-foreign-profile", is_flag=True, help="Take the profile of another device or bundle.")
-@click.option("--early-stop", is_flag=True, help="Stop when the prediction is sure enough, as calibrated at export.")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="[BUNDLE] [INPUTS]...")
+@click.option(
+    "--branches",
+    type=BRANCHES,
+    default="all",
+    help="Branches to run: a count (2), indices (0,3,5) or all.  [default: all]",
+)
+@threads_option
+@engine_option
+@click.option("--budget-ms", type=float, help="Time limit of each prediction, in milliseconds.")
+@click.option(
+    "--profile", type=click.Path(path_type=Path), help="The device.json of this device, from 'paraedge profile'."
+)
+@click.option("--allow-foreign-profile", is_flag=True, help="Accept the profile of another device or bundle.")
+@click.option(
+    "--early-stop", is_flag=True, help="Stop when the prediction is confident enough, as calibrated at export."
+)
 @trusted_keys_option
 @click.option("--explain", is_flag=True, help="Show why each branch ran or was dropped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per image instead of text.")
@@ -47,17 +64,18 @@ def run(
 ) -> None:
     """Run a bundle on images, or on tensors in .npy files.
 
-    INPUTS are files or folders; without any, the bundle's own golden inputs are used. Without
-    BUNDLE, the packaged Fashion-MNIST model is exported for this machine first (needs torch).
+    INPUTS are files or folders, or - for one file from the standard input. Default: the golden inputs
+    in the bundle. Without BUNDLE, the packaged Fashion-MNIST model is exported first (needs torch).
 
-    Each result is printed when it is there. A file that cannot be read is named and skipped, and the
-    exit status is 1. With --json a line is one JSON document; that of a skipped file has "error".
+    Results are printed as they come. A file that cannot be read is reported and skipped, and the exit
+    status is 1. With --json each line is one JSON document; that of a skipped file has the key "error".
 
     \b
     Example:
       paraedge run
       paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
       paraedge run fashion-mnist-linux-all.paraedge --budget-ms 5 --explain
+      cat shirt.png | paraedge run fashion-mnist-linux-all.paraedge -
     """
     from paraedge_measure.latency import known_latency
     from paraedge_runtime.bundle import Bundle
@@ -65,17 +83,19 @@ def run(
     from paraedge_runtime.inputs import find_images
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
+    from paraedge_runtime.trial import try_bundle
 
     if paths and looks_like_bundle(paths[0]):
         bundle, files = Bundle.open(paths[0], trusted_keys=trusted_keys), list(paths[1:])
     else:
-        if paths and not paths[0].exists():
+        if paths and paths[0] != _STDIN and not paths[0].exists():
             raise InputError(f"{paths[0]} does not exist")
-        files = find_images(list(paths))
+        files = [*find_images([path for path in paths if path != _STDIN]), *(path for path in paths if path == _STDIN)]
         bundle = Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys)
     inputs = _inputs(bundle, files)
 
     with working(f"loading {bundle.manifest.engine}"):
+        try_bundle(bundle, engine=engine)
         opened = Session.open(
             bundle,
             engine=engine,
@@ -111,13 +131,18 @@ def run(
 
 def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:
     """Name, value or file, and label of each input; the bundle's golden ones without files."""
+    from paraedge_runtime.errors import InputError
     from paraedge_runtime.inputs import check_image_input, find_inputs
     from paraedge_runtime.manifest import ImageInput
 
     if files:
         if isinstance(bundle.manifest.input, ImageInput):
             check_image_input(bundle.manifest.input)  # what would be said of every image is said once
-        return [(str(path), path, None) for path in find_inputs(files, bundle.manifest.input)]
+        named = find_inputs([path for path in files if path != _STDIN], bundle.manifest.input)
+        piped = [path for path in files if path == _STDIN]
+        if len(piped) > 1:
+            raise InputError("- was given more than once; the standard input holds one file")
+        return [(str(path), path, None) for path in [*named, *piped]]
     golden = bundle.golden()
     labels = [None] * len(golden.inputs) if golden.labels is None else [int(label) for label in golden.labels]
     return [
@@ -135,7 +160,26 @@ def _kind(bundle: Bundle) -> str:
 def _read(value: NDArray[Any] | Path, bundle: Bundle) -> NDArray[Any]:
     from paraedge_runtime.inputs import read_input
 
-    return read_input(value, bundle.manifest.input) if isinstance(value, Path) else value
+    if not isinstance(value, Path):
+        return value
+    return read_input(value, bundle.manifest.input) if value != _STDIN else _read_stdin(bundle)
+
+
+def _read_stdin(bundle: Bundle) -> NDArray[Any]:
+    """The one file that is piped in, of a bounded size, as the bundle reads it."""
+    from paraedge_runtime.errors import InputError
+    from paraedge_runtime.inputs import read_input
+
+    content = sys.stdin.buffer.read(_MOST_STDIN_BYTES + 1)
+    if len(content) > _MOST_STDIN_BYTES:
+        raise InputError(f"the standard input has more than {_MOST_STDIN_BYTES >> 20} MiB; name the file instead")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("input.npy" if _kind(bundle) == "tensor" else "input")
+        path.write_bytes(content)
+        try:
+            return read_input(path, bundle.manifest.input)
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), "the standard input")) from None
 
 
 class _JsonLines:
@@ -170,9 +214,7 @@ class _TextLines:
         self._late = 0
         self._is_right: list[bool] = []
         self._uncalibrated = 0
-        result = max([len("label"), *map(len, bundle.manifest.labels)]) if bundle.manifest.labels else 32
-        branches = max(len("branches"), len(" ".join(map(str, session.branches))))
-        self._widths = (min(max(map(len, [_kind(bundle), *names])), 40), min(result, 32), 10, branches, 8)
+        self._widths = _widths(bundle, names)
 
     def show(self, name: str, label: int | None, prediction: Prediction) -> None:
         labels = self._bundle.manifest.labels
@@ -188,7 +230,7 @@ class _TextLines:
             name,
             _result(prediction, self._bundle),
             f"{100 * prediction.confidence:.1f} %" if labels else f"{float((prediction.output**2).sum()) ** 0.5:.4g}",
-            " ".join(map(str, prediction.branches_used)),
+            indexes_text(prediction.branches_used),
             f"{prediction.elapsed_ms:.2f}",
             note,
         )
@@ -215,16 +257,39 @@ class _TextLines:
         if self._uncalibrated:
             console().print(f"{self._uncalibrated} confidence(s) not calibrated: no temperature for the branches used")
 
-    def _line(self, name: str, result: str, number: str, branches: str, milliseconds: str, note: str) -> None:
-        first, second, third, fourth, fifth = self._widths
-        line = f"{name:<{first}}  {result:<{second}}  {number:>{third}}  {branches:<{fourth}}  {milliseconds:>{fifth}}"
-        console().print(f"{line}  {note}".rstrip())
+    def _line(self, *cells: str) -> None:
+        """One row; its widths are known before the others."""
+        from rich.table import Table
+
+        row = Table.grid(padding=(0, 2))
+        for width, justify in zip(self._widths, _JUSTIFY, strict=True):
+            row.add_column(width=width, justify=justify, overflow="fold")
+        row.add_column(overflow="fold")  # the note
+        row.add_row(*map(printable, cells))  # one line, whatever a label says
+        console().print(row)
+
+
+_NOTE_WIDTH = len("would not fit: 1-7")
+_JUSTIFY: tuple[JustifyMethod, ...] = ("left", "left", "right", "left", "right")
+
+
+def _widths(bundle: Bundle, names: list[str]) -> tuple[int, ...]:
+    """Of the columns before the note, to which a terminal leaves ``_NOTE_WIDTH``."""
+    labels = bundle.manifest.labels
+    name = max(map(len, [_kind(bundle), *names]))
+    result = max([len("label"), *map(len, labels)]) if labels else 32
+    confidence, used, milliseconds, gaps = 10, 8, 7, 10
+    if console().is_terminal:
+        result = min(result, 24)
+        room = console().width - _NOTE_WIDTH - result - confidence - used - milliseconds - gaps
+        name = max(12, min(name, room))
+    return name, result, confidence, used, milliseconds
 
 
 def _result(prediction: Prediction, bundle: Bundle) -> str:
     """The label, or the first numbers of a vector."""
     if bundle.manifest.labels:
-        return prediction.label
+        return prediction.label or "unknown"
     return " ".join(f"{value:.4g}" for value in prediction.output[:3]) + (" …" if prediction.output.size > 3 else "")
 
 
@@ -235,17 +300,14 @@ def _dropped(prediction: Prediction) -> str:
     failed = (BranchState.FAILED, BranchState.NOT_FINITE)
     notes = [f"dropped {run.index}: {run.reason}" for run in prediction.branches if run.state in failed]
     for state, word in (
-        (BranchState.WOULD_NOT_FIT, "would not fit"),
+        (BranchState.WOULD_NOT_FIT, "would miss the deadline"),
         (BranchState.LATE, "late"),
         (BranchState.NOT_NEEDED, "not needed"),
     ):
-        indexes = [str(run.index) for run in prediction.branches if run.state == state]
-        if indexes:
-            notes.append(f"{word}: {' '.join(indexes)}")
+        if indexes := [run.index for run in prediction.branches if run.state == state]:
+            notes.append(f"{word}: {indexes_text(indexes)}")
     return "; ".join(notes)
 
 
 def _warn_skipped(problem: str) -> None:
-    from paraedge_runtime.inputs import display_name
-
-    click.echo(f"Skipped: {display_name(problem)}", err=True)
+    echo(f"Skipped: {problem}", err=True)

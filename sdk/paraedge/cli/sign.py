@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from paraedge.cli.output import console, json_option, print_json
+from paraedge_runtime._console import printable
 
 
 @click.command()
@@ -18,19 +19,19 @@ from paraedge.cli.output import console, json_option, print_json
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="Private key, from 'paraedge keygen' or minisign. Several: each signs, and a device needs to trust one.",
+    help="Private key from 'paraedge keygen' or minisign. May be repeated; a device needs to trust one of them.",
 )
 @click.option(
     "--expires",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="Day from which on devices with trusted keys refuse the bundle (UTC). [default: never]",
+    help="Day (UTC) from which devices with trusted keys reject the bundle. [default: never]",
 )
 @json_option
 def sign(bundle: Path, keys: tuple[Path, ...], expires: datetime | None, as_json: bool) -> None:
-    """Sign a bundle: devices that trust the key open it.
+    """Sign a bundle.
 
-    BUNDLE, a folder or a zip, is signed where it stands, in place of the signatures that it has. All files are
-    checked first. The signature covers manifest.json, which has the hash of every other file.
+    Signs BUNDLE (a folder or a zip) in place and replaces its signatures. All files are checked first. The
+    signature covers manifest.json, which contains the hash of every other file.
 
     \b
     Example:
@@ -40,7 +41,7 @@ def sign(bundle: Path, keys: tuple[Path, ...], expires: datetime | None, as_json
     from paraedge.signing import read_private_key, sign_bundle
 
     def ask(path: Path) -> str:
-        password: str = click.prompt(f"Password for {path}", hide_input=True, err=True)
+        password: str = click.prompt(f"Password for {printable(str(path))}", hide_input=True, err=True)
         return password
 
     private = [read_private_key(path, lambda path=path: ask(path)) for path in keys]  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paraedge.cli.output import as_percent, console, size_text, table
+from paraedge_runtime._console import printable
 
 if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
@@ -44,7 +45,7 @@ def print_bundle(bundle: Bundle) -> None:
 
     manifest, card = bundle.manifest, bundle.card
     console().print(Text.assemble((str(bundle.path), "bold"), f"  {size_text(bundle.size_bytes)}"))
-    console().print(f"{card.description} ({card.license})")
+    console().print(printable(f"{card.description} ({card.license})"))
     engines = " or ".join(f"{name} ≥ {version}" for name, version in manifest.engine_min_version.items())
     console().print(
         f"version {manifest.version}, target {manifest.target}, engine {manifest.engine} ({engines}), "
@@ -53,7 +54,7 @@ def print_bundle(bundle: Bundle) -> None:
     console().print(f"{_input_text(manifest)} → {_output_text(manifest)}\n")
 
     accuracy = card.accuracy
-    rows = table("part", ">size", ">parameters", ">MACs", ">against torch", ">sum so far", ">accuracy")
+    rows = table("part", ">size", ">parameters", ">MACs", ">vs torch", ">sum so far", ">accuracy")
     names = list(manifest.parts())
     for name, entry in manifest.parts().items():
         position = names.index(name) - 1
@@ -70,12 +71,12 @@ def print_bundle(bundle: Bundle) -> None:
     if manifest.fused is not None:
         rows.add_row("fused", size_text(manifest.fused.size_bytes), "", "", "", "", "")
     console().print(rows)
-    compared = f"compared with {card.parity.reference} on {card.parity.num_samples} real inputs"
+    compared = f"compared with {printable(card.parity.reference)} on {card.parity.num_samples} real inputs"
     console().print(f"\n{compared} (SNR, {'same label' if manifest.labels else 'relative error'})")
     if not manifest.labels:
         return
     if accuracy is not None:
-        console().print(f"accuracy on {accuracy.num_samples} images: {accuracy.dataset}")
+        console().print(f"accuracy on {accuracy.num_samples} images: {printable(accuracy.dataset)}")
     else:
         how = "" if manifest.quantization == "fp32" else "; export with --data-dir, which measures it"
         console().print(f"accuracy unknown: nobody has measured these parts together{how}")
@@ -117,7 +118,8 @@ def _early_stop_text(bundle: Bundle) -> str:
     low, high = min(thresholds), max(thresholds)
     return (
         f"early stop: confidence {f'{low:g}' if low == high else f'{low:g} to {high:g}'} loses at most {drop} "
-        f"({100 * early_stop.risk_confidence:g} % sure, {early_stop.num_samples} images); on {held.num_samples} others "
+        f"(with {100 * early_stop.risk_confidence:g} % probability, {early_stop.num_samples} images); "
+        f"on {held.num_samples} others "
         f"{as_percent(held.accuracy_stopped)} with {held.mean_branches:.2f} branches on average, "
         f"{as_percent(held.accuracy_full)} with all"
     )

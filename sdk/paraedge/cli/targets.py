@@ -10,16 +10,16 @@ from paraedge.cli.output import console, json_option, print_json, table
 @click.command()
 @json_option
 def targets(as_json: bool) -> None:
-    """List what can be exported to.
+    """List the kinds of device to export to.
 
-    And which engine each target gets, and the smallest recipe that keeps accuracy there (--quantize).
+    Shows the engine of each target, and its recipe for 'paraedge export --quantize small': the smallest
+    that kept the accuracy of the packaged models.
 
     \b
     Example:
       paraedge targets
     """
     from paraedge_converters.targets import TARGETS
-    from paraedge_runtime.engines import ENGINES
 
     if as_json:
         print_json(
@@ -34,9 +34,7 @@ def targets(as_json: bool) -> None:
             }
         )
         return
-    rows = table("target", "engine", "files", "small recipe", "device", "tested here")
+    rows = table("target", "engine", "small recipe", "~device; tested here")
     for name, target in TARGETS.items():
-        rows.add_row(
-            name, target.engine, ENGINES[target.engine].suffix, target.recipe, target.description, target.tested
-        )
+        rows.add_row(name, target.engine, target.recipe, f"{target.description}; {target.tested}")
     console().print(rows)

@@ -8,59 +8,68 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from paraedge.cli.options import LABELS
+from paraedge.cli._threads import FreeCores
+from paraedge.cli.options import DATASET, LABELS, Names
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_labels, check_log, print_trained, training_progress
+from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
 
 
 @click.command()
-@click.option("--recipe", help="Network and settings by name or .json file; options given beside it change it.")
+@click.option("--recipe", help="Name of a recipe (network and settings), or a .json file. Other options override it.")
+@click.option("--dataset", type=DATASET, default="fashion-mnist", show_default=True, help="Data set to train on.")
 @click.option(
-    "--dataset", default="fashion-mnist", show_default=True, help="digits, fashion-mnist, cifar10, folder or npz."
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files are. [default: $PARAEDGE_DATA]")
-@click.option("--labels", type=LABELS, help="For --dataset npz: names of the classes 0, 1, 2, …: cat,dog,bird.")
+@click.option("--labels", type=LABELS, help="Class names for --dataset npz, in order: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
-@click.option("--backbone", help="Pretrained network that the branches stand behind: efficientnet-lite0.")
-@click.option("--backbone-stage", type=int, help="Its last stage before the branches begin. [default: the recipe's]")
-@click.option("--init", help="Start from the weights of a packaged model or checkpoint folder, and its shape.")
 @click.option(
-    "--teacher", help="Packaged model or checkpoint folder to distill from: the network also learns its outputs."
+    "--backbone", type=Names("backbone", ("efficientnet-lite0",)), help="Pretrained network to use as the stem."
 )
-@click.option("--teacher-weight", default=0.0, help="Their share of the targets. [default: the recipe's; 0.5]")
-@click.option("--name", help="Name of the model. [default: that of the data set, in letters and digits]")
-@click.option("--license", "license_text", help="Licence of the weights. [default: that of the data set]")
+@click.option("--backbone-stage", type=int, help="Last backbone stage in the stem. [default: the recipe's]")
+@click.option("--init", help="Packaged model or checkpoint folder whose weights and shape to start from.")
+@click.option("--teacher", help="Packaged model or checkpoint folder to distill from.")
+@click.option(
+    "--teacher-weight", default=0.0, help="Weight of the teacher's outputs in the targets. [default: the recipe's; 0.5]"
+)
+@click.option("--name", help="Model name. [default: the data set's name]")
+@click.option("--license", "license_text", help="Licence of the weights. [default: the data set's licence]")
 @click.option("--embed-dim", default=64, show_default=True, help="Token width D.")
-@click.option("--num-heads", default=4, show_default=True, help="Attention heads; divides --embed-dim.")
-@click.option("--mlp-ratio", default=2.0, show_default=True, help="MLP width over D.")
-@click.option("--num-branches", default=8, show_default=True, help="Branches side by side.")
-@click.option("--branch-depth", default=2, show_default=True, help="Blocks per branch.")
-@click.option("--stem-stride", type=int, help="Pixels per token side. [default: 2 up to 16 pixels, else 4]")
+@click.option("--num-heads", default=4, show_default=True, help="Attention heads; must divide --embed-dim.")
+@click.option("--mlp-ratio", default=2.0, show_default=True, help="Width of the MLP, as a multiple of D.")
+@click.option("--num-branches", default=8, show_default=True, help="Number of branches.")
+@click.option("--branch-depth", default=2, show_default=True, help="Transformer blocks per branch.")
+@click.option(
+    "--stem-stride", type=int, help="Side of a token in pixels. [default: 2 for images up to 16 pixels, else 4]"
+)
 @click.option("--epochs", default=20, show_default=True)
 @click.option("--batch-size", default=128, show_default=True)
 @click.option("--learning-rate", default=2e-3, show_default=True)
 @click.option("--weight-decay", default=0.05, show_default=True)
 @click.option("--label-smoothing", default=0.0, show_default=True)
 @click.option("--crop-padding", default=2, show_default=True, help="Random crops, in pixels; 0 for none.")
-@click.option("--flip/--no-flip", default=None, help="Mirror half the images. [default: not for digits]")
+@click.option("--flip/--no-flip", default=None, help="Mirror half of the images. [default: flip, except for digits]")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
-    "--image-size", type=int, help="For --dataset folder: pixels a side. [default: 32, or 224 with --backbone]"
+    "--image-size", type=int, help="Image side in pixels, for --dataset folder. [default: 32; 224 with --backbone]"
 )
-@click.option("--grey", is_flag=True, help="For --dataset folder: one channel instead of three.")
-@click.option("--holdout", type=click.IntRange(min=1), help="Test on so many train images instead, and train without.")
-@click.option("--device", help="torch device. [default: the GPU, else the CPU]")
+@click.option("--grey", is_flag=True, help="Read grey images, for --dataset folder.")
+@click.option("--holdout", type=click.IntRange(min=1), help="Hold out this many training images, and test on them.")
+@click.option("--device", help="torch device, such as cuda:0 or cpu. [default: a GPU if there is one]")
 @click.option(
     "--parallel",
     type=click.Choice(["data", "branches"]),
     default="data",
     show_default=True,
-    help="What the processes of torchrun share out.",
+    help="What to divide among torchrun processes.",
 )
-@click.option("--compile", "compile_parts", is_flag=True, help="Compile the network: for long runs on a GPU.")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make batches. [default: none]")
-@click.option("--save-interval", default=0.0, help="Seconds between savings of OUT.resume. [default: every epoch]")
-@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="File that gets one JSON line per epoch.")
+@click.option("--compile", "compile_parts", is_flag=True, help="Compile the network; worthwhile for long GPU runs.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Data loading processes. [default: none]")
+@click.option("--save-interval", default=0.0, help="Seconds between saves of OUT.resume. [default: each epoch]")
+@click.option(
+    "--log", type=click.Path(dir_okay=False, path_type=Path), help="Write one JSON line per epoch to this file."
+)
 @json_option
 @click.pass_context
 def train(
@@ -102,20 +111,21 @@ def train(
     log: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a ParaFormer by progressive approximation.
+    """Train a model on a data set or on your own images.
 
-    Every prefix of branches is trained in one pass. After each epoch the state goes to OUT.resume;
-    the same command continues from there.
+    The loss includes every prefix of branches (progressive approximation), so each prefix is a working
+    model. The state is saved to OUT.resume after each epoch; run the same command again to continue.
 
     \b
     Example:
       paraedge train --dataset fashion-mnist --data-dir data --out my-model
-      paraedge train --dataset folder --data-dir photos --out my-model --epochs 30
-      paraedge train --backbone efficientnet-lite0 --dataset folder --data-dir photographs --out my-model
-      paraedge train --dataset npz --data-dir mine.npz --labels cat,dog --out my-model
-      paraedge train --recipe cifar10 --data-dir data --out my-model --compile --workers 12
-      paraedge train --recipe cifar10-taught --teacher wider --data-dir data --out my-model
-      torchrun --nproc-per-node 2 --no-python -- paraedge train --recipe cifar10 --data-dir data --out my-model
+      paraedge train --dataset folder --data-dir photos --out my-model
+      paraedge train --backbone efficientnet-lite0 --dataset folder \\
+          --data-dir photographs --out my-model
+      paraedge train --dataset npz --data-dir mine.npz --out my-model
+      paraedge train --recipe cifar10 --data-dir data --out my-model --compile
+      torchrun --nproc-per-node 2 --no-python -- \\
+          paraedge train --recipe cifar10 --data-dir data --out my-model
     """
     import msgspec
 
@@ -123,6 +133,7 @@ def train(
     from paraedge_converters.request import check_name, fitting_name
     from paraedge_runtime.errors import InputError
 
+    free_cores = FreeCores()
     check_log(log, out)
     if name is not None:
         check_name(name)
@@ -173,8 +184,13 @@ def train(
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
     height, width, channels = data.image_shape
+    if network.get("backbone") is not None and channels != 3:
+        raise InputError(
+            f"--backbone {network['backbone']} reads images in colour, those of {data.name} are grey; "
+            + ("leave out --grey" if grey else "leave out --backbone, or give images with three channels")
+        )
     if height != width:
-        raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer takes square ones")
+        raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer needs square images")
 
     from paraedge.model import Checkpoint, ParaFormerConfig, load_checkpoint
     from paraedge.model.records import CheckpointConfig
@@ -212,6 +228,7 @@ def train(
     except ValueError as error:
         raise InputError(str(error)) from error
 
+    free_cores.use(device, tell=is_first_process())
     with processes(device) as own_device, training_progress(data.name, config.epochs, log) as show:
         checkpoint = run_training(
             data,

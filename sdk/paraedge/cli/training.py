@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paraedge.cli.output import as_percent, console, print_json, print_next, progress_bar, table
+from paraedge.cli.output import as_percent, console, print_json, print_next, print_progress, progress_bar, table
 from paraedge_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from paraedge.model import Checkpoint
     from paraedge.training import TrainingProgress
 
-__all__ = ["check_labels", "check_log", "print_trained", "training_progress"]
+__all__ = ["check_labels", "check_log", "is_first_process", "print_trained", "training_progress"]
 
 
 def is_first_process() -> bool:
@@ -28,14 +29,28 @@ def check_log(log: Path | None, out: Path) -> None:
     """Before the first epoch, which would else be lost.
 
     Raises:
-        InputError: there is no folder to write the log in, or it is the one of the checkpoint.
+        InputError: there is no folder to write the log in, it is the one of the checkpoint, or lines of the log would
+            be added to something else: to a file that training writes, or to one that is there and is no log.
     """
-    if log is not None and out.resolve() in log.resolve().parents:
+    if log is None:
+        return
+    written = {out.resolve(), *out.resolve().parent.glob(f"{glob.escape(out.name)}.resume*")}
+    if log.resolve() in written or log.resolve() == out.resolve().with_name(f"{out.name}.resume"):
+        raise InputError(f"--log is {log}, which the training writes itself; name another file")
+    if log.is_file() and not _begins_like_a_log(log):
+        raise InputError(f"--log is {log}, which exists and is no log of a training; name another file")
+    if out.resolve() in log.resolve().parents:
         raise InputError(
             f"--log is {log}, inside --out, a folder that holds a checkpoint and nothing else; name a file beside it"
         )
-    if log is not None and not log.parent.is_dir():
+    if not log.parent.is_dir():
         raise InputError(f"--log is {log}, but there is no folder {log.parent}; make it first")
+
+
+def _begins_like_a_log(path: Path) -> bool:
+    """Whether a file is empty or begins with a JSON object."""
+    with path.open("rb") as file:
+        return file.read(1) in (b"", b"{")
 
 
 def check_labels(labels: tuple[str, ...] | None, dataset: str) -> None:
@@ -62,32 +77,42 @@ class Shown:
 
 @contextlib.contextmanager
 def training_progress(dataset: str, epochs: int, log: Path | None) -> Iterator[Shown]:
-    """A progress bar, and one JSON line per epoch in ``log``."""
-    import msgspec
-
+    """A progress bar and a line after each epoch; in ``log`` one of JSON."""
     if not is_first_process():
         yield Shown()
         return
-    with progress_bar("loss {task.fields[loss]}", "{task.fields[accuracy]}") as bar:
-        task = bar.add_task(f"training on {dataset}", total=None, loss="…", accuracy="")
+    with progress_bar("{task.fields[loss]}") as bar:
+        task = bar.add_task(f"training on {dataset}", total=None, loss="")
 
         def show(progress: TrainingProgress) -> None:
-            if log is not None and progress.step + 1 == progress.steps_per_epoch:
-                with log.open("ab") as file:
-                    file.write(msgspec.json.encode(progress) + b"\n")
+            epoch, loss = f"epoch {progress.epoch + 1}/{epochs}", f"loss {progress.loss:.3f}"
+            if progress.step + 1 == progress.steps_per_epoch:
+                if log is not None:
+                    _add_line(log, progress)
+                accuracy = " ".join(f"{100 * value:.1f}" for value in progress.prefix_accuracy)
+                print_progress(f"{epoch}  {loss}  prefix accuracy {accuracy} %")
             bar.update(
                 task,
                 total=epochs * progress.steps_per_epoch,
                 completed=progress.epoch * progress.steps_per_epoch + progress.step + 1,
-                description=f"epoch {progress.epoch + 1}/{epochs}",
-                loss=f"{progress.loss:.3f}",
-                accuracy="prefix accuracy " + " ".join(f"{100 * value:.1f}" for value in progress.prefix_accuracy),
+                description=epoch,
+                loss=loss,
             )
 
         def show_features(done: int, total: int) -> None:
             bar.update(task, total=total, completed=done, description="images through the backbone")
 
         yield Shown(show, show_features)
+
+
+def _add_line(log: Path, progress: TrainingProgress) -> None:
+    import msgspec
+
+    try:
+        with log.open("ab") as file:
+            file.write(msgspec.json.encode(progress) + b"\n")
+    except OSError as error:
+        raise InputError(f"{log} cannot be written: {error.strerror}; choose another --log") from error
 
 
 def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
@@ -105,7 +130,8 @@ def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
             }
         )
         return
-    rows = table(">branches", ">test accuracy", title=f"{out}: {record.num_test_samples} test images")
+    console().print(f"{out}: {record.num_test_samples} test images")
+    rows = table(">branches", ">test accuracy")
     for index, accuracy in enumerate(record.prefix_accuracy):
         rows.add_row(str(index + 1), as_percent(accuracy))
     console().print(rows)

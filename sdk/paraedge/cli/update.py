@@ -6,18 +6,21 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.output import json_option, print_json, size_text
+from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.output import echo, json_option, print_json, size_text
 
 
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: NEW.update.zip]")
+@trusted_keys_option
 @json_option
-def update(old: Path, new: Path, out: Path | None, as_json: bool) -> None:
-    """Make a file of what changed from one bundle to another.
+def update(old: Path, new: Path, out: Path | None, trusted_keys: tuple[str, ...] | None, as_json: bool) -> None:
+    """Create an update (delta) between two bundles.
 
-    It holds NEW's manifest and the files that OLD has not. 'paraedge apply' makes NEW from it where OLD is.
+    The update contains NEW's manifest and the files that OLD lacks. On the device, 'paraedge apply' turns
+    OLD into NEW.
 
     \b
     Example:
@@ -28,9 +31,10 @@ def update(old: Path, new: Path, out: Path | None, as_json: bool) -> None:
     from paraedge_runtime.update import write_update
 
     path = out if out is not None else new.with_name(f"{new.name}.update.zip")
-    changed, whole = write_update(Bundle.open(old), opened := Bundle.open(new), path), opened.size_bytes
+    before, after = (Bundle.open(bundle, trusted_keys=trusted_keys) for bundle in (old, new))
+    changed, whole = write_update(before, after, path), after.size_bytes
     size_bytes = path.stat().st_size
     if as_json:
         print_json({"path": str(path), "size_bytes": size_bytes, "bundle_bytes": whole, "files": changed})
     else:
-        click.echo(f"{path}  {size_text(size_bytes)} of {size_text(whole)}: {', '.join(changed)}")
+        echo(f"{path}  {size_text(size_bytes)} of {size_text(whole)}: {', '.join(changed)}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paraedge.cli._devices import outputs_on
-from paraedge.cli.options import trusted_keys_option
+from paraedge.cli._devices import outputs_on, profile_option
+from paraedge.cli.options import engine_option, threads_option, trusted_keys_option
 from paraedge.cli.output import console, json_option, print_json, table, working
 from paraedge.cli.summary import nearness_text, snr_text
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--engine", help="Another engine that can run the same files. [default: the bundle's]")
-@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
-@click.option("--profile", type=click.Path(path_type=Path), help="Run it on this device: a device.json.")
+@engine_option
+@threads_option
+@profile_option
 @trusted_keys_option
 @json_option
 def verify(
@@ -33,11 +33,10 @@ def verify(
     trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Check a bundle's files, then its predictions on this device.
+    """Check a bundle's files and its predictions on this device.
 
-    Who signed it, sizes and hashes first; then the golden inputs run through the engine, and every branch must be
-    as near to torch there as the bundle's quantization recipe asks for. With --profile the golden inputs run
-    on that device, over ssh or adb.
+    Checks the signature, sizes and hashes. Then runs the golden inputs and compares every branch with
+    torch's output, within the tolerance of the bundle's quantization recipe. Exit status 1 if it differs.
 
     \b
     Example:
@@ -48,18 +47,17 @@ def verify(
     import msgspec
 
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import InputError
     from paraedge_runtime.verification import compare_golden, verify_bundle
 
     if profile is not None and (engine is not None or threads is not None):
-        raise InputError("--engine and --threads are for this machine; leave them out, or leave out --profile")
+        raise click.UsageError("--engine and --threads are for this machine; --profile names another one")
     opened = Bundle.open(bundle, trusted_keys=trusted_keys)
     if profile is None:
         with working("running the golden inputs"):
             report = verify_bundle(opened, engine=engine, threads=threads)
     else:
-        outputs, ran = outputs_on(profile, opened, opened.golden().inputs, what="running the golden inputs")
-        report = compare_golden(opened, outputs, engine=ran.removeprefix("in "))
+        outputs, where = outputs_on(profile, opened, opened.golden().inputs)
+        report = compare_golden(opened, outputs, engine=where)
     if as_json:
         document = {
             "path": str(bundle),
@@ -96,8 +94,11 @@ def verify(
 
 
 def _signature_text(bundle: Bundle) -> str:
+    from paraedge_runtime.signature import claimed_signers
+
     if bundle.signed_by is not None:
         return f"signed by key {bundle.signed_by}"
     if bundle.signature_bytes is None:
         return "not signed"
-    return "signed, which nobody checked: no trusted key is named (--key)"
+    signers = claimed_signers(bundle.path, bundle.signature_bytes)
+    return f"signed by key {signers}, not checked: no trusted key was given (--key)"

@@ -56,7 +56,7 @@ def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | No
     """
     spec = manifest.input
     if not isinstance(spec, ImageInput) or not manifest.labels:
-        raise InputError(f"{manifest.name} does not tell classes of images; there is no data set for it")
+        raise InputError(f"{manifest.name} does not classify images; there is no data set for it")
     chosen = dataset or manifest.name
     if chosen not in DATASETS:
         raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
@@ -84,5 +84,5 @@ def images_at_hand(
             return images.balanced_sample(count, seed=0), "test images that ship with the packaged model"
     golden = bundle.golden()
     if golden.labels is None or golden.inputs.dtype != np.uint8:
-        raise InputError(f"{bundle.path} does not tell classes of images; this needs a bundle that does")
+        raise InputError(f"{bundle.path} does not classify images; this needs a bundle that does")
     return LabelledImages(golden.inputs.astype(np.uint8), golden.labels), "golden images of the bundle"

@@ -195,7 +195,7 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     if split_given:
         only_test = sorted(set(class_folders(roots["test"])) - set(names))
         if only_test:
-            raise InputError(f"{roots['test']} has classes that {roots['train']} has not: {', '.join(only_test)}")
+            raise InputError(f"{roots['test']} has classes that {roots['train']} lacks: {', '.join(only_test)}")
         train, test = (
             read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
             for split in ("train", "test")

@@ -10,9 +10,9 @@ import gzip
 import io
 import math
 import pickle
+import pickletools
 import struct
 import unicodedata
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
+from paraedge.data.npz import read_arrays
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name, image_array, is_hidden, visible_files
 
@@ -29,8 +31,8 @@ __all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_class
 
 # A batch of CIFAR-10 has 31 MB.
 _MAX_BATCH_BYTES = 256 << 20
-# RuntimeError: a zip method that python has not; TypeError: a lone .npy under this name.
-_NPZ_ERRORS = (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
+_MAX_ARRAY_BYTES = 8 << 30  # of a data set, in memory
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
@@ -38,16 +40,20 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
 
     Images may be (N, H, W) or (N, H, W, C), uint8.
     """
+    arrays, there = _read_npz(path, _ARRAYS)
+    if missing := [name for name in _ARRAYS if name not in arrays]:
+        raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(there)}")
+    return (
+        _labelled(arrays["x_train"], arrays["y_train"], path),
+        _labelled(arrays["x_test"], arrays["y_test"], path),
+    )
+
+
+def _read_npz(path: Path, names: tuple[str, ...]) -> tuple[dict[str, NDArray[Any]], list[str]]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in ("x_train", "y_train", "x_test", "y_test") if name not in archive]
-            if missing:
-                raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(archive)}")
-            train = _labelled(archive["x_train"], archive["y_train"], path)
-            test = _labelled(archive["x_test"], archive["y_test"], path)
-    except _NPZ_ERRORS as error:
-        raise InputError(f"{path} cannot be read: {error}; copy or download it again") from error
-    return train, test
+        return read_arrays(path, names, _MAX_ARRAY_BYTES)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; copy or download it again") from error
 
 
 def read_class_names(path: Path) -> tuple[str, ...] | None:
@@ -58,15 +64,9 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
     Raises:
         InputError: it is no list of different texts, or the file cannot be read.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if "class_names" not in archive:
-                return None
-            names = archive["class_names"]
-    except _NPZ_ERRORS as error:
-        raise InputError(
-            f"{path} cannot be read: {error}; save class_names as numpy.array([...], dtype=str)"
-        ) from error
+    names = _read_npz(path, ("class_names",))[0].get("class_names")
+    if names is None:
+        return None
     texts = tuple(unicodedata.normalize("NFC", str(name)) for name in names.ravel())
     if names.dtype.kind != "U" or names.ndim != 1 or not all(texts) or len(set(texts)) != len(texts):
         raise InputError(
@@ -89,14 +89,29 @@ def _labelled(images: NDArray[Any], labels: NDArray[Any], path: Path) -> Labelle
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """An idx file of unsigned bytes, gzipped or not (the format of MNIST and Fashion-MNIST)."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, rank = struct.unpack_from(">HBB", raw)
-        shape = struct.unpack_from(f">{rank}I", raw, 4)
-        if zero != 0 or kind != 0x08 or len(raw) != 4 + 4 * rank + math.prod(shape):
-            raise ValueError(f"header says type {kind:#x} and shape {shape}, the file has {len(raw)} bytes")
-        return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape).copy()  # torch wants it writable
-    except (OSError, EOFError, struct.error, zlib.error, ValueError) as error:
+        if not path.is_file() and path.exists():
+            raise ValueError("it is not a plain file")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            zero, kind, rank = struct.unpack(">HBB", file.read(4))
+            shape = struct.unpack(f">{rank}I", file.read(4 * rank))
+            size_bytes = math.prod(shape)
+            if size_bytes > _MAX_ARRAY_BYTES:
+                raise ValueError(f"header says shape {shape}, at most {_MAX_ARRAY_BYTES} bytes are read")
+            raw = _read_up_to(file.read, size_bytes + 1)
+        if zero != 0 or kind != 0x08 or len(raw) != size_bytes:
+            raise ValueError(f"header says type {kind:#x} and shape {shape}, which are not the bytes that follow")
+        return np.frombuffer(raw, dtype=np.uint8).reshape(shape).copy()  # torch wants it writable
+    except (OSError, EOFError, struct.error, zlib.error, ValueError, MemoryError) as error:
         raise InputError(f"{path} is not an idx file of bytes: {error}; download it again") from error
+
+
+def _read_up_to(read: Callable[[int], bytes], most_bytes: int) -> bytes:
+    """Piece by piece: in one, memory would be taken for what the header claims."""
+    pieces = []
+    while most_bytes > 0 and (piece := read(min(most_bytes, 1 << 20))):
+        pieces.append(piece)
+        most_bytes -= len(piece)
+    return b"".join(pieces)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -152,6 +167,44 @@ class _Array:
         self.pixels = np.frombuffer(data, np.uint8).reshape(shape, order="F" if is_fortran else "C")
 
 
+# After these the memo may keep what is on top of the stack for a second use.
+_SHARED = frozenset({
+    "GLOBAL", "STACK_GLOBAL", "REDUCE", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE",
+    "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
+})  # fmt: skip
+# What numpy's arrays, lists, dictionaries, texts and numbers are pickled to, in protocols 0 to 5, and no more.
+_OPCODES = _SHARED | {
+    "PROTO", "FRAME", "STOP", "MARK", "BUILD", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2",
+    "LONG", "LONG1", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND", "APPENDS",
+    "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET",
+    "LONG_BINGET",
+}  # fmt: skip
+_PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
+
+
+def _check_opcodes(content: bytes) -> None:
+    """Refuse before anything is built what costs more than the file is long.
+
+    Five bytes may name place two thousand million of the memo, and a tuple of one tuple twice, again and again, takes
+    for ever to hash.
+    """
+    shared: set[int] = set()
+    memoized, on_top = 0, ""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name not in _OPCODES:
+            raise pickle.UnpicklingError(f"it uses {opcode.name}")
+        if opcode.name in _PUT:
+            place = memoized if opcode.name == "MEMOIZE" else int(argument or 0)
+            if not 0 <= place <= len(content):
+                raise pickle.UnpicklingError(f"it has place {place} of the memo")
+            (shared.add if on_top in _SHARED else shared.discard)(place)
+            memoized += 1
+        else:
+            on_top = opcode.name
+        if opcode.name in _GET and argument not in shared:
+            raise pickle.UnpicklingError("it uses a list, tuple or dictionary twice")
+
+
 def _begin_array(kind: object, *_: object) -> _Array:
     if not isinstance(kind, _Name) or kind.make is not _refuse_array:
         raise pickle.UnpicklingError(f"it builds a {type(kind).__name__}")
@@ -184,14 +237,14 @@ _NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 def read_cifar_batch(path: Path) -> LabelledImages:
     """One of CIFAR-10's python batches: ``data`` (N, 3072) uint8 planes and ``labels``."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BATCH_BYTES + 1)
-        if len(content) > _MAX_BATCH_BYTES:
-            raise ValueError(f"it has more than {_MAX_BATCH_BYTES} bytes")
+        content = read_bounded(path, _MAX_BATCH_BYTES)
+        _check_opcodes(content)
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         planes, labels = batch[b"data"], batch[b"labels"]
         if not isinstance(planes, _Array) or planes.pixels is None:
             raise ValueError("its data is no array")
+        if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
+            raise ValueError("its labels are no list of numbers")  # lists of one list unfold to terabytes
         images = planes.pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return LabelledImages(np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64))
     except FileNotFoundError:

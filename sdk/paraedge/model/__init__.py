@@ -1,4 +1,4 @@
-"""The ParaFormer network, its frozen configuration, and the checkpoint folder it is saved in.
+"""The ParaFormer network, its configuration and checkpoint folder; other networks cut into branches.
 
 The records (``config.py``, ``records.py``) need no torch; the names that do are imported when used.
 """
@@ -13,16 +13,27 @@ from paraedge_runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from paraedge.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from paraedge.model.paraformer import ParaFormer
+    from paraedge.model.splitting import SplitNetwork, branches_from, distill
 
-__all__ = ["Checkpoint", "ParaFormer", "ParaFormerConfig", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "ParaFormer",
+    "ParaFormerConfig",
+    "SplitNetwork",
+    "branches_from",
+    "distill",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "Checkpoint": "paraedge.model.checkpoint",
-        "ParaFormer": "paraedge.model.paraformer",
-        "load_checkpoint": "paraedge.model.checkpoint",
-        "save_checkpoint": "paraedge.model.checkpoint",
-    },
-    with_torch=("Checkpoint", "ParaFormer", "load_checkpoint", "save_checkpoint"),
-)
+_WITH_TORCH = {
+    "Checkpoint": "paraedge.model.checkpoint",
+    "ParaFormer": "paraedge.model.paraformer",
+    "SplitNetwork": "paraedge.model.splitting",
+    "branches_from": "paraedge.model.splitting",
+    "distill": "paraedge.model.splitting",
+    "load_checkpoint": "paraedge.model.checkpoint",
+    "save_checkpoint": "paraedge.model.checkpoint",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _WITH_TORCH, with_torch=_WITH_TORCH)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
+from paraedge.data.npz import read_arrays
 from paraedge.model.config import ParaFormerConfig
 from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime.errors import InputError
@@ -25,6 +24,7 @@ __all__ = ["read_evaluation", "read_samples", "sample_arrays"]
 
 _JPEG_FROM = 64  # pixels a side
 _JPEG_QUALITY = 90
+_MAX_ARRAY_BYTES = 1 << 30
 
 
 def read_samples(folder: Path, shape: ParaFormerConfig) -> LabelledImages:
@@ -113,16 +113,11 @@ def _read_npz(path: Path, **wanted: tuple[str, tuple[int | None, ...]]) -> dict[
     """Arrays by name, each of one of the given kinds (``f``, ``iu``, or ``u1`` for uint8) and of a shape
     whose ``None`` may be anything."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in wanted if name not in archive]
-            if missing:
-                raise InputError(f"{path} has no array {missing[0]}; copy the checkpoint folder again")
-            arrays = {name: archive[name] for name in wanted}
+        arrays, _ = read_arrays(path, wanted, _MAX_ARRAY_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
-    # Many kinds: RuntimeError for a zip method that python has not, TypeError for a lone .npy, …
-    except (ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}); copy the checkpoint folder again") from error
+    if missing := [name for name in wanted if name not in arrays]:
+        raise InputError(f"{path} has no array {missing[0]}; copy the checkpoint folder again")
     for name, (kinds, shape) in wanted.items():
         array = arrays[name]
         right_kind = array.dtype == np.uint8 if kinds == "u1" else array.dtype.kind in kinds

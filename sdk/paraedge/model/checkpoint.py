@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
 from paraedge.model.arrays import read_evaluation, read_samples, sample_arrays
+from paraedge.model.config import ParaFormerConfig
 from paraedge.model.paraformer import ParaFormer
 from paraedge.model.records import CheckpointConfig, TrainingRecord, is_checkpoint_config, read_json
 from paraedge_converters.request import check_name
@@ -95,27 +96,35 @@ def check_exportable(config: CheckpointConfig) -> None:
             msgspec.convert(text, Text)
         msgspec.convert({"kind": "labels", "labels": config.labels}, LabelsOutput)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        raise InputError(f"what is said of {config.name} could not be exported: {error}") from None
+        raise InputError(f"the description of {config.name} cannot be exported: {error}") from None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dtype: torch.dtype) -> None:
     """Write a checkpoint folder, whole or not at all; one that stands there already is replaced.
 
     Raises:
-        InputError: ``path`` exists and is not a checkpoint folder.
+        InputError: ``path`` exists and is not a checkpoint folder, or it cannot be written; what stood there stays.
     """
-    with new_folder(check_target(path)) as building:
-        state = {name: tensor.to(dtype).contiguous() for name, tensor in _own_tensors(checkpoint.model).items()}
-        weights = safetensors.torch.save(state, metadata={"format": "pt"})  # save_file would make it private
-        (building / "model.safetensors").write_bytes(weights)
-        for name, record in (("config.json", checkpoint.config), ("training.json", checkpoint.training)):
-            (building / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        _write_npz(building / "samples.npz", **sample_arrays(checkpoint.samples))
-        _write_npz(
-            building / "evaluation.npz",
-            branch_logits=checkpoint.evaluation.branch_logits.astype(np.float16),
-            labels=checkpoint.evaluation.labels.astype(np.int32),
-        )
+    target = check_target(path)
+    try:
+        with new_folder(target) as building:
+            _write_files(checkpoint, building, dtype)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror or error}; choose another path") from error
+
+
+def _write_files(checkpoint: Checkpoint, building: Path, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype).contiguous() for name, tensor in _own_tensors(checkpoint.model).items()}
+    weights = safetensors.torch.save(state, metadata={"format": "pt"})  # save_file would make it private
+    (building / "model.safetensors").write_bytes(weights)
+    for name, record in (("config.json", checkpoint.config), ("training.json", checkpoint.training)):
+        (building / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    _write_npz(building / "samples.npz", **sample_arrays(checkpoint.samples))
+    _write_npz(
+        building / "evaluation.npz",
+        branch_logits=checkpoint.evaluation.branch_logits.astype(np.float16),
+        labels=checkpoint.evaluation.labels.astype(np.int32),
+    )
 
 
 def _own_tensors(model: ParaFormer) -> dict[str, torch.Tensor]:
@@ -143,8 +152,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     config = read_json(folder / "config.json", CheckpointConfig)
     training = read_json(folder / "training.json", TrainingRecord)
+    weights = folder / "model.safetensors"
+    _check_size(config.model, weights)
     model = ParaFormer(config.model)
-    _load_weights(model, folder / "model.safetensors")
+    _load_weights(model, weights)
     return Checkpoint(
         config=config,
         model=model.eval(),
@@ -154,7 +165,25 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
+def _check_size(config: ParaFormerConfig, path: Path) -> None:
+    """Before memory is taken: a damaged config.json may ask for any, and the weights are there to compare with."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            num_tensors, size_bytes = len(file.keys()), path.stat().st_size
+    except (safetensors.SafetensorError, OSError):
+        return  # what is wrong with them is said when they are read
+    largest = config.embed_dim * max(config.mlp_dim, config.num_tokens)  # numbers of the largest weights
+    blocks = sum(config.branch_depths) + config.stem_residual_blocks + config.branch_residual_blocks
+    if blocks > num_tensors or 2 * max(largest, config.stem_channels) > size_bytes:
+        raise InputError(
+            f"{path} does not fit config.json: {num_tensors} tensors in {size_bytes} bytes, for {blocks} blocks and "
+            f"a matrix of {largest} numbers; they belong to different models"
+        )
+
+
 def _load_weights(model: ParaFormer, path: Path) -> None:
+    if path.exists() and not path.is_file():  # safetensors would wait for a pipe
+        raise InputError(f"{path} is not a plain file; copy the checkpoint folder again")
     try:
         state = safetensors.torch.load_file(path)
     except FileNotFoundError:

@@ -12,6 +12,23 @@ from paraedge_runtime.manifest import ImageInput
 
 __all__ = ["ParaFormerConfig"]
 
+# Far above what anybody trains, and an end to what a damaged config.json can ask for.
+_MOST = {
+    "image_size": 16_384,
+    "in_channels": 1024,
+    "num_classes": 1_000_000,
+    "embed_dim": 65_536,
+    "num_heads": 65_536,
+    "mlp_ratio": 1000.0,
+    "num_branches": 1000,
+    "branch_depth": 1000,
+    "stem_stride": 16_384,
+    "stem_width": 65_536,
+    "stem_residual_blocks": 1000,
+    "branch_width": 65_536,
+    "branch_residual_blocks": 1000,
+}
+
 
 class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Shape of a ParaFormer (arXiv 2510.15425; see ``docs/model.md`` for what differs from the paper).
@@ -68,6 +85,11 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            values = getattr(self, name)
+            largest = max(values, default=0) if isinstance(values, tuple) else values
+            if largest is not None and most < largest < math.inf:
+                raise ValueError(f"{name} must be at most {most}, got {largest}")
         for name in (
             "image_size",
             "in_channels",
@@ -149,7 +171,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if self.branch_width is None:
             raise ValueError(f"with {self.backbone} every branch needs a branch_width, for convolutions of its own")
         if self.in_channels != 3:
-            raise ValueError(f"{self.backbone} reads images in colour, in_channels cannot be {self.in_channels}")
+            raise ValueError(f"{self.backbone} reads images in colour, in_channels must be 3, got {self.in_channels}")
         if self.image_size % self.token_stride:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of {self.token_stride}, which {self.backbone} needs"

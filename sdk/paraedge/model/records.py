@@ -9,11 +9,13 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from paraedge.model.config import ParaFormerConfig
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
 __all__ = ["CheckpointConfig", "TrainingRecord", "is_checkpoint_config", "read_json"]
 
 _T = TypeVar("_T")
+_MAX_RECORD_BYTES = 16 << 20
 
 
 class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,7 +71,9 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 def is_checkpoint_config(path: Path) -> bool:
     """Whether a file calls itself a checkpoint's ``config.json``, of whatever version."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_FormatOnly).format.startswith("paraedge-checkpoint/")
+        return msgspec.json.decode(read_bounded(path, _MAX_RECORD_BYTES), type=_FormatOnly).format.startswith(
+            "paraedge-checkpoint/"
+        )
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
 
@@ -85,7 +89,7 @@ def read_json(path: Path, kind: type[_T]) -> _T:
         InputError: the file is missing or malformed.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_bounded(path, _MAX_RECORD_BYTES), type=kind)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; the checkpoint folder is incomplete, train or copy it again") from None
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:

@@ -124,13 +124,13 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         }
         for name, fine in checks.items():
             if not fine:
-                raise ValueError(f"{name} cannot be {getattr(self, name)}; see 'paraedge train --help'")
+                raise ValueError(f"invalid {name} {getattr(self, name)}; see 'paraedge train --help'")
         if self.prefix_weights is not None and (
             not all(math.isfinite(weight) and weight >= 0 for weight in self.prefix_weights)
             or self.prefix_weights[-1:] == (0.0,)
             or not self.prefix_weights
         ):
             raise ValueError(
-                f"prefix_weights cannot be {self.prefix_weights}: "
+                f"invalid prefix_weights {self.prefix_weights}: "
                 "finite, not negative, and the last (the full model) above 0"
             )

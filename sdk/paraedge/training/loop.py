@@ -107,7 +107,7 @@ def train(
             being a number.
     """
     if not save_interval_s >= 0:  # neither negative nor NaN
-        raise InputError(f"save_interval_s cannot be {save_interval_s}; give seconds, 0 for after every epoch")
+        raise InputError(f"invalid save_interval_s {save_interval_s}; give seconds, or 0 to save after every epoch")
     check_target(out)
     check_exportable(checkpoint_config)
     check_augmentation(config)
@@ -278,18 +278,23 @@ class _ResumeFile:
         self._run = msgspec.json.encode(run).decode()
 
     def save(self, step: TrainingStep, state: _RunState) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(self.path) as building:
-            torch.save(
-                {
-                    "run": self._run,
-                    "model": step.model.state_dict(),
-                    "optimizer": step.optimizer.state_dict(),
-                    "average": None if step.average is None else step.average.state_dict(),
-                    "state": [state.epochs_done, state.train_seconds, state.loss],
-                },
-                building,
-            )
+        stored = {
+            "run": self._run,
+            "model": step.model.state_dict(),
+            "optimizer": step.optimizer.state_dict(),
+            "average": None if step.average is None else step.average.state_dict(),
+            "state": [state.epochs_done, state.train_seconds, state.loss],
+        }
+        try:
+            with new_file(self.path) as building, building.open("wb") as file:
+                torch.save(stored, file)
+        # RuntimeError: of torch's writer, where the file could not be written to its end.
+        except (OSError, RuntimeError) as error:
+            problem = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
+            raise InputError(
+                f"{self.path} cannot be written: {problem}; free space and run the same command again, it goes on "
+                "after the last epoch that was saved"
+            ) from error
 
     def load(self, step: TrainingStep) -> _RunState:
         if not self.path.exists():

@@ -12,6 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge.training.config import TrainingConfig
+from paraedge_runtime._arguments import unknown_text
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
 __all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe"]
@@ -51,6 +53,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     training: TrainingConfig
 
 
+_MAX_RECIPE_BYTES = 1 << 20
+
 _CIFAR10 = Recipe(
     description="CIFAR-10, 4 branches with convolutions of their own, the first two alike, the others larger",
     dataset="cifar10",
@@ -82,7 +86,7 @@ _CIFAR10 = Recipe(
         cutmix_alpha=1.0,
         mix_probability=0.5,
         # Half of the loss trains every branch to predict alone, the other half the means of the first k:
-        # in a plain sum the first branch takes all the work (docs/models.md).
+        # in a plain sum the first branch takes all the work (docs/lab/models.md).
         branch_weight=0.5,
         prefix_temperature_power=1.0,
     ),
@@ -266,8 +270,8 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
         return known
     path = Path(recipe)
     if path.suffix != ".json":
-        raise InputError(f"unknown recipe {str(recipe)!r}; choose one of {', '.join(RECIPES)}, or a .json file")
+        raise InputError(f"{unknown_text('recipe', str(recipe), RECIPES)}, or a .json file")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Recipe)
+        return msgspec.json.decode(read_bounded(path, _MAX_RECIPE_BYTES), type=Recipe)
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"the recipe {path} cannot be read: {error}") from error

@@ -50,10 +50,10 @@ def test_a_cell_survives_json():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"deadlines": (0.0,)}, r"a deadline of 0\.0 × the full model cannot be kept"),
-        ({"deadlines": (-1.0,)}, r"a deadline of -1\.0"),
-        ({"deadlines": (math.nan,)}, "a deadline of nan"),
-        ({"deadlines": (math.inf,)}, "a deadline of inf"),
+        ({"deadlines": (0.0,)}, r"invalid deadline 0\.0: give a multiple of the full model's time"),
+        ({"deadlines": (-1.0,)}, r"invalid deadline -1\.0"),
+        ({"deadlines": (math.nan,)}, "invalid deadline nan"),
+        ({"deadlines": (math.inf,)}, "invalid deadline inf"),
         ({"deadlines": ()}, "name at least one deadline"),
         ({"arrivals": ()}, "name at least one"),
         ({"arrivals": ("rain",)}, "unknown arrivals 'rain'; choose from closed, periodic, poisson, bursty"),

@@ -93,6 +93,11 @@ def test_a_header_cut_off_is_written_again(tmp_path):
     assert path.read_bytes() == whole
 
 
+def _with_record(**changes):
+    document = {**msgspec.to_builtins(record()), **changes}
+    return msgspec.json.encode(HEADER) + b"\n" + msgspec.json.encode(document) + b"\n"
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -100,6 +105,10 @@ def test_a_header_cut_off_is_written_again(tmp_path):
         (b"precious", "holds no measurements of 'paraedge bench'"),
         (b"\xff\xfe\n", "holds no measurements"),
         (b"{}\n", "holds no measurements"),
+        (_with_record(missed_bits="AAAA"), "line 2: missed_bits has 3 bytes for 10 requests"),
+        (_with_record(correct_bits="?"), "line 2: "),
+        (_with_record(requests=10**30), "line 2: "),
+        (_with_record(requests=-1), "line 2: missed_bits has 2 bytes for -1 requests"),
         (msgspec.json.encode(HEADER) + b"\nnonsense\n{}\n", "line 2: .* restore the file, or choose another --out"),
     ],
 )

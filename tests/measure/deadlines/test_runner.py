@@ -153,7 +153,7 @@ def test_an_early_stop_without_thresholds_is_refused(tmp_path, fake_engine, pain
         (np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0, int), "painted: there are no images"),
         (np.zeros((3, 8, 8, 1), np.uint8), np.zeros(2, int), r"3 images have labels of shape \(2,\)"),
         (np.zeros((3, 8, 8, 1), np.uint8), np.zeros((3, 3), int), "every image needs one"),
-        (np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 3, 1]), "labels run from 0 to 3, the bundle knows 3"),
+        (np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 3, 1]), "labels run from 0 to 3, the bundle has 3 outputs"),
         (np.zeros((3, 8, 8, 1), np.uint8), np.array([0, -1, 1]), "labels run from -1 to 1"),
         (np.zeros((3, 9, 9, 1), np.uint8), np.zeros(3, int), "resize it first"),
     ],
@@ -166,7 +166,7 @@ def test_images_that_do_not_fit_are_refused(bundle, images, labels, problem):
 
 
 def test_a_block_of_nothing_is_refused(bundle, painted):
-    with pytest.raises(InputError, match="a block of 0 requests"):
+    with pytest.raises(InputError, match="--block must be at least 1, got 0"):
         Bench(bundle, *painted, source="painted", block=0)
 
 

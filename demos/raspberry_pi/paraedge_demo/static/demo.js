@@ -4,7 +4,9 @@
 const KEPT = 300; // frames in the plots
 const MISS_WINDOW = 50; // frames that a share of misses is of
 const LONGEST_WAIT_MS = 4000; // between two attempts to connect
-const NOTES = [["it would", "would be late"], ["the policy asks", "not asked for"]]; // of reasons, in short
+const NOTES = [ // of reasons, in short
+  ["predicted to miss", "would be late"], ["nothing was known", "time not known yet"], ["the policy asks", "not asked for"],
+];
 const $ = (id) => document.getElementById(id);
 const history = []; // {latency_ms, budget_ms, deadline_met, used}
 let socket = null;
@@ -129,7 +131,7 @@ function showPrediction(frame, preview) {
     image.classList.toggle("large", preview.startsWith("data:image/jpeg"));
   }
   $("label").textContent = frame.label;
-  $("confidence").textContent = `${(100 * frame.confidence).toFixed(0)} % sure`;
+  $("confidence").textContent = `${(100 * frame.confidence).toFixed(0)} % confidence`;
   $("confidence-bar").style.width = `${100 * frame.confidence}%`;
   const right = frame.truth === frame.label;
   $("truth").textContent = frame.truth === null ? "" : right ? "✓ right" : `✗ is ${frame.truth}`;
@@ -154,34 +156,43 @@ function showRace(frame) {
   $("track").style.setProperty("--notes-to", early ? "100%" : `${place(frame.budget_ms)}%`);
   $("deadline").style.left = `${place(frame.budget_ms)}%`;
   $("deadline-text").textContent = `deadline ${ms(frame.budget_ms)}`;
+  const marginMs = frame.return_ms ? Math.max(frame.budget_ms - waited - frame.return_ms, 0) : 0;
+  $("margin").style.left = `${place(frame.budget_ms - marginMs)}%`;
+  $("margin").style.width = `${place(frame.budget_ms) - place(frame.budget_ms - marginMs)}%`;
+  $("margin").hidden = !marginMs;
+  $("margin-text").textContent = marginMs ? `${marginMs.toFixed(marginMs < 1 ? 2 : 1)} ms kept for the way back` : "kept for the way back";
 
   const rows = $("branches");
   while (rows.children.length > frame.branches.length + 1) rows.lastChild.remove();
   while (rows.children.length <= frame.branches.length) {
     const row = document.createElement("li");
-    for (const tag of ["b", "i", "span"]) row.append(document.createElement(tag));
+    for (const tag of ["b", "i", "u", "span"]) row.append(document.createElement(tag));
     rows.append(row);
   }
-  fill(rows.children[0], "stem", "stem", place(waited), place(waited + frame.stem_ms), "");
+  fill(rows.children[0], "stem", "stem", [place(waited), place(waited + frame.stem_ms)], [0, 0], "");
   frame.branches.forEach((bar, number) => {
     const ran = bar.thread >= 0;
-    const from = place(waited + bar.start_ms);
-    const to = bar.end_ms ? place(waited + bar.end_ms) : 100; // still running: nobody knows when it ended
+    // Still running: nobody knows when it ended.
+    const run = ran ? [place(waited + bar.start_ms), bar.end_ms ? place(waited + bar.end_ms) : 100] : [0, 0];
+    const predicted = bar.predicted_end_ms
+      ? [place(waited + bar.predicted_start_ms), place(waited + bar.predicted_end_ms)] : [0, 0];
     const note = ran ? "" : NOTES.find(([begin]) => bar.reason.startsWith(begin))?.[1] ?? bar.reason;
-    fill(rows.children[number + 1], `branch ${bar.index}`, bar.outcome, ran ? from : 0, ran ? to : 0, note);
+    fill(rows.children[number + 1], `branch ${bar.index}`, bar.outcome, run, predicted, note);
     rows.children[number + 1].title = bar.reason;
   });
   ticks();
 }
 
-function fill(row, name, outcome, from, to, note) {
-  const [title, bar, text] = row.children;
+function fill(row, name, outcome, run, predicted, note) {
+  const [title, bar, outline, text] = row.children;
   row.dataset.outcome = outcome;
   row.setAttribute("aria-label", `${name}: ${outcome}`);
   title.textContent = name;
-  bar.style.left = `${from}%`;
-  bar.style.width = `${Math.max(to - from, 0)}%`;
-  bar.hidden = to <= from;
+  for (const [element, [from, to]] of [[bar, run], [outline, predicted]]) {
+    element.style.left = `${from}%`;
+    element.style.width = `${Math.max(to - from, 0)}%`;
+    element.hidden = to <= from;
+  }
   text.textContent = note;
   text.hidden = !note;
 }

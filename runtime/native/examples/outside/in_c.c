@@ -25,7 +25,7 @@ int main(int count, char** arguments) {
   pe_bundle* bundle = pe_bundle_open(arguments[1], &error);
   if (!bundle) return fail(error);
   if (pe_bundle_input_kind(bundle) != PE_INPUT_IMAGE || pe_bundle_num_labels(bundle) == 0) {
-    fprintf(stderr, "%s does not tell classes of images; pe_session_run_tensor runs tensors\n", arguments[1]);
+    fprintf(stderr, "%s does not classify images; pe_session_run_tensor runs tensors\n", arguments[1]);
     return 2;
   }
   pe_session* session = pe_session_open(bundle, NULL, &error);

@@ -22,7 +22,7 @@ int main(int count, char** arguments) {
   const auto bundle = paraedge::Bundle::open(arguments[1]);
   if (!bundle) return fail(bundle.error());
   if (bundle->input_kind() != paraedge::InputKind::image || bundle->num_labels() == 0) {
-    std::fprintf(stderr, "%s does not tell classes of images; a span of float32 runs tensors\n", arguments[1]);
+    std::fprintf(stderr, "%s does not classify images; a span of float32 runs tensors\n", arguments[1]);
     return 2;
   }
   auto session = paraedge::Session::open(*bundle, {.threads = 2});

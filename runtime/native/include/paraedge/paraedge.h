@@ -191,7 +191,7 @@ enum {
   PE_BRANCH_NOT_FINITE,    /* its output has NaN or infinity */
   PE_BRANCH_WOULD_NOT_FIT, /* not started: predicted to miss the deadline */
   PE_BRANCH_LATE,          /* running or waiting at the deadline */
-  PE_BRANCH_NOT_NEEDED     /* the prediction was good enough without it */
+  PE_BRANCH_NOT_NEEDED     /* the prediction was confident enough without it */
 };
 typedef struct pe_branch_run {
   size_t size;

@@ -81,21 +81,21 @@ public final class BranchRun {
         boolean decided = !Float.isNaN(leftMs);
         switch (state) {
             case USED:
-                return decided ? decision() : "nothing had to be decided";
+                return decided ? decision() : "no decision was needed";
             case FAILED:
                 return problem;
             case NOT_FINITE:
                 return "its output is not finite";
             case WOULD_NOT_FIT:
                 return Float.isNaN(predictedMs)
-                        ? "nothing was known yet of how long it takes on this device"
+                        ? "its time on this device is not known yet"
                         : "predicted to miss the deadline: " + decision();
             case LATE:
                 return thread >= 0
                         ? "it had not finished at the deadline"
                         : "no thread was free before the deadline";
             default:
-                return "the prediction was good enough without it";
+                return "the prediction was confident enough without it";
         }
     }
 

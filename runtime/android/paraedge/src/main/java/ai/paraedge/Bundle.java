@@ -68,20 +68,21 @@ public final class Bundle implements AutoCloseable {
     }
 
     /**
-     * The same, of a bundle that one of these keys signed, and of no other.
+     * Opens a bundle only if one of these keys signed it.
      *
-     * @param path of a folder or zip
-     * @param trustedKeys each a public key as {@code paraedge keygen} and minisign print it (56 letters), the path of
-     *     its file, or of a folder of such files
-     * @throws ParaEdgeException INTEGRITY: it is not signed, by another key, or was changed since; INPUT: no key is
-     *     given, or one that is none
+     * @param path of a folder, or of the zip that {@code paraedge pack} makes
+     * @param trustedKeys at least one: a public key as {@code paraedge keygen} and minisign print it (56 letters), the
+     *     path of its file, or of a folder of such files (*.pub)
+     * @throws ParaEdgeException INTEGRITY: it is not signed, by another key, not any more, or was changed since; INPUT: a
+     *     key cannot be read; otherwise as {@link #open(String)}
      */
-    public static Bundle openSigned(String path, String... trustedKeys) {
-        byte[][] keys = new byte[trustedKeys.length][];
+    public static Bundle open(String path, List<String> trustedKeys) {
+        byte[] where = Native.utf8(path, "path");
+        byte[][] keys = new byte[trustedKeys.size()][];
         for (int at = 0; at < keys.length; at++) {
-            keys[at] = Native.utf8(trustedKeys[at], "a trusted key");
+            keys[at] = Native.utf8(trustedKeys.get(at), "trustedKeys");
         }
-        return of(Native.openSignedBundle(Native.utf8(path, "path"), keys));
+        return of(Native.openSignedBundle(where, keys));
     }
 
     private static Bundle of(long handle) {

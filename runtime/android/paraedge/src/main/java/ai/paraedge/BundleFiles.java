@@ -10,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.List;
 import java.util.regex.Pattern;
 
 /** Bundles that come with an application, or later over the net, as files. A file is there whole or not at all. */
@@ -61,27 +62,27 @@ public final class BundleFiles {
      * Downloads a zipped bundle to {@code target}, if one of the keys signed it and it is no older version than the one
      * that is there. Takes at most 15 minutes and 1 GiB.
      *
-     * @throws ParaEdgeException as {@link Bundle#openSigned}; INPUT: its version is lower than that of the one there
+     * @throws ParaEdgeException as {@link Bundle#open(String, List)}; INPUT: its version is lower than that of the one there
      * @throws IOException the net or the disk failed, or a limit was reached
      */
-    public static void download(URL url, File target, String... trustedKeys) throws IOException {
+    public static void download(URL url, File target, List<String> trustedKeys) throws IOException {
         URLConnection connection = url.openConnection();
         connection.setConnectTimeout(CONNECT_MS);
         connection.setReadTimeout(READ_MS);
         long end = System.nanoTime() + MAX_DOWNLOAD_NANOS;
         replace(target, part -> {
             copy(connection.getInputStream(), part, end);
-            try (Bundle bundle = Bundle.openSigned(part.getPath(), trustedKeys)) {
+            try (Bundle bundle = Bundle.open(part.getPath(), trustedKeys)) {
                 refuseOlder(url, bundle.version(), target, trustedKeys);
             }
         });
     }
 
-    private static void refuseOlder(URL url, long version, File target, String... trustedKeys) {
+    private static void refuseOlder(URL url, long version, File target, List<String> trustedKeys) {
         if (!target.exists()) {
             return;
         }
-        try (Bundle there = Bundle.openSigned(target.getPath(), trustedKeys)) {
+        try (Bundle there = Bundle.open(target.getPath(), trustedKeys)) {
             if (version < there.version()) {
                 throw new ParaEdgeException(ParaEdgeException.Code.INPUT, url + " goes back from version "
                         + there.version() + " to " + version + "; if that is what you want, delete " + target + " first");

@@ -1,0 +1,674 @@
+"""Operators that XNNPACK does not take, written in those that it takes: the same numbers, up to rounding.
+
+Each form is a function with the operator's own signature, for static shapes. One that returns ``NotImplemented`` leaves
+the operator as it is: what is left is named by ``_undelegated.py``, and the parity gate proves the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["FORMS", "in_xnnpack_forms"]
+
+aten = torch.ops.aten
+
+
+def in_xnnpack_forms(module: nn.Module, example: Tensor) -> torch.fx.GraphModule:
+    """The module's graph in operators that XNNPACK takes; what does not depend on the input is computed here.
+
+    The nodes keep the path of their module and their line in its source.
+    """
+    # With gradients: without them nn.MultiheadAttention and nn.TransformerEncoderLayer take a path of one operator.
+    with torch.enable_grad():
+        exported = torch.export.export(module, (example,))
+    with torch.no_grad():
+        graph_module = exported.run_decompositions(FORMS).module()
+        assert isinstance(graph_module, torch.fx.GraphModule)
+        _make_scalars_float(graph_module)
+        _fold_constants(graph_module)
+    return graph_module
+
+
+def _fold_constants(graph_module: torch.fx.GraphModule) -> None:
+    """A class token's expand, a position bias from its table, the cosines of rotary positions become buffers."""
+    graph, values = graph_module.graph, dict[torch.fx.Node, Any]()
+    for node in list(graph.nodes):
+        if node.op == "get_attr":
+            values[node] = _attribute(graph_module, str(node.target))
+            if isinstance(values[node], Tensor) and not values[node].is_contiguous():
+                _keep(graph_module, f"_contiguous_{len(values)}", node, values)
+        elif _is_deterministic(node) and all(known in values for known in node.all_input_nodes):
+            args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)
+    for number, node in enumerate([node for node in values if _is_last_known(node, values)]):
+        _keep(graph_module, f"_computed_{number}", node, values)
+    graph.eliminate_dead_code()
+    graph_module.recompile()
+
+
+def _keep(graph_module: torch.fx.GraphModule, name: str, node: torch.fx.Node, values: dict[torch.fx.Node, Any]) -> None:
+    """The node's value as a buffer in its place, contiguous: XNNPACK reads the bytes of a permuted one as they lie."""
+    graph_module.register_buffer(name, values[node].detach().clone(memory_format=torch.contiguous_format))
+    with graph_module.graph.inserting_before(node):
+        buffer = graph_module.graph.get_attr(name)
+        buffer.meta = dict(node.meta)
+        node.replace_all_uses_with(buffer)
+    values[buffer] = values[node]
+
+
+def _attribute(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module
+
+
+def _is_deterministic(node: torch.fx.Node) -> bool:
+    return node.op == "call_function" and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
+
+
+def _is_last_known(node: torch.fx.Node, values: dict[torch.fx.Node, Any]) -> bool:
+    is_tensor = node.op == "call_function" and isinstance(values[node], Tensor)
+    return is_tensor and any(user not in values for user in node.users)
+
+
+def _make_scalars_float(graph_module: torch.fx.GraphModule) -> None:
+    """``x / 3`` casts a 3 on the device, outside the delegate; ``x / 3.0`` does not."""
+    for node in graph_module.graph.nodes:
+        value = node.meta.get("val")
+        if node.target in _WITH_SCALARS and isinstance(value, Tensor) and value.is_floating_point():
+            node.args = tuple([float(arg) if type(arg) is int else arg for arg in node.args])
+
+
+def _expand(x: Tensor, size: Sequence[int], *, implicit: bool = False) -> Tensor:
+    y = x.reshape([1] * (len(size) - x.dim()) + list(x.shape))
+    copies = [1 if wanted in (-1, now) else wanted for wanted, now in zip(size, y.shape, strict=True)]
+    return y if set(copies) == {1} else y * torch.ones(copies, dtype=x.dtype)
+
+
+def _expand_as(x: Tensor, other: Tensor) -> Tensor:
+    return _expand(x, list(other.shape))
+
+
+def _repeat(x: Tensor, repeats: Sequence[int]) -> Tensor:
+    y = x.reshape([1] * (len(repeats) - x.dim()) + list(x.shape))
+    for dim, times in enumerate(repeats):
+        if times != 1:
+            shape = list(y.shape)
+            shape[dim] *= times
+            copied = _expand(y.unsqueeze(dim), [times if place == dim else -1 for place in range(y.dim() + 1)])
+            y = copied.reshape(shape)
+    return y
+
+
+def _repeat_interleave(x: Tensor, repeats: int, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    if dim is None:
+        x, dim = x.reshape(-1), 0
+    dim %= x.dim()
+    shape = list(x.shape)
+    shape[dim] *= repeats
+    copied = _expand(x.unsqueeze(dim + 1), [repeats if place == dim + 1 else -1 for place in range(x.dim() + 1)])
+    return copied.reshape(shape)
+
+
+def _unsqueeze(x: Tensor, dim: int) -> Tensor:
+    shape = list(x.shape)
+    shape.insert(dim % (x.dim() + 1), 1)
+    return x.reshape(shape)
+
+
+def _squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    named = range(x.dim()) if dim is None else [dim] if isinstance(dim, int) else dim
+    gone = {place % x.dim() for place in named} if x.dim() else set()
+    return x.reshape([size for place, size in enumerate(x.shape) if place not in gone or size != 1])
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    if a.dim() == 1:
+        return _matmul(a[None], b).squeeze(-2)
+    if b.dim() == 1:
+        return _matmul(a, b[:, None]).squeeze(-1)
+    (rows, inner), columns = a.shape[-2:], b.shape[-1]
+    if b.dim() == 2:  # one product for all of a's leading dimensions
+        product = torch.bmm(a.reshape(1, -1, inner), b[None])
+        return product.reshape(*a.shape[:-1], columns)
+    leading = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a = a.expand(*leading, rows, inner).reshape(-1, rows, inner)
+    b = b.expand(*leading, inner, columns).reshape(-1, inner, columns)
+    return torch.bmm(a, b).reshape(*leading, rows, columns)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """(…, h, T, d), (…, h, S, d), (…, h, S, e) -> (…, h, T, e)."""
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = torch.matmul(query * factor, key.transpose(-2, -1))
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.where(attn_mask, 0.0, _lowest(scores)).to(scores.dtype)
+        scores = scores + attn_mask
+    return torch.matmul(scores.softmax(-1), value)
+
+
+def _lowest(x: Tensor) -> float:
+    """Stands for minus infinity in sums before a softmax: nothing is left of it, and no NaN comes of it."""
+    return torch.finfo(x.dtype).min / 2
+
+
+def _multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim: int,
+    num_head: int,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+    mask: Tensor | None = None,
+    need_weights: bool = True,
+    average_attn_weights: bool = True,
+    mask_type: int | None = None,
+) -> Any:
+    """The fast path of ``nn.MultiheadAttention`` with frozen weights: (B, T, D) -> (B, T, D), and no weights."""
+    if mask is not None or need_weights:
+        return NotImplemented
+    parts = zip((query, key, value), qkv_weight.chunk(3), qkv_bias.chunk(3), strict=True)
+    q, k, v = [
+        torch.nn.functional.linear(x, weight, bias).unflatten(-1, (num_head, -1)).transpose(1, 2)
+        for x, weight, bias in parts
+    ]  # (B, h, T, d)
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return torch.nn.functional.linear(mixed, proj_weight, proj_bias), query.new_zeros(1)
+
+
+def _encoder_layer(
+    src: Tensor,
+    embed_dim: int,
+    num_heads: int,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+    use_gelu: bool,
+    norm_first: bool,
+    eps: float,
+    norm_weight_1: Tensor,
+    norm_bias_1: Tensor,
+    norm_weight_2: Tensor,
+    norm_bias_2: Tensor,
+    ffn_weight_1: Tensor,
+    ffn_bias_1: Tensor,
+    ffn_weight_2: Tensor,
+    ffn_bias_2: Tensor,
+    mask: Tensor | None = None,
+    mask_type: int | None = None,
+) -> Any:
+    """The fast path of ``nn.TransformerEncoderLayer`` with frozen weights: (B, T, D) -> (B, T, D)."""
+    if mask is not None:
+        return NotImplemented
+    functional = torch.nn.functional
+
+    def attend(x: Tensor) -> Tensor:
+        mixed: Tensor = _multi_head_attention(
+            x, x, x, embed_dim, num_heads, qkv_weight, qkv_bias, proj_weight, proj_bias, need_weights=False
+        )[0]
+        return mixed
+
+    def feed_forward(x: Tensor) -> Tensor:
+        hidden = functional.linear(x, ffn_weight_1, ffn_bias_1)
+        hidden = functional.gelu(hidden) if use_gelu else functional.relu(hidden)
+        return functional.linear(hidden, ffn_weight_2, ffn_bias_2)
+
+    def first(x: Tensor) -> Tensor:
+        return functional.layer_norm(x, (embed_dim,), norm_weight_1, norm_bias_1, eps)
+
+    def second(x: Tensor) -> Tensor:
+        return functional.layer_norm(x, (embed_dim,), norm_weight_2, norm_bias_2, eps)
+
+    if norm_first:
+        src = src + attend(first(src))
+        return src + feed_forward(second(src))
+    src = first(src + attend(src))
+    return second(src + feed_forward(src))
+
+
+def _softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+    if dtype not in (None, x.dtype) or x.dim() == 0:
+        return NotImplemented
+    if dim % x.dim() == x.dim() - 1:
+        return aten._softmax.default(x, -1, False)
+    return aten._softmax.default(x.transpose(dim, -1), -1, False).transpose(dim, -1)
+
+
+def _reduced(x: Tensor, dims: Sequence[int] | None) -> tuple[list[int], list[int]]:
+    """The dimensions that stay, and those that go."""
+    gone = sorted({dim % x.dim() for dim in dims}) if dims else list(range(x.dim()))
+    return [dim for dim in range(x.dim()) if dim not in gone], gone
+
+
+def _as_pixels(x: Tensor, dims: Sequence[int] | None) -> Tensor:
+    """The dimensions that go as one column of pixels, the others as channels: (1, K, R, 1)."""
+    stay, gone = _reduced(x, dims)
+    kept = math.prod(x.shape[dim] for dim in stay)
+    return x.permute(*stay, *gone).reshape(1, kept, -1, 1)
+
+
+def _shape_after(x: Tensor, dims: Sequence[int] | None, keepdim: bool) -> list[int]:
+    stay, _ = _reduced(x, dims)
+    return [x.shape[dim] if dim in stay else 1 for dim in range(x.dim()) if dim in stay or keepdim]
+
+
+def _mean(x: Tensor, dim: Sequence[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
+    if dtype not in (None, x.dtype) or not x.dim():
+        return NotImplemented
+    if x.dim() == 4 and _reduced(x, dim)[1] == [2, 3]:
+        if keepdim and dtype is None:
+            return NotImplemented
+        return x.mean((2, 3), keepdim=True).reshape(_shape_after(x, dim, keepdim))
+    return _as_pixels(x, dim).mean((2, 3), keepdim=True).reshape(_shape_after(x, dim, keepdim))
+
+
+def _sum(x: Tensor, dim: Sequence[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
+    if dtype not in (None, x.dtype) or not x.is_floating_point() or not x.dim():
+        return NotImplemented
+    count = math.prod(x.shape[place] for place in _reduced(x, dim)[1])
+    return x.mean(_reduced(x, dim)[1], keepdim=keepdim) * float(count)
+
+
+def _amax(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    if not x.dim():
+        return NotImplemented
+    pixels = _as_pixels(x, dim)
+    return torch.max_pool2d(pixels, (pixels.shape[2], 1)).reshape(_shape_after(x, dim, keepdim))
+
+
+def _amin(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    return -_amax(-x, dim, keepdim) if x.dim() else NotImplemented
+
+
+def _all_mean(x: Tensor, *, dtype: torch.dtype | None = None) -> Any:
+    return _mean(x, None, dtype=dtype)
+
+
+def _all_sum(x: Tensor, *, dtype: torch.dtype | None = None) -> Any:
+    return _sum(x, None, dtype=dtype)
+
+
+def _max_dim(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    return x.amax(dim, keepdim), x.argmax(dim, keepdim)  # the indices go again where nobody reads them
+
+
+def _var(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    gone = _reduced(x, dim)[1]
+    count = math.prod(x.shape[place] for place in gone)
+    distance = x - x.mean(gone, keepdim=True)
+    spread = (distance * distance).mean(gone, keepdim=keepdim)
+    degrees = count - (1 if correction is None else correction)
+    return spread if degrees == count else spread * (count / degrees)
+
+
+def _std(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    return _var(x, dim, correction=correction, keepdim=keepdim).sqrt()
+
+
+def _var_dim(x: Tensor, dim: Sequence[int] | None, unbiased: bool = True, keepdim: bool = False) -> Tensor:
+    return _var(x, dim, correction=int(unbiased), keepdim=keepdim)
+
+
+def _std_dim(x: Tensor, dim: Sequence[int] | None, unbiased: bool = True, keepdim: bool = False) -> Tensor:
+    return _var(x, dim, correction=int(unbiased), keepdim=keepdim).sqrt()
+
+
+def _var_mean(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    return _var(x, dim, correction=correction, keepdim=keepdim), x.mean(_reduced(x, dim)[1], keepdim=keepdim)
+
+
+def _vector_norm(
+    x: Tensor,
+    ord: float = 2,
+    dim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    if ord not in (1, 2) or dtype not in (None, x.dtype):
+        return NotImplemented
+    gone = _reduced(x, dim)[1]
+    return x.abs().sum(gone, keepdim=keepdim) if ord == 1 else (x * x).sum(gone, keepdim=keepdim).sqrt()
+
+
+def _group_norm(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
+    grouped = x.reshape(x.shape[0] * num_groups, -1)
+    distance = grouped - grouped.mean(1, keepdim=True)
+    spread = (distance * distance).mean(1, keepdim=True)
+    normal = (distance * torch.rsqrt(spread + eps)).reshape(x.shape)
+    along = [1, -1] + [1] * (x.dim() - 2)
+    if weight is not None:
+        normal = normal * weight.reshape(along)
+    return normal if bias is None else normal + bias.reshape(along)
+
+
+def _instance_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Any:
+    return _group_norm(x, x.shape[1], weight, bias, eps) if use_input_stats else NotImplemented
+
+
+def _rms_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    dims = list(range(-len(normalized_shape), 0))
+    square = (x * x).mean(dims, keepdim=True)
+    normal = x * torch.rsqrt(square + (torch.finfo(x.dtype).eps if eps is None else eps))
+    return normal if weight is None else normal * weight
+
+
+def _adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
+    (height, width), (rows, columns) = x.shape[-2:], output_size
+    if (rows, columns) == (1, 1):
+        return x.mean((-2, -1), keepdim=True)
+    if height % rows or width % columns:
+        return NotImplemented
+    return torch.nn.functional.avg_pool2d(x, (height // rows, width // columns))
+
+
+def _adaptive_max_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
+    if tuple(output_size) != (1, 1):
+        return NotImplemented
+    largest = torch.max_pool2d(x, x.shape[-2:])
+    return largest, x.flatten(-2).argmax(-1).reshape(largest.shape)  # nobody reads the indices as a rule
+
+
+def _slice(x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
+    """Of every ``step``-th entry: the first of each ``step`` of them."""
+    if step == 1:
+        return NotImplemented
+    dim %= x.dim()
+    length = x.shape[dim]
+    wanted = range(*slice(start, end, step).indices(length))
+    if not len(wanted):
+        return NotImplemented
+    last = wanted.start + len(wanted) * step
+    if last > length:  # the last group is not whole
+        padding = [0] * (2 * (x.dim() - dim))
+        padding[-1] = last - length
+        x = torch.constant_pad_nd(x, padding)
+    grouped = x.narrow(dim, wanted.start, last - wanted.start).unflatten(dim, (len(wanted), step))
+    return grouped.narrow(dim + 1, 0, 1).squeeze(dim + 1)
+
+
+def _select(x: Tensor, dim: int, index: int) -> Tensor:
+    dim %= x.dim()
+    one = x.narrow(dim, index % x.shape[dim], 1)
+    return one.reshape([size for place, size in enumerate(x.shape) if place != dim])
+
+
+def _unbind(x: Tensor, dim: int = 0) -> list[Tensor]:
+    return [x.select(dim, index) for index in range(x.shape[dim])]
+
+
+def _split(x: Tensor, split_size: int, dim: int = 0) -> list[Tensor]:
+    length = x.shape[dim]
+    return [x.narrow(dim, start, min(split_size, length - start)) for start in range(0, length, split_size)]
+
+
+def _chunk(x: Tensor, chunks: int, dim: int = 0) -> list[Tensor]:
+    return _split(x, -(-x.shape[dim] // chunks), dim)
+
+
+def _split_with_sizes(x: Tensor, split_sizes: Sequence[int], dim: int = 0) -> list[Tensor]:
+    starts = [sum(split_sizes[:place]) for place in range(len(split_sizes))]
+    return [x.narrow(dim, start, size) for start, size in zip(starts, split_sizes, strict=True)]
+
+
+def _roll(x: Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    if not dims:
+        return NotImplemented
+    for shift, dim in zip(shifts, dims, strict=True):
+        length = x.shape[dim]
+        if moved := shift % length:
+            x = torch.cat([x.narrow(dim, length - moved, moved), x.narrow(dim, 0, length - moved)], dim)
+    return x
+
+
+def _flip(x: Tensor, dims: Sequence[int]) -> Tensor:
+    for dim in dims:
+        x = torch.cat([x.narrow(dim, place, 1) for place in reversed(range(x.shape[dim]))], dim)
+    return x
+
+
+def _gelu(x: Tensor, *, approximate: str = "none") -> Any:
+    if approximate == "none":
+        return NotImplemented
+    # XNNPACK's GELU is the exact one, whatever the graph says. (1 + tanh z) / 2 = sigmoid(2 z).
+    return x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+
+
+def _elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    below = ((x * input_scale).clamp(max=0.0).exp() - 1.0) * (alpha * scale)
+    return torch.relu(x) * scale + below
+
+
+def _celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    return _elu(x, alpha, 1, 1 / alpha)
+
+
+def _selu(x: Tensor) -> Tensor:
+    return _elu(x, 1.6732632423543772, 1.0507009873554805)
+
+
+def _prelu(x: Tensor, weight: Tensor) -> Tensor:
+    along = [1, -1] + [1] * (x.dim() - 2) if x.dim() > 1 else [-1]
+    return torch.relu(x) - torch.relu(-x) * weight.reshape(along)
+
+
+def _softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    scaled = x * beta
+    return (torch.relu(scaled) + torch.log((-scaled.abs()).exp() + 1.0)) * (1 / beta)
+
+
+def _mish(x: Tensor) -> Tensor:
+    return x * torch.tanh(torch.nn.functional.softplus(x))
+
+
+def _hardsigmoid(x: Tensor) -> Tensor:
+    return (x + 3.0).clamp(0.0, 6.0) * (1 / 6)
+
+
+def _log_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+    if dtype not in (None, x.dtype):
+        return NotImplemented
+    shifted = x - x.amax(dim, keepdim=True)
+    return shifted - shifted.exp().sum(dim, keepdim=True).log()
+
+
+def _pow(x: Tensor, exponent: float) -> Any:
+    if exponent == int(exponent) and 1 <= exponent <= 8:
+        product = x
+        for _ in range(int(exponent) - 1):
+            product = product * x
+        return product
+    known: dict[float, Callable[[Tensor], Tensor]] = {0.5: torch.sqrt, -0.5: torch.rsqrt, -1: torch.reciprocal}
+    return known[exponent](x) if exponent in known else NotImplemented
+
+
+def _lerp(x: Tensor, end: Tensor, weight: float) -> Tensor:
+    return x + (end - x) * float(weight)
+
+
+def _addcmul(x: Tensor, first: Tensor, second: Tensor, *, value: float = 1) -> Tensor:
+    return x + first * second * float(value)
+
+
+def _expm1(x: Tensor) -> Tensor:
+    return x.exp() - 1.0
+
+
+def _log1p(x: Tensor) -> Tensor:
+    return (x + 1.0).log()
+
+
+def _logsumexp(x: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
+    largest = x.amax(dim, keepdim=True)
+    total = (x - largest).exp().sum(dim, keepdim=True).log() + largest
+    return total.reshape(_shape_after(x, dim, keepdim))
+
+
+def _clamp_tensor(x: Tensor, min: Tensor | None = None, max: Tensor | None = None) -> Tensor:
+    above = x if min is None else torch.maximum(x, min)
+    return above if max is None else torch.minimum(above, max)
+
+
+def _cosine_similarity(first: Tensor, second: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    lengths = [(x * x).sum(dim, keepdim=True).sqrt().clamp(min=eps) for x in (first, second)]
+    return ((first / lengths[0]) * (second / lengths[1])).sum(dim)
+
+
+def _reciprocal(x: Tensor) -> Tensor:
+    return torch.div(torch.ones([1] * x.dim(), dtype=x.dtype), x)
+
+
+def _rsub(x: Tensor, other: Any, alpha: float = 1) -> Any:
+    if alpha != 1:
+        return NotImplemented
+    return -x + float(other)
+
+
+def _masked_fill(x: Tensor, mask: Tensor, value: float) -> Any:
+    """Where the mask is known beforehand, a product and a sum with numbers that are."""
+    if not x.is_floating_point():
+        return NotImplemented
+    filled = mask.to(x.dtype)
+    return x * (1.0 - filled) + filled * max(min(value, -_lowest(x)), _lowest(x))
+
+
+def _where(condition: Tensor, x: Tensor, other: Tensor) -> Any:
+    if condition.dtype != torch.bool or not x.is_floating_point() or x.dtype != other.dtype:
+        return NotImplemented
+    chosen = condition.to(x.dtype)
+    if not x.dim():
+        x = x.clamp(_lowest(x), -_lowest(x))
+    if not other.dim():
+        other = other.clamp(_lowest(other), -_lowest(other))
+    return x * chosen + other * (1.0 - chosen)
+
+
+_WITH_SCALARS = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor}
+
+# Operator -> its form.
+FORMS: dict[Any, Callable[..., Any]] = {
+    aten.expand.default: _expand,
+    aten.expand_as.default: _expand_as,
+    aten.repeat.default: _repeat,
+    aten.repeat_interleave.self_int: _repeat_interleave,
+    aten.unsqueeze.default: _unsqueeze,
+    aten.squeeze.default: _squeeze,
+    aten.squeeze.dim: _squeeze,
+    aten.squeeze.dims: _squeeze,
+    aten.matmul.default: _matmul,
+    aten.scaled_dot_product_attention.default: _attention,
+    aten._native_multi_head_attention.default: _multi_head_attention,
+    aten._transformer_encoder_layer_fwd.default: _encoder_layer,
+    aten.softmax.int: _softmax,
+    aten._safe_softmax.default: _softmax,
+    aten.log_softmax.int: _log_softmax,
+    aten.mean.default: _all_mean,
+    aten.mean.dim: _mean,
+    aten.sum.default: _all_sum,
+    aten.sum.dim_IntList: _sum,
+    aten.amax.default: _amax,
+    aten.amin.default: _amin,
+    aten.max.dim: _max_dim,
+    aten.var.dim: _var_dim,
+    aten.var.correction: _var,
+    aten.var_mean.correction: _var_mean,
+    aten.std.dim: _std_dim,
+    aten.std.correction: _std,
+    aten.linalg_vector_norm.default: _vector_norm,
+    aten.norm.ScalarOpt_dim: _vector_norm,
+    aten.cosine_similarity.default: _cosine_similarity,
+    aten.logsumexp.default: _logsumexp,
+    aten.group_norm.default: _group_norm,
+    aten.instance_norm.default: _instance_norm,
+    aten.rms_norm.default: _rms_norm,
+    aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
+    aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
+    aten.slice.Tensor: _slice,
+    aten.select.int: _select,
+    aten.unbind.int: _unbind,
+    aten.split.Tensor: _split,
+    aten.chunk.default: _chunk,
+    aten.split_with_sizes.default: _split_with_sizes,
+    aten.roll.default: _roll,
+    aten.flip.default: _flip,
+    aten.gelu.default: _gelu,
+    aten.elu.default: _elu,
+    aten.celu.default: _celu,
+    aten.selu.default: _selu,
+    aten.prelu.default: _prelu,
+    aten.softplus.default: _softplus,
+    aten.mish.default: _mish,
+    aten.hardsigmoid.default: _hardsigmoid,
+    aten.pow.Tensor_Scalar: _pow,
+    aten.reciprocal.default: _reciprocal,
+    aten.rsub.Scalar: _rsub,
+    aten.lerp.Scalar: _lerp,
+    aten.addcmul.default: _addcmul,
+    aten.expm1.default: _expm1,
+    aten.log1p.default: _log1p,
+    aten.clamp.Tensor: _clamp_tensor,
+    aten.masked_fill.Scalar: _masked_fill,
+    aten.where.self: _where,
+}
+
+# Composed of others in torch itself: taken apart into those.
+_COMPOSED = (
+    aten.einsum.default,
+    aten.tile.default,
+    aten.where.Scalar,
+    aten.where.ScalarOther,
+    aten.where.ScalarSelf,
+    aten.adaptive_avg_pool1d.default,
+)
+_DEFAULTS = torch.export.default_decompositions()
+FORMS |= {operator: _DEFAULTS[operator] for operator in _COMPOSED}

@@ -1,0 +1,226 @@
+"""A network that was not built for it, as branches: ``branches_from`` cuts it, ``distill`` teaches the result.
+
+Letters in shape comments: B inputs, T tokens, D width of a token, C outputs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paraedge_runtime._arguments import as_whole
+from paraedge_runtime.errors import InputError
+from paraedge_runtime.manifest import InputSpec
+
+__all__ = ["SplitNetwork", "branches_from", "distill"]
+
+
+class SplitNetwork(nn.Module):
+    """A stem, and branches that each read its output: a ``BranchModel``.
+
+    Attributes:
+        stem: input -> what every branch reads.
+        branches: each gives (B, ``num_outputs``), its share of the sum.
+        input_spec: shape and normalisation of one input.
+        num_outputs: C.
+    """
+
+    def __init__(self, stem: nn.Module, branches: Iterable[nn.Module], input_spec: InputSpec, num_outputs: int) -> None:
+        super().__init__()
+        self.stem = stem
+        self.branches = nn.ModuleList(branches)
+        self.input_spec = input_spec
+        self.num_outputs = num_outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, …) -> (B, C)."""
+        return self.branch_outputs(x).sum(0)
+
+    def branch_outputs(self, x: Tensor) -> Tensor:
+        """(B, …) -> (N, B, C), of each of N branches; ``training.prefix_sums`` makes prefixes of them."""
+        tokens = self.stem(x)
+        return torch.stack([branch(tokens) for branch in self.branches])
+
+
+def branches_from(
+    stem: nn.Module,
+    blocks: Sequence[nn.Module],
+    *,
+    input_spec: InputSpec,
+    head: nn.Module | None = None,
+    exits: Sequence[nn.Module] | None = None,
+    stem_blocks: int | None = None,
+    num_branches: int | None = None,
+) -> SplitNetwork:
+    """Cut an ordinary network into a stem and branches. The network is copied and not changed.
+
+    A network **with one head**, such as a ViT: ``stem`` makes tokens, the first ``stem_blocks`` blocks go on with
+    them, and the other blocks, in equal shares, become branches, each with a copy of the head. The branches were one
+    after another and are now side by side, so this is a start, not yet a model: teach it with :func:`distill`.
+
+    A network **with exits**: ``blocks`` run one after another behind the stem, and after each of them its exit gives a
+    prediction. Branch k is the way to exit k: copies of blocks 0 to k and the exit, its outputs divided by the number
+    of exits. So every prefix, and every choice of branches, is the mean of its exits, up to a factor that changes no
+    label, without any training. Blocks are computed once for each later exit: put what is expensive into the stem.
+
+    Args:
+        stem: what comes before the blocks: (B, …) -> (B, T, D), or whatever the first block reads.
+        blocks: run one after another, such as ``vit.blocks``.
+        input_spec: shape and normalisation of one input.
+        head: what comes after the last block, -> (B, C): norm, pooling and classifier.
+        exits: one for each block, in place of ``head``; an ``nn.Identity`` after a block that has none.
+        stem_blocks: with ``head``: as many blocks stay in the stem; a third of them when ``None``.
+        num_branches: with ``head``: as many branches as that; one for each block left when ``None``.
+
+    Raises:
+        InputError: both or neither of ``head`` and ``exits``, or numbers that do not fit the blocks.
+    """
+    if (head is None) == (exits is None):
+        raise InputError("give head, what comes after the last block, or exits, one for each block")
+    if exits is not None:
+        if stem_blocks is not None or num_branches is not None:
+            raise InputError("stem_blocks and num_branches go with head; exits say where the branches end")
+        network = _from_exits(stem, blocks, exits)
+    else:
+        assert head is not None
+        network = _from_blocks(stem, blocks, head, stem_blocks, num_branches)
+    parts_stem, branches = network
+    outputs = _num_outputs(parts_stem, branches, input_spec)
+    return SplitNetwork(parts_stem, branches, input_spec, outputs)
+
+
+def _from_exits(
+    stem: nn.Module, blocks: Sequence[nn.Module], exits: Sequence[nn.Module]
+) -> tuple[nn.Module, list[nn.Module]]:
+    if len(exits) != len(blocks):
+        raise InputError(f"{len(exits)} exits for {len(blocks)} blocks; give one for each, nn.Identity() for none")
+    ends = [place for place, one in enumerate(exits) if not isinstance(one, nn.Identity)]
+    if not ends:
+        raise InputError("every exit is an nn.Identity; at least one must give a prediction")
+    ways = [[*list(blocks)[: end + 1], exits[end]] for end in ends]
+    return copy.deepcopy(stem), [_Share(_copies(way), 1 / len(ends)) for way in ways]
+
+
+def _from_blocks(
+    stem: nn.Module,
+    blocks: Sequence[nn.Module],
+    head: nn.Module,
+    stem_blocks: int | None,
+    num_branches: int | None,
+) -> tuple[nn.Module, list[nn.Module]]:
+    first = len(blocks) // 3 if stem_blocks is None else as_whole("stem_blocks", stem_blocks, least=0)
+    left = list(blocks)[first:]
+    if not left:
+        raise InputError(f"stem_blocks is {first}, and there are {len(blocks)} blocks; leave some for branches")
+    count = len(left) if num_branches is None else as_whole("num_branches", num_branches)
+    if len(left) % count:
+        raise InputError(
+            f"{len(left)} blocks are left for {count} branches; choose num_branches, or stem_blocks (now {first}), so "
+            "that each gets as many"
+        )
+    depth = len(left) // count
+    shares = [left[place * depth : (place + 1) * depth] for place in range(count)]
+    return _copies([stem, *list(blocks)[:first]]), [_Share(_copies([*share, head]), 1 / count) for share in shares]
+
+
+def _copies(modules: Sequence[nn.Module]) -> nn.Sequential:
+    return nn.Sequential(*[copy.deepcopy(module) for module in modules])
+
+
+class _Share(nn.Module):
+    """A branch whose outputs are a share of the sum."""
+
+    def __init__(self, body: nn.Module, share: float) -> None:
+        super().__init__()
+        self.body = body
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.body(x) * self.share
+        return outputs
+
+
+def _num_outputs(stem: nn.Module, branches: Sequence[nn.Module], input_spec: InputSpec) -> int:
+    """C, as the parts compute it."""
+    example = torch.zeros(tuple(input_spec.shape))
+    widths = []
+    for place, branch in enumerate(branches):
+        modes = [(module, module.training) for part in (stem, branch) for module in part.modules()]
+        try:
+            with torch.no_grad():
+                outputs = branch.eval()(stem.eval()(example))
+        except Exception as error:  # whatever the code of a network raises
+            raise InputError(
+                f"branch {place} does not run behind the stem on {tuple(input_spec.shape)}: {error}"
+            ) from error
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[0] != 1:
+            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise InputError(f"branch {place} returns {found}; (1, outputs) is needed: pool and classify in its head")
+        widths.append(outputs.shape[1])
+    if len(set(widths)) != 1:
+        raise InputError(f"the branches give {widths} outputs; their outputs add up, so all must give as many")
+    return int(widths[0])
+
+
+def distill(
+    model: SplitNetwork,
+    teacher: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    learning_rate: float = 3e-4,
+    temperature: float = 2.0,
+    on_step: Callable[[int, float], Any] = lambda step, loss: None,
+) -> None:
+    """Teach every prefix of branches, and every branch alone, what the network they were cut from predicts.
+
+    Half of the loss is every branch alone (times the number of branches), half every prefix (brought to the size of
+    the whole sum); each is the divergence from the teacher's softened prediction. No labels are needed. One step of
+    AdamW for each batch.
+
+    Args:
+        model: from :func:`branches_from`; it is trained in place, on the device where it is, and left in eval mode.
+        teacher: the whole network, (B, …) -> (B, C); its modes are left as they are, and it learns nothing.
+        batches: inputs (B, …), normalised as the model reads them: as many as there shall be steps.
+        learning_rate: at its largest; it falls from step to step as the inverse square root.
+        temperature: that both predictions are softened by.
+        on_step: called with the number of each step and its loss.
+
+    Raises:
+        InputError: there were no batches.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    count = len(model.branches)
+    places = torch.arange(1, count + 1)
+    step = -1
+    model.train()
+    for step, inputs in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate / (1 + step / 100) ** 0.5
+        with torch.no_grad():
+            target = (teacher(inputs) / temperature).softmax(-1)  # (B, C)
+        outputs = model.branch_outputs(inputs)  # (N, B, C)
+        scale = (count / places).to(outputs)[:, None, None]
+        alone = _divergence(outputs * count, target, temperature)
+        loss = (alone + _divergence(outputs.cumsum(0) * scale, target, temperature)) / 2
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        on_step(step, float(loss.detach()))
+    model.eval()
+    if step < 0:
+        raise InputError("there were no batches to learn from; give an iterable of input tensors")
+
+
+def _divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Mean Kullback-Leibler divergence from the target: (N, B, C) and (B, C) -> one number."""
+    softened = F.log_softmax(logits / temperature, -1)
+    divergence = F.kl_div(softened, target.expand_as(softened), reduction="none").sum(-1).mean()
+    return divergence * temperature**2

@@ -1,0 +1,195 @@
+"""Operators that XNNPACK does not take are written in those that it takes, with the same numbers; the rest is named."""
+
+import functools
+import inspect
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from support.blocks import ATTENTIONS, TOKENS, AttentionPool, Block, D, Timm, Tokens, convolutions
+from torch import nn
+
+from paraedge_converters.backends import converter_for, lowering_with
+from paraedge_converters.backends._xnnpack_forms import in_xnnpack_forms
+from paraedge_runtime.engines import open_engine
+from paraedge_runtime.errors import ConversionError
+from paraedge_runtime.manifest import PartEntry
+from paraedge_runtime.similarity import compare
+
+X = torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(0))
+W = torch.randn(16, 12, generator=torch.Generator().manual_seed(1))
+UPPER = torch.ones(8, 8, dtype=torch.bool).triu(1)
+
+# Of x (1, 8, 16): one operator each, as people write it.
+OPERATORS = {
+    "expand": lambda x: torch.cat([W[None, :1, :1].expand(x.shape[0], 8, -1), x], 2),
+    "expand_as": lambda x: x / x.abs().amax(-1, keepdim=True).expand_as(x),
+    "repeat": lambda x: x.repeat(1, 2, 3),
+    "tile": lambda x: x.tile(1, 1, 2),
+    "repeat_interleave": lambda x: x.repeat_interleave(3, 1),
+    "squeeze": lambda x: x.unsqueeze(1).squeeze(1),
+    "matmul 2-D": lambda x: x @ W,
+    "matmul 1-D": lambda x: x @ W[:, 0],
+    "matmul 4-D": lambda x: x.view(1, 8, 4, 4) @ x.view(1, 8, 4, 4).transpose(-1, -2),
+    "matmul broadcast": lambda x: x.view(1, 8, 4, 4) @ x.view(1, 8, 4, 4)[:, :1],
+    "einsum": lambda x: torch.einsum("btd,dk->btk", x, W),
+    "softmax over another dimension": lambda x: x.softmax(1),
+    "log_softmax": lambda x: x.log_softmax(-1),
+    "mean over tokens": lambda x: x.mean(1),
+    "mean of all": lambda x: x.mean().reshape(1, 1),
+    "sum": lambda x: x.sum(1),
+    "amax": lambda x: x.amax(1),
+    "amin": lambda x: x.amin(-1),
+    "max": lambda x: x.max(1)[0],
+    "var": lambda x: x.var(-1),
+    "std": lambda x: x.std(1, unbiased=False),
+    "normalize": lambda x: F.normalize(x, dim=-1),
+    "norm": lambda x: x.norm(dim=-1),
+    "cosine_similarity": lambda x: F.cosine_similarity(x[:, :4], x[:, 4:], -1),
+    "logsumexp": lambda x: x.logsumexp(1),
+    "group_norm": lambda x: F.group_norm(x, 4, W[:8, 0], W[:8, 1]),
+    "instance_norm": F.instance_norm,
+    "rms_norm": lambda x: F.rms_norm(x, (16,), W[:, 0]),
+    "adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x[None], (4, 4)),
+    "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x[None], 1),
+    "select": lambda x: x[:, -1],
+    "every second": lambda x: torch.cat([x[:, 0::2], x[:, 1::2]], 1),
+    "every third, the last group short": lambda x: x[:, 1::3, ::2],
+    "unbind": lambda x: sum(x.view(1, 8, 2, 8).unbind(2)),
+    "split": lambda x: x.split([3, 13], -1)[1] + x.split(13, -1)[0],
+    "chunk": lambda x: F.glu(x, -1),
+    "roll": lambda x: torch.roll(x.view(1, 2, 4, 16), (-1, 1), (1, 2)),
+    "flip": lambda x: x.flip(1),
+    "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "elu": F.elu,
+    "celu": lambda x: F.celu(x, 0.7),
+    "selu": F.selu,
+    "prelu": lambda x: F.prelu(x, W[:8, 0]),
+    "softplus": F.softplus,
+    "mish": F.mish,
+    "hardsigmoid": F.hardsigmoid,
+    "cube": lambda x: x**3,
+    "inverse square root": lambda x: (x * x + 1) ** -0.5,
+    "reciprocal": lambda x: 1 / (x * x + 1),
+    "one minus": lambda x: 1 - x,
+    "an integer": lambda x: x / 3 + 2,
+    "lerp": lambda x: torch.lerp(x, x * x, 0.3),
+    "addcmul": lambda x: torch.addcmul(x, x, x, value=2),
+    "expm1": torch.expm1,
+    "log1p": lambda x: torch.log1p(x * x),
+    "clamp to a tensor": lambda x: x.clamp(min=x.mean(1, keepdim=True)),
+    "masked_fill": lambda x: (x @ x.transpose(1, 2)).masked_fill(UPPER, float("-inf")).softmax(-1),
+    "where": lambda x: torch.where(UPPER, torch.tensor(float("-inf")), x @ x.transpose(1, 2)).softmax(-1),
+}
+
+
+class Applied(nn.Module):
+    """Some of ``OPERATORS`` after a layer, side by side."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.linear, self.names = nn.Linear(16, 16), names
+
+    def forward(self, x):
+        y = self.linear(x)
+        return torch.cat([OPERATORS[name](y).flatten(1) for name in self.names], 1)
+
+
+def seeded(make):
+    torch.manual_seed(3)
+    return make().eval()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_form_computes_what_the_operator_does(name):
+    module = seeded(functools.partial(Applied, [name]))
+    with lowering_with("ExecuTorch"), torch.no_grad():
+        torch.testing.assert_close(in_xnnpack_forms(module, X)(X), module(X), rtol=2e-5, atol=2e-6)
+
+
+def lowered(module, example, recipe="fp32", count=4):
+    """How near the engine is to torch, and the operators."""
+    samples = torch.randn(count, *example.shape[1:], generator=torch.Generator().manual_seed(2))
+    part = converter_for("executorch").lower(
+        module, example, recipe=recipe, calibration=samples, allow_undelegated=False
+    )
+    with torch.no_grad():
+        wanted = torch.cat([module(sample[None]) for sample in samples]).numpy()
+    entry = PartEntry(
+        file="part", size_bytes=len(part.program), sha256="0" * 64, input_shape=tuple(example.shape),
+        output_shape=(1, *wanted.shape[1:]), macs=0,
+    )  # fmt: skip
+    loaded = open_engine("executorch").load("part", part.program, entry)
+    got = np.concatenate([loaded.run(sample[None].numpy()) for sample in samples])
+    loaded.close()
+    return compare(wanted, got).snr_db, part.operators
+
+
+def test_every_form_is_delegated():
+    """All in one part: nothing is left outside, or it would be refused."""
+    snr_db, operators = lowered(seeded(lambda: Applied(list(OPERATORS))), X)
+    assert set(operators) == {"XnnpackBackend"}
+    assert snr_db > 100
+
+
+@pytest.mark.timeout(300)  # twenty blocks in one part
+def test_blocks_as_people_write_them_are_delegated_but_for_layer_norm():
+    def every_one():
+        blocks = [Block(make(), post_norm=place % 2 == 1) for place, make in enumerate(ATTENTIONS.values())]
+        return nn.Sequential(*blocks, AttentionPool(), nn.Linear(D, 5, bias=False))
+
+    snr_db, operators = lowered(seeded(every_one), torch.zeros(1, TOKENS, D))
+    assert set(operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
+    assert snr_db > 100
+
+
+class Stems(nn.Module):
+    def __init__(self):
+        super().__init__()
+        norms = (nn.BatchNorm2d, functools.partial(nn.GroupNorm, 4), nn.InstanceNorm2d)
+        self.convolutions = nn.ModuleList(convolutions(norm) for norm in norms)
+        self.tokens = nn.ModuleList([Tokens(), Tokens(registers=3)])
+
+    def forward(self, x):
+        maps = [stem(x) for stem in self.convolutions]
+        pooled = [F.adaptive_avg_pool2d(m, 1).flatten(1) + m.mean((2, 3)) + m.amax((2, 3)) for m in maps]
+        return torch.cat([*pooled, *(tokens(x).flatten(1) for tokens in self.tokens)], 1)
+
+
+def test_stems_are_delegated():
+    snr_db, operators = lowered(seeded(Stems), torch.zeros(1, 3, 16, 16))
+    assert set(operators) == {"XnnpackBackend"}
+    assert snr_db > 100
+
+
+def test_integers_and_half_precision_take_the_same_forms():
+    for recipe in ("int8-dynamic", "fp16"):
+        snr_db, operators = lowered(seeded(lambda: Block(Timm())), torch.zeros(1, TOKENS, D), recipe)
+        assert "aten.expand_copy.default" not in operators
+        assert snr_db > 25
+
+
+class Undelegated(nn.Module):
+    def forward(self, x):
+        return torch.cumsum(x, dim=1)
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Linear(6, 6), Undelegated())
+
+    def forward(self, x):
+        return self.blocks(x)
+
+
+def test_what_is_left_is_named_with_module_line_and_what_to_write_instead():
+    line = inspect.getsourcelines(Undelegated)[1] + 2
+    expected = (
+        rf"did not take aten\.cumsum\.default ×1 \(blocks\.1, .*test_xnnpack_forms\.py:{line}: "
+        r"return torch\.cumsum\(x, dim=1\)\): write it as a product with a triangular matrix of ones; "
+        "or accept slower portable kernels with --allow-undelegated"
+    )
+    with pytest.raises(ConversionError, match=expected):
+        lowered(Nested().eval(), torch.randn(1, 6))
