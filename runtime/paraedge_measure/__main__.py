@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from paraedge_measure.hardware import read_hardware
+from paraedge_measure.outputs import EncodedOutputs, branch_outputs
 from paraedge_measure.profiling import USUAL, SeriesLength, profile_bundle
 from paraedge_measure.silence import engines_silent
 from paraedge_measure.testbed import measure_cold_start
@@ -63,6 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     cold.add_argument("bundle", type=Path)
     cold.add_argument("--engine", required=True)
     cold.add_argument("--threads", type=int, required=True)
+    outputs = commands.add_parser("outputs", help="run the inputs of a .npy file")
+    outputs.set_defaults(
+        call=lambda options, show: EncodedOutputs.of(
+            branch_outputs(Bundle.open(options.bundle), np.load(options.inputs, allow_pickle=False), on_progress=show)
+        )
+    )
+    outputs.add_argument("bundle", type=Path)
+    outputs.add_argument("inputs", type=Path)
     measure = commands.add_parser("measure", help="measure one bundle with one engine")
     measure.set_defaults(
         call=lambda options, show: profile_bundle(
