@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from support.bundles import edit_manifest
 from support.devices import DEVICE, MEASUREMENT, latency
-from support.terminal import main, on_screen
+from support.terminal import forget_consoles, main, on_screen
 
 from paraedge.cli.export import _print_trials
 from paraedge.cli.main import COMMANDS as COMMAND_NAMES
@@ -21,6 +21,16 @@ from paraedge_measure.device import write_device
 from paraedge_runtime import Bundle
 
 COLUMNS = 80
+
+
+@pytest.fixture(autouse=True)
+def new_consoles():
+    """They know where they write, which is another place in every test."""
+    forget_consoles()
+    yield
+    forget_consoles()
+
+
 _NUMBER = re.compile(r"[-+×\d.,:%/–]+")
 
 
@@ -55,7 +65,7 @@ COMMANDS = {
     "run": ("run", "all.paraedge.zip"),
     "run --early-stop": ("run", "all.paraedge.zip", "--early-stop"),
     "run --budget-ms": ("run", "all.paraedge.zip", "--budget-ms", "0.05"),
-    "evaluate": ("evaluate", "fashion-mnist", "--no-plot"),
+    "evaluate": ("evaluate", "fashion-mnist"),
     "compare": ("compare", "all.paraedge.zip", "two-of-them.paraedge", "--limit", "10", "--rounds", "1"),
     "bench": ("bench", "all.paraedge.zip", "--requests", "16", "--limit", "10", "--out", "b.jsonl"),
     "plan": ("plan", "all.paraedge.zip", "--profile", "device.json", "--budget-ms", "100"),
@@ -116,8 +126,9 @@ def test_a_pipe_gets_whole_lines_and_no_bar(folder, tmp_path, monkeypatch, capfd
             assert not re.search("[\r\x1b━⠋]", text)
             assert not text or text.endswith("\n")
         if command[0] == "train":
-            lines = done.err.splitlines()
-            assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+            first, *lines = done.err.splitlines()
+            assert first.startswith("torch on "), done.err
+            assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"], done.err
             assert all(re.search(r"  prefix accuracy \d+\.\d \d+\.\d %$", line) for line in lines)
 
 
@@ -125,8 +136,8 @@ def test_a_pipe_gets_whole_lines_and_no_bar(folder, tmp_path, monkeypatch, capfd
     "arguments",
     [
         ["export", "--target", "linux", "--branches", "1", "--dataset", "cifar10", "--data-dir", "nowhere"],
-        ["evaluate", "fashion-mnist", "--dataset", "cifar10", "--data-dir", "nowhere", "--no-plot"],
-        ["evaluate", "nobody", "--no-plot"],
+        ["evaluate", "fashion-mnist", "--dataset", "cifar10", "--data-dir", "nowhere"],
+        ["evaluate", "nobody"],
         ["compare", "all.paraedge.zip", "--threads", "0", "--rounds", "1"],
         ["bench", "all.paraedge.zip", "--threads", "0"],
         ["verify", "all.paraedge.zip", "--threads", "0"],

@@ -29,7 +29,7 @@ def written_in_terminal(call, columns=80):
     reader = threading.Thread(target=read)
     reader.start()
     saved = [os.dup(1), os.dup(2)]
-    _forget_consoles()
+    forget_consoles()
     try:
         for number in (1, 2):
             os.dup2(slave, number)
@@ -41,7 +41,7 @@ def written_in_terminal(call, columns=80):
         ):
             call()
     finally:
-        _forget_consoles()
+        forget_consoles()
         for number, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, number)
             os.close(copy)
@@ -51,7 +51,7 @@ def written_in_terminal(call, columns=80):
     return b"".join(pieces).decode()
 
 
-def _forget_consoles():
+def forget_consoles():
     """They know where they write, and how wide that is."""
     if output._progress_console.cache_info().currsize:
         output._progress_console().file.close()
