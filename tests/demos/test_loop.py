@@ -67,6 +67,14 @@ def test_packaged_images_are_answered_and_judged(pi_bundle):
     assert view.messages == ()
 
 
+def test_predictions_that_are_not_sure_are_unknown(pi_bundle):
+    with live_app(LiveOptions(pi_bundle, frames=32, min_confidence=1.0, **FAST)) as app:
+        assert app.stop.wait(60)
+    view = app.board.look()
+    assert view.summary.accuracy < 0.8  # unknown is not right
+    assert (view.record.label is None) == (view.record.confidence < 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "asked"),
     [({"policy": "static", "count": 3}, 3), ({"policy": "static", "count": 1}, 1), ({"policy": "all"}, 8)],

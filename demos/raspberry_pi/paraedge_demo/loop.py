@@ -98,7 +98,7 @@ class Loop:
     ) -> FrameRecord:
         self._number += 1
         bars = branch_bars(prediction, indexes)
-        label, confidence = prediction.label or "unknown", round(prediction.confidence, 4)
+        label, confidence = prediction.label, round(prediction.confidence, 4)
         now_s = time.monotonic()  # last: what was done until here is overhead
         return FrameRecord(
             number=self._number,
