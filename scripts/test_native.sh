@@ -123,6 +123,7 @@ connection = Adb(serial=fake_adb.SERIAL, tools=str(phone / "tools"), folder=str(
 write_device(Device(name="phone", connection=connection), phone / "device.json")
 END
 PATH=$phone/bin:$PATH "$(dirname "$python")/paraedge" profile "$phone/device.json" "$PARAEDGE_TEST_BUNDLE" --threads 2
+PATH=$phone/bin:$PATH "$(dirname "$python")/paraedge" verify "$PARAEDGE_TEST_BUNDLE" --profile "$phone/device.json"
 
 echo "== what they refuse: 2 for a mistake of the user's, 1 for a failure"
 fails() { # STATUS MESSAGE PROGRAM ARGUMENT...

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from paraedge_measure.hardware import read_hardware
+from paraedge_measure.outputs import EncodedOutputs, branch_outputs
 from paraedge_measure.profiling import USUAL, SeriesLength, profile_bundle
 from paraedge_measure.silence import engines_silent
 from paraedge_measure.testbed import measure_cold_start
@@ -63,13 +65,21 @@ def _parser() -> argparse.ArgumentParser:
     cold.add_argument("bundle", type=Path)
     cold.add_argument("--engine", required=True)
     cold.add_argument("--threads", type=int, required=True)
+    outputs = commands.add_parser("outputs", help="run the inputs of a .npy file")
+    outputs.set_defaults(
+        call=lambda options, show: EncodedOutputs.of(
+            branch_outputs(Bundle.open(options.bundle), np.load(options.inputs, allow_pickle=False), on_progress=show)
+        )
+    )
+    outputs.add_argument("bundle", type=Path)
+    outputs.add_argument("inputs", type=Path)
     measure = commands.add_parser("measure", help="measure one bundle with one engine")
     measure.set_defaults(
         call=lambda options, show: profile_bundle(
             _tried(options.bundle, options.engine),
             engine=options.engine,
             threads=options.threads,
-            length=SeriesLength(options.min_runs, options.min_s),
+            length=SeriesLength(options.min_runs, options.min_s, options.sustained_s),
             on_progress=show,
         )
     )
@@ -78,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--threads", type=int, nargs="+")
     measure.add_argument("--min-runs", type=int, default=USUAL.min_runs)
     measure.add_argument("--min-s", type=float, default=USUAL.min_s)
+    measure.add_argument("--sustained-s", type=float, default=USUAL.sustained_s)
     return parser
 
 

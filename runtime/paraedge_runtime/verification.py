@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.card import PrefixParity, Similarity
@@ -15,7 +17,7 @@ from paraedge_runtime.similarity import common_factor, compare, compare_prefix, 
 from paraedge_runtime.tolerances import tolerance_of
 from paraedge_runtime.trial import try_bundle
 
-__all__ = ["VerificationReport", "verify_bundle"]
+__all__ = ["VerificationReport", "compare_golden", "verify_bundle"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,6 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
     golden = bundle.golden()
     try_bundle(bundle, engine=engine)
     manifest = bundle.manifest
-    has_labels = isinstance(manifest.output, LabelsOutput)
-    tolerance = tolerance_of(manifest.quantization)
-    thresholds = tolerance.thresholds(has_labels=has_labels)
     outputs = np.zeros_like(golden.branch_outputs)
     dropped: dict[int, str] = {}
     with Session.open(bundle, engine=engine, threads=threads) as session:
@@ -69,6 +68,24 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
     if len(dropped) == len(manifest.branches):
         raise EngineError(f"every branch failed: {'; '.join(sorted(set(dropped.values())))}")
 
+    return compare_golden(bundle, outputs, engine=description, dropped=dropped)
+
+
+def compare_golden(
+    bundle: Bundle, outputs: NDArray[np.float32], *, engine: str, dropped: Mapping[int, str] | None = None
+) -> VerificationReport:
+    """Judge what the branches made of the golden inputs, wherever they ran.
+
+    Args:
+        bundle: whose inputs they were.
+        outputs: (golden inputs, branches, outputs); zeros where a branch was dropped.
+        engine: which implementation ran, for the report.
+        dropped: branches that gave nothing for some input, by index, and why.
+    """
+    golden, manifest, dropped = bundle.golden(), bundle.manifest, dropped or {}
+    has_labels = isinstance(manifest.output, LabelsOutput)
+    tolerance = tolerance_of(manifest.quantization)
+    thresholds = tolerance.thresholds(has_labels=has_labels)
     problems = [f"branch {index} was dropped: {reason}" for index, reason in sorted(dropped.items())]
     minimum, most_off = thresholds.min_snr_db, tolerance.max_scale_error
     branches: dict[int, Similarity] = {}
@@ -91,7 +108,7 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
         if problem := prefix_shortfall(prefixes[-1], thresholds):
             problems.append(f"the sum of the first {place + 1} branch(es) {problem}")
     return VerificationReport(
-        engine=description,
+        engine=engine,
         num_samples=len(golden.inputs),
         branches=branches,
         prefixes=tuple(prefixes),

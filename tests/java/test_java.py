@@ -2,9 +2,11 @@
 
 import fcntl
 import io
+import itertools
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -13,18 +15,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
+from PIL import Image
 from support.bundles import edit_manifest, fake_bundle
-from support.keys import signed, write_keys
+from support.keys import PUBLIC, signed, write_keys
 from support.wheels import ROOT
 
 from paraedge_runtime import Bundle, Session
 from paraedge_runtime.archive import write_zip
+from paraedge_runtime.inputs import fitted_image
 from paraedge_runtime.manifest import LabelsOutput
 
 HERE = Path(__file__).parent
 JUNIT = [Path("/usr/share/java", name) for name in ("junit4.jar", "hamcrest.jar")]
 EXAMPLES = ROOT / "runtime" / "android" / "examples"
-TEST_CLASSES = sorted(path.stem for path in HERE.glob("*Test.java"))
+ANDROID_LAYER = ROOT / "runtime" / "android" / "library"
+STUBS = HERE / "stubs"
+TEST_CLASSES = sorted(
+    f"ai.paraedge.{path.stem}" if path.read_text().startswith("package ai.paraedge;") else path.stem
+    for path in HERE.glob("*Test.java")
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,8 +61,9 @@ def classes(jar, tmp_path_factory):
     """The class path of the tests."""
     folder = tmp_path_factory.mktemp("classes")
     path = os.pathsep.join(map(str, [folder, jar, *JUNIT]))
-    sources = [*HERE.glob("*.java"), *EXAMPLES.glob("*.java")]
-    subprocess.run(["javac", "--release", "8", "-Xlint:-options", "-cp", path, "-d", folder, *sources], check=True)
+    sources = [*HERE.glob("*.java"), *EXAMPLES.glob("*.java"), *ANDROID_LAYER.rglob("*.java")]
+    command = ["javac", "--release", "8", "-Xlint:-options", "-sourcepath", STUBS, "-cp", path, "-d", folder, *sources]
+    subprocess.run(command, check=True)
     return path
 
 
@@ -63,6 +73,8 @@ def prepared(bundles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     prepare_real_bundles(bundles["executorch"], folder)
     prepare_fake_bundles(folder)
+    prepare_signed_bundles(bundles["executorch"], folder)
+    prepare_scaled_images(folder / "scaled-images")
     source, library = HERE / "fake_engine.c", folder / "libfake_engine.so"
     include = ROOT / "runtime" / "native" / "include"
     subprocess.run(["cc", "-std=gnu11", "-Wall", "-shared", "-fPIC", f"-I{include}", source, "-o", library], check=True)
@@ -120,6 +132,32 @@ def prepare_fake_bundles(folder):
     (keys / "stranger.pub").unlink()  # the helpers write it anew
     edit_manifest(folder / "changed.paraedge", lambda manifest: manifest.update(version=2))
     fake_bundle(folder / "mödel 😀.paraedge", output=LabelsOutput(labels=("ant", "bü😀", "cat")))
+
+
+def prepare_signed_bundles(bundle, folder):
+    """Zips of versions 1 and 2 by the key of PUBLIC_KEY, and of version 3 by another one."""
+    for version, key in ((1, "release"), (2, "release"), (3, "stranger")):
+        path = shutil.copytree(bundle.path, folder / f"version-{version}.paraedge")
+        edit_manifest(path, lambda manifest, version=version: manifest.update(version=version))
+        write_zip(signed(path, folder / "keys", key).files(), folder / f"version-{version}.zip")
+    (folder / "public-key").write_text(PUBLIC["release"])
+
+
+def prepare_scaled_images(path):
+    """Images, and what Python makes of them; each as PixelsTest.java reads it."""
+    rng = np.random.default_rng(3)
+    sizes = [(28, 28), (12, 8), (480, 640), (100, 33), (7, 9), (1, 1), (33, 500), (8, 20)]
+    cases = itertools.product(sizes, (1, 3, 4), (1, 3), ("stretch", "crop"))
+    with path.open("wb") as file:
+        for (height, width), has, wanted, resize in cases:
+            pixels = rng.integers(0, 256, (height, width, has), dtype=np.uint8)
+            expected = fitted_image(Image.fromarray(pixels[:, :, 0] if has == 1 else pixels), 12, 8, wanted, resize)
+            argb = np.full((height, width, 4), 255, np.uint8)
+            argb[:, :, 1:] = pixels[:, :, :3]
+            if has == 4:
+                argb[:, :, 0] = pixels[:, :, 3]
+            file.write(struct.pack(">6i", height, width, 12, 8, wanted, resize == "crop"))
+            file.write(argb.tobytes() + expected.tobytes())
 
 
 def save(path, array):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from support import fake_adb, fake_testbed
 from support.devices import DEVICE, MEASUREMENT
@@ -67,7 +68,19 @@ def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bu
     assert [one.bundle_sha256 for one in both.measurements] == [bundle.sha256, other_bundle.sha256]
 
     document = json.loads(
-        run("profile", "device.json", bundle.path, "--json", "--html", "page.html", "--engine", "litert", cwd=tmp_path)
+        run(
+            "profile",
+            "device.json",
+            bundle.path,
+            "--json",
+            "--html",
+            "page.html",
+            "--engine",
+            "litert",
+            "--sustained",
+            "0.005",
+            cwd=tmp_path,
+        )
     )
     again = read_device(tmp_path / "device.json")
     assert document["path"] == "device.json"
@@ -75,8 +88,12 @@ def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bu
     assert again.measurements[1] == both.measurements[1]
     assert again.measurements[0].measured_at >= both.measurements[0].measured_at
 
+    assert both.measurements[0].sustained is None
+    (minute,) = again.measurements[0].sustained.minutes
+    assert minute.n >= 10
+
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     for line in page.splitlines():
         assert "src=" not in line, "nothing is loaded from elsewhere"
     ElementTree.fromstring(page[page.index("<body>") : page.index("</body>") + 7])  # every tag is closed
@@ -118,6 +135,7 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["BUNDLE", "--threads", ""], 2, "'' is not a list of thread counts"),
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
+        (["BUNDLE", "--sustained", "0"], 2, "0.0 is not in the range 0<x<=1440"),
         (["BUNDLE", "--name", "a b"], 2, "--name: Expected `str` matching regex"),
         (["/proc/nothing/device.json", "BUNDLE"], 2, "/proc/nothing/device.json cannot be written"),
     ],
@@ -342,3 +360,44 @@ def test_over_adb_what_the_client_says_is_passed_on(executorch_bundle, tmp_path,
 def test_without_an_adb_client(executorch_bundle, tmp_path):
     line = over_adb(executorch_bundle, tmp_path, PATH=str(tmp_path))
     assert "adb cannot be started: No such file or directory; apt install adb" in line
+
+
+def test_over_adb_golden_inputs_and_accuracy_are_those_of_this_machine(executorch_bundle, checkpoint, tmp_path):
+    tools = fake_testbed.install(tmp_path / "tools")
+    connection = Adb(serial="0A1B2C", tools=str(tools), folder=str(tmp_path / "phone"))
+    write_device(Device(name="phone", connection=connection), tmp_path / "phone.json")
+    assert_runs_there(
+        executorch_bundle, checkpoint.samples, tmp_path, "phone.json", fake_adb.install(tmp_path, "device")
+    )
+    assert not list((tmp_path / "phone").glob("inputs-*"))
+
+
+def test_over_ssh_golden_inputs_and_accuracy_are_those_of_this_machine(server, executorch_bundle, checkpoint, tmp_path):
+    connection = Ssh(
+        host="127.0.0.1", port=server.port, identity_file=str(server.identity_file), python=sys.executable,
+        folder=str(tmp_path / "there"),
+    )  # fmt: skip
+    write_device(Device(name="board", connection=connection), tmp_path / "board.json")
+    assert_runs_there(executorch_bundle, checkpoint.samples, tmp_path, "board.json", server.path)
+    assert not list((tmp_path / "there").glob("inputs-*"))
+
+
+def assert_runs_there(bundle, samples, folder, device, path):
+    """``verify`` and ``evaluate`` say with ``--profile`` what they say without."""
+    images, labels = samples.images[:60, :, :, 0], samples.labels[:60].astype(np.uint8)
+    np.savez(folder / "fashion_mnist.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    places = {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"}
+    verified = [
+        json.loads(run("verify", bundle.path, *there, "--json", cwd=folder, **places))
+        for there in ((), ("--profile", device))
+    ]
+    assert verified[0].pop("engine") != verified[1].pop("engine")
+    assert verified[0] == verified[1]
+    assert verified[1]["passed"]
+    accuracy = [
+        json.loads(run("evaluate", bundle.path, *there, "--data-dir", folder, "--json", cwd=folder, **places))
+        for there in ((), ("--profile", device))
+    ]
+    assert accuracy[0]["prefix_accuracy"] == accuracy[1]["prefix_accuracy"]
+    assert accuracy[1]["num_samples"] == 60
+    assert "on the device" in accuracy[1]["source"]

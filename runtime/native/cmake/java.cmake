@@ -7,6 +7,11 @@ target_compile_options(paraedge_jni PRIVATE -Wall -Wextra -Wshadow)
 target_link_libraries(paraedge_jni PRIVATE paraedge_core)
 target_link_options(paraedge_jni PRIVATE "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/jni_exports.map"
   -Wl,-z,max-page-size=16384)
+if(PARAEDGE_EXECUTORCH_IS_STATIC)  # an application has one library: the engine is in it
+  target_compile_definitions(paraedge_jni PRIVATE PARAEDGE_JNI_EXECUTORCH)
+  target_link_libraries(paraedge_jni PRIVATE paraedge_executorch_objects)
+  target_link_options(paraedge_jni PRIVATE -Wl,--exclude-libs,ALL)  # another ExecuTorch of the application's stays its own
+endif()
 if(ANDROID)  # jni.h is the NDK's
   target_link_libraries(paraedge_jni PRIVATE log)
 else()

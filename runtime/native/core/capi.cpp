@@ -276,6 +276,12 @@ int pe_bundle_input_kind(const pe_bundle* bundle) {
   return bundle ? static_cast<int>(manifest_of(bundle)->input.kind) : 0;
 }
 
+int pe_bundle_input_resize(const pe_bundle* bundle) {
+  static_assert(static_cast<int>(Input::Resize::stretch) == PE_RESIZE_STRETCH &&
+                static_cast<int>(Input::Resize::crop) == PE_RESIZE_CROP);
+  return bundle ? static_cast<int>(manifest_of(bundle)->input.resize) : 0;
+}
+
 size_t pe_bundle_input_shape(const pe_bundle* bundle, const int64_t** shape) {
   if (shape) *shape = bundle ? manifest_of(bundle)->input.shape.data() : nullptr;
   return bundle ? manifest_of(bundle)->input.shape.size() : 0;

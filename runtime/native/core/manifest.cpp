@@ -206,9 +206,10 @@ class Reader {
     int64_t count = 1;
     if (kind == "image") {
       const auto f = value.fields({"kind", "name", "shape", "mean", "std", "resize"}, 1);
-      if (f[5].json != nullptr) {  // how images become arrays: callers of the core have arrays
+      if (f[5].json != nullptr) {
         const std::string resize = f[5].text();
         require(resize == "stretch" || resize == "crop", f[5].field, "is '" + resize + "', not 'stretch' or 'crop'");
+        if (resize == "crop") input.resize = Input::Resize::crop;
       }
       input.kind = Input::Kind::image;
       input.name = name_of(f[1]);

@@ -41,7 +41,9 @@ struct Input {
     image,   // uint8 (H, W, C) comes in
     tensor,  // float32 comes in, of shape[1:], not normalised
   };
+  enum class Resize { stretch, crop };
   Kind kind = Kind::image;
+  Resize resize = Resize::stretch;  // how an image of another size becomes one of shape: by the caller of the core
   std::string name;
   Shape shape;                      // what the stem reads: (1, C, H, W), or (1, ...)
   std::vector<std::string> axes;    // of a tensor, without the batch axis

@@ -1,14 +1,7 @@
-// What the ExecuTorch engine's library exports, and what the tools and tests use beside it.
+// What the tools and tests use of the ExecuTorch engine beside what its library exports.
 #pragma once
 
-#include "paraedge/paraedge.h"
-
-extern "C" {
-// The engine; NULL if `api_version` is not the one that it was built for.
-PE_API const pe_engine* pe_engine_entry(int api_version);
-// Version of ExecuTorch that it was built for: its C++ interface changes from version to version.
-PE_API const char* pe_executorch_version();
-}
+#include "paraedge/executorch.h"
 
 namespace paraedge {
 // Threads of ExecuTorch's pool. Only before anything is loaded: what is loaded keeps the pool it found.

@@ -11,6 +11,9 @@
 #include <vector>
 
 #include "paraedge/paraedge.h"
+#ifdef PARAEDGE_JNI_EXECUTORCH
+#include "paraedge/executorch.h"
+#endif
 #ifdef __ANDROID__
 #include <android/log.h>
 #endif
@@ -114,14 +117,14 @@ jobjectArray bundle_strings(JNIEnv* env, jclass, jlong handle) {
   });
 }
 
-// Version, kind of input, outputs, early stop, rank, shape, indexes of branches.
+// Version, kind of input, outputs, early stop, resize, rank, shape, indexes of branches.
 jlongArray bundle_numbers(JNIEnv* env, jclass, jlong handle) {
   const auto* bundle = object_of<pe_bundle>(handle);
   const int64_t* shape = nullptr;
   const size_t rank = pe_bundle_input_shape(bundle, &shape);
   std::vector<jlong> all = {pe_bundle_version(bundle), pe_bundle_input_kind(bundle),
                             static_cast<jlong>(pe_bundle_num_outputs(bundle)), pe_bundle_has_early_stop(bundle),
-                            static_cast<jlong>(rank)};
+                            pe_bundle_input_resize(bundle), static_cast<jlong>(rank)};
   all.insert(all.end(), shape, shape + rank);
   for (size_t at = 0; at < pe_bundle_num_branches(bundle); ++at) all.push_back(pe_bundle_branch_index(bundle, at));
   const jlongArray array = env->NewLongArray(static_cast<jsize>(all.size()));
@@ -359,6 +362,9 @@ extern "C" JNIEXPORT jint JNI_OnLoad(JavaVM* vm, void*) {
   if (!look_up(env) || !register_natives(env)) return JNI_ERR;
 #ifdef __ANDROID__
   pe_set_log(log_to_android, nullptr);
+#endif
+#ifdef PARAEDGE_JNI_EXECUTORCH  // linked in
+  if (pe_engine_register(pe_engine_entry(PE_API_VERSION), nullptr) != PE_OK) return JNI_ERR;
 #endif
   return JNI_VERSION_1_6;
 }

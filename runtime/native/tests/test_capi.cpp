@@ -202,6 +202,7 @@ TEST_CASE("what a bundle says") {
   CHECK(pe_bundle_branch_index(bundle.get(), 8) == -1);
   CHECK(pe_bundle_has_early_stop(bundle.get()) == 1);
   CHECK(pe_bundle_input_kind(bundle.get()) == PE_INPUT_IMAGE);
+  CHECK(pe_bundle_input_resize(bundle.get()) == PE_RESIZE_STRETCH);
   const int64_t* shape = nullptr;
   CHECK(pe_bundle_input_shape(bundle.get(), &shape) == 4);
   CHECK(std::vector<int64_t>(shape, shape + 4) == std::vector<int64_t>{1, 1, 28, 28});
@@ -398,6 +399,7 @@ TEST_CASE("NULL is refused, or means nothing") {
   CHECK(pe_bundle_branch_index(nullptr, 0) == -1);
   CHECK(pe_bundle_has_early_stop(nullptr) == 0);
   CHECK(pe_bundle_input_kind(nullptr) == 0);
+  CHECK(pe_bundle_input_resize(nullptr) == 0);
   const int64_t* shape = nullptr;
   CHECK(pe_bundle_input_shape(nullptr, &shape) == 0);
   CHECK(pe_session_threads(nullptr) == 0);

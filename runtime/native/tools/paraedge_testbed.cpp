@@ -21,6 +21,8 @@ Opens a session for each number of threads, prints a line of JSON about itself, 
 of its input with one line of JSON, until there is no more:
 
   run THREADS BRANCHES COUNT   [[elapsed_ms, stem_ms, [[index, thread, start_ms, end_ms], ...]], ...]
+  outputs THREADS FIRST COUNT FILE   [[[value, ...] of each branch, ...] of each input, ...]: COUNT inputs of FILE from
+                               number FIRST on; it holds them one after another, uint8 (H, W, C) or float32
   jitter                       quantiles of the time between two readings of the clock, in microseconds
   wakeup                       quantiles of how late a thread wakes that sleeps for a millisecond
   usage                        processor time and most memory of this process so far
@@ -30,14 +32,46 @@ double milliseconds_since(Clock::time_point begin) {
   return duration<double, std::milli>(Clock::now() - begin).count();
 }
 
+void check_complete(const Prediction& prediction) {
+  for (const BranchRun& branch : prediction.branches) {
+    if (branch.state != BranchState::used) {
+      fail("branch " + std::to_string(branch.index) + " was dropped while it was measured: " + branch.problem, 1);
+    }
+  }
+}
+
+template <class Value>
+std::vector<float> read_input(std::ifstream& file, const Input& input) {
+  std::vector<Value> values(elements(input.shape));
+  file.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Value)));
+  if (!file) fail("the file of inputs ends early, or cannot be read");
+  return value_of(normalise(std::span<const Value>(values), input));
+}
+
+void outputs(Session& session, const Input& input, int first, int count, const std::string& path) {
+  const bool is_image = input.kind == Input::Kind::image;
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(elements(input.shape) * (is_image ? 1 : sizeof(float))) * first);
+  for (int i = 0; i < count; ++i) {
+    const std::vector<float> values = is_image ? read_input<uint8_t>(file, input) : read_input<float>(file, input);
+    const Prediction p = value_of(session.run(values));
+    check_complete(p);
+    std::fputs(i ? ", [" : "[[", stdout);
+    for (size_t at = 0; at < p.branch_outputs.size(); ++at) {
+      const bool begins = at % p.output.size() == 0;
+      std::printf("%s%.9g", begins ? (at ? "], [" : "[") : ", ", static_cast<double>(p.branch_outputs[at]));
+    }
+    std::fputs("]]", stdout);
+  }
+  std::fputs("]\n", stdout);
+}
+
 void run(Session& session, const std::vector<float>& input, int branches, int count) {
   for (int i = 0; i < count; ++i) {
     const Prediction p = value_of(session.run(input, {.first_branches = branches}));
+    check_complete(p);
     std::printf("%s[%.6f, %.6f, [", i ? ", " : "[", p.elapsed_ms, p.stem_ms);
     for (const BranchRun& branch : p.branches) {
-      if (branch.state != BranchState::used) {
-        fail("branch " + std::to_string(branch.index) + " was dropped while it was measured: " + branch.problem, 1);
-      }
       std::printf("%s[%d, %d, %.6f, %.6f]", &branch == p.branches.data() ? "" : ", ", branch.index, branch.thread,
                   branch.start_ms, branch.end_ms);
     }
@@ -104,13 +138,17 @@ int main(int count, char** arguments) {
   const std::vector<float> input = random_input(bundle->manifest());
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
-    std::string word, threads, branches, requests;
-    words >> word >> threads >> branches >> requests;
-    if (word == "run") {
+    std::string word, threads, second, requests, file;
+    words >> word >> threads >> second >> requests >> file;
+    if (word == "run" || word == "outputs") {
       const auto session = sessions.find(number("THREADS", threads.c_str(), 1, 1024));
       if (session == sessions.end()) fail("there is no session of " + threads + " threads");
-      run(*session->second, input, number("BRANCHES", branches.c_str(), 1, all),
-          number("COUNT", requests.c_str(), 1, 1'000'000));
+      const int wanted = number("COUNT", requests.c_str(), 1, 1'000'000);
+      if (word == "run") {
+        run(*session->second, input, number("BRANCHES", second.c_str(), 1, all), wanted);
+      } else {
+        outputs(*session->second, bundle->manifest().input, number("FIRST", second.c_str(), 0, 1'000'000'000), wanted, file);
+      }
     } else if (word == "jitter") {
       jitter();
     } else if (word == "wakeup") {

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paraedge_measure.connections.adb import AdbConnection
 from paraedge_measure.connections.local import LocalConnection
 from paraedge_measure.connections.ssh import SshConnection
 from paraedge_measure.device import Adb, Device, Hardware, Local, Measurement, Ssh
+from paraedge_measure.outputs import Inputs
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
 from paraedge_runtime._arguments import as_instance
@@ -34,6 +38,14 @@ class Connection(Protocol):
         Raises:
             ParaEdgeError: what it raised over there.
             DeviceError: the connection failed.
+        """
+
+    def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
+        """:func:`paraedge_measure.outputs.branch_outputs` over there: inputs (M, ...) -> (M, k, C).
+
+        Raises:
+            ParaEdgeError: what it raised over there.
+            DeviceError: the connection failed, or what came back cannot be.
         """
 
 

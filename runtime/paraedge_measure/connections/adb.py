@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import secrets
 import shlex
 import subprocess
 import tempfile
@@ -15,11 +16,14 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from paraedge_measure._printable import printable
 from paraedge_measure.connections.processes import MAX_SILENCE_S, ended_when_silent, last_line, run_process
 from paraedge_measure.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
 from paraedge_measure.hardware import read_hardware
+from paraedge_measure.outputs import Inputs, checked_outputs
 from paraedge_measure.profiling import Progress, SeriesLength, profile_on
 from paraedge_measure.testbed import ColdStart, RequestTimes
 from paraedge_runtime import Bundle, PartRun
@@ -53,6 +57,7 @@ _SYSTEM_NAMES = re.compile(
 )
 _MAX_LINE_BYTES = 16 << 20
 _MAX_STDERR_BYTES = 4096
+_INPUTS_A_LINE = 8  # of outputs: a line of 100 branches with 1,000 classes stays below the limit
 _SYSTEM_SCRIPT = (
     f'for file in {_SYSTEM_FILES}; do if [ -r "$file" ]; then echo; echo "{_MARK}$file"; cat "$file"; fi; done '
     "2>/dev/null; "
@@ -86,9 +91,7 @@ class AdbConnection:
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
     ) -> tuple[Measurement, ...]:
         """Push what is missing, and measure there."""
-        wanted = engine or bundle.manifest.engine
-        if wanted != "executorch":
-            raise InputError(f"over adb only executorch bundles can be measured, not {wanted}; export one")
+        _need_executorch(engine or bundle.manifest.engine)
         cores = self.hardware().cores
         on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
         command = (self._push_tools(), self._push_bundle(bundle))
@@ -96,6 +99,29 @@ class AdbConnection:
             bed = _AdbTestBed(self, command, bundle.manifest.branch_indexes, cores, Path(scratch))
             with closing(bed):
                 return profile_on(bed, bundle, threads=threads or None, length=length, on_progress=on_progress)
+
+    def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
+        """Push what is missing and the inputs, run them there, and remove them."""
+        _need_executorch(bundle.manifest.engine)
+        self._check_state()
+        on_progress(0.0, 1.0, f"sending {bundle.manifest.name} and {len(inputs)} inputs")
+        command = (self._push_tools(), self._push_bundle(bundle))
+        path = f"{self._to.folder}/inputs-{secrets.token_hex(6)}"
+        found = []
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                Path(scratch, "inputs").mkdir()
+                Path(scratch, "inputs", "all").write_bytes(np.ascontiguousarray(inputs).tobytes())
+                self._push(Path(scratch, "inputs"), path)
+            with closing(self.start(command, [1])) as program:
+                for first in range(0, len(inputs), _INPUTS_A_LINE):
+                    count = min(_INPUTS_A_LINE, len(inputs) - first)
+                    on_progress(first, len(inputs), "running")
+                    rows = program.ask(f"outputs 1 {first} {count} {path}/all", list[list[list[float]]])
+                    found.append(checked_outputs(_array(rows), bundle, count))
+        finally:
+            self._shell(f"rm -rf {shlex.quote(path)} {shlex.quote(path)}.new")
+        return np.concatenate(found)
 
     def read_system(self, folder: Path) -> None:
         """Write what the device's /proc and /sys say now into ``folder``.
@@ -334,6 +360,19 @@ class _AdbTestBed:
 def _times(elapsed_ms: float, stem_ms: float, branches: list[_BranchTimes]) -> RequestTimes:
     runs = [PartRun(f"branch_{index:02d}", thread, start, end) for index, thread, start, end in branches]
     return RequestTimes(elapsed_ms, (PartRun("stem", 0, 0.0, stem_ms), *runs))
+
+
+def _need_executorch(engine: str) -> None:
+    if engine != "executorch":
+        raise InputError(f"over adb only executorch bundles can be measured, not {engine}; export one")
+
+
+def _array(rows: list[list[list[float]]]) -> NDArray[np.float32]:
+    """Rows that may have any lengths: of none of the right shape if they differ."""
+    try:
+        return np.asarray(rows, np.float32)
+    except ValueError:
+        return np.empty((0, 0, 0), np.float32)
 
 
 def _text(path: Path) -> str:

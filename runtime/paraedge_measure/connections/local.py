@@ -6,9 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paraedge_measure.command import MODULE, measure_arguments, read_reply
 from paraedge_measure.connections.processes import run_process
 from paraedge_measure.device import Hardware, Local, Measurement
+from paraedge_measure.outputs import Inputs, branch_outputs
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
 
@@ -33,6 +37,10 @@ class LocalConnection:
         """Measure it in that process."""
         arguments = measure_arguments(str(bundle.path.absolute()), engine, threads, length)
         return self._ask(arguments, tuple[Measurement, ...], on_progress)
+
+    def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
+        """Run them in this process: nothing is measured."""
+        return branch_outputs(bundle, inputs, on_progress=on_progress)
 
     @staticmethod
     def _ask(arguments: list[str], kind: type[_T], on_progress: Progress | None = None) -> _T:

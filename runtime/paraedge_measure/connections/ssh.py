@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import secrets
 import shlex
 import tarfile
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paraedge_measure.command import MODULE, measure_arguments, read_reply
 from paraedge_measure.connections.processes import last_line, run_process
 from paraedge_measure.device import Hardware, Measurement, Ssh
+from paraedge_measure.outputs import EncodedOutputs, Inputs, checked_outputs, chunks
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
 from paraedge_runtime.errors import DeviceError
@@ -34,13 +39,39 @@ class SshConnection:
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
     ) -> tuple[Measurement, ...]:
         """Send the bundle unless it is there, and measure it there."""
+        path = self._sent(bundle, on_progress)
+        return self._ask(measure_arguments(path, engine, threads, length), tuple[Measurement, ...], on_progress)
+
+    def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
+        """Send bundle and inputs, a part of them at a time, and run them there."""
+        path = self._sent(bundle, on_progress)
+        file = f"{self._to.folder}/inputs-{secrets.token_hex(6)}.npy"
+        found = []
+        try:
+            for chunk in chunks(bundle, len(inputs)):
+                part = inputs[chunk.start : chunk.stop]
+                on_progress(chunk.start, len(inputs), "running")
+                self._write(file, _npy(part))
+                encoded = self._ask(["outputs", path, file], EncodedOutputs)
+                found.append(checked_outputs(encoded.decode(), bundle, len(part)))
+        finally:
+            self._ssh(f"rm -f {shlex.quote(file)}")
+        return np.concatenate(found)
+
+    def _sent(self, bundle: Bundle, on_progress: Progress) -> str:
+        """The bundle's path over there, where it is sent unless it is there."""
         path = f"{self._to.folder}/{bundle.manifest.name}-{bundle.sha256[:12]}.paraedge"
         if self._ask(["check", path], list[str | None]) != [bundle.sha256]:
             on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
             self._send(bundle, path)
             if self._ask(["check", path], list[str | None]) != [bundle.sha256]:
                 raise DeviceError(f"{path} on {self._to.host} is not what was sent; is there space left?")
-        return self._ask(measure_arguments(path, engine, threads, length), tuple[Measurement, ...], on_progress)
+        return path
+
+    def _write(self, path: str, content: bytes) -> None:
+        _, stderr, code = self._ssh(f"cat > {shlex.quote(path)} && echo written", stdin=content)
+        if code != 0:
+            raise DeviceError(f"{path} on {self._to.host} cannot be written: {last_line(stderr)}; is there space left?")
 
     def _send(self, bundle: Bundle, path: str) -> None:
         """The bundle's files appear over there whole or not at all, like everywhere."""
@@ -96,4 +127,10 @@ def _tar(bundle: Bundle) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def _npy(inputs: Inputs) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, inputs, allow_pickle=False)
     return stream.getvalue()

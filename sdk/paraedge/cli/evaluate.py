@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paraedge.cli._devices import outputs_on, profile_option
 from paraedge.cli._images import need_classified_images
 from paraedge.cli.options import DATASET, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most this many images, balanced over the classes.")
+@profile_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Write the curve to this PNG file.")
 @trusted_keys_option
 @json_option
@@ -33,20 +35,22 @@ def evaluate(
     dataset: str | None,
     data_dir: Path | None,
     limit: int | None,
+    profile: Path | None,
     plot: Path | None,
     trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Measure the accuracy of every prefix of branches.
 
-    MODEL is a packaged model or a checkpoint folder (run in torch), or a bundle (run in its engine). A
-    checkpoint contains the logits of its test set: without --data-dir and PARAEDGE_DATA the accuracy is
-    computed from those, and the output says so.
+    MODEL is a packaged model or a checkpoint folder (run in torch), or a bundle (run in its engine, here or on
+    the device of --profile). A checkpoint contains the logits of its test set: without --data-dir and
+    PARAEDGE_DATA the accuracy is computed from those, and the output says so.
 
     \b
     Example:
       paraedge evaluate fashion-mnist --plot accuracy.png
       paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data
+      paraedge evaluate fashion-mnist-android-all.paraedge --data-dir data --profile phone.json
     """
     from paraedge.data import DATA_DIR_VARIABLE
     from paraedge_runtime.bundle import Bundle
@@ -55,8 +59,10 @@ def evaluate(
     path = Path(model)
     if looks_like_bundle(path):
         name, source, count, accuracy = _evaluate_bundle(
-            Bundle.open(path, trusted_keys=trusted_keys), dataset, data_dir, limit
+            Bundle.open(path, trusted_keys=trusted_keys), dataset, data_dir, limit, profile
         )
+    elif profile is not None:
+        raise click.UsageError(f"--profile names a device to run a bundle on, and {model} is none")
     elif trusted_keys is not None:
         raise click.UsageError(f"--key says who may have signed a bundle, and {model} is none")
     else:
@@ -126,7 +132,9 @@ def _evaluate_checkpoint(
     return config.name, source, len(evaluation.labels), evaluation.prefix_accuracy()
 
 
-def _evaluate_bundle(bundle: Bundle, dataset: str | None, data_dir: Path | None, limit: int | None) -> _Result:
+def _evaluate_bundle(
+    bundle: Bundle, dataset: str | None, data_dir: Path | None, limit: int | None, profile: Path | None
+) -> _Result:
     import numpy as np
 
     from paraedge.data.bundles import load_for_bundle
@@ -138,6 +146,11 @@ def _evaluate_bundle(bundle: Bundle, dataset: str | None, data_dir: Path | None,
     need_classified_images(bundle, "paraedge compare", "runs every prefix on its golden inputs")
     data = load_for_bundle(manifest, dataset, data_dir)
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
+    if profile is not None:
+        outputs, where = outputs_on(profile, bundle, images.images)
+        right = outputs.cumsum(axis=1).argmax(axis=2) == images.labels[:, None]  # (M, k)
+        shares = tuple(round(float(value), 6) for value in right.mean(axis=0))
+        return manifest.name, f"run in {where} on {data.name}", len(images), shares
     correct = np.zeros(len(manifest.branches), dtype=np.int64)
     with working(f"loading {manifest.engine}"):
         try_bundle(bundle)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paraedge.cli._devices import outputs_on, profile_option
 from paraedge.cli.options import engine_option, threads_option, trusted_keys_option
 from paraedge.cli.output import console, json_option, print_json, table, working
 from paraedge.cli.summary import nearness_text, snr_text
@@ -21,10 +22,16 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @engine_option
 @threads_option
+@profile_option
 @trusted_keys_option
 @json_option
 def verify(
-    bundle: Path, engine: str | None, threads: int | None, trusted_keys: tuple[str, ...] | None, as_json: bool
+    bundle: Path,
+    engine: str | None,
+    threads: int | None,
+    profile: Path | None,
+    trusted_keys: tuple[str, ...] | None,
+    as_json: bool,
 ) -> None:
     """Check a bundle's files and its predictions on this device.
 
@@ -35,15 +42,22 @@ def verify(
     Example:
       paraedge verify fashion-mnist-raspberry-pi-all.paraedge
       paraedge verify pi.paraedge --key release.pub
+      paraedge verify fashion-mnist-android-all.paraedge --profile phone.json
     """
     import msgspec
 
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.verification import verify_bundle
+    from paraedge_runtime.verification import compare_golden, verify_bundle
 
+    if profile is not None and (engine is not None or threads is not None):
+        raise click.UsageError("--engine and --threads are for this machine; --profile names another one")
     opened = Bundle.open(bundle, trusted_keys=trusted_keys)
-    with working("running the golden inputs"):
-        report = verify_bundle(opened, engine=engine, threads=threads)
+    if profile is None:
+        with working("running the golden inputs"):
+            report = verify_bundle(opened, engine=engine, threads=threads)
+    else:
+        outputs, where = outputs_on(profile, opened, opened.golden().inputs)
+        report = compare_golden(opened, outputs, engine=where)
     if as_json:
         document = {
             "path": str(bundle),

@@ -122,6 +122,10 @@ PE_API size_t pe_bundle_num_branches(const pe_bundle*);
 PE_API int pe_bundle_branch_index(const pe_bundle*, size_t position); /* -1: no such position */
 PE_API int pe_bundle_has_early_stop(const pe_bundle*);                /* it was calibrated for it at export */
 PE_API int pe_bundle_input_kind(const pe_bundle*);
+/* What the model was trained to see of an image of another size: the whole of it, or the largest part of its own
+ * proportions from the middle. paraedge scales no images; the rule is in docs/bundle-format.md. */
+enum { PE_RESIZE_STRETCH = 0, PE_RESIZE_CROP = 1 };
+PE_API int pe_bundle_input_resize(const pe_bundle*);
 /* Shape of the stem's input, the batch of 1 first: (1, C, H, W) for images. Returns its rank; `shape` may be NULL. */
 PE_API size_t pe_bundle_input_shape(const pe_bundle*, const int64_t** shape);
 

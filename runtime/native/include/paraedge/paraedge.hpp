@@ -72,6 +72,7 @@ inline Result<std::monostate> register_engine(const pe_engine& engine) {
 }
 
 enum class InputKind { image = PE_INPUT_IMAGE, tensor = PE_INPUT_TENSOR };
+enum class Resize { stretch = PE_RESIZE_STRETCH, crop = PE_RESIZE_CROP };
 
 class Bundle {
  public:
@@ -102,6 +103,7 @@ class Bundle {
   int branch_index(size_t position) const { return pe_bundle_branch_index(get(), position); }
   bool has_early_stop() const { return pe_bundle_has_early_stop(get()) != 0; }
   InputKind input_kind() const { return static_cast<InputKind>(pe_bundle_input_kind(get())); }
+  Resize input_resize() const { return static_cast<Resize>(pe_bundle_input_resize(get())); }
   std::span<const int64_t> input_shape() const {
     const int64_t* shape = nullptr;
     const size_t rank = pe_bundle_input_shape(get(), &shape);

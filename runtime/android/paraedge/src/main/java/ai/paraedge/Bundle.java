@@ -14,6 +14,14 @@ public final class Bundle implements AutoCloseable {
         TENSOR
     }
 
+    /** What the model was trained to see of an image of another size, in the order of {@code PE_RESIZE_...} in paraedge.h. */
+    public enum Resize {
+        /** The whole of it, whatever its proportions. */
+        STRETCH,
+        /** The largest part that has the proportions of the model's input, from the middle. */
+        CROP
+    }
+
     private final String name;
     private final String engine;
     private final long version;
@@ -21,13 +29,15 @@ public final class Bundle implements AutoCloseable {
     private final List<Integer> branches;
     private final long[] inputShape;
     private final InputKind inputKind;
+    private final Resize resize;
     private final int numOutputs;
     private final boolean hasEarlyStop;
     private long handle;
 
     private Bundle(long handle) {
         this.handle = handle;
-        // Strings: name, engine, labels. Numbers: version, kind of input, outputs, early stop, rank, shape, branches.
+        // Strings: name, engine, labels. Numbers: version, kind of input, outputs, early stop, resize, rank, shape,
+        // branches.
         byte[][] strings = Native.bundleStrings(handle);
         long[] numbers = Native.bundleNumbers(handle);
         name = Native.string(strings[0]);
@@ -37,10 +47,11 @@ public final class Bundle implements AutoCloseable {
         inputKind = InputKind.values()[(int) numbers[1]];
         numOutputs = (int) numbers[2];
         hasEarlyStop = numbers[3] != 0;
-        inputShape = new long[(int) numbers[4]];
-        System.arraycopy(numbers, 5, inputShape, 0, inputShape.length);
+        resize = Resize.values()[(int) numbers[4]];
+        inputShape = new long[(int) numbers[5]];
+        System.arraycopy(numbers, 6, inputShape, 0, inputShape.length);
         List<Integer> indexes = new ArrayList<>();
-        for (int at = 5 + inputShape.length; at < numbers.length; at++) {
+        for (int at = 6 + inputShape.length; at < numbers.length; at++) {
             indexes.add((int) numbers[at]);
         }
         branches = Collections.unmodifiableList(indexes);
@@ -116,6 +127,11 @@ public final class Bundle implements AutoCloseable {
     /** Shape of the input, the batch of 1 first: (1, C, H, W) for images. */
     public long[] inputShape() {
         return inputShape.clone();
+    }
+
+    /** How an image of another size becomes one of this shape: {@link Pixels#fitted} does it. */
+    public Resize resize() {
+        return resize;
     }
 
     /** Values of one input: bytes of an image, floats of a tensor. */

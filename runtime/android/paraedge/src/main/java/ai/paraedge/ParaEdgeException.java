@@ -33,6 +33,11 @@ public final class ParaEdgeException extends RuntimeException {
         this.code = code >= 1 && code < codes.length ? codes[code - 1] : Code.OTHER;
     }
 
+    ParaEdgeException(Code code, String message) {
+        super(message);
+        this.code = code;
+    }
+
     /** The kind of error. */
     public Code code() {
         return code;

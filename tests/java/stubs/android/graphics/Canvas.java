@@ -1,0 +1,3 @@
+package android.graphics;
+
+public class Canvas { public native void drawRect(float left, float top, float right, float bottom, Paint paint); }

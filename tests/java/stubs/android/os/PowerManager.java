@@ -1,0 +1,3 @@
+package android.os;
+
+public abstract class PowerManager { public abstract int getCurrentThermalStatus(); }
