@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test-quick test test-native test-web test-arm64 fuzz docs wheels java phone-tools lint bench clean
+.PHONY: setup demo test-quick test test-native test-web test-arm64 fuzz docs docs-outputs wheels java phone-tools lint bench clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,10 @@ test-web: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	$(BIN)/python -m pytest --quiet tests/site
+
+# Writes anew what the console blocks in README and docs show; the tests compare it (times, sizes and hashes apart).
+docs-outputs: setup
+	PARAEDGE_DOCS_OUTPUTS=1 $(BIN)/python -m pytest --quiet tests/test_docs.py -k commands_and_python_run
 
 # dist/: the wheels of x86-64 and of 64-bit Arm for this Python, without any engine's libraries.
 wheels: setup

@@ -1,4 +1,4 @@
-"""paraedge: put parallel-branch Transformers on phones, Raspberry Pis and other small machines.
+"""paraedge: run parallel-branch Transformers on phones, Raspberry Pis and other small machines.
 
     import paraedge
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["demo", "main", "stop_at_signals"]
 
 NO_BUNDLE = (
-    "there is no bundle to run; on a workstation make one with 'paraedge export --target raspberry-pi{model} --out "
-    "pi.paraedge', copy it here ('scp -r pi.paraedge pi@raspberrypi:'), then 'paraedge-demo --bundle pi.paraedge'"
+    "there is no bundle to run; on a workstation make one with 'paraedge export --target raspberry-pi --out "
+    "pi.paraedge{model}', copy it here ('scp -r pi.paraedge pi@raspberrypi:'), then "
+    "'paraedge-demo --bundle pi.paraedge'"
 )
 REFRESH_S = 0.2
 # A view's thread that computes holds the interpreter for that long at most when a prediction is due; Python's own

@@ -18,8 +18,8 @@ def telling_of_lost_signature(out: Path | None) -> Iterator[None]:
     before = _is_signed(out)
     yield
     if out is not None and before and not _is_signed(out):
-        command = shlex.join(["paraedge", "sign", str(out), "--key"])
-        echo(f"Note: {out} was signed, and the bundle that replaced it is not; sign it: {command} KEY", err=True)
+        command = shlex.join(["paraedge", "sign", str(out), "--key", "KEY"])
+        echo(f"Note: {out} was signed, and the bundle that replaced it is not; sign it: {command}", err=True)
 
 
 def _is_signed(path: Path | None) -> bool:

@@ -50,7 +50,7 @@ def evaluate(
     Example:
       paraedge evaluate fashion-mnist --plot accuracy.png
       paraedge evaluate fashion-mnist-linux-all.paraedge --data-dir data
-      paraedge evaluate fashion-mnist-android-all.paraedge --data-dir data --profile phone.json
+      paraedge evaluate android.paraedge --data-dir data --profile phone.json
     """
     from paraedge.data import DATA_DIR_VARIABLE
     from paraedge_runtime.bundle import Bundle
