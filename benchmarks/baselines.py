@@ -6,9 +6,9 @@
     .venv/bin/python benchmarks/baselines.py test wide-resnet wide-resnet.safetensors --data-dir data
     .venv/bin/python benchmarks/baselines.py train msdnet --teacher wide-resnet.safetensors --data-dir data --out msdnet
 
-Every network answers at several costs, but for ``wide-resnet``, which is there to teach. ``train`` prints the accuracy
-of every answer, keeps the record as JSON and the weights in float16; called again after a run that was cut off, it goes
-on from the last epoch.
+Every network answers at several costs, but for ``wide-resnet`` and ``wide-resnet-grey``, which are there to teach
+(CIFAR-10 and Fashion-MNIST). ``train`` prints the accuracy of every answer, keeps the record as JSON and the weights
+in float16; called again after a run that was cut off, it goes on from the last epoch.
 
 Letters in shape comments: B images, T tokens, D width, N answers, C classes.
 """
@@ -41,21 +41,31 @@ from paraedge.training.evaluate import evaluate_model
 from paraedge.training.loop import learning_rate
 from paraedge.training.step import TrainingStep
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NUM_CLASSES = 10
+IMAGES: dict[str, dict[str, Any]] = {
+    "cifar10": {
+        "image_size": 32,
+        "in_channels": 3,
+        "mean": (0.4914, 0.4822, 0.4465),
+        "std": (0.2470, 0.2435, 0.2616),
+    },
+    "fashion-mnist": {"image_size": 28, "in_channels": 1, "mean": (0.2860,), "std": (0.3530,)},
+}
+TEACHERS = {"cifar10": "wide-resnet", "fashion-mnist": "wide-resnet-grey"}
 
 
-def shape(num_answers: int, **network: object) -> ParaFormerConfig:
+def shape(num_answers: int, dataset: str = "cifar10", **network: object) -> ParaFormerConfig:
     """The network shape of the recipe ``cifar10`` but for what is given; ``num_branches`` counts the answers."""
     fields = {name: getattr(RECIPES["cifar10"].network, name) for name in RECIPES["cifar10"].network.__struct_fields__}
     fields.update(network, num_branches=num_answers)
-    return ParaFormerConfig(image_size=32, in_channels=3, num_classes=NUM_CLASSES, mean=MEAN, std=STD, **fields)
+    return ParaFormerConfig(num_classes=NUM_CLASSES, **IMAGES[dataset], **fields)
 
 
 class Baseline(nn.Module):
     """A network with several answers, with the names that the harness knows from a ParaFormer."""
 
     config: ParaFormerConfig
+    dataset = "cifar10"
 
     def answers(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), one after the other."""
@@ -78,9 +88,10 @@ class Baseline(nn.Module):
 class OneAnswer(Baseline):
     """An ordinary network: one answer, after all of it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, dataset: str = "cifar10") -> None:
         super().__init__()
-        self.config = shape(1, branch_width=128)  # of it only the number of answers and the normalisation count
+        self.dataset = dataset
+        self.config = shape(1, dataset, branch_width=128)  # of it only the answers and the images count here
         self.network = network.to(memory_format=torch.channels_last)
 
     def answers(self, images: Tensor) -> Iterator[Tensor]:
@@ -390,8 +401,10 @@ _WIDE = replace(
     rand_augment_magnitude=9,
     branch_weight=0.0,
 )
+_WIDE_GREY = replace(_WIDE, epochs=90, crop_padding=2, rand_augment_magnitude=0, mix_probability=0.25)
 BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
     "wide-resnet": (lambda: OneAnswer(WideResNet(28, 6, NUM_CLASSES)), _WIDE),
+    "wide-resnet-grey": (lambda: OneAnswer(WideResNet(28, 6, NUM_CLASSES, 1), "fashion-mnist"), _WIDE_GREY),
     "vit-exits": (lambda: ExitViT(128, (1, 5, 13)), _EXITS),
     "vit-exits-thin": (lambda: ExitViT(48, (1, 3, 7, 15)), _EXITS),
     "nested-width": (lambda: NestedViT(128, 13, (0.25, 0.5, 1.0)), _EXITS),
@@ -403,24 +416,25 @@ BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
 
 def million_macs(model: Baseline) -> list[float]:
     """Multiply-adds of each answer, in millions."""
+    side = model.config.image_size
     found = []
     for number in range(model.config.num_branches):
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            model.eval().answer(torch.zeros(1, 3, 32, 32), number)
+            model.eval().answer(torch.zeros(1, model.config.in_channels, side, side), number)
         found.append(round(counter.get_total_flops() / 2e6, 1))
     return found
 
 
-def load_teacher(path: Path) -> Teacher:
-    """The ``wide-resnet`` whose weights ``train`` kept.
+def load_teacher(path: Path, dataset: str) -> Teacher:
+    """The wide residual network of that data set, whose weights ``train`` kept.
 
     Raises:
         RuntimeError: the weights are those of another network.
     """
-    model = BASELINES["wide-resnet"][0]()
+    model = BASELINES[TEACHERS[dataset]][0]()
     load_weights(model, path)
     assert isinstance(model, OneAnswer)
-    return Teacher(model.network, MEAN, STD)
+    return Teacher(model.network, model.config.mean, model.config.std)
 
 
 def load_weights(model: Baseline, path: Path) -> None:
@@ -452,12 +466,12 @@ def train(options: argparse.Namespace) -> None:
     config = settings(options.name, options)
     torch.manual_seed(config.seed)
     model = make()
-    data = load_dataset("cifar10", options.data_dir)
+    data = load_dataset(model.dataset, options.data_dir)
     if options.holdout:
         data = data.holdout(options.holdout, seed=0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teacher = load_teacher(options.teacher) if options.teacher else None
-    kind = {id(_PAPER): PaperStep, id(_WIDE): SGDStep}.get(id(own), TrainingStep)
+    teacher = load_teacher(options.teacher, model.dataset) if options.teacher else None
+    kind = {id(_PAPER): PaperStep, id(_WIDE): SGDStep, id(_WIDE_GREY): SGDStep}.get(id(own), TrainingStep)
     step = kind(model, config, device, teacher=teacher)  # type: ignore[arg-type]
     state_file = options.out.with_suffix(".resume")
     first_epoch = 0
@@ -523,7 +537,7 @@ def tested(name: str, weights: Path, data: LabelledImages, device: torch.device)
 
 def test(options: argparse.Namespace) -> None:
     """Every answer of a trained baseline on the test split."""
-    data = load_dataset("cifar10", options.data_dir)
+    data = load_dataset(BASELINES[options.name][0]().dataset, options.data_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(json.dumps(tested(options.name, options.weights, data.test, device)))
 

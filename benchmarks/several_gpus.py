@@ -51,6 +51,7 @@ ALONE = ("branches", "branches, CUDA graph", "vit", "vit, CUDA graph", *(f"vit, 
 SHARED = {
     "branches, images shared": DataParallel,
     "branches, branches shared": BranchParallel,
+    "branches, branches shared, CUDA graph": BranchParallel,
     "vit, images shared": DataParallel,
 }
 Step = Callable[[Tensor, Tensor, float], None]
@@ -125,8 +126,7 @@ def build(variant: str, shape: ParaFormerConfig, device: torch.device, world_siz
         return PipelineStep(shape, devices, int(how.split()[-1]), batch)
     step = TrainingStep(ParaFormer(shape), CONFIG, device, parallel=SHARED.get(variant, OneProcess))
     step.start_epoch(0)
-    if how == "CUDA graph":
-        step.parallel.world_size = 1  # several processes go without it; this one is by itself
+    step.parallel.is_recordable = how.endswith("CUDA graph")
     return step
 
 
@@ -165,7 +165,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> None:
                 if number:
                     rates.append(rate)
                 if rank == 0:
-                    print(f"{variant:28s} {rate:8.0f}", file=sys.stderr, flush=True)
+                    print(f"{variant:38s} {rate:8.0f}", file=sys.stderr, flush=True)
             dist.barrier(group=asleep)
     if rank == 0:
         hardware = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"

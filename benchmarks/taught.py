@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         checkpoint_config,
         replace(recipe.training, epochs=epochs, warmup_epochs=warmup, seed=options.seed),
         options.out,
-        teacher=load_teacher(options.teacher) if options.teacher else None,
+        teacher=load_teacher(options.teacher, recipe.dataset) if options.teacher else None,
         compile_parts=options.compile,
         num_workers=options.workers,
         save_interval_s=options.save_interval,

@@ -1,4 +1,4 @@
-"""A wide residual network (arXiv 1605.07146) for 32×32 images, with its layers in the order of arXiv 1603.05027.
+"""A wide residual network (arXiv 1605.07146) for small images, with its layers in the order of arXiv 1603.05027.
 
 Letters in shape comments: B images, C classes.
 """
@@ -27,15 +27,15 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-``depth``-``factor``: images (B, 3, 32, 32) -> logits (B, C). Depth is 4 more than a multiple of 6."""
+    """WRN-``depth``-``factor``: images (B, channels, H, W) -> logits (B, C). Depth is 4 more than a multiple of 6."""
 
-    def __init__(self, depth: int, factor: int, num_classes: int) -> None:
+    def __init__(self, depth: int, factor: int, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         count, rest = divmod(depth - 4, 6)
         if rest or count < 1:
             raise ValueError(f"depth cannot be {depth}; 4 more than a multiple of 6")
         widths = [16, 16 * factor, 32 * factor, 64 * factor]
-        self.first = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.first = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
         self.blocks = nn.Sequential(
             *(
                 WideBlock(widths[stage] if number == 0 else width, width, 2 if stage and number == 0 else 1)

@@ -23,11 +23,15 @@ from torch.utils._pytree import tree_flatten
 
 from paraedge_converters.backends import Converter, LoweredPart
 from paraedge_converters.copying import Untouched
+from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.cache_folder import CACHE_VARIABLE, own_folder
 from paraedge_runtime.errors import ConversionError, InputError
 
 __all__ = ["CachedPart", "PartCache", "fingerprint", "graph_fingerprint", "tool_versions"]
+
+
+_MAX_ENTRY_BYTES = 1 << 31  # a bundle has no more
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class PartCache:
     def get(self, key: str) -> CachedPart | None:
         """A part lowered before, if it is there and whole."""
         try:
-            raw = (self.folder / key).read_bytes()
+            raw = read_bounded(self.folder / key, _MAX_ENTRY_BYTES)
             head, _, program = raw.partition(b"\n")
             header = msgspec.json.decode(head, type=_Header)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

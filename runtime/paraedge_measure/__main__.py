@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
             _tried(options.bundle, options.engine),
             engine=options.engine,
             threads=options.threads,
-            length=SeriesLength(options.min_runs, options.min_s),
+            length=SeriesLength(options.min_runs, options.min_s, options.sustained_s),
             on_progress=show,
         )
     )
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--threads", type=int, nargs="+")
     measure.add_argument("--min-runs", type=int, default=USUAL.min_runs)
     measure.add_argument("--min-s", type=float, default=USUAL.min_s)
+    measure.add_argument("--sustained-s", type=float, default=USUAL.sustained_s)
     return parser
 
 

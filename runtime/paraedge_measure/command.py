@@ -24,6 +24,7 @@ _T = TypeVar("_T")
 def measure_arguments(path: str, engine: str | None, threads: Sequence[int], length: SeriesLength) -> list[str]:
     """What follows the module to measure the bundle at ``path``; no ``threads`` are the default ones."""
     arguments = ["measure", path, "--min-runs", str(length.min_runs), "--min-s", str(length.min_s)]
+    arguments += ["--sustained-s", str(length.sustained_s)] if length.sustained_s else []
     arguments += ["--engine", engine] if engine else []
     return arguments + (["--threads", *map(str, threads)] if threads else [])
 

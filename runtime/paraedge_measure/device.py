@@ -28,11 +28,14 @@ __all__ = [
     "P99_MIN_RUNS",
     "Adb",
     "Device",
+    "FirmwareLimit",
     "Hardware",
     "Local",
     "Measurement",
     "PartLatency",
     "Ssh",
+    "Sustained",
+    "SustainedMinute",
     "TimerJitter",
     "WakeUp",
     "check_machine",
@@ -67,6 +70,8 @@ Core = Annotated[int, msgspec.Meta(ge=0, le=99_999)]
 Duration = Annotated[float, msgspec.Meta(ge=0)]
 Above0 = Annotated[float, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+# What the firmware of a Raspberry Pi limits, in its own words.
+FirmwareLimit = Literal["under-voltage", "frequency capped", "throttled", "soft temperature limit"]
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,6 +156,26 @@ class WakeUp(_Record, frozen=True, kw_only=True):
     p99: Duration
 
 
+class SustainedMinute(_Record, frozen=True, kw_only=True):
+    """A minute of requests without a pause, the last one perhaps a shorter one; what is read is read at its end."""
+
+    n: Positive
+    p50_ms: Duration
+    p95_ms: Duration
+    temperature_c: float | None
+    frequency_mhz: Above0 | None
+    throttled: bool
+    firmware_limits: tuple[FirmwareLimit, ...] | None
+    other_load: Fraction | None
+
+
+class Sustained(_Record, frozen=True, kw_only=True):
+    """How whole requests go on when the device gets no rest: minute by minute."""
+
+    measured_at: Time
+    minutes: Annotated[tuple[SustainedMinute, ...], msgspec.Meta(min_length=1, max_length=1440)]
+
+
 class Measurement(_Record, frozen=True, kw_only=True):
     """One bundle with one engine on one number of threads. ``docs/device-profile.md`` has every field."""
 
@@ -174,6 +199,8 @@ class Measurement(_Record, frozen=True, kw_only=True):
     throttled: bool
     other_load: Fraction | None
     valid: bool
+    firmware_limits: tuple[FirmwareLimit, ...] | None = None
+    sustained: Sustained | None = None
 
     @property
     def branches(self) -> dict[str, PartLatency]:
@@ -280,10 +307,14 @@ def merge(device: Device, measurements: Iterable[Measurement]) -> Device:
     """The device with these measurements added.
 
     Each replaces the one with the same bundle, engine and number of threads, in its place; every
-    other one is kept.
+    other one is kept, and so is what was sustained, until that is measured again.
     """
     merged = {_key(one): one for one in as_instance("device", device, Device).measurements}
-    merged.update({_key(one): one for one in as_instances("measurements", measurements, Measurement)})
+    for one in as_instances("measurements", measurements, Measurement):
+        earlier = merged.get(_key(one))
+        if earlier is not None and earlier.sustained is not None and one.sustained is None:
+            one = replace(one, sustained=earlier.sustained)
+        merged[_key(one)] = one
     return replace(device, measurements=tuple(merged.values()))
 
 
@@ -421,6 +452,10 @@ def _check(device: Device, source: str) -> None:
         require(wakeup.p50 <= wakeup.p99, f"{field}.wakeup_us", "is not in order")
         temperatures = (measurement.temperature_start_c, measurement.temperature_end_c)
         require(all(math.isfinite(t) for t in temperatures if t is not None), f"{field}.temperature", "is not finite")
+        for number, minute in enumerate(measurement.sustained.minutes if measurement.sustained else ()):
+            name = f"{field}.sustained.minutes[{number}]"
+            require(minute.p50_ms <= minute.p95_ms, name, "is not in order")
+            require(minute.temperature_c is None or math.isfinite(minute.temperature_c), name, "is not finite")
         valid = not measurement.throttled and (measurement.other_load or 0.0) <= MAX_OTHER_LOAD
         require(
             measurement.valid == valid,

@@ -8,15 +8,19 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
+import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
 from paraedge_measure._printable import printable
-from paraedge_measure.device import Hardware, hardware_fingerprint
+from paraedge_measure.device import FirmwareLimit, Hardware, hardware_fingerprint
 
 __all__ = [
     "cpu_control_group",
+    "firmware_limits",
     "read_busy_s",
+    "read_firmware_word",
     "read_frequency_mhz",
     "read_hardware",
     "read_quota_cores",
@@ -32,6 +36,16 @@ _CPU_ZONES = ("x86_pkg_temp", "cpu", "soc", "tsens_tz_sensor", "mtktscpu", "big"
 _CPU_MONITORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 # Cooling devices that slow the processor down; a fan is none of them.
 _CPU_COOLING = ("Processor", "thermal-cpufreq", "cpufreq", "thermal-cpu", "intel_powerclamp")
+# Bits of a Raspberry Pi's throttling word, as https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+# lists them; 16 further on each stands for "has happened since the system started".
+_FIRMWARE_LIMITS: dict[int, FirmwareLimit] = {
+    0: "under-voltage",
+    1: "frequency capped",
+    2: "throttled",
+    3: "soft temperature limit",
+}
+_HAPPENED_SHIFT = 16
+_VCGENCMD_LIMIT_S = 2.0
 
 
 def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> Hardware:
@@ -111,6 +125,31 @@ def read_throttling(root: Path = ROOT) -> tuple[bool, int]:
     return cooling, sum(_number(path) or 0 for path in counters)
 
 
+def read_firmware_word(root: Path = ROOT) -> int | None:
+    """A Raspberry Pi's throttling word: its firmware lowers the clock by itself, and cpufreq does not show that.
+
+    From the firmware's driver, else from ``vcgencmd get_throttled``, else under-voltage alone from the monitor
+    ``rpi_volt``; ``None`` where there is none of these.
+    """
+    for path in sorted((root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled")):
+        if (word := _word(_text(path))) is not None:
+            return word
+    if root == ROOT and (word := _word(_vcgencmd())) is not None:
+        return word
+    for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        if _text(monitor / "name") == "rpi_volt" and (alarm := _number(monitor / "in0_lcrit_alarm")) is not None:
+            return int(alarm > 0)
+    return None
+
+
+def firmware_limits(before: int | None, now: int | None) -> tuple[FirmwareLimit, ...] | None:
+    """What the firmware limits now, or has limited since it said ``before``; ``None`` where it says nothing."""
+    if now is None:
+        return None
+    happened = (now & ~(before or 0)) >> _HAPPENED_SHIFT
+    return tuple(name for bit, name in _FIRMWARE_LIMITS.items() if (now | happened) >> bit & 1)
+
+
 def read_busy_s(cores: Collection[int], root: Path = ROOT) -> float | None:
     """Seconds that ``cores`` have worked since the system started; what a hypervisor took away counts too."""
     ticks = 0
@@ -166,6 +205,27 @@ def _text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t") or None
     except OSError:
         return None
+
+
+def _vcgencmd() -> str | None:
+    """What the firmware's own program says, where it is installed."""
+    program = shutil.which("vcgencmd")
+    if program is None:
+        return None
+    command = [program, "get_throttled"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_VCGENCMD_LIMIT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout[:200].decode(errors="replace").strip().removeprefix("throttled=")
+
+
+def _word(text: str | None) -> int | None:
+    """``0x50005`` or ``50005``, which are hexadecimal both."""
+    found = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,8})", text or "")
+    return int(found[1], 16) if found else None
 
 
 def _number(path: Path) -> int | None:

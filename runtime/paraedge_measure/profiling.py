@@ -14,9 +14,19 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_measure.device import MAX_OTHER_LOAD, P99_MIN_RUNS, Measurement, PartLatency
+from paraedge_measure.device import (
+    MAX_OTHER_LOAD,
+    P99_MIN_RUNS,
+    FirmwareLimit,
+    Measurement,
+    PartLatency,
+    Sustained,
+    SustainedMinute,
+)
 from paraedge_measure.hardware import (
+    firmware_limits,
     read_busy_s,
+    read_firmware_word,
     read_frequency_mhz,
     read_temperature_c,
     read_throttling,
@@ -34,6 +44,7 @@ __all__ = [
     "busy_workers",
     "profile_bundle",
     "profile_on",
+    "sustain",
 ]
 
 Progress = Callable[[float, float, str], None]
@@ -49,17 +60,25 @@ _BUSY_TOLERANCE = 0.2
 # A processor that ends at less than this share of the frequency it started with was slowed down.
 _FREQUENCY_KEPT = 0.9
 _COLD_START_ESTIMATE_S = 1.5
+_MINUTE_S = 60.0
+_MAX_SUSTAINED_S = 86_400.0
 
 
 @dataclass(frozen=True)
 class SeriesLength:
-    """How long requests are measured: until every part has ``min_runs`` runs, and took ``min_s`` in all of them."""
+    """How long requests are measured: until every part has ``min_runs`` runs, and took ``min_s`` in all of them.
+
+    With ``sustained_s`` whole requests on the most threads follow for so long, without a pause.
+    """
 
     min_runs: int
     min_s: float
+    sustained_s: float = 0.0
 
     def __post_init__(self) -> None:
         as_whole("min_runs", self.min_runs, least=0), as_number("min_s", self.min_s)
+        if not 0 <= as_number("sustained_s", self.sustained_s) <= _MAX_SUSTAINED_S:
+            raise InputError(f"{self.sustained_s} s cannot be sustained; give at most {_MAX_SUSTAINED_S:.0f} s, a day")
         if self.min_runs < 1 or not 0 < self.min_s < math.inf:
             raise InputError(
                 f"{self.min_runs} runs and {self.min_s} s measure nothing; give at least 1 run and a time above 0"
@@ -89,6 +108,7 @@ def profile_bundle(
     - ``contention[c - 1]`` is the median, over runs of branches while c workers were busy, of the
       run's time divided by that branch's ``p50_ms`` alone. Where c never happened, the one before
       is repeated;
+    - ``sustained``, with ``length.sustained_s``, is what follows in the session of the most threads, and no other;
     - ``first_ms``, ``load_ms`` and ``memory_bytes`` come from a process of its own, see
       :func:`~paraedge_measure.testbed.measure_cold_start`.
 
@@ -127,7 +147,7 @@ def profile_on(
 
     bed.open(sessions)
     cold_s = _COLD_START_ESTIMATE_S * len(counts)
-    total_s = cold_s + sum(one.target_s for one in series)
+    total_s = cold_s + sum(one.target_s for one in series) + length.sustained_s
     cold = {}
     for position, count in enumerate(counts):
         on_progress(position * _COLD_START_ESTIMATE_S, total_s, f"{bed.engine}, cold start")
@@ -143,6 +163,15 @@ def profile_on(
         done_s = cold_s + sum(one.target_s * min(one.progress, 1.0) for one in series)
         on_progress(done_s, total_s, f"{bed.engine}, {' and '.join(map(str, sessions))} thread(s)")
     disturbance = watch.stop()
+    measured_s = total_s - length.sustained_s
+    sustained = None
+    if length.sustained_s:
+        sustained = sustain(
+            bed, counts[-1], branches, length.sustained_s,
+            on_progress=lambda done_s: on_progress(
+                measured_s + done_s, total_s, f"{bed.engine}, {counts[-1]} thread(s) without a pause"
+            ),
+        )  # fmt: skip
 
     alone = series[0]
     results = []
@@ -175,9 +204,55 @@ def profile_on(
                 throttled=disturbance.throttled,
                 other_load=disturbance.other_load,
                 valid=not disturbance.throttled and (disturbance.other_load or 0.0) <= MAX_OTHER_LOAD,
+                firmware_limits=disturbance.firmware_limits,
+                sustained=sustained if count == counts[-1] else None,
             )
         )
     return tuple(results)
+
+
+def sustain(
+    bed: TestBed,
+    threads: int,
+    branches: int,
+    duration_s: float,
+    *,
+    minute_s: float = _MINUTE_S,
+    on_progress: Callable[[float], None] = lambda done_s: None,
+) -> Sustained:
+    """Requests of ``branches`` on ``threads`` without a pause, summed up every ``minute_s``.
+
+    A minute that was begun counts only from half of its time on, but the first.
+    """
+    started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    whole, minutes = _Watch(bed), list[SustainedMinute]()
+    whole.start()
+    started_s = time.perf_counter()
+    while (left_s := duration_s - (time.perf_counter() - started_s)) > 0:
+        if minutes and left_s < minute_s / 2:
+            break
+        watch, begin_s = _Watch(bed), time.perf_counter()
+        watch.start()
+        times_ms = array("d")
+        while (now_s := time.perf_counter()) < begin_s + min(minute_s, left_s):
+            on_progress(now_s - started_s)
+            times_ms.extend(request.elapsed_ms for request in bed.run(threads, branches, _BLOCK))
+        during = watch.stop(since=whole)
+        p50, p95 = np.quantile(np.asarray(times_ms), [0.5, 0.95])
+        minutes.append(
+            SustainedMinute(
+                n=len(times_ms),
+                p50_ms=rounded(p50),
+                p95_ms=rounded(p95),
+                temperature_c=during.temperature_end_c,
+                frequency_mhz=during.frequency_end_mhz,
+                throttled=during.throttled,
+                firmware_limits=during.firmware_limits,
+                other_load=during.other_load,
+            )
+        )
+    on_progress(duration_s)
+    return Sustained(measured_at=started_at, minutes=tuple(minutes))
 
 
 def _thread_counts(threads: Sequence[int] | None, branches: int, bed: TestBed) -> tuple[int, ...]:
@@ -292,6 +367,7 @@ class _Disturbance:
     frequency_start_mhz: float | None
     frequency_end_mhz: float | None
     throttled: bool
+    firmware_limits: tuple[FirmwareLimit, ...] | None
     other_load: float | None
 
 
@@ -306,10 +382,13 @@ class _Watch:
         self._temperature_c = read_temperature_c(root)
         self._frequency_mhz = read_frequency_mhz(root)
         _, self._throttle_count = read_throttling(root)
+        self._firmware_word = read_firmware_word(root)
         self._busy_s = read_busy_s(self._bed.core_numbers, root)
         self._own_s, self._clock_s = self._bed.cpu_s(), time.perf_counter()
 
-    def stop(self) -> _Disturbance:
+    def stop(self, since: _Watch | None = None) -> _Disturbance:
+        """What went on since ``start``; that a clock is low is judged against ``since``, this watch's own start."""
+        first_mhz = (since or self)._frequency_mhz
         own_s, clock_s = self._bed.cpu_s() - self._own_s, time.perf_counter() - self._clock_s
         root = self._bed.system()
         frequency_mhz = read_frequency_mhz(root)
@@ -319,16 +398,14 @@ class _Watch:
             others_s = busy_s - self._busy_s - own_s
             other_load = rounded(min(max(others_s / (clock_s * len(self._bed.core_numbers)), 0.0), 1.0))
         cooling, throttle_count = read_throttling(root)
-        slowed = (
-            frequency_mhz is not None
-            and self._frequency_mhz is not None
-            and frequency_mhz < _FREQUENCY_KEPT * self._frequency_mhz
-        )
+        slowed = frequency_mhz is not None and first_mhz is not None and frequency_mhz < _FREQUENCY_KEPT * first_mhz
+        limits = firmware_limits(self._firmware_word, read_firmware_word(root))
         return _Disturbance(
             temperature_start_c=self._temperature_c,
             temperature_end_c=read_temperature_c(root),
             frequency_start_mhz=self._frequency_mhz,
             frequency_end_mhz=frequency_mhz,
-            throttled=cooling or slowed or throttle_count > self._throttle_count,
+            throttled=cooling or slowed or throttle_count > self._throttle_count or bool(limits),
+            firmware_limits=limits,
             other_load=other_load,
         )

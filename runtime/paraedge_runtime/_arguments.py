@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from paraedge_runtime.errors import InputError
 
 __all__ = [
+    "as_any_path",
     "as_array",
     "as_callable",
     "as_choice",
@@ -45,17 +46,26 @@ def shown(value: object) -> str:
 
 
 def as_path(name: str, value: object) -> Path:
-    """A path of text or ``os.PathLike``.
+    """A path of text or ``os.PathLike`` that a file can have.
 
     Raises:
         InputError: anything else.
     """
-    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
-        raise InputError(f"{name} is {shown(value)}; a path is needed")
-    path = Path(cast("str | os.PathLike[str]", value))
+    path = as_any_path(name, value)
     if not _is_possible(path):
         raise InputError(f"{name} is {shown(value)}; no file can have that name")
     return path
+
+
+def as_any_path(name: str, value: object) -> Path:
+    """The same for whoever asks the system about it and takes its errors.
+
+    Raises:
+        InputError: neither text nor ``os.PathLike``.
+    """
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise InputError(f"{name} is {shown(value)}; a path is needed")
+    return Path(cast("str | os.PathLike[str]", value))
 
 
 def _is_possible(path: Path) -> bool:

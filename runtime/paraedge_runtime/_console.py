@@ -7,10 +7,11 @@ titles and clear screens; marks of direction turn text around. Both are shown as
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 
-__all__ = ["printable", "replace_unprintable"]
+__all__ = ["open_missing_streams", "printable", "replace_unprintable"]
 
 # Control characters, marks of direction, ends of lines, invisible tags; Python's stand-ins for bytes that are no UTF-8.
 _HIDDEN = re.compile(
@@ -34,6 +35,18 @@ def _shown(found: re.Match[str]) -> str:
     if 0xD800 <= code <= 0xDFFF:
         return "�"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def open_missing_streams() -> None:
+    """Put nothing in place of standard streams that the caller has closed: what is written there goes nowhere."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.dup(number), "w", encoding="utf-8", errors="replace"))
 
 
 def replace_unprintable() -> None:

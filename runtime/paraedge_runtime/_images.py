@@ -23,6 +23,8 @@ _SEQUENTIAL, _PROGRESSIVE, _SCAN = (b"\xc0", b"\xc1", b"\xc9"), (b"\xc2", b"\xc6
 _WITHOUT_LENGTH = tuple(bytes([marker]) for marker in (0x00, 0x01, *range(0xD0, 0xD9)))
 _MAX_SEGMENTS = 10_000
 _DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like scaling from the full size
+# Beside JPEG; others start programs (EPS) or are containers of containers.
+_FORMATS = ("PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF")
 _WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 _WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
 
@@ -58,7 +60,7 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
         raise ValueError("it is a pipe")  # which would be waited for
     with Path(path).open("rb") as file:
         is_jpeg = file.read(3) == b"\xff\xd8\xff"
-    return JpegImageFile(path) if is_jpeg else Image.open(path)
+    return JpegImageFile(path) if is_jpeg else Image.open(path, formats=_FORMATS)
 
 
 def _has_one_scan(path: str | os.PathLike[str]) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from paraedge_runtime._arguments import as_path, choose_branches, shown
+from paraedge_runtime._arguments import as_any_path, as_path, choose_branches, shown
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.card import Card, Golden, decode_card
@@ -158,7 +158,7 @@ class Bundle:
 
     @classmethod
     def _open(cls, path: str | os.PathLike[str], keys: Sequence[PublicKey]) -> Bundle:
-        where = as_path("the bundle", path)
+        where = as_any_path("the bundle", path)
         for _ in range(_MAX_REPLACEMENTS):
             identity = storage_identity(where)
             try:

@@ -168,11 +168,13 @@ class _KeptPrediction(NamedTuple):
     requests_to_learn: int
 
 
-def _kept(raw: _KeptPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float]) -> Prediction:
+def _kept(
+    raw: _KeptPrediction, labels: Sequence[str], engine: str, temperatures: Sequence[float], min_confidence: float
+) -> Prediction:
     """What pickle makes again; as before, its arrays cannot be changed."""
     for values in (raw.output, raw.branch_outputs):
         values.flags.writeable = False
-    return Prediction(raw, labels, engine, temperatures)
+    return Prediction(raw, labels, engine, temperatures, min_confidence)
 
 
 class Prediction:
@@ -220,7 +222,7 @@ class Prediction:
         """For pickle, and so for other processes: with everything that the session's core has found."""
         kept = {name: getattr(self._raw, name) for name in _KeptPrediction._fields if name != "branches"}
         raw = _KeptPrediction(**kept, branches=self.branches)
-        return _kept, (raw, tuple(self._labels), self.engine, tuple(self._temperatures))
+        return _kept, (raw, tuple(self._labels), self.engine, tuple(self._temperatures), self._min_confidence)
 
     _raw: RawPrediction
     _labels: Sequence[str]

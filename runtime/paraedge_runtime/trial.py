@@ -131,7 +131,7 @@ def try_engine(name: str, *, timeout_s: float = _TIMEOUT_S) -> EngineFound:
         )
     try:
         reply = msgspec.json.decode(output.splitlines()[-1], type=_EngineReply)
-    except (IndexError, msgspec.MsgspecError):
+    except (IndexError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise EngineUnavailable(f"the engine {name!r} did not say what it is; install it again") from None
     if reply.found is None:
         raise EngineUnavailable(reply.problem)

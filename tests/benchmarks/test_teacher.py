@@ -70,7 +70,7 @@ def test_a_teacher_is_trained_kept_tested_and_teaches(baselines, data_dir, monke
     record = json.loads((data_dir / "wide.json").read_text())
     assert record["tested_on"] == "cifar10 (50 train images held out)"
     assert record["settings"]["learning_rate"] == 0.4
-    kept = baselines.load_teacher(weights)
+    kept = baselines.load_teacher(weights, "cifar10")
     assert all(torch.equal(tensor, tensor.half().float()) for tensor in kept.network.state_dict().values())
 
     capsys.readouterr()

@@ -1,5 +1,7 @@
 """The cache key covers what decides the bytes; damaged entries are lowered again."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -187,6 +189,22 @@ def test_fingerprint_sees_names_types_shapes_and_values():
     prints = {fingerprint(state) for state in [base, *others]}
     assert len(prints) == 5
     assert fingerprint({"a": torch.zeros(2, 3)}) in prints
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.write_bytes(b'{"operators":' + b'{"a":' * 100_000 + b"\nprogram"),
+        lambda path: path.write_bytes(b'{"sha256":"\xff"}\nprogram'),
+    ],
+    ids=["pipe", "no end", "deep", "not UTF-8"],
+)
+def test_what_is_no_entry_is_none(tmp_path, put):
+    cache = PartCache(tmp_path)
+    put(cache.folder / "key")
+    assert cache.get("key") is None
 
 
 class _Twice(nn.Module):

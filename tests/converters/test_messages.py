@@ -28,3 +28,11 @@ def test_a_graph_with_colours_stays_out_of_the_error():
     with pytest.raises(ConversionError) as found, lowering_with("torch"):
         raise RuntimeError(f"\x1b[96mDynamoError\x1b[0m: data-dependent branch\n\n{GRAPH}")
     assert str(found.value) == "lowering with torch failed: DynamoError: data-dependent branch"
+
+
+def test_the_cause_is_told_where_an_exporter_wraps_it():
+    error = RuntimeError("Failed to export. Next steps: report it")
+    error.__cause__ = ValueError("data-dependent branch")
+    with pytest.raises(ConversionError) as found, lowering_with("ONNX"):
+        raise error
+    assert str(found.value) == "lowering with ONNX failed: data-dependent branch"

@@ -83,6 +83,22 @@ OPERATORS = {
     "where": lambda x: torch.where(UPPER, torch.tensor(float("-inf")), x @ x.transpose(1, 2)).softmax(-1),
 }
 
+# What the forms are made of. The operators and attentions below have every one of these, and are lowered.
+TAKEN = {
+    "_softmax.default", "_unsafe_view.default", "abs.default", "add.Tensor", "avg_pool2d.default", "bmm.default",
+    "cat.default", "clamp.default", "clamp_min.default", "clone.default", "constant_pad_nd.default", "div.Tensor",
+    "exp.default", "gelu.default", "glu.default", "layer_norm.default", "linear.default", "log.default",
+    "max_pool2d.default", "maximum.default", "mean.dim", "mul.Tensor", "neg.default", "permute.default", "relu.default",
+    "rsqrt.default", "sigmoid.default", "silu.default", "slice.Tensor", "sqrt.default", "stack.default", "sub.Tensor",
+    "tanh.default", "transpose.int", "view.default",
+}  # fmt: skip
+LOWERED_OPERATORS = [
+    "logsumexp", "softmax over another dimension", "cosine_similarity", "mish", "matmul 2-D", "adaptive_avg_pool2d",
+    "chunk", "every third, the last group short", "gelu tanh", "inverse square root", "clamp to a tensor", "normalize",
+    "masked_fill", "repeat", "amax",
+]  # fmt: skip
+LOWERED_ATTENTIONS = ["multi-head, frozen", "relative positions", "rotary", "grouped, expand", "gated", "rms"]
+
 
 class Applied(nn.Module):
     """Some of ``OPERATORS`` after a layer, side by side."""
@@ -101,11 +117,31 @@ def seeded(make):
     return make().eval()
 
 
+def rewritten(module, x):
+    """What the module's forms compute, and of which operators they are."""
+    with lowering_with("ExecuTorch"), torch.no_grad():
+        forms = in_xnnpack_forms(module, x)
+        called = [node for node in forms.graph.nodes if node.op == "call_function"]
+        return forms(x), {str(node.target).removeprefix("aten.") for node in called}
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_a_form_computes_what_the_operator_does(name):
     module = seeded(functools.partial(Applied, [name]))
-    with lowering_with("ExecuTorch"), torch.no_grad():
-        torch.testing.assert_close(in_xnnpack_forms(module, X)(X), module(X), rtol=2e-5, atol=2e-6)
+    output, operators = rewritten(module, X)
+    with torch.no_grad():
+        torch.testing.assert_close(output, module(X), rtol=2e-5, atol=2e-6)
+    assert operators <= TAKEN
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_as_people_write_it_takes_such_forms(name):
+    module = seeded(lambda: Block(ATTENTIONS[name](), post_norm=name < "m"))
+    x = torch.randn(1, TOKENS, D, generator=torch.Generator().manual_seed(4))
+    output, operators = rewritten(module, x)
+    with torch.no_grad():
+        torch.testing.assert_close(output, module(x), rtol=2e-5, atol=5e-6)
+    assert operators <= TAKEN
 
 
 def lowered(module, example, recipe="fp32", count=4):
@@ -126,20 +162,39 @@ def lowered(module, example, recipe="fp32", count=4):
     return compare(wanted, got).snr_db, part.operators
 
 
-def test_every_form_is_delegated():
-    """All in one part: nothing is left outside, or it would be refused."""
-    snr_db, operators = lowered(seeded(lambda: Applied(list(OPERATORS))), X)
+class Skip(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+def operators_lowered():
+    return Applied(LOWERED_OPERATORS)
+
+
+def attentions_lowered():
+    """Without norms in between the delegate is one, and made in a third of the time."""
+    attentions = [Skip(ATTENTIONS[name]()) for name in LOWERED_ATTENTIONS]
+    return nn.Sequential(*attentions, Block(Timm(), post_norm=True), AttentionPool(), nn.Linear(D, 5, bias=False))
+
+
+def test_what_forms_are_made_of_is_all_lowered_below():
+    _, first = rewritten(seeded(operators_lowered), X)
+    _, second = rewritten(seeded(attentions_lowered), torch.zeros(1, TOKENS, D))
+    assert first | second == TAKEN
+
+
+def test_forms_are_delegated():
+    snr_db, operators = lowered(seeded(operators_lowered), X)
     assert set(operators) == {"XnnpackBackend"}
     assert snr_db > 100
 
 
-@pytest.mark.timeout(300)  # twenty blocks in one part
-def test_blocks_as_people_write_them_are_delegated_but_for_layer_norm():
-    def every_one():
-        blocks = [Block(make(), post_norm=place % 2 == 1) for place, make in enumerate(ATTENTIONS.values())]
-        return nn.Sequential(*blocks, AttentionPool(), nn.Linear(D, 5, bias=False))
-
-    snr_db, operators = lowered(seeded(every_one), torch.zeros(1, TOKENS, D))
+def test_attention_is_delegated_but_for_layer_norm():
+    snr_db, operators = lowered(seeded(attentions_lowered), torch.zeros(1, TOKENS, D))
     assert set(operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
     assert snr_db > 100
 

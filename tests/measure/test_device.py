@@ -29,7 +29,9 @@ from paraedge_runtime import DeviceError, ProfileError
 
 DOCUMENT = json.loads(encode_device(DEVICE))
 # Fields that may be left out: a person writes name and connection, the rest is measured.
-OPTIONAL = {"connection", "connection.kind", "hardware", "measurements"}  # a union's tag: in the table below
+OPTIONAL = {"connection", "connection.kind", "hardware", "measurements"} | {
+    f"measurements.0.{name}" for name in ("firmware_limits", "sustained")
+}  # a union's tag: in the table below
 DICTIONARIES = {"parts"}
 
 
@@ -146,6 +148,9 @@ M = ("measurements", 0)
         ((*M, "throttled"), True, r"'measurements\[0\]\.valid' is true with throttled true"),
         ((*M, "other_load"), MAX_OTHER_LOAD + 0.01, r"'measurements\[0\]\.valid' is true with .* other_load 0.11"),
         ((*M, "valid"), False, r"'measurements\[0\]\.valid' is false"),
+        ((*M, "firmware_limits"), ["too hot"], r"firmware_limits"),
+        ((*M, "sustained", "minutes"), [], r"sustained\.minutes"),
+        ((*M, "sustained", "minutes", 0, "p50_ms"), 99.0, r"sustained\.minutes\[0\]' is not in order"),
         (("measurements",), DOCUMENT["measurements"] * 2, r"'measurements\[1\]' has the bundle, engine and threads"),
     ],
     ids=lambda value: _dotted(value) if isinstance(value, tuple) else None,
@@ -289,3 +294,11 @@ def test_p99_is_there_from_its_number_of_runs_on():
     assert latency(1.0, n=P99_MIN_RUNS - 1).p99_ms is None
     enough = replace(MEASUREMENT, request=latency(4.0, n=P99_MIN_RUNS))
     assert decode_device(msgspec.json.encode(replace(DEVICE, measurements=(enough,)))).measurements == (enough,)
+
+
+def test_what_was_sustained_stays_until_it_is_measured_again():
+    shorter = replace(MEASUREMENT, load_ms=1.0, sustained=None)
+    (kept,) = merge(DEVICE, [shorter]).measurements
+    assert kept == replace(MEASUREMENT, load_ms=1.0)
+    again = replace(MEASUREMENT, sustained=replace(MEASUREMENT.sustained, measured_at="2026-02-01T00:00:00Z"))
+    assert merge(DEVICE, [again]).measurements == (again,)

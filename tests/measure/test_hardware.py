@@ -5,7 +5,9 @@ import os
 import pytest
 
 from paraedge_measure.hardware import (
+    firmware_limits,
     read_busy_s,
+    read_firmware_word,
     read_frequency_mhz,
     read_hardware,
     read_quota_cores,
@@ -232,6 +234,63 @@ def test_busy_time_of_this_machine_grows():
     if before is None:
         pytest.skip("this system has no /proc/stat")
     assert 0 < before <= read_busy_s(cores)
+
+
+FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({FIRMWARE: "0\n"}, 0),
+        ({FIRMWARE: "50005\n"}, 0x50005),
+        ({"sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": "0x80008\n"}, 0x80008),
+        ({FIRMWARE: "none\n"}, None),
+        ({"sys/class/hwmon/hwmon2/name": "rpi_volt\n", "sys/class/hwmon/hwmon2/in0_lcrit_alarm": "1\n"}, 1),
+        ({"sys/class/hwmon/hwmon2/name": "rpi_volt\n", "sys/class/hwmon/hwmon2/in0_lcrit_alarm": "0\n"}, 0),
+        ({"sys/class/hwmon/hwmon2/name": "nvme\n", "sys/class/hwmon/hwmon2/in0_lcrit_alarm": "1\n"}, None),
+    ],
+    ids=["nothing", "all well", "word", "Raspberry Pi 5", "nonsense", "under-voltage", "no alarm", "another monitor"],
+)
+def test_what_the_firmware_of_a_raspberry_pi_says(system, files, expected):
+    assert read_firmware_word(system(files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo throttled=0x50005", 0x50005),
+        ("echo throttled=0x0", 0),
+        ("echo VCHI initialization failed; exit 255", None),
+        ("sleep 60", None),
+        ("head -c 100000000 /dev/zero", None),
+    ],
+    ids=["word", "all well", "no firmware", "hangs", "floods"],
+)
+def test_vcgencmd_is_asked_on_this_machine(tmp_path, monkeypatch, script, expected):
+    program = tmp_path / "vcgencmd"
+    program.write_text(f'#!/bin/sh\n[ "$1" = get_throttled ] || exit 1\n{script.replace("sleep", "exec sleep")}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert read_firmware_word() == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "limits"),
+    [
+        (None, None, None),
+        (0, None, None),
+        (0, 0, ()),
+        (0, 0x50005, ("under-voltage", "throttled")),
+        (0x50000, 0x50000, ()),  # it happened before
+        (0x50000, 0xD0000, ("soft temperature limit",)),  # it happened meanwhile
+        (0, 0x20002, ("frequency capped",)),
+        (None, 0x2, ("frequency capped",)),
+    ],
+)
+def test_firmware_limits_are_those_of_now_and_of_meanwhile(before, now, limits):
+    assert firmware_limits(before, now) == limits
 
 
 # A container's quota ---------------------------------------------------------------------------

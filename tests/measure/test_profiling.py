@@ -1,5 +1,9 @@
 """Measuring bundles: real engines on real images, with series of a moment; no time is compared with a limit."""
 
+import time
+from itertools import count
+from pathlib import Path
+
 import pytest
 from support.bundles import fake_bundle
 from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBranches, describe
@@ -7,7 +11,8 @@ from support.tensor_branches import EmbeddingBranches, MotionBranches, SoundBran
 from paraedge_converters.pipeline import convert
 from paraedge_measure.device import Device, decode_device, encode_device, merge
 from paraedge_measure.hardware import read_hardware
-from paraedge_measure.profiling import RIGOROUS, USUAL, SeriesLength, busy_workers, profile_bundle
+from paraedge_measure.profiling import RIGOROUS, USUAL, SeriesLength, busy_workers, profile_bundle, sustain
+from paraedge_measure.testbed import RequestTimes
 from paraedge_runtime import BundleError, InputError, PartRun
 
 BRIEF = SeriesLength(min_runs=20, min_s=0.01)
@@ -73,6 +78,77 @@ def test_one_thread_is_measured_for_what_branches_take_alone_and_not_listed(smal
     (measurement,) = profile_bundle(small("litert"), threads=[3], length=BRIEF)
     assert measurement.threads == 3
     assert len(measurement.contention) == 3
+
+
+def test_requests_without_a_pause_are_told_with_the_most_threads(small):
+    seen = []
+    length = SeriesLength(min_runs=5, min_s=0.01, sustained_s=0.2)
+    single, double = profile_bundle(
+        small("litert"), threads=[1, 2], length=length, on_progress=lambda *step: seen.append(step)
+    )
+    assert single.sustained is None
+    (minute,) = double.sustained.minutes  # one that is shorter
+    assert minute.n >= 10
+    assert 0 < minute.p50_ms <= minute.p95_ms
+    assert double.sustained.measured_at <= double.measured_at
+    done_s, total_s, what = zip(*seen, strict=True)
+    assert list(done_s) == sorted(done_s)
+    assert done_s[-1] == pytest.approx(total_s[-1])
+    assert what[-1] == "litert, 2 thread(s) without a pause"
+    device = merge(Device(name="here", hardware=read_hardware()), [single, double])
+    assert decode_device(encode_device(device)) == device
+
+
+class _HotBed:
+    """Requests that take longer from minute to minute, on a machine whose clock falls and whose firmware says so."""
+
+    core_numbers = frozenset({0})
+
+    def __init__(self, root, minute_s):
+        self._root, self._minute_s, self._started_s = root, minute_s, time.perf_counter()
+        self._write("sys/class/thermal/thermal_zone0/type", "cpu-thermal")
+
+    def _write(self, name, text):
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    @property
+    def minute(self):
+        return int((time.perf_counter() - self._started_s) / self._minute_s)
+
+    def run(self, threads, branches, count):
+        time.sleep(self._minute_s / 20)
+        return [RequestTimes(10.0 + self.minute, ()) for _ in range(count)]
+
+    def cpu_s(self):
+        return time.process_time()
+
+    def system(self) -> Path:
+        hot = self.minute >= 2
+        self._write("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1500000" if hot else "2400000")
+        self._write("sys/class/thermal/thermal_zone0/temp", "85000" if hot else "60000")
+        self._write("sys/devices/platform/soc/soc:firmware/get_throttled", "80008" if hot else "0")
+        return self._root
+
+
+def test_every_minute_has_its_own_times_clock_temperature_and_what_the_firmware_said(tmp_path):
+    bed = _HotBed(tmp_path, minute_s=0.4)
+    done = count()
+    sustained = sustain(bed, 1, 1, 1.6, minute_s=0.4, on_progress=lambda done_s: next(done))
+    assert next(done) > 4
+    assert len(sustained.minutes) == 4
+    first, *_, last = sustained.minutes
+    assert first.p50_ms < last.p50_ms
+    assert (first.throttled, first.frequency_mhz, first.firmware_limits) == (False, 2400.0, ())
+    assert (last.throttled, last.frequency_mhz, last.temperature_c) == (True, 1500.0, 85.0)
+    assert last.firmware_limits == ("soft temperature limit",)
+
+
+@pytest.mark.parametrize("sustained_s", [-1.0, 1e6, float("nan")])
+def test_a_time_that_cannot_be_sustained_is_refused(sustained_s):
+    with pytest.raises(InputError):
+        SeriesLength(min_runs=1, min_s=1.0, sustained_s=sustained_s)
 
 
 def test_the_lengths_are_the_documented_ones():

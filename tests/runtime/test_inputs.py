@@ -689,3 +689,18 @@ def test_a_name_that_is_not_utf8_is_shown_with_a_replacement():
 
 def test_suffixes_are_lower_case():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", id="EPS"),
+        pytest.param(b"%PDF-1.4\n", id="PDF"),
+    ],
+)
+def test_formats_that_start_programs_are_no_images(tmp_path, content):
+    """Ghostscript ran what was in a file called .png."""
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"is not an image that can be read: cannot identify image file"):
+        read_image(path, ImageInput(name="image", shape=(1, 1, 8, 8), mean=(0.5,), std=(0.5,)))

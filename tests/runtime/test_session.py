@@ -3,7 +3,9 @@
 Threads are staged with gates of the fake engine; nothing here waits for a length of time to be right.
 """
 
+import asyncio
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.bundles import INPUT_SHAPE, NUM_LABELS, fake_bundle, image, replace_file
+from support.bundles import EMBEDDING, INPUT_SHAPE, NUM_LABELS, fake_bundle, image, replace_file
 from support.fake_engine import GATES, PARTS, RUNNING, FakeEngine, FakePart, Gate, register
 
 from paraedge_runtime import (
@@ -806,3 +808,36 @@ def test_stress(tmp_path, callers):
             return caller
 
         assert list(callers.map(call, range(6), timeout=120)) == list(range(6))
+
+
+def test_a_prediction_that_is_not_sure_enough_is_unknown(tmp_path):
+    bundle = fake_bundle(tmp_path / "b.paraedge")
+    with Session.open(bundle) as session:
+        sure = session.run(image())
+        at_most = sure.confidence
+        assert 0 < at_most < 0.99
+        assert (sure.is_unknown, sure.label) == (False, bundle.manifest.labels[sure.label_index])
+        for prediction in (
+            session.run(image(), min_confidence=0.99),
+            session.run([image()], min_confidence=0.99)[0],
+            asyncio.run(session.arun(image(), min_confidence=0.99)),
+            list(session.stream(image(), min_confidence=0.99))[-1],
+        ):
+            assert (prediction.is_unknown, prediction.label) == (True, None)
+            assert (prediction.label_index, prediction.confidence) == (sure.label_index, sure.confidence)
+            assert prediction.to_dict()["label"] is None
+            assert pickle.loads(pickle.dumps(prediction)).is_unknown
+            np.testing.assert_array_equal(prediction.output, sure.output)
+        assert not session.run(image(), min_confidence=at_most).is_unknown  # "below" it, not at it
+        for wrong in (0, 1.01, -1, "0.5", True, float("nan")):
+            with pytest.raises(InputError, match=r"min_confidence is .*; a number above 0 and at most 1 is needed"):
+                session.run(image(), min_confidence=wrong)
+
+
+def test_min_confidence_is_for_labels(tmp_path):
+    embedding = fake_bundle(tmp_path / "e.paraedge", output=EMBEDDING)
+    with (
+        Session.open(embedding) as session,
+        pytest.raises(InputError, match="min_confidence is for bundles with labels"),
+    ):
+        session.run(image(), min_confidence=0.5)

@@ -93,11 +93,19 @@ def test_a_policy_that_the_bundle_cannot_do_is_left_out_unless_asked_for(bundles
     )
 
 
+def test_a_throttled_cell_says_what_is_lowered(bundle, tmp_path):
+    throttle = ("--interference", "throttle", "--throttle-period-s", "0.4", "--quota", "0.3")
+    document = json.loads(run(bundle, *TINY, *throttle, "--policies", "static-1", "--json", cwd=tmp_path))
+    assert document["notes"][0].startswith("throttle lowers ")
+    cell = document["records"][0]["cell"]
+    assert (cell["interference"], cell["quota"], cell["throttle_period_s"]) == ("throttle", 0.3, 0.4)
+
+
 MISTAKES = [
     (["--deadlines", "0"], "invalid deadline 0.0: give a multiple of the full model's time"),
-    (["--deadlines=-1"], "a deadline of -1.0"),
-    (["--deadlines", "nan"], "a deadline of nan"),
-    (["--deadlines", "soon"], "'soon' is not a list of numbers; write them with commas between"),
+    (["--deadlines=-1"], "invalid deadline -1.0"),
+    (["--deadlines", "nan"], "invalid deadline nan"),
+    (["--deadlines", "soon"], "'soon' is not a list of numbers, such as 0.4,0.7"),
     (["--deadlines", ","], "name at least one deadline"),
     (["--arrivals", "rain"], "unknown arrivals 'rain'; choose from closed, periodic, poisson, bursty"),
     (["--interference", "noise"], "unknown interference 'noise'; choose from none, compute, memory, square, quota"),
@@ -106,6 +114,7 @@ MISTAKES = [
     (["--block", "0"], "--block must be at least 1, got 0"),
     (["--hogs", "0"], "0 hogs disturb nothing"),
     (["--quota", "2"], "the quota is 2.0"),
+    (["--throttle-period-s", "0"], "the period of the throttle is 0.0 s"),
     (["--load", "nan"], "the load is nan"),
     (["--seeds", "-1"], "seeds must be integers of at least 0, got [-1]"),
     (["--seeds", ","], "seeds must be integers of at least 0, got []"),

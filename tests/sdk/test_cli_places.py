@@ -2,11 +2,14 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from support.bundles import fake_bundle
 
 PARAEDGE = "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"
 NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: []; "
@@ -130,3 +133,57 @@ def test_the_packaged_model_s_bundle_needs_a_place(tmp_path):
     done = run("run", cwd=tmp_path, **NOBODY)
     assert done.returncode == 2
     assert done.stderr.decode().splitlines()[-1].endswith("set PARAEDGE_CACHE")
+
+
+LONG = "x" * 300
+FULL = Path("/dev/full")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", LONG],
+        ["run", LONG],
+        ["evaluate", LONG],
+        ["export", "--target", "linux", "--model", LONG],
+        ["subset", "b.paraedge", "--branches", "1", "--out", LONG],
+        ["pack", "b.paraedge", "--out", LONG],
+        ["train", "--dataset", "npz", "--data-dir", LONG, "--out", "x"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_name_that_no_file_system_takes_is_one_line(tmp_path, arguments):
+    fake_bundle(tmp_path / "b.paraedge")
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("Error: ")
+    assert "OSError" not in line
+    assert [path.name for path in tmp_path.iterdir()] == ["b.paraedge"]
+
+
+def test_a_pipe_is_not_waited_for_where_an_image_is_read(bundle, tmp_path):
+    """Its other end may never be opened."""
+    os.mkfifo(tmp_path / "a.png")
+    done = run("run", bundle, "a.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"Skipped: a.png is not an image that can be read: it is a pipe; remove or replace it" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_closed_are_not_missed(tmp_path, closed):
+    path = fake_bundle(tmp_path / "b.paraedge").path
+    command = shlex.join([sys.executable, "-c", PARAEDGE, "inspect", str(path)])
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True, timeout=280)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (path.name in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux has it")
+def test_a_full_disk_behind_the_output_is_one_line(tmp_path):
+    path = fake_bundle(tmp_path / "b.paraedge").path
+    with FULL.open("w") as full:
+        command = [sys.executable, "-c", PARAEDGE, "inspect", str(path)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=280)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: a file or the output cannot be written: No space left on device")

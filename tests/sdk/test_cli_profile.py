@@ -68,7 +68,19 @@ def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bu
     assert [one.bundle_sha256 for one in both.measurements] == [bundle.sha256, other_bundle.sha256]
 
     document = json.loads(
-        run("profile", "device.json", bundle.path, "--json", "--html", "page.html", "--engine", "litert", cwd=tmp_path)
+        run(
+            "profile",
+            "device.json",
+            bundle.path,
+            "--json",
+            "--html",
+            "page.html",
+            "--engine",
+            "litert",
+            "--sustained",
+            "0.005",
+            cwd=tmp_path,
+        )
     )
     again = read_device(tmp_path / "device.json")
     assert document["path"] == "device.json"
@@ -76,8 +88,12 @@ def test_a_new_profile_then_another_bundle_then_the_first_again(bundle, other_bu
     assert again.measurements[1] == both.measurements[1]
     assert again.measurements[0].measured_at >= both.measurements[0].measured_at
 
+    assert both.measurements[0].sustained is None
+    (minute,) = again.measurements[0].sustained.minutes
+    assert minute.n >= 10
+
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     for line in page.splitlines():
         assert "src=" not in line, "nothing is loaded from elsewhere"
     ElementTree.fromstring(page[page.index("<body>") : page.index("</body>") + 7])  # every tag is closed
@@ -115,10 +131,11 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["device.txt"], 2, "device.txt is neither a device file (NAME.json) nor a bundle"),
         (["BUNDLE", "--threads", "0"], 2, "threads is 0; a whole number of at least 1 is needed"),
         (["BUNDLE", "--threads", "2"], 2, "threads is 2, and the bundle has 1 branch(es)"),
-        (["BUNDLE", "--threads", "one"], 2, "'one' is no list of thread counts; write it as 1,2,4"),
-        (["BUNDLE", "--threads", ""], 2, "'' is no list of thread counts"),
+        (["BUNDLE", "--threads", "one"], 2, "'one' is not a list of thread counts, such as 1,2,4"),
+        (["BUNDLE", "--threads", ""], 2, "'' is not a list of thread counts"),
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
+        (["BUNDLE", "--sustained", "0"], 2, "0.0 is not in the range 0<x<=1440"),
         (["BUNDLE", "--name", "a b"], 2, "--name: Expected `str` matching regex"),
         (["/proc/nothing/device.json", "BUNDLE"], 2, "/proc/nothing/device.json cannot be written"),
     ],
@@ -132,7 +149,7 @@ def test_plots_need_matplotlib(bundle, tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('gone', name='matplotlib')")
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     line = run("profile", bundle.path, "--html", "page.html", cwd=tmp_path, code=2, **environment)
-    assert "plots need matplotlib; pip install 'paraedge[train]', or remove --plot" in line
+    assert "plots need matplotlib; pip install 'paraedge[train]', or leave the plot out" in line
     assert not (tmp_path / "device.json").exists()
 
 
@@ -312,7 +329,7 @@ def test_over_adb_a_place_that_cannot_be_written(executorch_bundle, tmp_path):
 
 def test_over_adb_only_executorch_is_measured(bundle, tmp_path):
     line = over_adb(bundle, tmp_path, code=2, state="device")
-    assert "over adb, bundles for executorch are measured, not for litert; export one" in line
+    assert "over adb only executorch bundles can be measured, not litert; export one" in line
 
 
 def test_over_adb_the_real_client_finds_no_device(executorch_bundle, tmp_path):

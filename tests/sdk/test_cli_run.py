@@ -59,8 +59,9 @@ def test_json_is_one_line_per_image(tmp_path, images):
     assert [Path(document["input"]).name for document in documents] == ["00.png", "02.png"]
     for document in documents:
         assert set(document) == {
-            "input", "true_label", "label", "label_index", "confidence", "is_calibrated", "output", "branches_used",
-            "branches_dropped", "elapsed_ms", "deadline_met", "requests_to_learn", "engine", "timeline",
+            "input", "true_label", "label", "label_index", "confidence", "is_unknown", "is_calibrated", "output",
+            "branches_used", "branches_dropped", "elapsed_ms", "deadline_met", "requests_to_learn", "engine",
+            "timeline",
         }  # fmt: skip
         assert document["label"] == ("ant", "bee", "cat")[int(np.argmax(document["output"]))]
         assert document["branches_used"] == [0, 1, 2]
@@ -147,6 +148,35 @@ def test_the_reasons_stand_below_each_result(tmp_path, images):
 def test_confidences_without_a_temperature_are_named(tmp_path, images):
     out, _ = run(fake_bundle(tmp_path / "b", stop_rules=None).path, images / "00.png", images / "02.png")
     assert out.splitlines()[-1] == "2 confidence(s) not calibrated: no temperature for the branches used"
+
+
+def test_unknown_predictions_and_the_most_probable_labels_are_shown(tmp_path, images):
+    bundle = fake_bundle(tmp_path / "b")
+    options = ("--min-confidence", "0.9", "--top-k", "2")
+    out, _ = run(bundle.path, images / "00.png", images / "02.png", *options)
+    lines = out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith(str(images)[:20]) or ".png" in line] == ["unknown"] * 2
+    assert len([line for line in lines if line.startswith("  ") and line.count(" %") == 2]) == 2
+    assert "2 unknown" in lines[-1]
+    out, _ = run(bundle.path, images / "00.png", *options, "--json")
+    document = json.loads(out)
+    assert (document["label"], document["is_unknown"], len(document["top_k"])) == (None, True, 2)
+    assert document["top_k"][0]["label"] == bundle.manifest.labels[document["label_index"]]
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "problem"),
+    [
+        (None, ["--min-confidence", "0"], "--min-confidence is 0.0; a number above 0 and at most 1 is needed"),
+        (None, ["--top-k", "99"], "--top-k is 99; a number from 1 to 3, the number of labels, is needed"),
+        (EMBEDDING, ["--top-k", "1"], "is a vector without labels; leave out --min-confidence and --top-k"),
+    ],
+)
+def test_what_no_prediction_could_be_asked_is_refused_first(tmp_path, images, output, options, problem):
+    bundle = fake_bundle(tmp_path / "b", **({} if output is None else {"output": output}))
+    out, err = run(bundle.path, images, *options, code=2)
+    assert out == ""
+    assert problem in err.splitlines()[-1]
 
 
 def test_an_image_from_the_standard_input(tmp_path, images):

@@ -380,7 +380,7 @@ def test_names_typed_composed_and_decomposed_are_one_class(tmp_path):
     _named_npz(tmp_path / "twice.npz", (*TEN[:8], decomposed, composed))
     with pytest.raises(InputError, match="a list of different texts is needed"):
         load_dataset("npz", tmp_path / "twice.npz")
-    with pytest.raises(click.BadParameter, match="no list of different names"):
+    with pytest.raises(click.BadParameter, match="not a list of unique names"):
         LABELS.convert(f"{decomposed},{composed}", None, None)
 
 

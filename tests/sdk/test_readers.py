@@ -665,3 +665,19 @@ def test_a_class_folder_without_images_is_refused_by_name(images):
         read_class_folder(images, ("cat", "dog", "eel"), image_size=8, channels=3)
     (images / "eel").rmdir()
     read_class_folder(images, ("cat", "dog", "eel"), image_size=8, channels=3)  # a test split may lack a class
+
+
+@pytest.mark.parametrize("link", ["folder", "image"])
+def test_links_to_elsewhere_are_no_images_of_a_data_set(tmp_path, link):
+    """Images become a part of bundles: a data set of somebody else's takes none from this machine."""
+    for folder in ("data/a", "data/b", "private"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / folder / "x.png")
+    (tmp_path / "data" / "a" / "same.png").symlink_to("x.png")  # within
+    assert len(read_class_folder(tmp_path / "data", ("a", "b"), 8, 1)) == 3
+    if link == "folder":
+        (tmp_path / "data" / "c").symlink_to(tmp_path / "private")
+    else:
+        (tmp_path / "data" / "b" / "y.png").symlink_to(tmp_path / "private" / "x.png")
+    with pytest.raises(InputError, match=r"\.png is a link to outside of .*data; copy the images there"):
+        read_class_folder(tmp_path / "data", ("a", "b", "c"), 8, 1)

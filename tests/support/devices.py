@@ -11,6 +11,8 @@ from paraedge_measure.device import (
     Local,
     Measurement,
     PartLatency,
+    Sustained,
+    SustainedMinute,
     TimerJitter,
     WakeUp,
     hardware_fingerprint,
@@ -41,6 +43,16 @@ def latency(p50_ms: float, n: int = 50) -> PartLatency:
     )
 
 
+MINUTE = SustainedMinute(
+    n=14_000,
+    p50_ms=4.1,
+    p95_ms=5.0,
+    temperature_c=71.0,
+    frequency_mhz=2400.0,
+    throttled=False,
+    firmware_limits=(),
+    other_load=0.02,
+)
 MEASUREMENT = Measurement(
     bundle_name="tiny-1.0",
     bundle_sha256="5f" * 32,
@@ -62,6 +74,8 @@ MEASUREMENT = Measurement(
     throttled=False,
     other_load=0.01,
     valid=True,
+    firmware_limits=(),
+    sustained=Sustained(measured_at="2026-01-31T12:10:00Z", minutes=(MINUTE,)),
 )
 DEVICE = Device(format=FORMAT, name="pi-5", connection=Local(), hardware=HARDWARE, measurements=(MEASUREMENT,))
 

@@ -109,5 +109,8 @@ def lowering_with(backend: str) -> Iterator[None]:
                 f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[export]'"
             ) from error
         except Exception as error:
-            text = in_one_line(str(error)) or type(error).__name__
+            cause: BaseException = error  # exporters wrap what went wrong in how to report it
+            while cause.__cause__ is not None and str(cause.__cause__):
+                cause = cause.__cause__
+            text = in_one_line(str(cause)) or type(cause).__name__
             raise ConversionError(f"lowering with {backend} failed: {text}") from error

@@ -136,7 +136,7 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     if b.dim() == 2:  # one product for all of a's leading dimensions
         product = torch.bmm(a.reshape(1, -1, inner), b[None])
         return product.reshape(*a.shape[:-1], columns)
-    leading = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    leading = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call]
     a = a.expand(*leading, rows, inner).reshape(-1, rows, inner)
     b = b.expand(*leading, inner, columns).reshape(-1, inner, columns)
     return torch.bmm(a, b).reshape(*leading, rows, columns)
@@ -193,7 +193,7 @@ def _multi_head_attention(
         return NotImplemented
     parts = zip((query, key, value), qkv_weight.chunk(3), qkv_bias.chunk(3), strict=True)
     q, k, v = [
-        torch.nn.functional.linear(x, weight, bias).unflatten(-1, (num_head, -1)).transpose(1, 2)
+        torch.nn.functional.linear(x, weight, bias).reshape(*x.shape[:2], num_head, -1).transpose(1, 2)
         for x, weight, bias in parts
     ]  # (B, h, T, d)
     mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
@@ -433,7 +433,8 @@ def _slice(x: Tensor, dim: int = 0, start: int | None = None, end: int | None = 
         padding = [0] * (2 * (x.dim() - dim))
         padding[-1] = last - length
         x = torch.constant_pad_nd(x, padding)
-    grouped = x.narrow(dim, wanted.start, last - wanted.start).unflatten(dim, (len(wanted), step))
+    grouped = x.narrow(dim, wanted.start, last - wanted.start)
+    grouped = grouped.reshape(*x.shape[:dim], len(wanted), step, *x.shape[dim + 1 :])
     return grouped.narrow(dim + 1, 0, 1).squeeze(dim + 1)
 
 
@@ -549,8 +550,9 @@ def _log1p(x: Tensor) -> Tensor:
 
 
 def _logsumexp(x: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
-    largest = x.amax(dim, keepdim=True)
-    total = (x - largest).exp().sum(dim, keepdim=True).log() + largest
+    gone = _reduced(x, dim)[1]
+    largest = x.amax(gone, keepdim=True)
+    total: Tensor = (x - largest).exp().sum(gone, keepdim=True).log() + largest
     return total.reshape(_shape_after(x, dim, keepdim))
 
 

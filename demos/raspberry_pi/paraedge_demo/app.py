@@ -50,6 +50,7 @@ class LiveOptions:
         record: file to write predictions to.
         trusted_keys: open only bundles that one of them signed; see ``Bundle.open``.
         allow_downgrade: load a bundle of a lower version too, when the one on disk changes.
+        min_confidence: a prediction that is less sure is unknown; see ``Session.run``.
     """
 
     bundle: Path
@@ -66,6 +67,7 @@ class LiveOptions:
     record: Path | None = None
     trusted_keys: TrustedKeys | None = None
     allow_downgrade: bool = False
+    min_confidence: float | None = None
 
 
 class App:
@@ -162,7 +164,7 @@ def live_app(options: LiveOptions) -> App:
 
     keeper = Keeper(session, options.bundle, reopen, controls, stop, use, board.say)
     app.add("keeper", keeper.run)
-    app.add("loop", Loop(feed.frames, keeper, controls, board, stop, options.frames).run)
+    app.add("loop", Loop(feed.frames, keeper, controls, board, stop, options.frames, options.min_confidence).run)
     app.add("feed", feed.run)
     return app
 

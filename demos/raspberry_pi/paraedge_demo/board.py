@@ -73,9 +73,9 @@ class Board:
 
     def publish(self, record: FrameRecord, preview: NDArray[np.uint8] | None = None) -> None:
         """A frame has its prediction."""
-        truth = None if record.truth is None else printable(record.truth)
+        truth, label = (None if text is None else printable(text) for text in (record.truth, record.label))
         bars = tuple(bar if bar.reason.isprintable() else _printable_bar(bar) for bar in record.branches)
-        record = replace(record, name=printable(record.name), label=printable(record.label), truth=truth, branches=bars)
+        record = replace(record, name=printable(record.name), label=label, truth=truth, branches=bars)
         with self._lock:
             self._measures.add(record)
             self._recent.append(record)

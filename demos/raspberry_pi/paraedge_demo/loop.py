@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from paraedge_demo.board import Board
 from paraedge_demo.controls import Controls, Settings
@@ -19,14 +20,10 @@ from paraedge_runtime.session import Session
 __all__ = ["Loop"]
 
 # Policy -> how a session is asked; every prediction is there at the deadline, or says that it is not.
-_ASK: dict[str, Callable[[Session, Frame[Shot], float, int], Prediction]] = {
-    "anytime": lambda session, frame, deadline_s, count: session.run(frame.image.image, deadline_s=deadline_s),
-    "all": lambda session, frame, deadline_s, count: session.run(
-        frame.image.image, deadline_s=deadline_s, policy="all"
-    ),
-    "static": lambda session, frame, deadline_s, count: session.run(
-        frame.image.image, deadline_s=deadline_s, policy="all", branches=min(count, len(session.branches))
-    ),
+_ASK: dict[str, Callable[[Session, int], dict[str, Any]]] = {
+    "anytime": lambda session, count: {},
+    "all": lambda session, count: {"policy": "all"},
+    "static": lambda session, count: {"policy": "all", "branches": min(count, len(session.branches))},
 }
 
 
@@ -40,6 +37,7 @@ class Loop:
         board: where records go.
         stop: ends the demo; set after ``limit`` frames.
         limit: frames to process; 0 for no end.
+        min_confidence: see ``Session.run``.
     """
 
     def __init__(
@@ -50,6 +48,7 @@ class Loop:
         board: Board,
         stop: threading.Event,
         limit: int = 0,
+        min_confidence: float | None = None,
     ) -> None:
         self._frames = frames
         self._keeper = keeper
@@ -57,6 +56,7 @@ class Loop:
         self._board = board
         self._stop = stop
         self._limit = limit
+        self._min_confidence = min_confidence
         self._number = 0
         self._began_s = time.monotonic()
 
@@ -69,7 +69,12 @@ class Loop:
             try:
                 with self._keeper.session() as session:
                     deadline_s = frame.arrived_s + settings.budget_ms / 1e3
-                    prediction = _ASK[settings.policy](session, frame, deadline_s, settings.count)
+                    prediction = session.run(
+                        frame.image.image,
+                        deadline_s=deadline_s,
+                        min_confidence=self._min_confidence,
+                        **_ASK[settings.policy](session, settings.count),
+                    )
                     threads, indexes = session.threads, session.branches
             except ParaEdgeError as error:  # an image for the bundle before this one, branches that fail
                 if self._stop.is_set():

@@ -57,6 +57,11 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
     "[default: what PARAEDGE_TRUSTED_KEYS names]",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Load a bundle of a lower model version too, when it changes.")
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Call a prediction that is less sure unknown: above 0, at most 1.",
+)
 @click.option("--load", is_flag=True, help="Let a CPU hog compete for half of the cores.")
 @click.option("--headless", is_flag=True, help="Show it in the terminal instead of on a page.")
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after this many predictions.")
@@ -81,6 +86,7 @@ def demo(
     count: int,
     trusted_keys: tuple[str, ...],
     allow_downgrade: bool,
+    min_confidence: float | None,
     load: bool,
     headless: bool,
     frames: int | None,
@@ -128,6 +134,7 @@ def demo(
                 record,
                 trusted_keys or None,
                 allow_downgrade,
+                min_confidence,
             )
         )
     else:

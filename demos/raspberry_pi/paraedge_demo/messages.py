@@ -78,7 +78,7 @@ class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
         number: of the frame among those processed, from 1.
         at_s: seconds since the demo began.
         name: of the image.
-        label: the predicted one.
+        label: the predicted one; ``None`` where it is unknown, see ``--min-confidence``.
         confidence: softmax probability of it.
         truth: the right label where it is known.
         latency_ms: from the frame's arrival to its prediction; the budget counts from there too.
@@ -97,7 +97,7 @@ class FrameRecord(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
     number: int
     at_s: float
     name: str
-    label: str
+    label: str | None
     confidence: float
     truth: str | None
     latency_ms: float

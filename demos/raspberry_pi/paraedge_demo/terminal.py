@@ -108,7 +108,7 @@ def _waited_ms(record: FrameRecord) -> float:
 
 
 def _prediction_text(record: FrameRecord) -> Text:
-    text = Text.assemble((record.label, "bold"), f" {100 * record.confidence:.0f} %")
+    text = Text.assemble((record.label or "unknown", "bold"), f" {100 * record.confidence:.0f} %")
     if record.truth is not None:
         right = record.truth == record.label
         text.append("  right" if right else f"  is {record.truth}", style="green" if right else "red")

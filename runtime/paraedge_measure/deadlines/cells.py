@@ -29,7 +29,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         load: work that arrives, in full models per time that a full model takes; 0 for a closed loop.
         hogs: competing processes.
         square_period_s: of the on/off wave.
-        quota: CPU time allowed, as a part of the cores.
+        quota: CPU time allowed, as a part of the cores; with 'throttle' the least speed, as a part of the full one.
+        throttle_period_s: of the steps down and up.
     """
 
     arrivals: str
@@ -40,6 +41,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     hogs: int
     square_period_s: float
     quota: float
+    throttle_period_s: float = 0.0
 
     @property
     def label(self) -> str:
@@ -49,7 +51,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def interference_settings(self) -> InterferenceSettings:
         """As ``open_interference`` takes them."""
-        return InterferenceSettings(self.hogs, self.square_period_s, self.quota)
+        return InterferenceSettings(self.hogs, self.square_period_s, self.quota, self.throttle_period_s)
 
 
 def grid(
@@ -62,6 +64,7 @@ def grid(
     hogs: int,
     square_period_s: float,
     quota: float,
+    throttle_period_s: float = 120.0,
 ) -> list[Cell]:
     """Every combination, deadlines the fastest; ``load`` instead of each pattern's own.
 
@@ -77,9 +80,10 @@ def grid(
     arrivals, interference = as_list("arrivals", arrivals), as_list("interference", interference)
     requests, hogs = as_whole("requests", requests, least=0), as_whole("hogs", hogs, least=0)
     load = None if load is None else as_number("load", load, finite=False)
-    square_period_s, quota = (
+    square_period_s, quota, throttle_period_s = (
         as_number("square_period_s", square_period_s, finite=False),
         as_number("quota", quota, finite=False),
+        as_number("throttle_period_s", throttle_period_s, finite=False),
     )
     require(bool(deadlines and arrivals and interference), "name at least one deadline, arrivals and interference")
     for deadline in deadlines:
@@ -93,6 +97,10 @@ def grid(
     require(
         math.isfinite(square_period_s) and square_period_s > 0,
         f"the period of the square wave is {square_period_s} s; give a number above 0",
+    )
+    require(
+        0 < throttle_period_s <= 3600,
+        f"the period of the throttle is {throttle_period_s} s; give a number above 0 and at most 3600",
     )
     require(0 < quota <= 1, f"the quota is {quota}; give a part of the cores, above 0 and at most 1")
     for name in interference:
@@ -112,7 +120,8 @@ def grid(
                 load=0.0 if pattern.closed else pattern.load if load is None else load,
                 hogs=hogs if disturbance in _HOGGED else 0,
                 square_period_s=square_period_s if disturbance == "square" else 0.0,
-                quota=quota if disturbance == "quota" else 0.0,
+                quota=quota if disturbance in ("quota", "throttle") else 0.0,
+                throttle_period_s=throttle_period_s if disturbance == "throttle" else 0.0,
             )
         )
     return list(dict.fromkeys(cells))

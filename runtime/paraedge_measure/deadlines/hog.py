@@ -3,8 +3,9 @@
     python hog.py compute|memory SQUARE_PERIOD_S
 
 It is busy in the first half of every period counted from the time that was last read from standard input
-(``time.monotonic()``, one number a line), always with a period of 0. It ends when standard input does, so it
-never outlives who started it, and after PATIENCE_S without a word.
+(``time.monotonic()``, one number a line), always with a period of 0. A second number on the line is another share of
+the period than half. It ends when standard input does, so it never outlives who started it, and after PATIENCE_S
+without a word.
 """
 
 from __future__ import annotations
@@ -51,15 +52,17 @@ def main(kind: str, period_s: float) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     origin_s = heard_s = time.monotonic()
-    idle_s = 0.0
+    idle_s, share = 0.0, 0.5
     while time.monotonic() - heard_s < PATIENCE_S:
         if select.select([0], [], [], idle_s)[0]:
             text = os.read(0, 65536)
             if not text:
                 return
-            origin_s, heard_s = float(text.split()[-1]), time.monotonic()
+            origin_s, *shares = map(float, text.splitlines()[-1].split())
+            heard_s = time.monotonic()
+            share = shares[0] if shares else 0.5
         place_s = (time.monotonic() - origin_s) % period_s if period_s else 0.0
-        if not period_s or 2 * place_s < period_s:
+        if not period_s or place_s < share * period_s:
             idle_s = 0.0
             work()
         else:

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paraedge_measure.device import Device, Measurement
+from paraedge_measure.device import Device, Measurement, Sustained
 from paraedge_measure.plots.figures import check_matplotlib
 from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import InputError
@@ -97,6 +97,7 @@ def _section(one: Measurement) -> list[str]:
         "" if one.valid else '<p class="warning">Not valid: the device was slowed down, or busy otherwise.</p>',
         _svg(_latency_plot(one)),
         _svg(_contention_plot(one)) if one.threads > 1 else "",
+        _svg(_sustained_plot(one.sustained)) if one.sustained is not None else "",
         _table(rows, header=["part", "runs", "first", "min", "p50", "p90", "p95", "p99 ms"]),
     ]
 
@@ -147,6 +148,38 @@ def _contention_plot(one: Measurement) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.15 * max(one.contention))
     axes.grid(alpha=0.3)
+    return figure
+
+
+def _sustained_plot(one: Sustained) -> Figure:
+    """p50 and p95 of every minute; below them clock and temperature, as far as they are known."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    numbers = list(range(1, len(one.minutes) + 1))
+    state = {
+        "clock, MHz": [minute.frequency_mhz for minute in one.minutes],
+        "temperature, °C": [minute.temperature_c for minute in one.minutes],
+    }
+    known = {name: values for name, values in state.items() if any(value is not None for value in values)}
+    figure = Figure(figsize=(8, 2.6 + 1.4 * len(known)), layout="constrained")
+    latency, *others = figure.subplots(1 + len(known), 1, sharex=True, squeeze=False)[:, 0]
+    latency.plot(numbers, [minute.p50_ms for minute in one.minutes], marker=".", color="#1f6f8b", label="p50")
+    latency.plot(numbers, [minute.p95_ms for minute in one.minutes], marker=".", color="#d1495b", label="p95")
+    for number, minute in zip(numbers, one.minutes, strict=True):
+        if minute.throttled:
+            latency.axvspan(number - 0.5, number + 0.5, color="#d1495b", alpha=0.12, linewidth=0)
+    latency.set_ylabel("request, ms")
+    latency.set_ylim(bottom=0)
+    latency.legend()
+    for axes, (name, values) in zip(others, known.items(), strict=True):
+        axes.plot(numbers, [float("nan") if value is None else value for value in values], marker=".", color="#555")
+        axes.set_ylabel(name)
+    last = others[-1] if others else latency
+    last.set_xlabel(f"minute without a pause, from {one.measured_at} on; shaded: slowed down")
+    last.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (latency, *others):
+        axes.grid(alpha=0.3)
     return figure
 
 

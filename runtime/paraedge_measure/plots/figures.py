@@ -25,7 +25,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(f"plots need {error.name}; pip install 'paraedge[train]', or remove --plot") from error
+        raise InputError(f"plots need {error.name}; pip install 'paraedge[train]', or leave the plot out") from error
 
 
 def check_plot(path: Path) -> None:

@@ -29,5 +29,5 @@ def _is_signed(path: Path | None) -> bool:
 
     try:
         return path is not None and path.exists() and SIGNATURE_NAME in open_storage(path).names()
-    except IntegrityError:  # it is no bundle, which is said where it would be replaced
+    except (IntegrityError, OSError):  # it is no bundle, which is said where it would be replaced
         return False

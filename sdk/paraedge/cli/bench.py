@@ -67,7 +67,8 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
     type=_Listed(str),
     default="none",
     show_default=True,
-    help="Other load: none, compute, memory, square (compute, on and off), quota (limited CPU time).",
+    help="Other load: none, compute, memory, square (compute, on and off), quota (limited CPU time), "
+    "throttle (slower and faster in steps).",
 )
 @click.option("--requests", type=int, default=1024, show_default=True, help="Requests per policy and cell.")
 @click.option(
@@ -84,7 +85,14 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--square-period-s", type=float, default=0.2, show_default=True, help="Period of --interference square, in seconds."
 )
-@click.option("--quota", type=float, default=0.5, show_default=True, help="CPU share for --interference quota.")
+@click.option("--quota", type=float, default=0.5, show_default=True, help="CPU share for quota and throttle.")
+@click.option(
+    "--throttle-period-s",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="Period of --interference throttle, in seconds.",
+)
 @click.option("--block", type=int, default=64, show_default=True, help="Requests per turn of a policy.")
 @click.option("--dataset", type=DATASET, help="Data set. [default: the bundle's name]")
 @click.option(
@@ -120,6 +128,7 @@ def bench(
     hogs: int | None,
     square_period_s: float,
     quota: float,
+    throttle_period_s: float,
     block: int,
     dataset: str | None,
     data_dir: Path | None,
@@ -147,7 +156,7 @@ def bench(
     from paraedge.cli._chatter import captured_chatter
     from paraedge.data.bundles import images_at_hand
     from paraedge_measure.deadlines.cells import grid
-    from paraedge_measure.deadlines.interference import open_interference
+    from paraedge_measure.deadlines.interference import open_interference, throttle_means
     from paraedge_measure.deadlines.policies import EARLY_STOP, policy_names, select_policies
     from paraedge_measure.deadlines.records import RecordFile
     from paraedge_measure.deadlines.runner import Bench
@@ -167,6 +176,7 @@ def bench(
         hogs=max(1, available_cores() - 1) if hogs is None else hogs,
         square_period_s=square_period_s,
         quota=quota,
+        throttle_period_s=throttle_period_s,
     )
     if not seeds or min(seeds) < 0:
         raise InputError(f"seeds must be integers of at least 0, got {list(seeds)}")
@@ -199,6 +209,8 @@ def bench(
             )
     with made as measured:
         notes = []
+        if "throttle" in interference:
+            notes.append(f"throttle lowers {throttle_means()}")
         if EARLY_STOP in chosen:
             try:
                 measured.check(EARLY_STOP)

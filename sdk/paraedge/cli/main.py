@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from paraedge.cli.output import echo
-from paraedge_runtime._console import printable, replace_unprintable
+from paraedge_runtime._console import open_missing_streams, printable, replace_unprintable
 from paraedge_runtime.errors import (
     BundleError,
     EngineUnavailable,
@@ -127,6 +127,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 def main() -> NoReturn:
     """Entry point: run the command, print one line for an error, and exit with its code."""
+    open_missing_streams()
     replace_unprintable()
     debug = "--debug" in sys.argv[1:2]
     try:
@@ -148,6 +149,14 @@ def main() -> NoReturn:
         if debug:
             _fail_at_length()
         _fail(_missing(error), 2)
+    except OSError as error:
+        if debug:
+            _fail_at_length()
+        if error.filename is None:
+            _fail(
+                f"a file or the output cannot be written: {error.strerror} (paraedge --debug … shows the traceback)", 1
+            )
+        _fail(f"{error.filename}: {error.strerror}; name another path", 2)
     except Exception as error:
         if debug:
             _fail_at_length()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from paraedge.cli.output import as_percent, console, json_option, print_json, pr
 from paraedge.cli.packaged_bundle import packaged_bundle
 
 if TYPE_CHECKING:
-    from paraedge_measure.device import Device, Hardware, Measurement
+    from paraedge_measure.device import Device, Hardware, Measurement, Sustained
     from paraedge_runtime.bundle import Bundle
 
 _DEFAULT_PATH = Path("device.json")
@@ -27,6 +28,12 @@ _DEFAULT_PATH = Path("device.json")
     "--threads", type=THREADS, default=(), help="Thread counts, such as 1,2,4. [default: 1 and the number of cores]"
 )
 @click.option("--rigorous", is_flag=True, help="Measure each part for 1,024 runs and 60 s, instead of 50 and 1 s.")
+@click.option(
+    "--sustained",
+    type=click.FloatRange(min=0, min_open=True, max=1440),
+    metavar="MINUTES",
+    help="Also run without a pause for this many minutes, and report every minute.",
+)
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots to this file.")
 @click.option("--name", help="Name of a new device. [default: its host name]")
 @trusted_keys_option
@@ -36,6 +43,7 @@ def profile(
     engines: tuple[str, ...],
     threads: tuple[int, ...],
     rigorous: bool,
+    sustained: float | None,
     html: Path | None,
     name: str | None,
     trusted_keys: tuple[str, ...] | None,
@@ -60,6 +68,7 @@ def profile(
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.engines import engine_info
 
+    length = dataclasses.replace(RIGOROUS if rigorous else USUAL, sustained_s=60.0 * (sustained or 0.0))
     path, bundle_paths = _split(paths)
     for known in engines:
         engine_info(known)
@@ -89,9 +98,7 @@ def profile(
                 done = 100 * (index + done_s / total_s) / len(jobs)
                 bar.update(task, completed=round(done), description=f"{bundle.manifest.name}: {what}")
 
-            results = connection.measure(
-                bundle, engine=engine, threads=threads, length=RIGOROUS if rigorous else USUAL, on_progress=show
-            )
+            results = connection.measure(bundle, engine=engine, threads=threads, length=length, on_progress=show)
             device = merge(read_device(path), results)
             write_device(device, path)
             measured += results
@@ -166,7 +173,23 @@ def _print(device: Device, measured: list[Measurement]) -> None:
         console().print(rows)
         console().print(f"with 1, 2, … workers busy a branch takes {contention}; load {one.load_ms:.0f} ms, {memory}")
         if one.throttled:
-            console().print("not valid: the processor was slowed down to cool it", style="yellow")
+            why = ", ".join(one.firmware_limits or ()) or "to cool it"
+            console().print(f"not valid: the processor was slowed down ({why})", style="yellow")
         elif not one.valid:
             share = as_percent(one.other_load or 0.0)
             console().print(f"not valid: other programs used {share} of the processor; stop them", style="yellow")
+        if one.sustained is not None:
+            _print_sustained(one.sustained)
+
+
+def _print_sustained(sustained: Sustained) -> None:
+    first, last = sustained.minutes[0], sustained.minutes[-1]
+    console().print("\nwithout a pause")
+    rows = table(">minute", ">runs", ">p50", ">p95 ms", ">MHz", ">°C", "~")
+    for number, minute in enumerate(sustained.minutes, 1):
+        state = ["" if value is None else f"{value:.0f}" for value in (minute.frequency_mhz, minute.temperature_c)]
+        slowed = ", ".join(minute.firmware_limits or ()) or "slowed down" if minute.throttled else ""
+        rows.add_row(str(number), f"{minute.n:,}", f"{minute.p50_ms:.3f}", f"{minute.p95_ms:.3f}", *state, slowed)
+    console().print(rows)
+    if len(sustained.minutes) > 1:
+        console().print(f"p50 of the last minute ÷ that of the first: {last.p50_ms / first.p50_ms:.2f}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from paraedge_runtime.session import Session
 
 
+_UNKNOWN = "unknown"
 _STDIN = Path("-")
 _MOST_STDIN_BYTES = 256 << 20
 
@@ -46,6 +47,10 @@ _MOST_STDIN_BYTES = 256 << 20
 @click.option(
     "--early-stop", is_flag=True, help="Stop when the prediction is confident enough, as calibrated at export."
 )
+@click.option(
+    "--min-confidence", type=float, help="Call a prediction that is less confident unknown: above 0, at most 1."
+)
+@click.option("--top-k", type=int, help="Show that many of the most probable labels of each.")
 @trusted_keys_option
 @click.option("--explain", is_flag=True, help="Show why each branch ran or was dropped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per image instead of text.")
@@ -58,6 +63,8 @@ def run(
     profile: Path | None,
     allow_foreign_profile: bool,
     early_stop: bool,
+    min_confidence: float | None,
+    top_k: int | None,
     trusted_keys: tuple[str, ...] | None,
     explain: bool,
     as_json: bool,
@@ -75,6 +82,7 @@ def run(
       paraedge run
       paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
       paraedge run fashion-mnist-linux-all.paraedge --budget-ms 5 --explain
+      paraedge run fashion-mnist-linux-all.paraedge --min-confidence 0.8 --top-k 3
       cat shirt.png | paraedge run fashion-mnist-linux-all.paraedge -
     """
     from paraedge_measure.latency import known_latency
@@ -92,6 +100,7 @@ def run(
             raise InputError(f"{paths[0]} does not exist")
         files = [*find_images([path for path in paths if path != _STDIN]), *(path for path in paths if path == _STDIN)]
         bundle = Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys)
+    _check_labels_wanted(bundle, min_confidence, top_k)
     inputs = _inputs(bundle, files)
 
     with working(f"loading {bundle.manifest.engine}"):
@@ -112,7 +121,7 @@ def run(
         )
     with opened as session:
         names = [name for name, _, _ in inputs]
-        report = _JsonLines(bundle) if as_json else _TextLines(bundle, session, names, explain)
+        report = _JsonLines(bundle, top_k) if as_json else _TextLines(bundle, session, names, explain, top_k)
         try:
             for name, value, label in inputs:
                 try:
@@ -120,13 +129,31 @@ def run(
                 except InputError as error:
                     report.skip(name, str(error))
                     continue
-                report.show(name, label, session.run(image, budget_ms=budget_ms, early_stop=early_stop))
+                prediction = session.run(
+                    image, budget_ms=budget_ms, early_stop=early_stop, min_confidence=min_confidence
+                )
+                report.show(name, label, prediction)
         finally:  # after Ctrl-C too
             report.finish()
     if report.skipped:
         raise ParaEdgeError(
             f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped; replace or remove them"
         )
+
+
+def _check_labels_wanted(bundle: Bundle, min_confidence: float | None, top_k: int | None) -> None:
+    """What the first image would be refused for."""
+    from paraedge_runtime.errors import InputError
+
+    labels = bundle.manifest.labels
+    if not labels and not (min_confidence is top_k is None):
+        raise InputError(
+            f"the output of {bundle.manifest.name} is a vector without labels; leave out --min-confidence and --top-k"
+        )
+    if min_confidence is not None and not 0 < min_confidence <= 1:
+        raise InputError(f"--min-confidence is {min_confidence}; a number above 0 and at most 1 is needed")
+    if top_k is not None and not 1 <= top_k <= len(labels):
+        raise InputError(f"--top-k is {top_k}; a number from 1 to {len(labels)}, the number of labels, is needed")
 
 
 def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:
@@ -185,13 +212,17 @@ def _read_stdin(bundle: Bundle) -> NDArray[Any]:
 class _JsonLines:
     """One line of JSON per input."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, top_k: int | None) -> None:
         self.skipped = 0
         self._labels = bundle.manifest.labels
+        self._top_k = top_k
 
     def show(self, name: str, label: int | None, prediction: Prediction) -> None:
         true_label = None if label is None else self._labels[label]
-        print_json({"input": name, "true_label": true_label, **prediction.to_dict()}, indent=None)
+        document = {"input": name, "true_label": true_label, **prediction.to_dict()}
+        if self._top_k is not None:
+            document["top_k"] = [{"label": text, "probability": value} for text, value in prediction.top_k(self._top_k)]
+        print_json(document, indent=None)
 
     def skip(self, name: str, problem: str) -> None:
         self.skipped += 1
@@ -205,11 +236,13 @@ class _JsonLines:
 class _TextLines:
     """One line of text per input, in columns whose widths are known before the first; then a summary."""
 
-    def __init__(self, bundle: Bundle, session: Session, names: list[str], explain: bool) -> None:
+    def __init__(self, bundle: Bundle, session: Session, names: list[str], explain: bool, top_k: int | None) -> None:
         self.skipped = 0
         self._bundle = bundle
         self._engine = f"{session.engine.description}, {session.threads} thread(s)"
         self._explain = explain
+        self._top_k = top_k
+        self._unknown = 0
         self._elapsed_ms: list[float] = []
         self._late = 0
         self._is_right: list[bool] = []
@@ -222,9 +255,12 @@ class _TextLines:
             what = ("label", "confidence") if labels else ("output", "norm")
             self._line(_kind(self._bundle), *what, "branches", "ms", "")
         note = _dropped(prediction)
+        self._unknown += prediction.is_unknown
         if label is not None and labels:
-            self._is_right.append(prediction.label_index == label)
-            if not self._is_right[-1]:
+            is_right = prediction.label_index == label and not prediction.is_unknown
+            if not prediction.is_unknown:
+                self._is_right.append(is_right)
+            if not is_right:
                 note = "; ".join(filter(None, [f"is {labels[label]}", note]))
         self._line(
             name,
@@ -234,6 +270,9 @@ class _TextLines:
             f"{prediction.elapsed_ms:.2f}",
             note,
         )
+        if self._top_k is not None:
+            probable = [f"{text} {100 * value:.1f} %" for text, value in prediction.top_k(self._top_k)]
+            console().print(f"  {', '.join(probable)}")
         if self._explain:
             console().print("".join(f"  {line}\n" for line in prediction.explain().splitlines()))
         self._elapsed_ms.append(prediction.elapsed_ms)
@@ -249,10 +288,11 @@ class _TextLines:
         if not self._elapsed_ms:
             return
         right = f", {sum(self._is_right)} of {len(self._is_right)} right" if self._is_right else ""
+        unknown = f", {self._unknown} unknown" if self._unknown else ""
         missed = f", {self._late} after the deadline" if self._late else ""
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         middle_ms = statistics.median(self._elapsed_ms)
-        counted = f"{len(self._elapsed_ms)} {_kind(self._bundle)}(s){right}{missed}{skipped}"
+        counted = f"{len(self._elapsed_ms)} {_kind(self._bundle)}(s){right}{unknown}{missed}{skipped}"
         console().print(f"\n{counted}, median {middle_ms:.2f} ms, {self._engine}")
         if self._uncalibrated:
             console().print(f"{self._uncalibrated} confidence(s) not calibrated: no temperature for the branches used")
@@ -277,7 +317,7 @@ def _widths(bundle: Bundle, names: list[str]) -> tuple[int, ...]:
     """Of the columns before the note, to which a terminal leaves ``_NOTE_WIDTH``."""
     labels = bundle.manifest.labels
     name = max(map(len, [_kind(bundle), *names]))
-    result = max([len("label"), *map(len, labels)]) if labels else 32
+    result = max([len(_UNKNOWN), *map(len, labels)]) if labels else 32
     confidence, used, milliseconds, gaps = 10, 8, 7, 10
     if console().is_terminal:
         result = min(result, 24)
@@ -287,9 +327,9 @@ def _widths(bundle: Bundle, names: list[str]) -> tuple[int, ...]:
 
 
 def _result(prediction: Prediction, bundle: Bundle) -> str:
-    """The label, or the first numbers of a vector."""
+    """The label, if it is known, or the first numbers of a vector."""
     if bundle.manifest.labels:
-        return prediction.label or "unknown"
+        return prediction.label or _UNKNOWN
     return " ".join(f"{value:.4g}" for value in prediction.output[:3]) + (" …" if prediction.output.size > 3 else "")
 
 

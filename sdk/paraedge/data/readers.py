@@ -272,6 +272,12 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
+def _check_inside(path: Path, root: Path) -> None:
+    """Images become a part of bundles: a link in a folder of somebody else's takes none from elsewhere."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{path} is a link to outside of {root}; copy the images there, or name their folder")
+
+
 def read_class_folder(
     root: Path, class_names: tuple[str, ...], image_size: int, channels: int, resize: Resize = "crop"
 ) -> LabelledImages:
@@ -288,6 +294,7 @@ def read_class_folder(
         before = len(images)
         for folder in folders.get(name, []):
             for path in visible_files(folder, IMAGE_SUFFIXES):
+                _check_inside(path, root)
                 images.append(image_array(path, image_size, image_size, channels, resize))
                 labels.append(label)
         if name in folders and len(images) == before:

@@ -55,6 +55,7 @@ class OneProcess:
         rank: number of this process, below ``world_size``.
         image_share: which images of every batch this process sees: those at ``rank``, ``rank + world_size``, …
         own_state: whether the state to resume from is another in every process.
+        is_recordable: whether a step can be recorded as a CUDA graph, with what the processes exchange in it.
     """
 
     own_state = False
@@ -64,6 +65,7 @@ class OneProcess:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world_size = dist.get_world_size() if dist.is_initialized() else 1
         self.image_share = (0, 1)
+        self.is_recordable = self.world_size == 1
 
     def branch_logits(self, images: Tensor) -> Tensor:
         """What every branch predicts: (B, in_channels, H, W) -> (N, B, C)."""
@@ -120,6 +122,7 @@ class BranchParallel(OneProcess):
 
     def __init__(self, model: ParaFormer) -> None:
         super().__init__(model)
+        self.is_recordable = dist.get_backend() == "nccl"
         count = len(model.branches)
         if count < self.world_size:
             raise InputError(f"{count} branches cannot be shared by {self.world_size} processes; start at most {count}")

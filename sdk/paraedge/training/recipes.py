@@ -219,6 +219,18 @@ RECIPES: dict[str, Recipe] = {
         {},
         {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
     ),
+    "cifar10-deeper-taught": _variant(
+        _CIFAR10,
+        "CIFAR-10; cifar10-taught with twice as many residual blocks, narrower ones, and twice as many steps",
+        {"branch_residual_blocks": 2, "branch_width": (64, 64, 96, 184)},
+        {"epochs": 300, "batch_size": 250, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
+    ),
+    "fashion-mnist-taught": _variant(
+        _FASHION_MNIST,
+        "Fashion-MNIST; a teacher's predictions are the targets (--teacher), every batch is mixed, for long",
+        {},
+        {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
+    ),
     # One branch is an ordinary network. Both cost about as many multiply-adds as the four branches.
     "cifar10-vit": _variant(
         _CIFAR10,

@@ -34,7 +34,7 @@ class TrainingStep:
 
     With ``num_frozen`` the stem, the first so many branches and their classifier stay exactly as they are.
     ``teacher`` sees the same images, and its predictions become a share of the targets.
-    ``parallel`` says what this process does of the step; several processes go without the graph.
+    ``parallel`` says what this process does of the step; processes that share out the images go without the graph.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class TrainingStep:
             )
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._steps_before_graph = _STEPS_BEFORE_GRAPH
-        if images.shape != self._graph_inputs[0].shape or self.parallel.world_size > 1:
+        if images.shape != self._graph_inputs[0].shape or not self.parallel.is_recordable:
             self._compute(images.to(device), targets.to(device))
             return
         for kept, new in zip(self._graph_inputs, (images, targets), strict=True):

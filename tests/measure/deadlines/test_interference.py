@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from paraedge_measure.deadlines.interference import INTERFERENCES, InterferenceSettings, open_interference
+from paraedge_measure.deadlines import interference
+from paraedge_measure.deadlines.interference import (
+    INTERFERENCES,
+    InterferenceSettings,
+    open_interference,
+    throttle_means,
+    throttle_share,
+)
+from paraedge_measure.hardware import cpu_control_group
+from paraedge_runtime.cores import available_cores
 from paraedge_runtime.errors import DeviceError, InputError
 
 SETTINGS = InterferenceSettings(hogs=2, square_period_s=0.05, quota=0.5)
@@ -137,7 +146,98 @@ def test_quota_holds_within_the_block_or_is_refused_with_the_way_out():
     assert groups() == before
 
 
+@pytest.mark.parametrize(
+    ("elapsed_s", "share"),
+    [(0, 1.0), (9.9, 1.0), (10, 0.875), (25, 0.75), (35, 0.625), (40, 0.5), (55, 0.625), (79, 0.875), (80, 1.0)],
+)
+def test_throttling_goes_down_in_steps_and_up_again(elapsed_s, share):
+    assert throttle_share(elapsed_s, period_s=80.0, least=0.5) == share
+
+
+def only(monkeypatch, means):
+    """Of what may throttle this machine, the one whose words begin so."""
+    chosen = {words: opened for words, opened in interference._THROTTLES.items() if words.startswith(means)}
+    monkeypatch.setattr(interference, "_THROTTLES", chosen)
+
+
+FAST = InterferenceSettings(hogs=1, square_period_s=0.1, quota=0.25, throttle_period_s=0.4)
+
+
+def seen_until(read, wanted):
+    """Every value read, until those wanted have been among them."""
+    seen, until = set(), time.monotonic() + PATIENCE_S
+    while not wanted <= seen:
+        assert time.monotonic() < until, f"{wanted} among {seen}"
+        seen.add(read())
+        time.sleep(0.005)
+    return seen
+
+
+def test_the_highest_clock_goes_down_and_is_afterwards_what_it_was(monkeypatch, tmp_path):
+    clocks = [tmp_path / f"policy{number}/scaling_max_freq" for number in (0, 4)]
+    for path in clocks:
+        path.parent.mkdir()
+        path.write_text("2000000\n")
+        (path.parent / "cpuinfo_min_freq").write_text("600000\n")
+    monkeypatch.setattr(interference, "_CPUFREQ", tmp_path)
+    assert throttle_means() == "the highest clock (cpufreq)"
+    with open_interference("throttle", FAST) as align:
+        seen = seen_until(clocks[1].read_text, {"2000000", "1250000", "600000"})
+        align(time.monotonic())
+    assert "500000" not in seen  # no core goes below its least
+    assert [path.read_text() for path in clocks] == ["2000000\n"] * 2
+
+
+def test_the_quota_goes_down_and_nothing_of_it_is_left(monkeypatch):
+    monkeypatch.setattr(interference, "_CPUFREQ", Path("/nowhere"))
+    if not throttle_means().startswith("CPU time"):
+        pytest.skip("no control group may be changed here")
+    before, cores = Path("/proc/self/cgroup").read_text(), available_cores()
+    with open_interference("throttle", FAST) as align:
+        version, home = cpu_control_group()
+        limit = home / ("cpu.max" if version == 2 else "cpu.cfs_quota_us")
+        quotas = {max(round(share * cores * 5000), 1000) for share in (1.0, 0.625, 0.25)}
+        seen_until(lambda: int(limit.read_text().split()[0]), quotas)
+        align(0.0)
+    assert Path("/proc/self/cgroup").read_text() == before
+    assert not home.exists()
+
+
+def test_where_neither_may_be_set_hogs_take_the_time_and_say_that_they_stand_in(monkeypatch):
+    only(monkeypatch, "hogs")
+    assert throttle_means() == "hogs that take CPU time, a stand-in"
+    with open_interference("throttle", FAST):
+        pids = hogs_of(os.getpid())
+        assert len(pids) == 3 * available_cores()
+        until = time.monotonic() + PATIENCE_S
+        while used_within(pids[0], 0.1) == 0:
+            assert time.monotonic() < until
+    assert hogs_of(os.getpid()) == []
+    full_speed = InterferenceSettings(hogs=1, square_period_s=0.1, quota=0.25, throttle_period_s=3600.0)
+    with open_interference("throttle", full_speed):
+        (pid, *_) = hogs_of(os.getpid())
+        until = time.monotonic() + PATIENCE_S
+        while used_within(pid, 0.2) > 0:
+            assert time.monotonic() < until, "at full speed nothing is taken"
+
+
+def test_a_throttle_that_fails_under_way_is_noticed(monkeypatch):
+    only(monkeypatch, "hogs")
+    with open_interference("throttle", FAST) as align:
+        for pid in hogs_of(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+
+        def notice():
+            until = time.monotonic() + PATIENCE_S
+            while time.monotonic() < until:
+                align(time.monotonic())
+                time.sleep(0.01)
+
+        with pytest.raises(DeviceError, match="could not be slowed down any more"):
+            notice()
+
+
 def test_unknown_interference_lists_the_known_ones():
     with pytest.raises(InputError, match="unknown interference 'noise'; choose from none, compute, memory, square"):
         open_interference("noise", SETTINGS)
-    assert set(INTERFERENCES) == {*HOGS, "quota"}
+    assert set(INTERFERENCES) == {*HOGS, "quota", "throttle"}

@@ -130,7 +130,7 @@ function showPrediction(frame, preview) {
     image.src = preview;
     image.classList.toggle("large", preview.startsWith("data:image/jpeg"));
   }
-  $("label").textContent = frame.label;
+  $("label").textContent = frame.label ?? "unknown";
   $("confidence").textContent = `${(100 * frame.confidence).toFixed(0)} % confidence`;
   $("confidence-bar").style.width = `${100 * frame.confidence}%`;
   const right = frame.truth === frame.label;
