@@ -447,7 +447,7 @@ def old(tmp_path, keys):
 
 
 def _update(tmp_path, keys, old, version=6, signers=("release",), base=None):
-    new = fake_bundle(tmp_path / "new.paraedge", NEW, version=version)
+    new = fake_bundle(tmp_path / f"new-{version}.paraedge", NEW, version=version)
     if signers:
         new = signed(new, keys, *signers)
     write_update(base or old, new, tmp_path / "u.zip")
