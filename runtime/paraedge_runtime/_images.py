@@ -26,6 +26,7 @@ _DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like sc
 # Beside JPEG; others start programs (EPS) or are containers of containers.
 _FORMATS = ("PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF")
 _WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
+_WIDE = {"F": "floating point numbers", "I": "32-bit numbers"}  # modes of Pillow
 _WITH_TRANSPARENT_COLOUR = ("1", "L", "P", "RGB")
 
 
@@ -107,6 +108,8 @@ def on_background(image: Image.Image) -> Image.Image:
         if (transparent := image.info.get("transparency")) is not None:
             grey[values == transparent] = BACKGROUND[0]
         return Image.fromarray(grey)
+    if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] <= 255):
+        raise ValueError(f"its pixels are {_WIDE[image.mode]}, of no known range; save it with 8 or 16 bits")
     has_colour = image.mode in _WITH_TRANSPARENT_COLOUR and "transparency" in image.info
     if image.mode not in _WITH_ALPHA and not has_colour:
         image.load()  # whoever opened it closes its file

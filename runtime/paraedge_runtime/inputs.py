@@ -230,7 +230,7 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
     most_bytes = 4 * math.prod(spec.shape) + 4096  # the array and its header
     try:
         if Path(path).exists() and not Path(path).is_file():
-            raise InputError(f"{path} is no plain file; save the input with numpy.save and name that")
+            raise InputError(f"{path} is not a plain file; save the input with numpy.save and name that")
         if Path(path).stat().st_size > most_bytes:
             raise InputError(f"{path} has {Path(path).stat().st_size} bytes, at most {most_bytes} fit; {_reads(spec)}")
         value = np.load(io.BytesIO(read_bounded(Path(path), most_bytes)), allow_pickle=False)

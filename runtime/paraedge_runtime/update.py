@@ -15,7 +15,7 @@ from typing import Literal
 
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.bundle import Bundle, listed_names, write_files
-from paraedge_runtime.errors import BundleError, InputError, IntegrityError
+from paraedge_runtime.errors import BundleError, InputError, IntegrityError, ParaEdgeError
 from paraedge_runtime.manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -106,7 +106,7 @@ def apply_update(
     Raises:
         IntegrityError: the update is damaged, was made for another bundle, is signed by no trusted key, or a program in
             it kills the process that runs it.
-        InputError: it leads to a lower ``version`` than the old bundle's.
+        InputError: it leads to a lower ``version`` than the old bundle's, or than that of the same model at ``out``.
     """
     keys = read_trusted_keys(trusted_keys)
     found = _read_update(Path(update), keys)
@@ -116,6 +116,8 @@ def apply_update(
             "make one from this bundle with 'paraedge update OLD NEW'"
         )
     check_version(update, old.manifest, found.manifest, allow_downgrade=allow_downgrade)
+    if (replaced := _model_at(out, found.manifest.name)) is not None:
+        check_version(update, replaced, found.manifest, allow_downgrade=allow_downgrade)
     files = {MANIFEST_NAME: found.manifest_bytes}
     if found.signature_bytes is not None:
         files[SIGNATURE_NAME] = found.signature_bytes
@@ -151,6 +153,15 @@ def check_version(source: str | os.PathLike[str], old: Manifest, new: Manifest, 
         raise InputError(
             f"{source} is a downgrade from version {old.version} to {new.version}; pass --allow-downgrade to accept it"
         )
+
+
+def _model_at(out: str | os.PathLike[str], name: str) -> Manifest | None:
+    """The manifest of the bundle at ``out``, if one of this model is there."""
+    try:
+        manifest = Bundle.open_untrusted(out).manifest
+    except ParaEdgeError:  # nothing, or nothing that is replaced without a question
+        return None
+    return manifest if manifest.name == name else None
 
 
 def _read_update(path: Path, keys: Sequence[PublicKey] = ()) -> _Update:

@@ -70,6 +70,8 @@ def make_keys(name: Path, password: str | None) -> PublicKey:
     """
     if password == "":
         raise InputError("the password is empty; give one, or ask for a key without (--no-password)")
+    if not name.name:
+        raise InputError(f"the keys have no name: got {str(name)!r}; name them, such as 'release'")
     private = _private_key(os.urandom(8), os.urandom(32))
     files = {
         Path(f"{name}.key"): _key_file(private, password),

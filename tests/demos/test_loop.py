@@ -247,6 +247,7 @@ def test_a_bundle_on_disk_whose_program_kills_is_refused_and_the_old_one_stays(o
     with live_app(LiveOptions(own_bundle, **FAST)) as app:
         frames(app)
         deed = "os.kill(os.getpid(), signal.SIGSEGV)"
+        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))  # in which no bundle came through yet
         in_children(tmp_path / "site", monkeypatch, deed, "litert", ".tflite", "ai-edge-litert")
         Bundle.open(own_bundle).subset([0, 2, 5], tmp_path / "small.paraedge")
         shutil.rmtree(own_bundle)
@@ -356,7 +357,7 @@ def test_files_that_are_no_recordings(tmp_path, content, message):
         {"branches": [{"index": 0, "outcome": "lost", "thread": 0, "start_ms": 0, "end_ms": 1, "reason": ""}]},
         {"budget_ms": 0},
         {"latency_ms": "soon"},
-        {"label": None},
+        {"label": 3},
     ],
 )
 def test_a_frame_that_cannot_be_ends_a_replay(pi_bundle, tmp_path, changes):

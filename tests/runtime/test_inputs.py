@@ -15,6 +15,7 @@ from support.bundles import fake_bundle, golden_inputs
 
 from paraedge_runtime import InputError
 from paraedge_runtime._images import _has_one_scan
+from paraedge_runtime._input_kinds import as_input
 from paraedge_runtime.core import load_core
 from paraedge_runtime.inputs import (
     IMAGE_SUFFIXES,
@@ -301,7 +302,7 @@ def test_read_image_scales_to_what_the_bundle_reads(tmp_path):
     assert (result[:, 5:] == 240).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I"])
 @pytest.mark.parametrize("spec", [COLOUR, GREY], ids=["colour", "grey"])
 def test_every_mode_becomes_the_channels_of_the_bundle(tmp_path, mode, spec):
     name = "p.tiff"
@@ -561,8 +562,31 @@ def test_a_pipe_is_no_image_and_no_tensor(tmp_path):
     os.mkfifo(tmp_path / "p.png")
     with pytest.raises(InputError, match="is not an image that can be read: it is a pipe"):
         read_image(tmp_path / "p.png", COLOUR)
-    with pytest.raises(InputError, match=r"p\.npy is no \.npy file that can be read: .*not a plain file"):
+    with pytest.raises(InputError, match=r"p\.npy is not a plain file; save the input with numpy\.save"):
         read_tensor(tmp_path / "p.npy", MOTION)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        pytest.param(np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8), "floating point numbers", id="float"),
+        pytest.param(np.arange(48, dtype=np.int32).reshape(6, 8) * 1000, "32-bit numbers", id="wide"),
+        pytest.param(np.arange(48, dtype=np.int32).reshape(6, 8) - 1, "32-bit numbers", id="below zero"),
+    ],
+)
+def test_pixels_of_no_known_range_are_refused(tmp_path, values, problem):
+    Image.fromarray(values).save(tmp_path / "p.tif")
+    with pytest.raises(InputError, match=f"its pixels are {problem}, of no known range"):
+        read_image(tmp_path / "p.tif", COLOUR)
+    with pytest.raises(InputError, match=f"its pixels are {problem}, of no known range"):
+        as_input(Image.fromarray(values), COLOUR)
+
+
+def test_32_bit_pixels_of_8_bits_are_read(tmp_path):
+    values = np.arange(48, dtype=np.int32).reshape(6, 8) * 5
+    Image.fromarray(values).save(tmp_path / "wide.tif")
+    Image.fromarray(values.astype(np.uint8)).save(tmp_path / "p.png")
+    assert np.array_equal(read_image(tmp_path / "wide.tif", COLOUR), read_image(tmp_path / "p.png", COLOUR))
 
 
 def test_a_folder_is_no_image(tmp_path):

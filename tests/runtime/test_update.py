@@ -106,6 +106,18 @@ def test_the_version_goes_back_only_when_that_is_asked_for(tmp_path, before, aft
     assert tree(old.path) == tree(new.path)
 
 
+def test_the_version_of_what_is_replaced_counts_too(tmp_path, old):
+    """``current`` is newer than what the update was made for, and leads to."""
+    new = fake_bundle(tmp_path / "new.paraedge", [*OLD, {"add": 3.0}], version=2)
+    write_update(old, new, tmp_path / "u.zip")
+    current = fake_bundle(tmp_path / "current.paraedge", OLD, version=3).path
+    kept = tree(current)
+    with pytest.raises(InputError, match=r"a downgrade from version 3 to 2; pass --allow-downgrade"):
+        apply_update(old, tmp_path / "u.zip", current)
+    assert tree(current) == kept
+    assert apply_update(old, tmp_path / "u.zip", current, allow_downgrade=True).manifest.version == 2
+
+
 def test_a_packed_bundle_is_no_update(tmp_path, old, new):
     with pytest.raises(IntegrityError, match=r"whole\.zip is no update"):
         apply_update(old, new.pack(tmp_path / "whole.zip"), tmp_path / "x.paraedge")

@@ -90,7 +90,7 @@ def test_branches_go_on_with_pretrained_stages_of_their_own(make):
         ({"branch_stage": 3}, r"branch_stage must be 4 \(backbone_stage\) to 7, got 3"),
         ({"branch_stage": (4,)}, "branch_stage has 1 values, the model has 2 branches"),
         ({"branch_width": None}, "every branch needs a branch_width"),
-        ({"in_channels": 1, "mean": (0.5,), "std": (0.2,)}, "reads images in colour, in_channels cannot be 1"),
+        ({"in_channels": 1, "mean": (0.5,), "std": (0.2,)}, "reads images in colour, in_channels must be 3, got 1"),
         ({"image_size": 48}, "image_size 48 is not a multiple of 32"),
         ({"backbone": None, "stem_stride": 4}, "backbone_stage 4 needs a backbone"),
     ],

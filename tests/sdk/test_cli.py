@@ -317,7 +317,7 @@ def test_models_lists_what_ships_with_its_accuracy():
     for document in documents:
         assert len(document["prefix_accuracy"]) == document["num_branches"]
         (line,) = [line for line in text.splitlines() if line.split(" ")[0] == document["name"]]
-        assert f"{100 * document['prefix_accuracy'][-1]:.2f} %" in line
+        assert f"{100 * document['prefix_accuracy'][-1]:.2f}" in line
 
 
 def test_train_by_a_recipe_that_options_change(tmp_path):

@@ -30,7 +30,7 @@ def keygen(name: Path, no_password: bool, as_json: bool) -> None:
     from paraedge.signing import make_keys
 
     password = None
-    if not no_password:
+    if not no_password and name.name:
         password = click.prompt(
             f"Password for {printable(str(name))}.key", hide_input=True, confirmation_prompt=True, err=True
         )

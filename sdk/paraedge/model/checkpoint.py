@@ -167,6 +167,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _check_size(config: ParaFormerConfig, path: Path) -> None:
     """Before memory is taken: a damaged config.json may ask for any, and the weights are there to compare with."""
+    if not path.is_file():  # safetensors would wait for a pipe
+        return
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             num_tensors, size_bytes = len(file.keys()), path.stat().st_size
