@@ -76,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("measure", help="measure one bundle with one engine")
     measure.set_defaults(
         call=lambda options, show: profile_bundle(
-            _tried(options.bundle, options.engine),
+            length=SeriesLength(options.min_runs, options.min_s, options.sustained_s),
+            bundle=_tried(options.bundle, options.engine),
             engine=options.engine,
             threads=options.threads,
-            length=SeriesLength(options.min_runs, options.min_s, options.sustained_s),
             on_progress=show,
         )
     )

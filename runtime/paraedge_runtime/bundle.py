@@ -478,7 +478,7 @@ def _has_manifest(path: Path) -> bool:
 
 def _packed_bundle(path: Path) -> Bundle:
     """The bundle in a zip that may be replaced: the reader takes it, so nothing else is in it."""
-    problem = f"{path} exists and is no packed bundle; choose another name with --out"
+    problem = f"{path} exists and is not a packed bundle; choose another name with --out"
     if path.is_symlink():
         raise BundleError(problem)
     try:

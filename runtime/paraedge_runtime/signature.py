@@ -31,6 +31,7 @@ __all__ = [
     "PublicKey",
     "TrustedKeys",
     "check_signature",
+    "claimed_signers",
     "read_public_key",
     "read_trusted_keys",
 ]

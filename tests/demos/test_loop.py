@@ -26,6 +26,7 @@ from paraedge_demo.measures import WINDOW, Measures
 from paraedge_demo.records import read_recording
 from paraedge_demo.sources import SourceOptions, open_source
 from paraedge_runtime import Bundle, InputError
+from paraedge_runtime.cache_folder import CACHE_VARIABLE
 
 FAST = {"fps": 100.0, "budget_ms": 1000.0}
 

@@ -126,7 +126,7 @@ def test_a_checkpoint_from_before_says_what_to_pass(place, tmp_path):
     del config["loader"]
     (old / "config.json").write_bytes(msgspec.json.encode(config))
     options = ["--target", "linux", "--out", tmp_path / "b.paraedge", "--model", old, "--data-dir", place / "mnist"]
-    assert "say which it is with --dataset digits, fashion-mnist, cifar10, folder, npz" in refuse(export, *options)
+    assert "name the data set with --dataset digits, fashion-mnist, cifar10, folder, npz" in refuse(export, *options)
     # Trained with --seed 7, which in those days was the seed of the split, too.
     options += ["--dataset", "folder", "--branches", 1]
     for command, arguments in (

@@ -197,7 +197,7 @@ def test_a_bundle_that_was_not_measured(folder, bundles):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ([], "Missing option '--target'; 'paraedge targets' lists them"),
+        ([], "Missing option '--target'; see 'paraedge targets', or give a --plan"),
         (["--plan", "plan.json", "--target", "linux"], "remove --target, --engine, --branches and --quantize"),
         (["--plan", "plan.json", "--branches", "2"], "remove --target, --engine, --branches and --quantize"),
         (["--plan", "plan.json", "--quantize", "fp16"], "remove --target, --engine, --branches and --quantize"),

@@ -222,7 +222,7 @@ def test_over_ssh_errors_of_the_device_come_back(ssh_device, bundle, tmp_path):
         (
             {"python": "NONSENSE"},
             "the device sent an invalid reply: Expected `object`",
-            "is paraedge there this version?",
+            "install this version of paraedge there",
         ),
     ],
     ids=["host", "port", "key", "host key", "python", "paraedge", "nonsense"],
