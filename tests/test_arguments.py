@@ -9,6 +9,7 @@ import torch
 from support.bundles import fake_bundle, image
 from support.devices import HARDWARE, MEASUREMENT
 from support.tensor_branches import EmbeddingBranches
+from torch import nn
 
 import paraedge
 import paraedge_converters
@@ -55,6 +56,7 @@ WISH = paraedge_measure.Wish(budget_ms=5.0)
 SETTINGS = paraedge_measure.InterferenceSettings(1, 0.1, 0.5)
 LOGITS = np.random.default_rng(0).normal(size=(2, 60, 3)).astype(np.float32)
 CLASSES = np.arange(60) % 3
+SPEC = paraedge.ImageInput(name="image", shape=(1, 1, 2, 2), mean=(0.5,), std=(0.5,))
 
 
 class _Reached(Exception):
@@ -138,6 +140,13 @@ def _calls(folder, checkpoint):
             paraedge_converters.calibrate_early_stop,
             {"branch_logits": LOGITS, "labels": CLASSES, "dataset": "d", "max_accuracy_drop": 0.01, "seed": 0},
         ),
+        "branches_from": (
+            paraedge.branches_from,
+            {
+                "stem": nn.Identity(), "blocks": [nn.Flatten()], "input_spec": SPEC, "head": nn.Linear(4, 2),
+                "stem_blocks": 0, "num_branches": 1,
+            },
+        ),
         "read_device": (paraedge_measure.read_device, {"path": folder / "none.json"}),
         "write_device": (paraedge_measure.write_device, {"device": DEVICE, "path": folder / "device.json"}),
         "merge": (paraedge_measure.merge, {"device": DEVICE, "measurements": [MEASUREMENT]}),
@@ -183,7 +192,8 @@ def _calls(folder, checkpoint):
 NAMES = [
     "Bundle.open", "Bundle.subset", "Bundle.pack", "Session.open", "Session.run", "Session.run, deadline",
     "Session.arun", "Session.stream", "Prediction.top_k", "Latency", "LatestFrame", "export", "export_smallest",
-    "load_checkpoint", "load_dataset", "convert", "calibrate_early_stop", "read_device", "write_device", "merge",
+    "load_checkpoint", "load_dataset", "convert", "branches_from", "calibrate_early_stop", "read_device",
+    "write_device", "merge",
     "connect", "known_latency", "candidate_plans", "choose_plan", "pareto_plans", "predict_request_ms", "read_plan",
     "write_plan", "Wish", "SeriesLength", "profile_bundle", "compare_bundles", "open_interference", "grid", "Bench",
     "RecordFile",

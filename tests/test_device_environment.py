@@ -94,7 +94,7 @@ def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_pa
         (["models"], "or 'paraedge[models]' alone"),
         (["export", "--target", "linux", "--branches", "2"], "pip install 'paraedge[export]' on a workstation"),
         (["train", "--dataset", "digits", "--out", tmp_path / "x"], "scikit-learn"),
-        (["evaluate"], "torch"),
+        (["evaluate"], "pip install 'paraedge[export]' on a workstation"),
     ]
     for arguments, message in rows:
         error = paraedge(device, *arguments, code=2)

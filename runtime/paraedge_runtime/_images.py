@@ -108,7 +108,7 @@ def on_background(image: Image.Image) -> Image.Image:
         if (transparent := image.info.get("transparency")) is not None:
             grey[values == transparent] = BACKGROUND[0]
         return Image.fromarray(grey)
-    if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] <= 255):
+    if image.mode == "F" or (image.mode == "I" and np.any((values := np.asarray(image)) != values.astype(np.uint8))):
         raise ValueError(f"its pixels are {_WIDE[image.mode]}, of no known range; save it with 8 or 16 bits")
     has_colour = image.mode in _WITH_TRANSPARENT_COLOUR and "transparency" in image.info
     if image.mode not in _WITH_ALPHA and not has_colour:

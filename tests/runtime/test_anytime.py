@@ -412,7 +412,7 @@ def test_early_stop_is_refused_where_no_prefix_has_a_threshold(tmp_path, fake_en
     bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, stop_rules=_rules(None, None, None))
     with (
         Session.open(bundle) as session,
-        pytest.raises(InputError, match="early_stop needs thresholds .* there are none"),
+        pytest.raises(InputError, match=r"early_stop needs thresholds .* there are none"),
     ):
         session.run(image(), early_stop=True)
 

@@ -64,7 +64,14 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
     Raises:
         InputError: it is no list of different texts, or the file cannot be read.
     """
-    names = _read_npz(path, ("class_names",))[0].get("class_names")
+    try:
+        names = _read_npz(path, ("class_names",))[0].get("class_names")
+    except InputError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise InputError(
+            f"{path} cannot be read: its class_names are Python objects; save class_names as numpy.array([...], dtype=str)"
+        ) from error
     if names is None:
         return None
     texts = tuple(unicodedata.normalize("NFC", str(name)) for name in names.ravel())

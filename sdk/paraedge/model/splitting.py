@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paraedge_runtime._arguments import as_whole
+from paraedge_runtime._arguments import as_instance, as_instances, as_whole, shown
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.manifest import InputSpec
+from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
 __all__ = ["SplitNetwork", "branches_from", "distill"]
 
@@ -80,15 +80,17 @@ def branches_from(
     Raises:
         InputError: both or neither of ``head`` and ``exits``, or numbers that do not fit the blocks.
     """
+    stem, blocks = as_instance("stem", stem, nn.Module), as_instances("blocks", blocks, nn.Module)
+    if not isinstance(input_spec, ImageInput | TensorInput):
+        raise InputError(f"input_spec is {shown(input_spec)}; an ImageInput or a TensorInput is needed")
     if (head is None) == (exits is None):
         raise InputError("give head, what comes after the last block, or exits, one for each block")
     if exits is not None:
         if stem_blocks is not None or num_branches is not None:
             raise InputError("stem_blocks and num_branches go with head; exits say where the branches end")
-        network = _from_exits(stem, blocks, exits)
+        network = _from_exits(stem, blocks, as_instances("exits", exits, nn.Module))
     else:
-        assert head is not None
-        network = _from_blocks(stem, blocks, head, stem_blocks, num_branches)
+        network = _from_blocks(stem, blocks, as_instance("head", head, nn.Module), stem_blocks, num_branches)
     parts_stem, branches = network
     outputs = _num_outputs(parts_stem, branches, input_spec)
     return SplitNetwork(parts_stem, branches, input_spec, outputs)
@@ -99,7 +101,7 @@ def _from_exits(
 ) -> tuple[nn.Module, list[nn.Module]]:
     if len(exits) != len(blocks):
         raise InputError(f"{len(exits)} exits for {len(blocks)} blocks; give one for each, nn.Identity() for none")
-    ends = [place for place, one in enumerate(exits) if not isinstance(one, nn.Identity)]
+    ends = [position for position, one in enumerate(exits) if not isinstance(one, nn.Identity)]
     if not ends:
         raise InputError("every exit is an nn.Identity; at least one must give a prediction")
     ways = [[*list(blocks)[: end + 1], exits[end]] for end in ends]
@@ -124,7 +126,7 @@ def _from_blocks(
             "that each gets as many"
         )
     depth = len(left) // count
-    shares = [left[place * depth : (place + 1) * depth] for place in range(count)]
+    shares = [left[position * depth : (position + 1) * depth] for position in range(count)]
     return _copies([stem, *list(blocks)[:first]]), [_Share(_copies([*share, head]), 1 / count) for share in shares]
 
 
@@ -149,21 +151,24 @@ def _num_outputs(stem: nn.Module, branches: Sequence[nn.Module], input_spec: Inp
     """C, as the parts compute it."""
     example = torch.zeros(tuple(input_spec.shape))
     widths = []
-    for place, branch in enumerate(branches):
+    for position, branch in enumerate(branches):
         modes = [(module, module.training) for part in (stem, branch) for module in part.modules()]
         try:
             with torch.no_grad():
                 outputs = branch.eval()(stem.eval()(example))
         except Exception as error:  # whatever the code of a network raises
+            problem = " ".join(str(error).split())
             raise InputError(
-                f"branch {place} does not run behind the stem on {tuple(input_spec.shape)}: {error}"
+                f"branch {position} does not run behind the stem on {tuple(input_spec.shape)}: {problem}"
             ) from error
         finally:
             for module, mode in modes:
                 module.training = mode
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[0] != 1:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise InputError(f"branch {place} returns {found}; (1, outputs) is needed: pool and classify in its head")
+            raise InputError(
+                f"branch {position} returns {found}; (1, outputs) is needed: pool and classify in its head"
+            )
         widths.append(outputs.shape[1])
     if len(set(widths)) != 1:
         raise InputError(f"the branches give {widths} outputs; their outputs add up, so all must give as many")
