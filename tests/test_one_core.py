@@ -21,7 +21,7 @@ ALLOWED = {
     "runtime/web/src/pool.js": "the browser's pool: its scheduler is held to the core by the core's own numbers",
     "runtime/web/src/session.js": "the browser's workers",
     "runtime/web/bench/page/tasks.js": "the raw workers that the session is compared with",
-    "runtime/android/app/src/main/java/ai/paraedge/sample/MainActivity.java": "the sample's camera analyses frames in it",
+    "runtime/android/app/src/main/java/ai/paraedge/sample/MainActivity.java": "the sample's camera: frames wait there",
     "runtime/native/python/native.cpp": "frees a session whose last reference goes on its own worker",
 }
 SOURCES = sorted(

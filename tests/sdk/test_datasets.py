@@ -402,7 +402,7 @@ def test_npz_may_be_named_by_the_environment_variable(tmp_path, monkeypatch):
         (TEN, ("x", "y"), "mine.npz has the class 'a', which is not among x, y"),
         (["a"] * 10, None, "a list of different texts is needed"),
         (list(range(10)), None, "class_names is int64 of shape"),
-        (np.array(TEN, dtype=object), None, r"mine\.npz cannot be read: .*; save class_names as numpy\.array"),
+        (np.array(TEN, dtype=object), None, r"mine\.npz cannot be read: .*; save them as numpy\.array"),
     ],
 )
 def test_npz_whose_classes_have_no_usable_names_is_refused(tmp_path, inside, given, message):

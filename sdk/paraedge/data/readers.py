@@ -70,7 +70,7 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
         if "allow_pickle" not in str(error):
             raise
         raise InputError(
-            f"{path} cannot be read: its class_names are Python objects; save class_names as numpy.array([...], dtype=str)"
+            f"{path} cannot be read: class_names are Python objects; save them as numpy.array([...], dtype=str)"
         ) from error
     if names is None:
         return None
