@@ -515,7 +515,7 @@ def test_folder_that_is_no_checkpoint_is_left_alone(few_digits, make, tmp_path):
 )
 def test_impossible_settings_are_refused_by_name(make, changes):
     (name,) = changes
-    with pytest.raises(ValueError, match=f"{name} cannot be "):
+    with pytest.raises(ValueError, match=f"invalid {name} "):
         make.training(**changes)
 
 
@@ -555,10 +555,10 @@ def test_what_cannot_be_is_refused_before_the_first_step(few_digits, make, tmp_p
     ("changes", "message"),
     [
         ({"name": "my images"}, "'my images' is not a valid bundle name; .*: 'my-images'"),
-        ({"license": "x" * 5000}, "could not be exported: "),
-        ({"description": "x" * 5000}, "could not be exported: "),
-        ({"labels": ("\udce9", *"123456789")}, "could not be exported: "),
-        ({"labels": ("x" * 5000, *"123456789")}, "could not be exported: "),
+        ({"license": "x" * 5000}, "cannot be exported: "),
+        ({"description": "x" * 5000}, "cannot be exported: "),
+        ({"labels": ("\udce9", *"123456789")}, "cannot be exported: "),
+        ({"labels": ("x" * 5000, *"123456789")}, "cannot be exported: "),
     ],
 )
 def test_what_an_export_would_refuse_is_refused_before_the_training(few_digits, make, tmp_path, changes, message):
