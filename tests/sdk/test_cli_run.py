@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.bundles import EMBEDDING, IMAGE_SHAPE, MOTION, fake_bundle
+
+from paraedge_runtime.manifest import LabelsOutput
 
 # The command in a process of its own, which knows the fake engine.
 FAKE_PARAEDGE = """
@@ -143,6 +146,14 @@ def test_the_reasons_stand_below_each_result(tmp_path, images):
     assert lines[0].split() == ["image", "label", "confidence", "branches", "ms"]
     place = next(number for number, line in enumerate(lines) if "00.png" in line)
     assert any(line.startswith("  branch 0 ran from ") for line in lines[place + 1 :])
+
+
+def test_a_label_stands_in_one_line_as_it_is_shown(tmp_path, images):
+    labels = LabelsOutput(labels=("\x1b[31mant", "\x1b[32mbee", "\x1b[33mcat"))
+    out, _ = run(fake_bundle(tmp_path / "b", output=labels).path, images / "00.png", images / "02.png")
+    lines = [line for line in out.splitlines() if ".png" in line]
+    assert len(lines) == 2
+    assert all(re.search(r"\\x1b\[3[123]m(ant|bee|cat) ", line) for line in lines)
 
 
 def test_confidences_without_a_temperature_are_named(tmp_path, images):

@@ -316,8 +316,8 @@ _JUSTIFY: tuple[JustifyMethod, ...] = ("left", "left", "right", "left", "right")
 def _widths(bundle: Bundle, names: list[str]) -> tuple[int, ...]:
     """Of the columns before the note, to which a terminal leaves ``_NOTE_WIDTH``."""
     labels = bundle.manifest.labels
-    name = max(map(len, [_kind(bundle), *names]))
-    result = max([len(_UNKNOWN), *map(len, labels)]) if labels else 32
+    name = max(len(printable(text)) for text in [_kind(bundle), *names])  # as they are shown
+    result = max(len(printable(text)) for text in [_UNKNOWN, *labels]) if labels else 32
     confidence, used, milliseconds, gaps = 10, 8, 7, 10
     if console().is_terminal:
         result = min(result, 24)
