@@ -177,7 +177,9 @@ def as_whole(name: str, value: object, least: int = 1) -> int:
         number = None if isinstance(value, bool) else operator.index(cast("Any", value))
     except TypeError:
         number = None
-    if number is None or not least <= number <= _MOST:
+    if number is not None and number > _MOST:
+        raise InputError(f"{name} is {shown(value)}; at most {_MOST} is possible")
+    if number is None or number < least:
         raise InputError(f"{name} is {shown(value)}; a whole number of at least {least} is needed")
     return number
 

@@ -355,7 +355,7 @@ class Session:
                     f"budget_ms {shown(budget_ms)} and deadline_s {shown(deadline_s)} are both given; pass one"
                 )
             if not _is_number(budget_ms) or not 0 < budget_ms < math.inf:
-                raise InputError(f"budget_ms is {shown(budget_ms)}; a number of milliseconds above 0 is needed")
+                raise InputError(f"budget_ms is {shown(budget_ms)}; a finite number of milliseconds above 0 is needed")
             deadline_s = time.monotonic() + float(budget_ms) / 1e3
         elif deadline_s is None:
             deadline_s = math.inf

@@ -262,7 +262,7 @@ def test_a_latency_that_cannot_be_is_refused(bundle, latency, problem):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"budget_ms": 0}, "budget_ms is 0; a number of milliseconds above 0"),
+        ({"budget_ms": 0}, "budget_ms is 0; a finite number of milliseconds above 0"),
         ({"budget_ms": -3.5}, "budget_ms is -3.5"),
         ({"budget_ms": math.nan}, "budget_ms is nan"),
         ({"budget_ms": math.inf}, "budget_ms is inf"),

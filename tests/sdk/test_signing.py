@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -186,6 +187,24 @@ def test_what_cannot_be_signed_is_refused(tmp_path, names, ends_in, message):
     with pytest.raises(InputError, match=message):
         sign_bundle(bundle.path, keys, None if ends_in is None else datetime.now(UTC) + ends_in)
     assert Bundle.open(bundle.path).signature_bytes is None
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_behind_a_link_the_bundle_itself_is_signed(tmp_path, is_zip):
+    bundle = fake_bundle(tmp_path / "b.paraedge")
+    path = bundle.pack(tmp_path / "b.zip") if is_zip else bundle.path
+    (tmp_path / "link").symlink_to(path)
+    sign_bundle(tmp_path / "link", [private_key(tmp_path / "keys", "release")])
+    assert (tmp_path / "link").is_symlink()
+    assert Bundle.open(path, trusted_keys=tmp_path / "keys" / "release.pub").signed_by == KEY_ID["release"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_keys_without_a_name_are_refused(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="the keys have no name"):
+        make_keys(Path(name), None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_signatures_than_fit_are_refused(tmp_path):
