@@ -136,7 +136,7 @@ for budget in 5abc nan inf -3 0 ""; do
 done
 fails 2 "README.md is not a binary PGM" classify "$PARAEDGE_TEST_BUNDLE" README.md
 fails 2 "nowhere.paraedge does not exist; " classify nowhere.paraedge "$image"
-fails 2 "$sensor does not tell classes of images; " classify "$sensor" "$image"
+fails 2 "$sensor does not classify images; " classify "$sensor" "$image"
 fails 1 "executorch failed while reading branch_00.pte" classify "$refused" "$image"
 fails 2 "the bundle's folder is missing" paraedge-bench
 fails 2 "nowhere.paraedge does not exist; " paraedge-bench nowhere.paraedge
