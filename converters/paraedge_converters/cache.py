@@ -177,9 +177,10 @@ class _FunctionLog(TorchFunctionMode):
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()
         self._digest = hashlib.sha256()
-        self._names: dict[int, str] = {}
-        self._alive: list[Tensor] = []  # an id is of one tensor as long as that lives
-        self._name(inputs, f"input|{inputs.dtype}|{tuple(inputs.shape)}")
+        # By id, which is of one tensor as long as that lives.
+        self._named: dict[int, tuple[Tensor, str]] = {
+            id(inputs): (inputs, f"input|{inputs.dtype}|{tuple(inputs.shape)}")
+        }
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -203,14 +204,10 @@ class _FunctionLog(TorchFunctionMode):
             leaf = torch.from_numpy(leaf.copy())
         if not isinstance(leaf, Tensor):
             return repr(leaf)
-        if id(leaf) not in self._names:
-            tensor = f"{len(self._alive)}|{leaf.dtype}|{tuple(leaf.shape)}"
-            self._name(leaf, tensor if made else fingerprint({tensor: leaf}))
-        return self._names[id(leaf)]
-
-    def _name(self, tensor: Tensor, name: str) -> None:
-        self._names[id(tensor)] = name
-        self._alive.append(tensor)
+        if id(leaf) not in self._named:
+            tensor = f"{len(self._named)}|{leaf.dtype}|{tuple(leaf.shape)}"
+            self._named[id(leaf)] = (leaf, tensor if made else fingerprint({tensor: leaf}))
+        return self._named[id(leaf)][1]
 
 
 def _source(converter: Converter) -> str:

@@ -341,8 +341,10 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _rules_of_subset(rules: tuple[StopRule, ...] | None, positions: list[int]) -> tuple[StopRule, ...] | None:
     """A prefix keeps its temperatures; only all branches keep their thresholds."""
-    if rules is None or len(positions) == len(rules) or positions != list(range(len(positions))):
-        return rules if rules is None or len(positions) == len(rules) else None
+    if rules is None or len(positions) == len(rules):
+        return rules
+    if positions != list(range(len(positions))):
+        return None
     return tuple([replace(rule, threshold=None) for rule in rules[: len(positions)]])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paraedge.cli._images import need_classified_images
-from paraedge.cli.options import DATASET, engine_option, threads_option, trusted_keys_option
+from paraedge.cli.options import DATASET, data_dir_option, engine_option, threads_option, trusted_keys_option
 from paraedge.cli.output import (
     as_percent,
     console,
@@ -95,11 +95,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--block", type=int, default=64, show_default=True, help="Requests per turn of a policy.")
 @click.option("--dataset", type=DATASET, help="Data set. [default: the bundle's name]")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
-)
+@data_dir_option
 @click.option(
     "--limit", type=click.IntRange(min=1), default=2000, show_default=True, help="Use at most this many images."
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from paraedge.cli.options import DATASET, threads_option, trusted_keys_option
+from paraedge.cli.options import DATASET, data_dir_option, threads_option, trusted_keys_option
 from paraedge.cli.output import as_percent, console, echo, json_option, print_json, progress_bar, size_text, table
 from paraedge.cli.summary import snr_text
 
@@ -54,11 +54,7 @@ _LIMIT = _LimitType()
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dataset", type=DATASET, help="Data set. [default: the first bundle's name]")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
-)
+@data_dir_option
 @click.option(
     "--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Use at most this many inputs."
 )

@@ -10,7 +10,7 @@ import click
 
 from paraedge.cli._devices import outputs_on, profile_option
 from paraedge.cli._images import need_classified_images
-from paraedge.cli.options import DATASET, trusted_keys_option
+from paraedge.cli.options import DATASET, data_dir_option, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
 
 if TYPE_CHECKING:
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", default="fashion-mnist")
 @click.option("--dataset", type=DATASET, help="Data set. [default: the one the model was trained on]")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
-)
+@data_dir_option
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most this many images, balanced over the classes.")
 @profile_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Write the curve to this PNG file.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from paraedge.cli._threads import FreeCores
-from paraedge.cli.options import DATASET, LABELS
+from paraedge.cli.options import DATASET, LABELS, data_dir_option
 from paraedge.cli.output import json_option
 from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
 
@@ -16,11 +16,7 @@ from paraedge.cli.training import check_labels, check_log, is_first_process, pri
 @click.argument("model")
 @click.option("--branches", type=click.IntRange(min=1), default=1, show_default=True, help="Number of branches to add.")
 @click.option("--dataset", type=DATASET, default="folder", show_default=True, help="Data set to train on.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
-)
+@data_dir_option
 @click.option("--labels", type=LABELS, help="Class names for --dataset npz, in order: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option("--branch-depth", type=int, help="Blocks per new branch. [default: as in the last old branch]")

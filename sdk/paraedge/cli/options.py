@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
@@ -19,6 +20,7 @@ __all__ = [
     "THREADS",
     "Branches",
     "Names",
+    "data_dir_option",
     "engine_option",
     "threads_option",
     "trusted_keys_option",
@@ -133,6 +135,11 @@ def _given_or_none(ctx: click.Context, param: click.Parameter, value: tuple[str,
     return value or None
 
 
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
+)
 engine_option = click.option(
     "--engine", type=ENGINE, help="Another engine that can run the same files. [default: the bundle's]"
 )

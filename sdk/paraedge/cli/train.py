@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from paraedge.cli._threads import FreeCores
-from paraedge.cli.options import DATASET, LABELS, Names
+from paraedge.cli.options import DATASET, LABELS, Names, data_dir_option
 from paraedge.cli.output import json_option
 from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
 
@@ -17,11 +17,7 @@ from paraedge.cli.training import check_labels, check_log, is_first_process, pri
 @click.command()
 @click.option("--recipe", help="Name of a recipe (network and settings), or a .json file. Other options override it.")
 @click.option("--dataset", type=DATASET, default="fashion-mnist", show_default=True, help="Data set to train on.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder, or .npz file, of the data set. [default: $PARAEDGE_DATA]",
-)
+@data_dir_option
 @click.option("--labels", type=LABELS, help="Class names for --dataset npz, in order: cat,dog,bird.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option(
