@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from paraedge.data.images import ImageDataset, LabelledImages
+from paraedge.data.labelled import Labelled
 from paraedge.data.readers import (
     class_folders,
     read_cifar_batch,
@@ -19,12 +21,23 @@ from paraedge.data.readers import (
     read_npz,
 )
 from paraedge.data.signals import SignalDataset
+from paraedge.data.sound import holds_sound, read_sound_folders
 from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import Resize, display_name
 from paraedge_runtime.manifest import ImageInput, InputSpec
 
-__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset", "options_for"]
+__all__ = [
+    "DATASETS",
+    "DATA_DIR_VARIABLE",
+    "FolderOptions",
+    "check_old_split",
+    "load_dataset",
+    "options_for",
+    "usual_recipe",
+]
+
+L = TypeVar("L", bound=Labelled)
 
 DATA_DIR_VARIABLE = "PARAEDGE_DATA"
 
@@ -186,10 +199,22 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
     )
 
 
-def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
+def usual_recipe(dataset: str, data_dir: Path | None) -> str | None:
+    """The training recipe for data of a kind that has one: ``sound`` for a folder of recordings."""
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE) or ""
+    if dataset == "folder" and folder and Path(folder).is_dir() and holds_sound(Path(folder)):
+        return "sound"
+    return None
+
+
+def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
     """One sub-folder per class; ``train/`` and ``test/`` above them if the split is given."""
     if folder is None:
-        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of images per class")
+        raise InputError(
+            "the data set 'folder' needs --data-dir, a folder with one sub-folder of images or recordings per class"
+        )
+    is_sound = holds_sound(folder)
+    what = "recordings" if is_sound else "images"
     roots = {name: folder / name for name in ("train", "test")}
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
@@ -197,34 +222,47 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     splits = [name for name in names if name.lower() in ("train", "test", "val", "valid", "validation")]
     if splits:
         raise InputError(
-            f"{class_root} has the folders {', '.join(names)}; to split the images yourself, name the two "
+            f"{class_root} has the folders {', '.join(names)}; to split the {what} yourself, name the two "
             "folders train and test, else put only class folders there"
         )
     if len(names) < 2:
         raise InputError(
             f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
-            "put the images of each class into a sub-folder named after it"
+            f"put the {what} of each class into a sub-folder named after it"
         )
     if split_given:
         only_test = sorted(set(class_folders(roots["test"])) - set(names))
         if only_test:
             raise InputError(f"{roots['test']} has classes that {roots['train']} lacks: {', '.join(only_test)}")
+    if is_sound:
+        return _recordings(folder, list(roots.values()) if split_given else [folder], names, options)
+    if split_given:
         train, test = (
             read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
             for split in ("train", "test")
         )
     else:
         everything = read_class_folder(folder, names, options.image_size, options.channels, options.resize)
-        # The same images are the same split whatever the seed is: whoever tests a model later must not meet what
-        # trained it. An image that is added or removed changes the split; folders train and test do not.
-        order = np.random.default_rng(0).permutation(len(everything))
-        count = max(1, round(len(order) * options.test_fraction))
-        test, train = (
-            LabelledImages(everything.images[part], everything.labels[part]) for part in (order[:count], order[count:])
-        )
+        train, test = _split(everything, options.test_fraction)
     return ImageDataset(
         display_name(folder.resolve().name) or "images", train, test, names, "unknown (your own images)"
     )
+
+
+def _recordings(folder: Path, roots: list[Path], names: tuple[str, ...], options: FolderOptions) -> SignalDataset:
+    """Folders of ``.wav`` files; without ``train`` and ``test`` one speaker may be on both sides."""
+    splits, rate_hz = read_sound_folders(roots, names, options.length, options.rate_hz)
+    train, test = splits if len(splits) == 2 else _split(splits[0], options.test_fraction)
+    name = display_name(folder.resolve().name) or "recordings"
+    return SignalDataset(name, train, test, names, "unknown (your own recordings)", rate_hz, ("mono",))
+
+
+def _split(everything: L, test_fraction: float) -> tuple[L, L]:
+    """Train and test. The same inputs are the same split whatever the seed is: whoever tests a model later must not
+    meet what trained it. One that is added or removed changes the split; folders train and test do not."""
+    order = np.random.default_rng(0).permutation(len(everything))
+    count = max(1, round(len(order) * test_fraction))
+    return everything.take(order[count:]), everything.take(order[:count])
 
 
 def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
