@@ -38,8 +38,17 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="paraedge")
 @click.option("--bundle", type=click.Path(path_type=Path), help="What 'paraedge export' made, a folder or a zip.")
-@click.option("--source", default="packaged", show_default=True, help="packaged: the bundle's images; folder; camera.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder of images for --source folder.")
+@click.option(
+    "--source",
+    default="packaged",
+    show_default=True,
+    help="packaged (the bundle's own inputs), folder, camera, wav-folder or microphone.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Folder of images for --source folder, of .wav files for wav-folder.",
+)
 @click.option("--camera", default=0, show_default=True, help="Number of the camera for --source camera.")
 @click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Images per second.")
 @click.option(
@@ -103,6 +112,7 @@ def demo(
     Example:
       paraedge-demo --bundle pi.paraedge
       paraedge-demo --bundle pi.paraedge --source camera --budget-ms 10 --headless
+      paraedge-demo --bundle keywords.paraedge --source microphone
       paraedge-demo --replay out.jsonl
     """
     from paraedge_demo.app import LiveOptions, live_app, replay_app
