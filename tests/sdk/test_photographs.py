@@ -96,7 +96,7 @@ REFUSED = {
     "truncated": (_truncated, "truncated"),
     "a bomb": (_bomb, "3,600,000,000 pixels, at most 256,000,000"),
     "56 million pixels that cannot be read smaller": (_large, "56,000,000 pixels, at most 50,000,000"),
-    "empty": (_empty, "is not an image that can be read|empty"),
+    "empty": (_empty, "is not an image that can be read"),
     "text": (_text, "is not an image that can be read"),
 }
 
