@@ -17,6 +17,8 @@ const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(
 /** @type {MediaStream | null} */ let camera = null;
 /** @type {{ms: number, isLate: boolean, used: number, isRight: boolean | null}[]} */ let recent = [];
 let isPaused = false;
+/** Public keys; the page opens nothing that none of them signed. Null: whoever serves it is trusted. @type {string[] | null} */ let trustedKeys =
+  null;
 let opening = 0; // grows with every model that is chosen: what belongs to an earlier one ends
 let spanMs = 0; // of the track
 
@@ -43,7 +45,8 @@ async function open() {
   say(null);
   $("status").textContent = "loading";
   try {
-    const bundle = await Bundle.open(new URL(`bundles/${field("model").value}/`, document.baseURI));
+    const address = new URL(`bundles/${field("model").value}/`, document.baseURI);
+    const bundle = await Bundle.open(address, { trustedKeys: trustedKeys ?? undefined });
     const opened = await Session.open(bundle, { threads: Number(field("threads").value) });
     if (mine !== opening) return opened.close();
     session = opened;
@@ -62,12 +65,11 @@ async function open() {
 }
 
 /** @param {Bundle} bundle */
-function describe({ manifest }) {
+function describe({ manifest, signedBy }) {
   $("status").textContent = `running, ${session?.engine}`;
   const outputs = manifest.labels.length ? `${manifest.labels.length} labels` : `${manifest.numOutputs} numbers`;
   $("about").textContent =
-    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}. ` +
-    "Nothing leaves this device.";
+    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}. Nothing leaves this device.`;
 }
 
 /** One image after another, while this model is the one chosen. @param {Session} opened @param {number} mine */
@@ -243,7 +245,9 @@ async function start() {
   const response = await fetch("site.json");
   if (!response.ok)
     throw new Error(`site.json cannot be fetched (${response.status}); make the folder again with 'paraedge web'`);
-  for (const name of (await response.json()).models) field("model").append(new Option(name, name));
+  const site = await response.json();
+  trustedKeys = site.trustedKeys;
+  for (const name of site.models) field("model").append(new Option(name, name));
   // Works offline from the second visit on, where the page is secure.
   await navigator.serviceWorker?.register("offline.js").catch(() => {});
   await open();

@@ -1,8 +1,10 @@
 """The package in headless Chromium, on bundles exported here: ``runtime/web/test/browser`` has the tests."""
 
 import json
+import shutil
 
 import pytest
+from support.keys import PUBLIC, signed, write_keys
 
 from paraedge.exporting import export
 from paraedge.web import make_site
@@ -34,8 +36,16 @@ def web_setup(node, chromium, tmp_path_factory):
             out=folder / f"{name}.paraedge",
         )
         bundles[name] = str(bundle.path)
-    site = make_site(folder / "site", [bundles["fashion-mnist-litert"]])
-    return {"chromium": chromium, "engines": str(folder / "engines"), "bundles": bundles, "site": str(site)}
+    copy = shutil.copytree(bundles["fashion-mnist-litert"], folder / "signed.paraedge")
+    signed(copy, write_keys(folder / "keys"))
+    site = make_site(folder / "site", [copy], trusted_keys=PUBLIC["release"])
+    return {
+        "chromium": chromium,
+        "engines": str(folder / "engines"),
+        "bundles": bundles,
+        "signed": {"path": str(copy), "key": PUBLIC["release"], "stranger": PUBLIC["stranger"]},
+        "site": str(site),
+    }
 
 
 def _report(text):

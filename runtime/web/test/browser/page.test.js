@@ -82,6 +82,24 @@ test("what is wrong is said on the page", async () => {
   await page.close();
 });
 
+test("a page with trusted keys opens nothing else", async () => {
+  const { page } = await openPage(browser, `${server.url}site/`);
+  await page.locator("#about", { hasText: /signed by [0-9A-F]{16}\. Nothing leaves this device/ }).waitFor();
+  await page.close();
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const other = await context.newPage();
+  const manifest = readFileSync(path.join(site, "bundles/fashion-mnist/manifest.json"), "utf8");
+  await other.route("**/manifest.json", (route) => route.fulfill({ body: `${manifest} ` }));
+  await other.goto(`${server.url}site/`);
+  await other.getByRole("alert").filter({ hasText: "does not fit manifest.json" }).waitFor();
+  assert.equal(await other.locator("#status").textContent(), "stopped");
+  await other.unroute("**/manifest.json");
+  await other.route("**/manifest.json.minisig", (route) => route.fulfill({ status: 404 }));
+  await other.goto(`${server.url}site/`);
+  await other.getByRole("alert").filter({ hasText: "is not signed" }).waitFor();
+  await context.close();
+});
+
 test("it works offline after the first visit", async () => {
   const own = await serve({ site });
   const context = await browser.newContext();
@@ -96,7 +114,7 @@ test("it works offline after the first visit", async () => {
 });
 
 test("nothing comes from elsewhere, and the page's own scripts are small", () => {
-  const scripts = ["", "paraedge", "paraedge/engines"].flatMap((folder) =>
+  const scripts = ["", "paraedge", "paraedge/engines", "paraedge/vendor"].flatMap((folder) =>
     readdirSync(path.join(site, folder)).flatMap((name) =>
       name.endsWith(".js") ? [path.join(site, folder, name)] : [],
     ),

@@ -222,6 +222,51 @@ test("what is wrong is said, with a next step", async () => {
   );
 });
 
+test("with trusted keys only what one of them signed is opened", async () => {
+  const { page } = await openPage(browser, `${server.url}page/`);
+  const manifest = readFileSync(path.join(setup.signed.path, "manifest.json"), "utf8");
+  await page.route("**/changed/**", (route) => {
+    const name = path.basename(new URL(route.request().url()).pathname);
+    if (name === "manifest.json") return route.fulfill({ body: `${manifest} ` });
+    return route.fulfill({ path: path.join(setup.signed.path, name) });
+  });
+  const found = await page.evaluate(
+    async ({ unsigned, key, stranger }) => {
+      const { refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
+      const { Bundle, Session } = await import(/** @type {any} */ ("/src/index.js"));
+      const options = { engines: "/engines", threads: 1, branches: 1 };
+      const session = await Session.open("/bundles/signed/", { ...options, trustedKeys: [stranger, key] });
+      const { output } = await session.run((await session.bundle.golden()).inputs.data.subarray(0, 28 * 28));
+      session.close();
+      const found = {
+        signedBy: session.bundle.signedBy,
+        outputs: output.length,
+        asked: (await Bundle.open("/bundles/signed/")).signedBy,
+        unsigned: await refusal(Session.open(`/bundles/${unsigned}/`, { ...options, trustedKeys: key })),
+        stranger: await refusal(Bundle.open("/bundles/signed/", { trustedKeys: stranger })),
+        changed: await refusal(Bundle.open("/changed/", { trustedKeys: key })),
+        late: await refusal(Session.open(session.bundle, { trustedKeys: key })),
+        old: "",
+      };
+      crypto.subtle.importKey = async () => {
+        throw new DOMException("Unrecognized name", "NotSupportedError");
+      };
+      found.old = await refusal(Bundle.open("/bundles/signed/", { trustedKeys: key }));
+      return found;
+    },
+    { unsigned: FAST, ...setup.signed },
+  );
+  await page.close();
+  assert.match(found.signedBy, /^[0-9A-F]{16}$/);
+  assert.equal(found.outputs, 10);
+  assert.equal(found.asked, null);
+  assert.match(found.unsigned, /^IntegrityError: http.* is not signed, and only what a trusted key signed is opened/);
+  assert.match(found.stranger, /^IntegrityError: .* is signed by [0-9A-F]{16}, which is not among the trusted keys/);
+  assert.match(found.changed, /^IntegrityError: .*does not fit manifest\.json; one of the two was changed/);
+  assert.match(found.late, /^InputError: trustedKeys .* pass them to Bundle\.open/);
+  assert.match(found.old, /^EngineUnavailable: this browser cannot check signatures \(Ed25519\).*update it/);
+});
+
 test("a changed program is refused, and an opened session goes on", async () => {
   const manifest = readManifest(FAST);
   const raw = readFileSync(path.join(setup.bundles[FAST], manifest.branches[1].file));
