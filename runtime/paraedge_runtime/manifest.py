@@ -20,6 +20,7 @@ from paraedge_runtime.errors import InputError, ManifestError
 __all__ = [
     "CARD_NAME",
     "FORMAT",
+    "MANIFEST_HASH_NAME",
     "MANIFEST_NAME",
     "MAX_BUNDLE_BYTES",
     "MAX_MANIFEST_BYTES",
@@ -52,6 +53,7 @@ __all__ = [
 
 FORMAT = "paraedge-bundle/2"
 MANIFEST_NAME = "manifest.json"
+MANIFEST_HASH_NAME = "manifest.sha256"
 UPDATE_NAME = "update.json"  # of an update, which has a manifest too
 CARD_NAME = "card.json"
 SIGNATURE_NAME = "manifest.json.minisig"
@@ -255,7 +257,7 @@ class Manifest(Record, frozen=True, kw_only=True):
         return {"stem": self.stem, **{f"branch_{branch.index:02d}": branch for branch in self.branches}}
 
     def entries(self) -> dict[str, FileEntry]:
-        """Field name -> entry of every file the bundle holds beside the manifest and its signature."""
+        """Field name -> entry of every file the bundle holds beside the manifest, its hash and its signature."""
         entries: dict[str, FileEntry] = {"stem": self.stem}
         entries.update({f"branches[{position}]": branch for position, branch in enumerate(self.branches)})
         if self.fused is not None:
@@ -447,7 +449,8 @@ def _check_files(manifest: Manifest) -> None:
     _require(manifest.card.file == CARD_NAME, "card.file", f"is {manifest.card.file!r}, not {CARD_NAME!r}")
     fine = manifest.card.size_bytes <= MAX_MANIFEST_BYTES
     _require(fine, "card.size_bytes", f"is {manifest.card.size_bytes}, more than {MAX_MANIFEST_BYTES}")
-    taken = {MANIFEST_NAME, SIGNATURE_NAME}  # compared without case: some file systems do not tell A from a
+    # Compared without case: some file systems do not tell A from a.
+    taken = {MANIFEST_NAME, MANIFEST_HASH_NAME, SIGNATURE_NAME}
     folders: set[str] = set()
     entries = manifest.entries()
     for field, entry in entries.items():

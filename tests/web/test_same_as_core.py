@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, sign, tree
+from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, hash_line, sign, tree
 
 from paraedge_runtime.core import load_core
 from paraedge_runtime.inputs import fitted_image, normalise
@@ -117,7 +117,13 @@ def _zipped(files):
 def _edited(files, edit):
     document = json.loads(files["manifest.json"])
     edit(document)
-    return _zipped({**files, "manifest.json": json.dumps(document).encode()})
+    raw = json.dumps(document).encode()
+    return _zipped({**files, "manifest.json": raw, "manifest.sha256": hash_line(raw)})
+
+
+def _only_manifest(raw):
+    """A bundle of a manifest and its hash, without the files that it lists."""
+    return ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw), ARCHIVE.Entry("manifest.sha256", hash_line(raw))])
 
 
 def test_it_refuses_every_archive_that_the_others_refuse(files, opened):
@@ -181,10 +187,7 @@ def _manifests():
 
 
 def test_it_refuses_every_manifest_that_the_others_refuse(opened):
-    zips = {
-        f"{number} {name}": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw)])
-        for number, (name, raw) in enumerate(_manifests())
-    }
+    zips = {f"{number} {name}": _only_manifest(raw) for number, (name, raw) in enumerate(_manifests())}
     answers = opened(zips)
     assert {
         name: answer
@@ -192,9 +195,20 @@ def test_it_refuses_every_manifest_that_the_others_refuse(opened):
         if answer.get("error") != ("IntegrityError" if name.endswith("huge") else "ManifestError")
     } == {}
     # What is wrong is the manifest, not that its files are missing.
-    good = opened({"good": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", MANIFEST.TEXT.encode())])})["good"]
+    good = opened({"good": _only_manifest(MANIFEST.TEXT.encode())})["good"]
     assert good["error"] == "IntegrityError"
     assert "stem.onnx is missing" in good["message"]
+
+
+def test_it_refuses_every_manifest_that_has_not_its_hash(files, opened):
+    good = files["labels"]
+    lines = {name: change(good["manifest.sha256"]) for name, change in BUNDLE.BAD_LINES.items()}
+    zips = {name: _zipped({**good, "manifest.sha256": line}) for name, line in lines.items()}
+    zips["another manifest"] = _zipped({**good, "manifest.json": good["manifest.json"] + b" "})
+    answers = opened(zips)
+    assert {name: answer for name, answer in answers.items() if answer.get("error") != "IntegrityError"} == {}
+    assert "manifest.sha256 says" in answers.pop("another manifest")["message"]
+    assert {name for name, answer in answers.items() if "is not the line that" in answer["message"]} == set(lines)
 
 
 def test_it_takes_what_is_at_its_limit(files, opened):

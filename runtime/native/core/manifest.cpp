@@ -373,7 +373,7 @@ class Reader {
   }
 
   ManifestFile out_;
-  std::set<std::string> paths_ = {kManifestName, kSignatureName}, folders_;
+  std::set<std::string> paths_ = {kManifestName, kManifestHashName, kSignatureName}, folders_;
   int64_t total_bytes_ = 0;
 };
 

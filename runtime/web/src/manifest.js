@@ -3,6 +3,7 @@ import { ManifestError } from "./errors.js";
 import { parseJson } from "./json.js";
 
 export const MANIFEST_NAME = "manifest.json";
+export const MANIFEST_HASH_NAME = "manifest.sha256";
 export const CARD_NAME = "card.json";
 export const SIGNATURE_NAME = "manifest.json.minisig";
 export const MAX_MANIFEST_BYTES = 2 ** 20; // of the card too
@@ -146,7 +147,7 @@ class Value {
 /** Every file once, none the folder of another, compared without case: some file systems do not tell A from a. */
 class Files {
   /** @type {FileEntry[]} */ entries = [];
-  #paths = new Set([MANIFEST_NAME, SIGNATURE_NAME]);
+  #paths = new Set([MANIFEST_NAME, MANIFEST_HASH_NAME, SIGNATURE_NAME]);
   /** @type {Set<string>} */ #folders = new Set();
   #totalBytes = 0;
 
@@ -182,7 +183,7 @@ class Files {
  * Parse and check `manifest.json`.
  *
  * @param {Uint8Array} bytes
- * @returns {{manifest: Manifest, files: FileEntry[]}} and everything that lies beside it and its signature
+ * @returns {{manifest: Manifest, files: FileEntry[]}} and everything that lies beside it, its hash and its signature
  * @throws {ManifestError} the message names the field
  */
 export function parseManifest(bytes) {
