@@ -12,6 +12,7 @@ export const MAX_BUNDLE_BYTES = 2 ** 31; // of all files together
 
 const FORMAT = "paraedge-bundle/2";
 const FORMAT_PATTERN = /^paraedge-bundle\/([0-9]{1,6})$/;
+const RECIPES = ["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"];
 const MAX_COUNT = 2n ** 53n;
 const MAX_ELEMENTS = 2 ** 28;
 const MAX_DIMENSION = 2n ** 20n;
@@ -252,7 +253,7 @@ function readManifest(root) {
     version: f.version.integer(1n, MAX_COUNT),
     engine: f.engine.name(),
     target: f.target.name(),
-    quantization: f.quantization.name(),
+    quantization: readQuantization(f.quantization),
     input: readInput(f.input),
     labels,
     numOutputs,
@@ -330,17 +331,33 @@ function readNormalisation(mean, std, count, range) {
   return { scale, shift };
 }
 
+/** It decides how near to torch `paraedge verify` wants the bundle. @param {Value} value */
+function readQuantization(value) {
+  const name = value.name();
+  const isKnown = RECIPES.some((recipe) => name === recipe || (name === `${recipe}+fp32-stem` && recipe !== "fp32"));
+  if (!isKnown) {
+    throw new ManifestError(
+      `${MANIFEST_NAME}: field '${value.field}' is '${name}', not one of ${RECIPES.join(", ")} (all but fp32 also with ` +
+        "+fp32-stem); update paraedge-web, or export the bundle again",
+    );
+  }
+  return name;
+}
+
 /** @param {Value} value */
 function readOutput(value) {
   const kind = value.kind();
   require(kind === "labels" ||
     kind === "vector", `${value.field}.kind`, `is ${JSON.stringify(kind)}, not 'labels' or 'vector'`);
   if (kind === "labels") {
-    const labels = value
-      .fields("kind", "labels")
-      .labels.list(1, 100_000)
-      .map((label) => label.text());
-    return { labels, numOutputs: labels.length };
+    /** @type {Map<string, string>} */ const first = new Map(); // field by label
+    for (const label of value.fields("kind", "labels").labels.list(1, 100_000)) {
+      const text = label.text();
+      require(text !== "", label.field, "is empty");
+      require(!first.has(text), label.field, `is the same as ${first.get(text)}`);
+      first.set(text, label.field);
+    }
+    return { labels: [...first.keys()], numOutputs: first.size };
   }
   const f = value.fields("kind", "name", "size");
   f.name.name();
