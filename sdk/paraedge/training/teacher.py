@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from paraedge.data.images import ImageDataset
+from paraedge.model.checkpoint import Checkpoint
 from paraedge.training.batches import normalise
+from paraedge_runtime.errors import InputError
 
-__all__ = ["Teacher"]
+__all__ = ["Teacher", "teacher_for"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,3 +50,32 @@ class Teacher:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+def teacher_for(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teacher | None:
+    """The teacher of the images of ``data``, checked on one of them.
+
+    Raises:
+        InputError: it knows other classes, or takes other images.
+    """
+    if given is None:
+        return None
+    problem = ""
+    if isinstance(given, Checkpoint):
+        if given.config.labels != data.class_names:
+            problem = f"knows the classes {', '.join(given.config.labels)}"
+        given = Teacher(given.model, given.config.model.mean, given.config.model.std)
+    if not problem:
+        try:
+            logits = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.images[:1]))
+            if logits.shape != (1, len(data.class_names)):
+                problem = f"gives logits of shape {tuple(logits.shape)} for one image"
+        except (RuntimeError, ValueError, TypeError) as error:
+            problem = f"cannot take an image ({str(error).splitlines()[0]})"
+    if problem:
+        height, width, channels = data.image_shape
+        raise InputError(
+            f"the teacher {problem}; {data.name} has {len(data.class_names)} classes and images of "
+            f"{height}×{width}×{channels}: give one trained on the same data"
+        )
+    return given
