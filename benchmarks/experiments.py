@@ -218,7 +218,7 @@ class ExperimentStep(TrainingStep):
         self._order.manual_seed((self.config.seed * 1_000_003 + epoch) * shares + share)
         self._depth.manual_seed((self.config.seed * 1_000_003 + epoch) * 1_009 + self.parallel.rank)
 
-    def rule(self, branch_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, branch_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Loss, and logits of every prefix (N, B, C), of what every branch predicts (N, B, C) and targets (B, C)."""
         rules = self.rules
         if rules.subset_probability:

@@ -35,7 +35,7 @@ class TrainingStep:
     With ``num_frozen`` the stem, the first so many branches and their classifier stay exactly as they are.
     ``teacher`` sees the same images, and its predictions become a share of the targets.
     ``parallel`` says what this process does of the step; processes that share out the images go without the graph.
-    Another rule of training overrides :meth:`rule`, :attr:`augment` and :attr:`generators`.
+    Another rule of training overrides :meth:`compute_loss`, :attr:`augment` and :attr:`generators`.
 
     Attributes:
         augment: what changes the images of a batch at random before it comes here.
@@ -118,7 +118,7 @@ class TrainingStep:
         else:
             self._compute_on_gpu(images, targets)
 
-    def rule(self, branch_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, branch_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Loss, and logits of every prefix (N, B, C), of what every branch predicts (N, B, C) and targets (B, C)."""
         config = self.config
         prefix_logits = prefix_sums(branch_logits)
@@ -153,7 +153,7 @@ class TrainingStep:
 
     def _learn(self, branch_logits: Tensor, targets: Tensor, labels: Tensor) -> None:
         """From what every branch predicts, (N, B, C): loss, gradients, weights, means."""
-        loss, prefix_logits = self.rule(branch_logits.float(), targets)
+        loss, prefix_logits = self.compute_loss(branch_logits.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.parallel.share_gradients()
