@@ -432,8 +432,11 @@ MISTAKES = [
     ),
     (["export", "--target", "linux", "--quantize", "fp32+fp32-stem"], "unknown quantization recipe 'fp32+fp32-stem'"),
     (["export", "--target", "linux", "--quantize", "auto"], "Fashion-MNIST was not found"),
-    (["export", "--target", "linux", "--quantize", "auto", "--fused"], "a fused model is float32 only"),
-    (["export", "--target", "linux", "--quantize", "fp16", "--fused"], "a fused model is float32 only"),
+    (["export", "--target", "linux", "--quantize", "auto", "--fused"], "compares bundles without a fused model"),
+    (
+        ["export", "--target", "linux", "--quantize", "int8-static+fp32-stem", "--fused"],
+        "a fused model has no stem of its own; leave out fused (--fused), or use the recipe 'int8-static'",
+    ),
     (["inspect", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
     (["verify", "nowhere.zip"], "nowhere.zip does not exist"),
     (["run", "nowhere.png"], "nowhere.png does not exist"),
