@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--recipe", help="Name of a recipe (network and settings), or a .json file. [default: plain]")
+@click.option(
+    "--recipe", help="Name of a recipe (network and settings), or a .json file. [default: plain; sound for recordings]"
+)
 @click.option(
     "--set",
     "settings",
@@ -82,7 +84,7 @@ def train(
     log: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a model on a data set or on your own images.
+    """Train a model on a data set, or on images or .wav recordings of your own.
 
     A recipe is a network and how to train it; --set changes one of its settings, and an unknown KEY is
     answered with all of them. Every prefix of branches is trained to be a working model (progressive
@@ -97,13 +99,15 @@ def train(
           --set num_branches=2 --set branch_width=80,120
       paraedge train --backbone efficientnet-lite0 --dataset folder \\
           --data-dir photographs --out my-model
+      paraedge train --dataset folder --data-dir recordings --out keywords
       paraedge train --dataset npz --data-dir mine.npz --out my-model
       torchrun --nproc-per-node 2 --no-python -- \\
           paraedge train --recipe cifar10 --data-dir data --out my-model
     """
     free_cores = FreeCores()
     check_log(log, out)
-    from paraedge.data import FolderOptions, load_dataset
+    from paraedge.data import FolderOptions, SignalDataset, load_dataset
+    from paraedge.data.datasets import usual_recipe
     from paraedge.model import load_checkpoint
     from paraedge.model.records import CheckpointConfig
     from paraedge.packaged import resolve_checkpoint
@@ -117,7 +121,8 @@ def train(
         check_name(name)
     options = {"epochs": epochs, "seed": seed, "backbone": backbone}
     if recipe is None:
-        recipe = "plain" if backbone is None else _photograph_recipe(device)
+        usual = None if dataset is None else usual_recipe(dataset, data_dir)
+        recipe = _photograph_recipe(device) if backbone is not None else usual or "plain"
     chosen = _chosen(recipe, dataset, options, settings, has_teacher=teacher is not None)
     start = load_checkpoint(resolve_checkpoint(init)) if init is not None else None
     if start is not None and (unused := [key for key in _keys(settings) if key in chosen.network.__struct_fields__]):
@@ -129,6 +134,11 @@ def train(
         class_names=labels,
     )
     data = load_dataset(chosen.dataset, data_dir, folder)
+    images_only = {"--backbone": backbone, "--image-size": image_size, "--grey": grey or None}
+    if isinstance(data, SignalDataset) and (
+        given := [name for name, value in images_only.items() if value is not None]
+    ):
+        raise InputError(f"{given[0]} is for images, {data.name} has none; leave it out")
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
     network = start.config.model if start is not None else network_config(chosen.network, data, folder.resize)

@@ -49,6 +49,10 @@ _RANGES = {
     "rotation_degrees": Range(high=180),
     "colour_jitter": _BELOW_1,
     "erasing_probability": _SHARE,
+    "time_shift": _SHARE,
+    "speed_change": _BELOW_1,
+    "gain_db": Range(high=60),
+    "noise_db": Range(-60, 0),
     "mixup_alpha": Range(),
     "cutmix_alpha": Range(),
     "mix_probability": _SHARE,
@@ -72,6 +76,9 @@ def check_ranges(config: msgspec.Struct, ranges: Mapping[str, Range]) -> None:
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """AdamW with warm-up and cosine decay over the summed prefix losses.
 
+    Crops, flips and the like are for images; shift, speed, gain and noise for signals. Each kind passes over what is
+    for the other.
+
     Attributes:
         epochs: passes over the train split.
         batch_size: images per step.
@@ -89,6 +96,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         horizontal_flip: flip half of the images.
         colour_jitter: brightness, contrast and saturation change by up to this share.
         erasing_probability: share of images in which a random rectangle is erased.
+        time_shift: signals begin up to this share of their window earlier or later.
+        speed_change: signals are played up to this share faster or slower, so higher or lower.
+        gain_db: signals are louder or softer by up to this.
+        noise_db: white noise up to so far below the signal's own level is added to half of the signals; 0 for none.
         mixup_alpha, cutmix_alpha: parameter of the Beta distribution that mixes pairs of images; 0
             for none. With both, either is chosen for each batch.
         mix_probability: share of batches that are mixed.
@@ -119,6 +130,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     horizontal_flip: bool = True
     colour_jitter: float = 0.0
     erasing_probability: float = 0.0
+    time_shift: float = 0.0
+    speed_change: float = 0.0
+    gain_db: float = 0.0
+    noise_db: float = 0.0
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     mix_probability: float = 1.0

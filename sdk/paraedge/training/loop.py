@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from paraedge.data.images import ImageDataset
+from paraedge.data.signals import SignalDataset
 from paraedge.model.checkpoint import Checkpoint, check_exportable, check_target, save_checkpoint
 from paraedge.model.config import ParaFormerConfig
 from paraedge.model.extension import copy_old_parts
@@ -60,7 +61,7 @@ class TrainingProgress:
 
 
 def train(
-    data: ImageDataset,
+    data: ImageDataset | SignalDataset,
     checkpoint_config: CheckpointConfig,
     config: TrainingConfig,
     out: str | os.PathLike[str],
@@ -86,7 +87,7 @@ def train(
     together; the first one reports and writes.
 
     Args:
-        data: the images; the test split is used once, after the last epoch.
+        data: the images or signals; the test split is used once, after the last epoch.
         checkpoint_config: network shape, normalisation, names.
         config: how to train.
         out: folder to write.
@@ -217,13 +218,12 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _check_data(data: ImageDataset, shape: ParaFormerConfig) -> None:
-    height, width, channels = data.image_shape
-    if (height, width, channels) != (shape.image_size, shape.image_size, shape.in_channels):
-        raise InputError(
-            f"{data.name} has images of {height}×{width}×{channels}, the model takes "
-            f"{shape.image_size}×{shape.image_size}×{shape.in_channels}"
-        )
+def _check_data(data: ImageDataset | SignalDataset, shape: ParaFormerConfig) -> None:
+    if data.sample_shape != shape.sample_shape:
+        has, takes = ("×".join(map(str, sizes)) for sizes in (data.sample_shape, shape.sample_shape))
+        raise InputError(f"{data.name} has {data.kind} of {has}, the model takes {takes}")
+    if isinstance(data, SignalDataset) and shape.signal is not None and data.rate_hz != shape.signal.rate_hz:
+        raise InputError(f"{data.name} has {data.rate_hz:g} samples a second, the model takes {shape.signal.rate_hz:g}")
     if len(data.class_names) != shape.num_classes:
         raise InputError(f"{data.name} has {len(data.class_names)} classes, the model has {shape.num_classes} outputs")
 
@@ -286,7 +286,7 @@ def _compile(model: ParaFormer, teacher: Teacher | None) -> None:
 
 
 def _batches(
-    data: ImageDataset,
+    data: ImageDataset | SignalDataset,
     step: TrainingStep,
     epochs_done: int,
     num_workers: int,
@@ -294,7 +294,7 @@ def _batches(
 ) -> tuple[Iterator[tuple[Tensor | list[Tensor], Tensor]], int]:
     """The batches of all epochs still to come, and how many an epoch has."""
     config, device, num_classes = step.config, step.device, len(data.class_names)
-    images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
+    images, labels = torch.from_numpy(data.train.inputs), torch.from_numpy(data.train.labels)
     is_cuda = device.type == "cuda"
     if is_cuda and not num_workers and images.nbytes <= _MAX_GPU_BYTES:  # batches are made there too
         images, labels = images.to(device), labels.to(device)
@@ -308,7 +308,7 @@ def _batches(
 
 
 def _tested(
-    trained: ParaFormer, data: ImageDataset, device: torch.device, dtype: torch.dtype
+    trained: ParaFormer, data: ImageDataset | SignalDataset, device: torch.device, dtype: torch.dtype
 ) -> tuple[ParaFormer, Evaluation]:
     """What is evaluated is exactly what is saved, by a network that nothing has compiled."""
     model = ParaFormer(trained.config)

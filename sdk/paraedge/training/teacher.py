@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paraedge.data.images import ImageDataset
+from paraedge.data.signals import SignalDataset
 from paraedge.model.checkpoint import Checkpoint
 from paraedge.training.batches import normalise
 from paraedge_runtime.errors import InputError
@@ -52,7 +53,7 @@ class Teacher:
         return digest.hexdigest()
 
 
-def teacher_for(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teacher | None:
+def teacher_for(given: Checkpoint | Teacher | None, data: ImageDataset | SignalDataset) -> Teacher | None:
     """The teacher of the images of ``data``, checked on one of them.
 
     Raises:
@@ -67,15 +68,14 @@ def teacher_for(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teach
         given = Teacher(given.model, given.config.model.mean, given.config.model.std)
     if not problem:
         try:
-            logits = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.images[:1]))
+            logits = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.inputs[:1]))
             if logits.shape != (1, len(data.class_names)):
                 problem = f"gives logits of shape {tuple(logits.shape)} for one image"
         except (RuntimeError, ValueError, TypeError) as error:
             problem = f"cannot take an image ({str(error).splitlines()[0]})"
     if problem:
-        height, width, channels = data.image_shape
         raise InputError(
-            f"the teacher {problem}; {data.name} has {len(data.class_names)} classes and images of "
-            f"{height}×{width}×{channels}: give one trained on the same data"
+            f"the teacher {problem}; {data.name} has {len(data.class_names)} classes and {data.kind} of "
+            f"{'×'.join(map(str, data.sample_shape))}: give one trained on the same data"
         )
     return given
