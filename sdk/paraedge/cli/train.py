@@ -134,11 +134,9 @@ def train(
         class_names=labels,
     )
     data = load_dataset(chosen.dataset, data_dir, folder)
-    images_only = {"--backbone": backbone, "--image-size": image_size, "--grey": grey or None}
-    if isinstance(data, SignalDataset) and (
-        given := [name for name, value in images_only.items() if value is not None]
-    ):
-        raise InputError(f"{given[0]} is for images, {data.name} has none; leave it out")
+    for option, is_given in (("backbone", backbone), ("image-size", image_size), ("grey", grey)):
+        if is_given and isinstance(data, SignalDataset):
+            raise InputError(f"--{option} is for images, {data.name} has none; leave it out")
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
     network = start.config.model if start is not None else network_config(chosen.network, data, folder.resize)
