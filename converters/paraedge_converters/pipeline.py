@@ -33,7 +33,7 @@ __all__ = ["ConversionProgress", "convert", "run_export"]
 
 @dataclass(frozen=True)
 class ConversionProgress:
-    """One thing done: ``what`` of ``total`` steps; ``cached`` parts were not lowered again."""
+    """One finished step of an export. ``cached`` parts were not lowered again."""
 
     what: str
     step: int
@@ -55,7 +55,7 @@ def convert(
     cache: PartCache | None = None,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
-    """Export chosen branches of a model as a bundle that is proven against torch.
+    """Export chosen branches of a model as a bundle, and check every part against torch.
 
     Args:
         model: any network that keeps the ``BranchModel`` contract; it is not changed.

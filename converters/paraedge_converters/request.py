@@ -27,7 +27,7 @@ SMALL = "small"  # stands for the target's own quantization recipe
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """One export, every field valid. Made by :func:`parse_request` only.
+    """A validated export request, made by :func:`parse_request`.
 
     Attributes:
         name: of the model, and so of the bundle.

@@ -74,7 +74,7 @@ def check_ranges(config: msgspec.Struct, ranges: Mapping[str, Range]) -> None:
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """AdamW with warm-up and cosine decay over the summed prefix losses.
+    """Settings of a training: AdamW with warm-up and cosine decay on the summed prefix losses.
 
     Crops, flips and the like are for images; shift, speed, gain and noise for signals. Each kind passes over what is
     for the other.

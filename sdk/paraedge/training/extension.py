@@ -53,7 +53,7 @@ def extend(
     width: int | None = None,
     **options: Any,
 ) -> Checkpoint:
-    """Train so many new branches beside those of ``base`` and write the checkpoint folder ``out``.
+    """Train new branches beside those of ``base`` and write the checkpoint folder ``out``.
 
     Stem and old branches keep every bit, so the outputs of the old prefixes do, too. Classes of ``data``
     that ``base`` does not know become new labels after the old ones; only the new branches know them, and

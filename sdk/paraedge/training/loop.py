@@ -50,7 +50,7 @@ _MAX_GPU_BYTES = 8 << 30
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where the run is, with running means over the epoch so far."""
+    """Progress of a training, with running means over the epoch so far."""
 
     epoch: int
     step: int

@@ -27,7 +27,7 @@ __all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe", "network_config",
 
 
 class NetworkShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The part of a ``ParaFormerConfig`` that no data set decides; see there.
+    """The shape of a network without what the data set decides; see ``ParaFormerConfig`` for the fields.
 
     ``stem_stride`` may be ``None``: 2 for images of up to 16 pixels, else 4.
     """
@@ -225,7 +225,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
-    """A recipe by name, or from a JSON file with the fields of :class:`Recipe`.
+    """Load a recipe by name, or from a JSON file with the fields of :class:`Recipe`.
 
     Raises:
         InputError: unknown name, or a file that is missing or malformed.
@@ -242,7 +242,7 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """``recipe`` with other settings.
+    """Return ``recipe`` with other settings.
 
     Args:
         recipe: where all the others come from.

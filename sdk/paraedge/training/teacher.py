@@ -22,7 +22,7 @@ __all__ = ["Teacher", "teacher_for"]
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A network that knows the classes of the data, and how it wants its images.
+    """A trained network whose predictions become targets, and how its images are normalised.
 
     Attributes:
         network: images (B, c, H, W), normalised -> logits (B, C).
