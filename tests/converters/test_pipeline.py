@@ -72,24 +72,30 @@ def test_a_convolutional_branch_model_goes_the_same_way(engine_name, description
             np.testing.assert_allclose(session.run(image).output, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("engine_name", ["onnxruntime", "litert"])
-def test_a_fused_model_in_int8_is_one_file_that_says_how_to_use_it(engine_name, description, tmp_path):
+def _has_integers(file):
+    if file.suffix == ".onnx":
+        import onnx
+
+        return any(tensor.data_type == onnx.TensorProto.UINT8 for tensor in onnx.load(file).graph.initializer)
+    from ai_edge_litert.interpreter import Interpreter
+
+    return any(detail["dtype"] is np.int8 for detail in Interpreter(str(file)).get_tensor_details())
+
+
+@pytest.mark.parametrize(("engine_name", "recipe"), [("onnxruntime", "int8-static"), ("litert", "int8-weight")])
+def test_a_fused_model_in_int8_is_one_file_that_says_how_to_use_it(engine_name, recipe, description, tmp_path):
     """It is calibrated on images, not on what a stem makes of them, and nothing in the cache has labels."""
-    cache = PartCache(tmp_path / "cache")
-    bundles = [
-        convert(
-            ConvBranches(), dataclasses.replace(description, labels=labels), tmp_path / name, target="linux",
-            engine=engine_name, quantize="int8-static", branches=2, fused=True, cache=cache,
-        )
-        for name, labels in (("a", description.labels), ("b", tuple(f"größe {n}" for n in range(10))))
-    ]  # fmt: skip
-    files = [bundle.path / bundle.manifest.fused.file for bundle in bundles]
-    assert [read_metadata(file)["names"][9] for file in files] == [description.labels[9], "größe 9"]
-    plain = convert(
-        ConvBranches(), description, tmp_path / "c", target="linux", engine=engine_name, branches=2, fused=True,
-        cache=cache,
-    )  # fmt: skip
-    assert files[0].stat().st_size < plain.manifest.fused.size_bytes
+    model, cache = ConvBranches(), PartCache(tmp_path / "cache")
+    for labels in (description.labels, tuple(f"größe {number}" for number in range(10))):
+        steps = []
+        bundle = convert(
+            model, dataclasses.replace(description, labels=labels), tmp_path / "b", target="linux",
+            engine=engine_name, quantize=recipe, fused=True, cache=cache, on_progress=steps.append,
+        )  # fmt: skip
+        file = bundle.path / bundle.manifest.fused.file
+        assert read_metadata(file)["names"] == dict(enumerate(labels))
+    assert _has_integers(file)
+    assert [step.what for step in steps if step.cached] == ["stem", "branch_00", "branch_01", "branch_02", "fused"]
 
 
 def test_a_second_export_takes_the_parts_from_the_cache(description, tmp_path):
