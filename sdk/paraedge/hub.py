@@ -137,8 +137,8 @@ def _pull_bundle(source: _Repository, out: Path, trusted_keys: TrustedKeys | Non
     entries = manifest.entries().values()
     if (total := sum(entry.size_bytes for entry in entries)) > _MAX_BYTES:
         raise InputError(f"{source.repo_id} has {total} bytes, at most {_MAX_BYTES} are read; copy it by other means")
-    if SIGNATURE_NAME in listed_names(manifest) - set(files):
-        files[SIGNATURE_NAME] = source.read(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
+    for name in sorted(listed_names(manifest) - set(files) - {entry.file for entry in entries}):
+        files[name] = source.read(name, MAX_SIGNATURE_BYTES)  # its hash and its signature
     for entry in entries:
         files[entry.file] = source.read(entry.file, entry.size_bytes)
     return write_files(files, out, trusted_keys=[key.text for key in keys] or None).path

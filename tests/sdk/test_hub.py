@@ -18,6 +18,7 @@ from paraedge.cli.main import paraedge
 from paraedge.hub import pull, push
 from paraedge.signing import sign_bundle
 from paraedge_runtime import Bundle, InputError, ParaEdgeError
+from paraedge_runtime.bundle import manifest_files
 from paraedge_runtime.errors import BundleError, IntegrityError
 from paraedge_runtime.manifest import SIGNATURE_NAME
 
@@ -162,7 +163,9 @@ def test_a_path_that_leaves_the_folder_is_refused(hub, bundle, tmp_path):
     push(bundle.path, "ada/ants")
     files = hub.repositories["ada/ants"]
     files["manifest.json"] = files["manifest.json"].replace(b'"card.json"', b'"../card.json"')
-    with pytest.raises(BundleError):
+    files["../card.json"] = files["card.json"]
+    files.update(manifest_files(files["manifest.json"]))
+    with pytest.raises(BundleError, match=re.escape("../card.json")):
         pull("ada/ants", "back.paraedge")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made.paraedge"]
 
