@@ -125,7 +125,7 @@ def test_make_targets_and_extras_exist(page):
             if match := re.fullmatch(r"make (\S+)", command):
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
             elif match := re.fullmatch(
-                r"pip install (?:\./sdk/models )?'?(?:paraedge|\.)(?:\[([\w,-]+)\])?'?", command
+                r"pip install (?:--find-links dist |\./sdk/models )?'?(?:paraedge|\.)(?:\[([\w,-]+)\])?'?", command
             ):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
             elif match := re.fullmatch(
