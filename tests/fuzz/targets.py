@@ -27,6 +27,7 @@ OLD = [{"add": 1.0}, {"add": 2.0}]
 NEW = [*OLD, {"add": 3.0}]
 BUNDLE_FILES = ("manifest.json", "card.json", "golden/inputs.npy", "golden/branch_outputs.npy", "stem.fake")
 UPDATE_FILES = ("update.json", "manifest.json", "card.json", "branch_02.fake")
+PROGRAM_ENGINES = ("executorch", "litert", "onnxruntime")  # as in native/fuzz/program.cpp
 CHECKPOINT_FILES = ("config.json", "training.json", "model.safetensors", "samples.npz", "evaluation.npz")
 RELEASE_KEY = "RWSqmeO2r707AZ1Y/Pv55/qY1fy2o9q6RwrOe5eofa6TOVId14k2nExb"  # of support.keys
 
@@ -241,7 +242,17 @@ def files_of_zip(path: Path) -> dict[str, bytes]:
         return {name: packed.read(name) for name in packed.namelist()}
 
 
+def program(_folder: Path) -> Target:
+    """A program, after a byte that says whose: passed, or refused by name."""
+
+    def read(data: bytes) -> None:
+        with contextlib.suppress(IntegrityError):
+            load_core().check_program(PROGRAM_ENGINES[data[0] % len(PROGRAM_ENGINES)], "x", data[1:])
+
+    return read
+
+
 TARGETS: dict[str, Callable[[Path], Target]] = {
     target.__name__: target
-    for target in (bundle, archive, signature, update, device, plan, recording, checkpoint, data, image)
+    for target in (bundle, archive, signature, program, update, device, plan, recording, checkpoint, data, image)
 }
