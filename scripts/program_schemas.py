@@ -76,15 +76,23 @@ def read_generated(name: str, root: str, text: str) -> Schema:
         if "_tab" not in body or table.endswith("T"):
             continue
         found: dict[int, tuple[str, str]] = {}
-        for method, arguments, code in re.findall(r"    def (\w+)\((self[^)]*)\):\n(.*?)(?=\n    #|\n    def |\Z)", body, re.S):
-            if method.endswith(("AsNumpy", "Length", "IsNone")) or not (at := re.search(r"_tab\.Offset\((\d+)\)", code)):
+        for method, arguments, code in re.findall(
+            r"    def (\w+)\((self[^)]*)\):\n(.*?)(?=\n    #|\n    def |\Z)", body, re.S
+        ):
+            if method.endswith(("AsNumpy", "Length", "IsNone")) or not (
+                at := re.search(r"_tab\.Offset\((\d+)\)", code)
+            ):
                 continue
             found[(int(at[1]) - 4) // 2] = (_snake(method), _type_of(code, is_vector="j" in arguments))
-        schema.tables[table] = [found.get(number, ("unused", "deprecated")) for number in range(max(found, default=-1) + 1)]
+        schema.tables[table] = [
+            found.get(number, ("unused", "deprecated")) for number in range(max(found, default=-1) + 1)
+        ]
     for table, fields in schema.tables.items():
         for number, (method, of) in enumerate(fields):
             if of == "union":
-                union = {"builtin_options": "BuiltinOptions", "builtin_options2": "BuiltinOptions2"}.get(method, "SparseIndexVector")
+                union = {"builtin_options": "BuiltinOptions", "builtin_options2": "BuiltinOptions2"}.get(
+                    method, "SparseIndexVector"
+                )
                 fields[number] = (method, union)
                 fields[number - 1] = (fields[number - 1][0], "union_type")
     return schema
@@ -131,7 +139,11 @@ def as_cpp(schema: Schema) -> str:
     lines = [f"namespace {schema.name} {{", ""]
     for table, fields in schema.tables.items():
         if fields and not (schema.name == "litert" and table.endswith("Options")):
-            names = ", ".join(f"{name}{'_' if name in ('operator', 'union') else ''}" for name, of in fields if of != "deprecated" or table)
+            names = ", ".join(
+                f"{name}{'_' if name in ('operator', 'union') else ''}"
+                for name, of in fields
+                if of != "deprecated" or table
+            )
             lines.append(f"namespace {table.lstrip('_')} {{ enum : uint16_t {{ {names} }}; }}")
     lines.append("")
     for number, (table, fields) in enumerate(schema.tables.items()):

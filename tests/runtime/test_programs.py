@@ -73,8 +73,14 @@ def _constant(program):
 
 
 EXECUTORCH = {
-    "a tensor beyond its memory": (lambda p: _tensor(p, allocation_info=True)["sizes"].append(1 << 20), "impossible shape"),
-    "a larger tensor": (lambda p: _tensor(p, allocation_info=True)["sizes"].__setitem__(0, 999), "another size than its memory"),
+    "a tensor beyond its memory": (
+        lambda p: _tensor(p, allocation_info=True)["sizes"].append(1 << 20),
+        "impossible shape",
+    ),
+    "a larger tensor": (
+        lambda p: _tensor(p, allocation_info=True)["sizes"].__setitem__(0, 999),
+        "another size than its memory",
+    ),
     "an offset beyond the memory": (
         lambda p: _tensor(p, allocation_info=True)["allocation_info"].update(memory_offset_high=1),
         "another size than its memory",
@@ -89,7 +95,8 @@ EXECUTORCH = {
     "much memory": (lambda p: p.plan["non_const_buffer_sizes"].append(1 << 40), "more than 4 GiB"),
     "an input that is not there": (lambda p: p.plan["inputs"].append(10_000), "names nothing"),
     "an argument that is not there": (
-        lambda p: p.plan["chains"][0]["instructions"][0]["instr_args"]["args"].append(-1), "names nothing",
+        lambda p: p.plan["chains"][0]["instructions"][0]["instr_args"]["args"].append(-1),
+        "names nothing",
     ),
     "a jump": (
         lambda p: p.plan["chains"][0]["instructions"].append(
@@ -101,27 +108,51 @@ EXECUTORCH = {
         lambda p: p.plan.update(operators=[{"name": "custom::shell", "overload": "out"}]),
         r"has the operator 'custom::shell\.out', which no bundle may have \(executorch\)",
     ),
-    "another delegate": (lambda p: p.plan["delegates"][0].update(id="VulkanBackend"), "has the operator 'VulkanBackend'"),
+    "another kind of value": (
+        lambda p: (
+            p.plan["operators"].append({"name": "aten::add", "overload": "out"})
+            or p.plan["chains"][0]["instructions"].append(
+                {
+                    "instr_args_type": "KernelCall",
+                    "instr_args": {"op_index": len(p.plan["operators"]) - 1, "args": [p.plan["inputs"][0]] * 4},
+                }
+            )
+        ),
+        "another kind of value than it reads",
+    ),
+    "another delegate": (
+        lambda p: p.plan["delegates"][0].update(id="VulkanBackend"),
+        "has the operator 'VulkanBackend'",
+    ),
     "no delegate": (lambda p: p.plan.update(delegates=[]), "names nothing"),
     "less than the delegate reads": (
-        lambda p: [step["instr_args"].update(args=[]) for step in p.plan["chains"][0]["instructions"]], "gets too little",
+        lambda p: [step["instr_args"].update(args=[]) for step in p.plan["chains"][0]["instructions"]],
+        "gets too little",
     ),
     "another file": (
         lambda p: _tensor(p).update(extra_tensor_info={"location": "EXTERNAL", "fully_qualified_name": "w"}),
         "is in another file",
     ),
-    "a constant of XNNPACK that is too long": (lambda p: _constant(p)["dims"].__setitem__(0, 5000), "larger than its bytes|do not fit"),
+    "a constant of XNNPACK that is too long": (
+        lambda p: _constant(p)["dims"].__setitem__(0, 5000),
+        "larger than its bytes|do not fit",
+    ),
     "a constant that is not there": (lambda p: _constant(p).update(constant_buffer_idx=99), "names nothing"),
-    "a name that is not there": (lambda p: p.graph["constant_data"][1].update(named_key="x"), "a constant in it is not there"),
+    "a name that is not there": (
+        lambda p: p.graph["constant_data"][1].update(named_key="x"),
+        "a constant in it is not there",
+    ),
     "an output onto a constant": (
-        lambda p: _node(p, "XNNStaticTranspose").update(output_id=_constant(p)["id_out"]), "reads or writes what is not there",
+        lambda p: _node(p, "XNNStaticTranspose").update(output_id=_constant(p)["id_out"]),
+        "reads or writes what is not there",
     ),
     "an input that nobody made": (
-        lambda p: _node(p, "XNNConv2d").update(input1_id=_node(p, "XNNConv2d")["output_id"]), "reads or writes what is not there",
+        lambda p: _node(p, "XNNConv2d").update(input1_id=_node(p, "XNNConv2d")["output_id"]),
+        "reads or writes what is not there",
     ),
     "a larger kernel": (lambda p: _node(p, "XNNConv2d").update(kernel_height=30), "do not fit"),
     "other channels": (lambda p: _node(p, "XNNConv2d").update(group_output_channels=9999), "do not fit"),
-    "another transposition": (lambda p: _node(p, "XNNStaticTranspose")["perm"].reverse(), "do not fit"),
+    "another transposition": (lambda p: _node(p, "XNNStaticTranspose")["perm"].sort(), "do not fit"),
     "no step": (lambda p: _node(p, "XNNConv2d").update(subsampling_width=0), "do not fit"),
     "two values of one number": (lambda p: _constant(p).update(id_out=1), "have one number"),
 }
@@ -151,7 +182,11 @@ def test_an_unsound_program_of_executorch_is_refused(tmp_path, stem_pte, change,
 
 
 def _constant_tensor(model):
-    return next(t for t in model.subgraphs[0].tensors if len(model.buffers[t.buffer].data or ()) > 8)
+    return next(
+        t
+        for t in model.subgraphs[0].tensors
+        if model.buffers[t.buffer].data is not None and len(model.buffers[t.buffer].data) > 8
+    )
 
 
 LITERT = {
@@ -168,6 +203,10 @@ LITERT = {
     "an output onto a constant": (
         lambda m: setattr(m.subgraphs[0].operators[0], "outputs", [m.subgraphs[0].tensors.index(_constant_tensor(m))]),
         "overwrites something",
+    ),
+    "an operator with less than it reads": (
+        lambda m: setattr(m.operatorCodes[m.subgraphs[0].operators[0].opcodeIndex], "builtinCode", 65),
+        "another number of inputs",
     ),
     "an output that nobody made": (lambda m: m.subgraphs[0].operators.clear(), "never computed"),
     "a loop": (lambda m: setattr(m.operatorCodes[0], "builtinCode", 119), "has the operator 'WHILE', which no bundle may have"),
@@ -200,9 +239,13 @@ ONNX = {
     "an image's decoder": (lambda m: m.graph.node.add(op_type="ImageDecoder"), "has the operator 'ImageDecoder'"),
     "another maker's": (lambda m: m.graph.node.add(op_type="Shell", domain="evil"), r"has the operator 'evil\.Shell'"),
     "a graph inside": (
-        lambda m: m.graph.node[0].attribute.add(name="body", g=onnx.GraphProto()), "settings of a kind that is not used",
+        lambda m: m.graph.node[0].attribute.add(name="body", g=onnx.GraphProto()),
+        "settings of a kind that is not used",
     ),
-    "a constant that is longer": (lambda m: m.graph.initializer[0].dims.__setitem__(0, 9999), "another size than its bytes"),
+    "a constant that is longer": (
+        lambda m: m.graph.initializer[0].dims.__setitem__(0, 9999),
+        "another size than its bytes",
+    ),
     "a negative size": (lambda m: m.graph.initializer[0].dims.__setitem__(0, -1), "impossible shape"),
     "texts": (lambda m: m.graph.initializer[0].string_data.append(b"x"), "holds texts"),
     "functions": (lambda m: m.functions.add(name="f"), "functions or training"),

@@ -111,7 +111,9 @@ def test_close_waits_no_longer_than_it_is_told(gated, gate):
     session.run(image(), budget_ms=200, policy="all")
     assert gate.entered.wait(PATIENCE_S)  # by the worker that is late
     started_s = time.monotonic()
-    with pytest.raises(EngineError, match=r"a branch of .*g\.paraedge did not end within 0\.2 s; close the session again"):
+    with pytest.raises(
+        EngineError, match=r"a branch of .*g\.paraedge did not end within 0\.2 s; close the session again"
+    ):
         session.close(timeout_s=0.2)
     assert time.monotonic() - started_s < PATIENCE_S / 2
     with pytest.raises(EngineError, match="this session is being closed"):

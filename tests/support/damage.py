@@ -43,12 +43,16 @@ def damaged(program: bytes, places: list[int], numbers: random.Random) -> bytes:
         kind, at = numbers.randrange(11), min(numbers.choice(places), max(0, len(made) - 4))
         if kind < 4:
             old = int.from_bytes(made[at : at + 4], "little")
-            new = (old + numbers.choice([-8, -4, -1, 1, 2, 4, 8])) & 0xFFFFFFFF if kind == 3 else numbers.choice(_NUMBERS)
+            new = (
+                (old + numbers.choice([-8, -4, -1, 1, 2, 4, 8])) & 0xFFFFFFFF if kind == 3 else numbers.choice(_NUMBERS)
+            )
             made[at : at + 4] = struct.pack("<I", new)
         elif kind == 4:
             made[numbers.choice([at, numbers.randrange(len(made))])] ^= 1 << numbers.randrange(8)
         elif kind == 5:
-            made[numbers.choice([at, numbers.randrange(len(made))])] = numbers.choice([0, 1, 0x7F, 0x80, 0xFF, numbers.randrange(256)])
+            made[numbers.choice([at, numbers.randrange(len(made))])] = numbers.choice(
+                [0, 1, 0x7F, 0x80, 0xFF, numbers.randrange(256)]
+            )
         elif kind == 6:
             made[at:] = bytes(len(made) - at) if numbers.random() < 0.3 else made[at:]
         elif kind == 7 and numbers.random() < 0.3:
@@ -64,7 +68,10 @@ def damaged(program: bytes, places: list[int], numbers: random.Random) -> bytes:
             first, second = sorted((at, other))
             size = min(size, second - first, len(made) - second)
             if size > 0:
-                made[first : first + size], made[second : second + size] = made[second : second + size], made[first : first + size]
+                made[first : first + size], made[second : second + size] = (
+                    made[second : second + size],
+                    made[first : first + size],
+                )
         if len(made) < 8:
             break
     return bytes(made)
@@ -75,7 +82,9 @@ class Damage:
 
     def __init__(self, bundle: Path, seed: int) -> None:
         self.seed = seed
-        self.files = {file.relative_to(bundle).as_posix(): file.read_bytes() for file in bundle.rglob("*") if file.is_file()}
+        self.files = {
+            file.relative_to(bundle).as_posix(): file.read_bytes() for file in bundle.rglob("*") if file.is_file()
+        }
         self._programs = [name for name in self.files if name.endswith((".pte", ".tflite", ".onnx"))]
         self._places = {name: self._places_in(name) for name in self._programs}
 
@@ -154,12 +163,21 @@ def _opener(how: str, damage: Damage, folder: Path) -> Callable[[dict[str, bytes
         try:
             if how == "apply":
                 write_update(Bundle.open(good), Bundle.open(bad), folder / "u.zip")
-                paraedge.main(["apply", str(folder / "u.zip"), str(good), "--out", str(folder / "out.paraedge")], standalone_mode=False)
+                paraedge.main(
+                    ["apply", str(folder / "u.zip"), str(good), "--out", str(folder / "out.paraedge")],
+                    standalone_mode=False,
+                )
             else:
                 paraedge.main([how, str(bad)], standalone_mode=False)
         except ParaEdgeError as error:
             first = "first run" in str(error)
-            return type(error).__name__ + (" by the trial" if first else " by the check" if "damaged or hostile" in str(error) or "no bundle may have" in str(error) else "")
+            return type(error).__name__ + (
+                " by the trial"
+                if first
+                else " by the check"
+                if "damaged or hostile" in str(error) or "no bundle may have" in str(error)
+                else ""
+            )
         except SystemExit as error:
             return f"exit {error.code}"
         return "ok"
@@ -167,7 +185,9 @@ def _opener(how: str, damage: Damage, folder: Path) -> Callable[[dict[str, bytes
     return command
 
 
-def _main_process(how: str, damage: Damage, folder: Path, first: int, count: int, tell: Callable[[str], object]) -> None:
+def _main_process(
+    how: str, damage: Damage, folder: Path, first: int, count: int, tell: Callable[[str], object]
+) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     null = os.open(os.devnull, os.O_RDWR)
@@ -195,7 +215,9 @@ def campaign(bundle: Path, how: str, seed: int, count: int) -> tuple[collections
             child = os.fork()
             if child == 0:
                 try:
-                    _main_process(how, damage, Path(name), first, count, lambda text: os.write(outside, text.encode() + b"\n"))
+                    _main_process(
+                        how, damage, Path(name), first, count, lambda text: os.write(outside, text.encode() + b"\n")
+                    )
                 except BaseException:
                     os.write(outside, f"end !!! {traceback.format_exc()!r}\n".encode())
                 os._exit(0)
@@ -222,4 +244,7 @@ def campaign(bundle: Path, how: str, seed: int, count: int) -> tuple[collections
 if __name__ == "__main__":
     _, where, command_name, first_seed, how_many = sys.argv
     results, died = campaign(Path(where), command_name, int(first_seed), int(how_many))
-    print(f"{Path(where).stem} {command_name} seed {first_seed}: {results.total()} cases, deaths {died}: {dict(results)}", flush=True)
+    print(
+        f"{Path(where).stem} {command_name} seed {first_seed}: {results.total()} cases, deaths {died}: {dict(results)}",
+        flush=True,
+    )

@@ -48,7 +48,7 @@ class Program:
         size, base = struct.unpack_from("<QQ", pte, 16)
         self.program = _as_json(folder, _PROGRAM, pte[:size])
         self.segments = [
-            pte[base + entry.get("offset", 0) :][: entry["size"]] for entry in self.program["segments"]
+            pte[base + entry.get("offset", 0) :][: entry.get("size", 0)] for entry in self.program["segments"]
         ]
         processed = self.program["execution_plan"][0]["delegates"][0]["processed"]
         self._at = processed.get("index", 0)

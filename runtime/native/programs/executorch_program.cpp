@@ -210,14 +210,16 @@ class Program {
     require(offsets[index] <= size && bytes <= size - offsets[index], kTensor);
   }
 
-  void check_operators() const {
+  void check_operators() {
+    known_.clear();
     for (size_t i = 0; i < plan_.count(et::ExecutionPlan::operators); ++i) {
       const Object found = plan_.table(et::ExecutionPlan::operators, i);
       const std::string_view overload = found.string(et::Operator::overload);
       require(found.has(et::Operator::name) && found.has(et::Operator::overload), kIndex);
       std::string name(found.string(et::Operator::name));
       if (!overload.empty()) name.append(".").append(overload);
-      if (!is_known_operator(kExecuTorchOperators, name)) throw UnknownOperator(name);
+      known_.push_back(find_executorch_operator(name));
+      if (!known_.back()) throw UnknownOperator(name);
     }
   }
 
@@ -250,8 +252,38 @@ class Program {
       const Value found = value(args[i]);
       require(kind == Step::kernel || found == Value::tensor, "a delegate in it gets something else than tensors");
     }
-    if (kind == Step::delegate) {
+    if (kind == Step::kernel) {
+      check_arguments(known_[static_cast<size_t>(which)]->arguments, args);
+    } else {
       require(args.size() >= exchanged_[static_cast<size_t>(which)], "a delegate in it gets too little");
+    }
+  }
+
+  // A kernel ends the process when it finds something else.
+  void check_arguments(std::string_view wanted, const Vector<int32_t>& args) const {
+    require(args.size() >= wanted.size(), "an operator in it gets too little");
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const Value found = value(args[i]);
+      const char letter = wanted[i];
+      const bool may_lack = letter >= 'A' && letter <= 'Z';
+      require((may_lack && found == Value::null) || fits(static_cast<char>(letter | 0x20), found),
+              "an operator in it gets another kind of value than it reads");
+    }
+  }
+
+  static bool fits(char letter, Value found) {
+    switch (letter) {
+      case 't': return found == Value::tensor;
+      case 's': return found == Value::integer || found == Value::real || found == Value::boolean;
+      case 'i': return found == Value::integer;
+      case 'f': return found == Value::real || found == Value::integer;
+      case 'b': return found == Value::boolean;
+      case 'l': return found == Value::integers;
+      case 'd': return found == Value::reals;
+      case 'c': return found == Value::booleans;
+      case 'v': return found == Value::tensors;
+      case 'w': return found == Value::optionals || found == Value::tensors;
+      default: return found == Value::string;
     }
   }
 
@@ -260,6 +292,7 @@ class Program {
   size_t program_bytes_ = 0;
   Object root_, plan_;
   std::vector<NamedBytes> named_;
+  std::vector<const ExecuTorchOperator*> known_;  // of each operator of the method
   std::vector<size_t> exchanged_;  // values that each delegate exchanges
 };
 

@@ -22,7 +22,15 @@ struct UnknownOperator : std::exception {
 
 // In operators.cpp: sorted, so that a search is short.
 bool is_known_operator(std::span<const std::string_view> known, std::string_view name);
-extern const std::span<const std::string_view> kExecuTorchOperators, kOnnxOperators;
+extern const std::span<const std::string_view> kOnnxOperators;
+
+struct ExecuTorchOperator {
+  std::string_view name;
+  // A letter for each: tensor, scalar, int, float, bool, x text; v tensors, w tensors that may lack, list of ints, d of
+  // floats, c of bools. A capital may be left out. Empty: not known, and checked by the kernel itself.
+  std::string_view arguments;
+};
+const ExecuTorchOperator* find_executorch_operator(std::string_view name);  // NULL: none of that name may be in a program
 
 struct LiteRTOperator {
   std::string_view name;
