@@ -87,7 +87,7 @@ def read_generated(name: str, root: str, text: str) -> Schema:
         schema.tables[table] = [
             found.get(number, ("unused", "deprecated")) for number in range(max(found, default=-1) + 1)
         ]
-    for table, fields in schema.tables.items():
+    for fields in schema.tables.values():
         for number, (method, of) in enumerate(fields):
             if of == "union":
                 union = {"builtin_options": "BuiltinOptions", "builtin_options2": "BuiltinOptions2"}.get(
@@ -146,7 +146,7 @@ def as_cpp(schema: Schema) -> str:
             )
             lines.append(f"namespace {table.lstrip('_')} {{ enum : uint16_t {{ {names} }}; }}")
     lines.append("")
-    for number, (table, fields) in enumerate(schema.tables.items()):
+    for number, fields in enumerate(schema.tables.values()):
         if fields:
             lines.append(f"inline constexpr Field kFields{number}[] = {{{', '.join(entry(of) for _, of in fields)}}};")
     lines.append("inline constexpr Table kTables[] = {")
@@ -179,7 +179,8 @@ def schemas() -> list[Schema]:
 
 def _folder(package: str) -> str:
     found = importlib.util.find_spec(package)
-    assert found and found.submodule_search_locations
+    assert found
+    assert found.submodule_search_locations
     return next(place for place in found.submodule_search_locations if any(Path(place).iterdir()))
 
 

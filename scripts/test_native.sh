@@ -58,6 +58,10 @@ import hashlib, json, shutil, sys
 from pathlib import Path
 from PIL import Image
 from paraedge_runtime import Bundle
+def write_manifest(folder, manifest):
+    text = json.dumps(manifest)
+    (folder / "manifest.json").write_text(text)
+    (folder / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
 Image.fromarray(Bundle.open(sys.argv[1]).golden().inputs[0, :, :, 0]).save(sys.argv[2])
 refused = Path(shutil.copytree(sys.argv[1], sys.argv[3]))
 manifest = json.loads((refused / "manifest.json").read_text())
@@ -65,13 +69,13 @@ branch = manifest["branches"][0]
 zeros = bytes(branch["size_bytes"])
 (refused / branch["file"]).write_bytes(zeros)
 branch["sha256"] = hashlib.sha256(zeros).hexdigest()
-(refused / "manifest.json").write_text(json.dumps(manifest))
+write_manifest(refused, manifest)
 sensor = Path(shutil.copytree(sys.argv[1], sys.argv[4]))
 manifest = json.loads((sensor / "manifest.json").read_text())
 manifest["input"] |= {"kind": "tensor", "axes": ["channel", "row", "column"], "normalized_axis": "channel"}
 manifest["output"] = {"kind": "vector", "name": "embedding", "size": len(manifest["output"]["labels"])}
 manifest["stop_rules"] = None
-(sensor / "manifest.json").write_text(json.dumps(manifest))
+write_manifest(sensor, manifest)
 END
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$image" 2>/dev/null
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$image" 50 2>/dev/null
@@ -137,18 +141,18 @@ done
 fails 2 "README.md is not a binary PGM" classify "$PARAEDGE_TEST_BUNDLE" README.md
 fails 2 "nowhere.paraedge does not exist; " classify nowhere.paraedge "$image"
 fails 2 "$sensor does not classify images; " classify "$sensor" "$image"
-fails 1 "executorch failed while reading branch_00.pte" classify "$refused" "$image"
+fails 2 "branch_00.pte is damaged or hostile" classify "$refused" "$image"
 fails 2 "the bundle's folder is missing" paraedge-bench
 fails 2 "nowhere.paraedge does not exist; " paraedge-bench nowhere.paraedge
 fails 2 "9 branches were asked for; there are 8" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9
 fails 2 "--threads is '2x'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --threads 2x
 fails 2 "--spin-us is '99999999999'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --spin-us 99999999999
 fails 2 "unknown placement 'moon'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --placement moon
-fails 1 "executorch failed while reading branch_00.pte" paraedge-bench "$refused"
+fails 2 "branch_00.pte is damaged or hostile" paraedge-bench "$refused"
 fails 2 "a bundle's folder and numbers of threads are needed" paraedge-testbed
 fails 2 "nowhere.paraedge does not exist; " paraedge-testbed nowhere.paraedge 2
 fails 2 "THREADS is '2x'; " paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 2x
-fails 1 "executorch failed while reading branch_00.pte" paraedge-testbed "$refused" 1
+fails 2 "branch_00.pte is damaged or hostile" paraedge-testbed "$refused" 1
 for line in "run 3 1 1" "run 1 9 1" "walk"; do
     echo "$line" | fails 2 "" paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 1
 done

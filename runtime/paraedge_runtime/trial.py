@@ -1,7 +1,7 @@
 """A program's first run, in a process of its own: a damaged one with a right hash may kill whoever loads it.
 
-What the check of programs refuses is not run at all. What came through is remembered in the user's cache folder by its hash, the engine's version and the machine, and not
-tried there again.
+What the check of programs refuses is not run at all. What came through is remembered in the user's cache folder by its
+hash, the engine's version and the machine, and not tried there again.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def test_a_session_that_was_given_up_may_be_forgotten(gated, gate):
 
 @pytest.mark.parametrize("timeout_s", [-1, float("nan"), float("inf"), "1", True])
 def test_a_timeout_is_a_number_of_seconds(bundle, timeout_s):
-    with Session.open(bundle) as session, pytest.raises(InputError, match="timeout_s is .*; a finite number"):
+    with Session.open(bundle) as session, pytest.raises(InputError, match=r"timeout_s is .*; a finite number"):
         session.close(timeout_s=timeout_s)
 
 

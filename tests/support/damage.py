@@ -8,6 +8,7 @@ As a script, a campaign through the real commands: how often does the process th
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
+from paraedge_runtime._manifest_hash import hash_line
+
 _NUMBERS = [
     0, 1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 127, 128, 255, 256, 1000, 0xFFFF, 0x10000, 100_000, 1 << 20, 1 << 24,
     0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF,
@@ -37,7 +40,7 @@ def structure(program: bytes) -> list[int]:
 
 
 def damaged(program: bytes, places: list[int], numbers: random.Random) -> bytes:
-    """One to three changes: a number, a bit, a byte, a run of bytes, an exchange of stretches, an end that is missing."""
+    """One to three changes: a number, a bit, a byte, a run of bytes, an exchange of stretches, a missing end."""
     made = bytearray(program)
     for _ in range(numbers.choice([1, 1, 1, 1, 1, 2, 3])):
         kind, at = numbers.randrange(11), min(numbers.choice(places), max(0, len(made) - 4))
@@ -103,16 +106,8 @@ class Damage:
         for part in (manifest["stem"], *manifest["branches"]):
             if part["file"] == name:
                 part["size_bytes"], part["sha256"] = len(program), hashlib.sha256(program).hexdigest()
-        return right_hashes({**self.files, name: program, "manifest.json": json.dumps(manifest).encode()})
-
-
-def right_hashes(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The same with a manifest's own hash that is right, where the format has one."""
-    if "manifest.sha256" in files:
-        digest = hashlib.sha256(files["manifest.json"]).hexdigest()
-        old = files["manifest.sha256"].decode()
-        files["manifest.sha256"] = (digest + old[64:]).encode()
-    return files
+        raw = json.dumps(manifest).encode()
+        return {**self.files, name: program, "manifest.json": raw, "manifest.sha256": hash_line(raw)}
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:
@@ -185,6 +180,10 @@ def _opener(how: str, damage: Damage, folder: Path) -> Callable[[dict[str, bytes
     return command
 
 
+def _tell(pipe: int, text: str) -> None:
+    os.write(pipe, text.encode() + b"\n")
+
+
 def _main_process(
     how: str, damage: Damage, folder: Path, first: int, count: int, tell: Callable[[str], object]
 ) -> None:
@@ -214,12 +213,11 @@ def campaign(bundle: Path, how: str, seed: int, count: int) -> tuple[collections
             inside, outside = os.pipe()
             child = os.fork()
             if child == 0:
+                tell = functools.partial(_tell, outside)
                 try:
-                    _main_process(
-                        how, damage, Path(name), first, count, lambda text: os.write(outside, text.encode() + b"\n")
-                    )
+                    _main_process(how, damage, Path(name), first, count, tell)
                 except BaseException:
-                    os.write(outside, f"end !!! {traceback.format_exc()!r}\n".encode())
+                    tell(f"end !!! {traceback.format_exc()!r}")
                 os._exit(0)
             os.close(outside)
             now, is_open = first - 1, False
@@ -244,7 +242,5 @@ def campaign(bundle: Path, how: str, seed: int, count: int) -> tuple[collections
 if __name__ == "__main__":
     _, where, command_name, first_seed, how_many = sys.argv
     results, died = campaign(Path(where), command_name, int(first_seed), int(how_many))
-    print(
-        f"{Path(where).stem} {command_name} seed {first_seed}: {results.total()} cases, deaths {died}: {dict(results)}",
-        flush=True,
-    )
+    what = f"{Path(where).stem} {command_name} seed {first_seed}"
+    sys.stdout.write(f"{what}: {results.total()} cases, deaths {died}: {dict(results)}\n")
