@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, sign, tree
+from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, hash_line, sign, tree
 from support.keys import KEY_ID, PUBLIC, private_key, signed, write_keys
 
 from paraedge.signing import sign_manifest
@@ -123,7 +123,13 @@ def _zipped(files):
 def _edited(files, edit):
     document = json.loads(files["manifest.json"])
     edit(document)
-    return _zipped({**files, "manifest.json": json.dumps(document).encode()})
+    raw = json.dumps(document).encode()
+    return _zipped({**files, "manifest.json": raw, "manifest.sha256": hash_line(raw)})
+
+
+def _only_manifest(raw):
+    """A bundle of a manifest and its hash, without the files that it lists."""
+    return ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw), ARCHIVE.Entry("manifest.sha256", hash_line(raw))])
 
 
 def test_it_refuses_every_archive_that_the_others_refuse(files, opened):
@@ -187,10 +193,7 @@ def _manifests():
 
 
 def test_it_refuses_every_manifest_that_the_others_refuse(opened):
-    zips = {
-        f"{number} {name}": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw)])
-        for number, (name, raw) in enumerate(_manifests())
-    }
+    zips = {f"{number} {name}": _only_manifest(raw) for number, (name, raw) in enumerate(_manifests())}
     answers = opened(zips)
     assert {
         name: answer
@@ -198,9 +201,20 @@ def test_it_refuses_every_manifest_that_the_others_refuse(opened):
         if answer.get("error") != ("IntegrityError" if name.endswith("huge") else "ManifestError")
     } == {}
     # What is wrong is the manifest, not that its files are missing.
-    good = opened({"good": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", MANIFEST.TEXT.encode())])})["good"]
+    good = opened({"good": _only_manifest(MANIFEST.TEXT.encode())})["good"]
     assert good["error"] == "IntegrityError"
     assert "stem.onnx is missing" in good["message"]
+
+
+def test_it_refuses_every_manifest_that_has_not_its_hash(files, opened):
+    good = files["labels"]
+    lines = {name: change(good["manifest.sha256"]) for name, change in BUNDLE.BAD_LINES.items()}
+    zips = {name: _zipped({**good, "manifest.sha256": line}) for name, line in lines.items()}
+    zips["another manifest"] = _zipped({**good, "manifest.json": good["manifest.json"] + b" "})
+    answers = opened(zips)
+    assert {name: answer for name, answer in answers.items() if answer.get("error") != "IntegrityError"} == {}
+    assert "manifest.sha256 says" in answers.pop("another manifest")["message"]
+    assert {name for name, answer in answers.items() if "is not the line that" in answer["message"]} == set(lines)
 
 
 def test_it_takes_what_is_at_its_limit(files, opened):
@@ -267,10 +281,14 @@ def test_what_a_trusted_key_signed_is_opened(tmp_path, keys, opened):
 
 def test_a_signature_of_minisign_is_taken(opened):
     """Its manifest is none, which is said only after the signature was found right."""
-    entries = {"manifest.json": SIGNATURE.MANIFEST, SIGNATURE.SIGNATURE: SIGNATURE.BY_MINISIGN}
-    answer = opened({0: _zipped(entries)}, TRUSTED)[0]
+
+    def bundle(manifest):
+        files = {"manifest.json": manifest, "manifest.sha256": hash_line(manifest)}
+        return _zipped(files | {SIGNATURE.SIGNATURE: SIGNATURE.BY_MINISIGN})
+
+    answer = opened({0: bundle(SIGNATURE.MANIFEST)}, TRUSTED)[0]
     assert (answer["error"], "'format' is missing" in answer["message"]) == ("ManifestError", True)
-    changed = _zipped(entries | {"manifest.json": SIGNATURE.MANIFEST + b" "})
+    changed = bundle(SIGNATURE.MANIFEST + b" ")
     assert "does not fit manifest.json" in opened({0: changed}, TRUSTED)[0]["message"]
 
 
@@ -319,7 +337,8 @@ def test_the_digest_is_that_of_python_for_every_length(tmp_path, keys, opened):
     for size in [0, 1, 111, 112, 127, 128, 129, 255, 256, 257, 4096, 1_000_000]:
         manifest = b" " * size
         signature = sign_manifest(manifest, [private_key(keys, "release")], 1000)
-        zips[size] = _zipped({"manifest.json": manifest, SIGNATURE.SIGNATURE: signature})
+        files = {"manifest.json": manifest, "manifest.sha256": hash_line(manifest)}
+        zips[size] = _zipped({**files, SIGNATURE.SIGNATURE: signature})
     assert {answer["error"] for answer in opened(zips, TRUSTED).values()} == {"ManifestError"}
 
 
@@ -366,6 +385,8 @@ def _spec(spec):
         "shape": spec.shape,
         "axes": spec.axes,
         "normalizedAxis": spec.normalized_axis,
+        "rateHz": spec.rate_hz,
+        "channelNames": spec.channel_names,
         "scale": scale,
         "shift": shift,
     }

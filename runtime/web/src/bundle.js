@@ -2,6 +2,7 @@
 import { crc32Of, readArchive } from "./archive.js";
 import { BundleError, IntegrityError } from "./errors.js";
 import {
+  MANIFEST_HASH_NAME,
   MANIFEST_NAME,
   MAX_BUNDLE_BYTES,
   MAX_MANIFEST_BYTES,
@@ -14,6 +15,8 @@ import { parseNpy } from "./npy.js";
 import { checkSignature, readTrustedKeys } from "./signature.js";
 
 const STALL_MS = 60_000; // a download that brings nothing for so long has ended
+const HASH_LINE = /^([0-9a-f]{64}) {2}manifest\.json\n$/; // without the flag m, $ is the end of all
+const HASH_LINE_BYTES = 80;
 const ZIP_HEADERS_BYTES = 2 ** 22; // more than 4096 entries need
 
 /**
@@ -139,6 +142,14 @@ async function openZip(where, zip, keys) {
   const json = found.get(MANIFEST_NAME);
   if (!json) throw new IntegrityError(`${where} has no ${MANIFEST_NAME}; it is not a bundle, or was copied in part`);
   unhashed(where, MANIFEST_NAME, json, MAX_MANIFEST_BYTES);
+  const hash = found.get(MANIFEST_HASH_NAME);
+  if (!hash) {
+    throw new IntegrityError(
+      `${where}: ${MANIFEST_HASH_NAME} is missing; copy all of it again, or export the bundle again`,
+    );
+  }
+  unhashed(where, MANIFEST_HASH_NAME, hash, HASH_LINE_BYTES);
+  await checkManifestHash(where, json.bytes, hash.bytes);
   const signature = found.get(SIGNATURE_NAME);
   if (signature) unhashed(where, SIGNATURE_NAME, signature, MAX_SIGNATURE_BYTES);
   // Before anything of it is parsed.
@@ -146,6 +157,7 @@ async function openZip(where, zip, keys) {
   const { manifest, files } = parseManifest(json.bytes);
   const listed = new Set([
     MANIFEST_NAME,
+    MANIFEST_HASH_NAME,
     ...files.map(({ file }) => file),
     ...(manifest.isSigned ? [SIGNATURE_NAME] : []),
   ]);
@@ -172,16 +184,39 @@ function unhashed(where, name, { bytes, crc32 }, most) {
   if (crc32Of(bytes) !== crc32) throw new IntegrityError(`${where}: ${name} is damaged; copy the file again`);
 }
 
+/**
+ * Whether a manifest, not parsed yet, has the hash that `manifest.sha256` says, as sha256sum writes it.
+ *
+ * @param {string} where @param {Uint8Array<ArrayBuffer>} manifest @param {Uint8Array} line
+ */
+async function checkManifestHash(where, manifest, line) {
+  const wanted = HASH_LINE.exec(new TextDecoder("latin1").decode(line))?.[1];
+  if (wanted === undefined) {
+    throw new IntegrityError(
+      `${where}: ${MANIFEST_HASH_NAME} is not the line that 'sha256sum ${MANIFEST_NAME}' writes; copy it again`,
+    );
+  }
+  const digest = await sha256(manifest);
+  if (digest !== wanted) {
+    throw new IntegrityError(
+      `${where}: ${MANIFEST_NAME} has SHA-256 ${digest.slice(0, 12)}…, ${MANIFEST_HASH_NAME} says ` +
+        `${wanted.slice(0, 12)}…; it was damaged or changed, copy it again`,
+    );
+  }
+}
+
 /** @param {string} where @param {Uint8Array<ArrayBuffer>} json @param {Uint8Array<ArrayBuffer>} signature @param {PublicKey[]} keys */
 const signerOf = async (where, json, signature, keys) =>
   keys.length ? checkSignature(where, json, signature, keys) : null;
 
 /** @param {URL} url @param {PublicKey[]} keys */
 async function openFolder(url, keys) {
-  const [json, signature] = await Promise.all([
+  const [json, hash, signature] = await Promise.all([
     fetched(new URL(MANIFEST_NAME, url), MAX_MANIFEST_BYTES),
+    fetched(new URL(MANIFEST_HASH_NAME, url), HASH_LINE_BYTES),
     keys.length ? fetched(new URL(SIGNATURE_NAME, url), MAX_SIGNATURE_BYTES, [404]) : new Uint8Array(),
   ]);
+  await checkManifestHash(url.href, json, hash);
   const signedBy = await signerOf(url.href, json, signature, keys);
   const { manifest } = parseManifest(json);
   if (signedBy && !manifest.isSigned)
