@@ -14,6 +14,7 @@ from PIL import Image
 
 from paraedge.cli.bench import bench
 from paraedge.cli.export import export
+from paraedge.cli.plan import plan
 from paraedge.cli.profile import profile
 from paraedge.cli.train import train
 from paraedge.cli.web import web
@@ -26,7 +27,7 @@ NATIVE = ROOT / "runtime" / "native"
 OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
 JAVA_EXAMPLES = ROOT / "runtime" / "android" / "examples"  # run by tests/java
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-PARSED = {"train": train, "bench": bench, "export": export, "profile": profile, "web": web}
+PARSED = {"train": train, "bench": bench, "export": export, "plan": plan, "profile": profile, "web": web}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -124,7 +125,9 @@ def test_make_targets_and_extras_exist(page):
                 r"pip install (?:\./sdk/models )?'?(?:paraedge|\.)(?:\[([\w,-]+)\])?'?", command
             ):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
-            elif match := re.fullmatch(r"(?:torchrun .* -- )?paraedge (train|bench|export|profile|web) (.*)", command):
+            elif match := re.fullmatch(
+                r"(?:torchrun .* -- )?paraedge (train|bench|export|plan|profile|web) (.*)", command
+            ):
                 # parsed, not run: some take an hour
                 PARSED[match[1]].make_context(match[1], shlex.split(match[2]))
             elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):

@@ -91,7 +91,7 @@ def test_the_page_in_chromium(node, web_setup):
 
 def test_the_package_in_firefox_and_webkit(node, web_setup, other_browsers):
     setup = json.dumps({**web_setup, "others": other_browsers})
-    text = _tests(node, "test/browser/others.test.js", timeout_s=400, PARAEDGE_WEB_SETUP=setup)
+    text = _tests(node, "test/browser/others.test.js", timeout_s=280, PARAEDGE_WEB_SETUP=setup)
     assert _report(text) is None
     assert text.count("\nok ") == 2
 

@@ -8,7 +8,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { readManifest, served, setup } from "./chromium.js";
 
-const LIMIT_MS = 150_000;
+const LIMIT_MS = 120_000;
 const names = Object.keys(setup.bundles);
 const fast = names.find((name) => readManifest(name).engine === "litert") ?? "";
 

@@ -6,7 +6,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { brotliCompressSync } from "node:zlib";
 import { serve } from "../server.js";
-import { launch, openPage, setup } from "./chromium.js";
+import { hashLine, launch, openPage, setup } from "./chromium.js";
 
 const site = /** @type {string} */ (setup.site);
 /** @type {Awaited<ReturnType<typeof launch>>} */ let browser;
@@ -165,10 +165,12 @@ test("a page with trusted keys opens nothing else", async () => {
   const other = await context.newPage();
   const manifest = readFileSync(path.join(site, "bundles/fashion-mnist/manifest.json"), "utf8");
   await other.route("**/manifest.json", (route) => route.fulfill({ body: `${manifest} ` }));
+  await other.route("**/manifest.sha256", (route) => route.fulfill({ body: hashLine(`${manifest} `) }));
   await other.goto(`${server.url}site/`);
   await other.getByRole("alert").filter({ hasText: "does not fit manifest.json" }).waitFor();
   assert.equal(await other.locator("#status").textContent(), "stopped");
   await other.unroute("**/manifest.json");
+  await other.unroute("**/manifest.sha256");
   await other.route("**/manifest.json.minisig", (route) => route.fulfill({ status: 404 }));
   await other.goto(`${server.url}site/`);
   await other.getByRole("alert").filter({ hasText: "is not signed" }).waitFor();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { launch, openPage, readManifest, served, setup } from "./chromium.js";
+import { hashLine, launch, openPage, readManifest, served, setup } from "./chromium.js";
 
 /** @type {Awaited<ReturnType<typeof launch>>} */ let browser;
 /** @type {Awaited<ReturnType<typeof served>>} */ let server;
@@ -372,6 +372,7 @@ test("with trusted keys only what one of them signed is opened", async () => {
   await page.route("**/changed/**", (route) => {
     const name = path.basename(new URL(route.request().url()).pathname);
     if (name === "manifest.json") return route.fulfill({ body: `${manifest} ` });
+    if (name === "manifest.sha256") return route.fulfill({ body: hashLine(`${manifest} `) }); // whoever changes one, changes both
     return route.fulfill({ path: path.join(setup.signed.path, name) });
   });
   const found = await page.evaluate(
