@@ -37,9 +37,9 @@ test-native: setup
 	scripts/need_debian.sh g++ cmake ninja-build doctest-dev
 	scripts/test_native.sh $(BIN)/python
 
-# The browser runtime: its types and style, then the package and the page in headless Chromium, one test after another.
+# The browser runtime: its types and style, then the package and the page in browsers, one test after another.
 test-web: setup
-	scripts/need_debian.sh chromium
+	scripts/need_debian.sh chromium firefox-esr libwebkit2gtk-4.1-0 xvfb xauth
 	command -v npm >/dev/null || scripts/need_debian.sh nodejs npm
 	npm ci --prefix runtime/web --ignore-scripts --no-audit --no-fund
 	npm run check --prefix runtime/web

@@ -14,6 +14,7 @@ from PIL import Image
 
 from paraedge.cli.bench import bench
 from paraedge.cli.export import export
+from paraedge.cli.plan import plan
 from paraedge.cli.profile import profile
 from paraedge.cli.pull import pull
 from paraedge.cli.push import push
@@ -29,7 +30,7 @@ OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
 JAVA_EXAMPLES = ROOT / "runtime" / "android" / "examples"  # run by tests/java
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 PARSED = {
-    "train": train, "bench": bench, "export": export, "profile": profile, "web": web, "push": push, "pull": pull,
+    "train": train, "bench": bench, "export": export, "plan": plan, "profile": profile, "web": web, "push": push, "pull": pull,
 }  # fmt: skip
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -129,7 +130,7 @@ def test_make_targets_and_extras_exist(page):
             ):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
             elif match := re.fullmatch(
-                r"(?:torchrun .* -- )?paraedge (train|bench|export|profile|web|push|pull) (.*)", command
+                r"(?:torchrun .* -- )?paraedge (train|bench|export|plan|profile|web|push|pull) (.*)", command
             ):
                 # parsed, not run: some take an hour
                 PARSED[match[1]].make_context(match[1], shlex.split(match[2]))

@@ -21,6 +21,7 @@ let isPaused = false;
 /** What was measured since the page was opened. @type {Record<string, any> | null} */ let device = null;
 /** Public keys; the page opens nothing that none of them signed. Null: whoever serves it is trusted. @type {string[] | null} */ let trustedKeys =
   null;
+/** The model of photographs, which the camera's images are for. @type {string | null} */ let cameraModel = null;
 let opening = 0; // grows with every model that is chosen: what belongs to an earlier one ends
 let spanMs = 0; // of the track
 
@@ -54,9 +55,16 @@ async function open() {
     if (mine !== opening) return opened.close();
     session = opened;
     golden = await bundle.golden();
+    const takesImages = bundle.manifest.input.kind === "image";
+    /** @type {HTMLButtonElement} */ ($("camera")).disabled = !takesImages;
+    if (camera && !takesImages) closeCamera();
     opened.loaded.then(
       () => mine === opening && describe(bundle),
-      (error) => mine === opening && say(error),
+      (error) => {
+        if (mine !== opening) return;
+        $("status").textContent = "running with what was loaded";
+        say(error);
+      },
     );
     $("status").textContent = "running, more branches are loading";
     await predictAll(opened, mine);
@@ -198,31 +206,54 @@ function showFigures() {
   $("right").textContent = judged.length ? percent(mean(judged)) : "–";
 }
 
-async function toggleCamera() {
-  say(null);
-  if (camera) {
-    for (const track of camera.getTracks()) track.stop();
-    camera = null;
-  } else {
-    if (!navigator.mediaDevices) return say("No camera here: a page needs https, or localhost, to use one.");
-    try {
-      camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
-      video.srcObject = camera;
-      await video.play();
-    } catch (error) {
-      camera = null;
-      const { name, message } = /** @type {Error} */ (error);
-      say(
-        name === "NotAllowedError"
-          ? "The camera was refused; allow it in the browser's settings of this page."
-          : `No camera can be used: ${message || name}.`,
-      );
+/** What a camera that is not there says, by the name of its error. @type {Record<string, string>} */
+const CAMERA_PROBLEMS = {
+  NotAllowedError: "The camera was refused; allow it in the browser's settings of this page.",
+  NotFoundError: "This device has no camera; connect one, or go on with the bundle's own images.",
+  NotReadableError: "The camera is used by another program; close that, and press Camera again.",
+};
+
+/** The camera's images are of the model of photographs, where the page has one. */
+async function openCamera() {
+  if (!navigator.mediaDevices) return say("No camera here: a page needs https, or localhost, to use one.");
+  try {
+    camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    for (const track of camera.getTracks()) {
+      track.onended = () => {
+        closeCamera();
+        say("The camera has stopped; press Camera to start it again.");
+      };
     }
+    video.srcObject = camera;
+    await video.play();
+  } catch (error) {
+    closeCamera();
+    const { name, message } = /** @type {Error} */ (error);
+    return say(CAMERA_PROBLEMS[name] ?? `No camera can be used: ${message || name}.`);
   }
+  showCamera();
+  if (cameraModel === null || cameraModel === field("model").value) return;
+  field("model").value = cameraModel;
+  open();
+}
+
+function closeCamera() {
+  for (const track of camera?.getTracks() ?? []) track.stop();
+  camera = null;
+  showCamera();
+}
+
+function showCamera() {
   video.hidden = camera === null;
   $("image").hidden = camera !== null;
   $("camera").setAttribute("aria-pressed", String(camera !== null));
   recent = [];
+}
+
+function toggleCamera() {
+  say(null);
+  if (camera) closeCamera();
+  else openCamera();
 }
 
 /** As `paraedge profile` does, with whatever was measured before; a second press ends it. */
@@ -291,7 +322,7 @@ async function start() {
   if (!response.ok)
     throw new Error(`site.json cannot be fetched (${response.status}); make the folder again with 'paraedge web'`);
   const site = await response.json();
-  trustedKeys = site.trustedKeys;
+  ({ trustedKeys, cameraModel } = site);
   for (const name of site.models) field("model").append(new Option(name, name));
   // Works offline from the second visit on, where the page is secure.
   await navigator.serviceWorker?.register("offline.js").catch(() => {});

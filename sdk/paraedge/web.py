@@ -15,12 +15,14 @@ from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.errors import EngineUnavailable, InputError
+from paraedge_runtime.manifest import ImageInput
 from paraedge_runtime.signature import TrustedKeys, read_trusted_keys
 
 __all__ = ["WEB_ENGINES", "make_site"]
 
 WEB_ENGINES = ("litert", "onnxruntime")
 _INSTALL_LIMIT_S = 600
+_PHOTOGRAPH_SIDE = 64  # pixels; smaller ones are drawings and thumbnails
 _PACKAGE_FILES = ("package.json", "package-lock.json", "bin/copy-engine.js")
 
 
@@ -66,7 +68,7 @@ def make_site(
             for engine in engines:
                 on_progress(f"copying {engine}")
                 _copy_engine(package, engine, building / "engines" / engine, on_progress)
-            _write_index(building, list(opened), [key.text for key in read_trusted_keys(trusted_keys)])
+            _write_index(building, opened, [key.text for key in read_trusted_keys(trusted_keys)])
     except OSError as error:
         # copytree tells of all files that it could not copy; the first says why.
         problem = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
@@ -147,7 +149,18 @@ def _run(command: list[str], folder: Path) -> None:
         raise EngineUnavailable(f"{' '.join(command[:2])} failed: {lines[0]}; check the connection to the npm registry")
 
 
-def _write_index(folder: Path, models: list[str], keys: list[str]) -> None:
+def _camera_model(opened: dict[str, Bundle]) -> str | None:
+    """The model that the page takes for its camera: the largest colour image, if it is one of photographs."""
+    sides = {}
+    for name, bundle in opened.items():
+        spec = bundle.manifest.input
+        if isinstance(spec, ImageInput) and spec.shape[1] == 3:
+            sides[name] = min(spec.shape[2:])
+    best = max(sides, key=sides.__getitem__, default=None)
+    return best if best is not None and sides[best] >= _PHOTOGRAPH_SIDE else None
+
+
+def _write_index(folder: Path, opened: dict[str, Bundle], keys: list[str]) -> None:
     """``site.json``: the models, the trusted keys, every file, and a version that changes with any of them."""
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     version = hashlib.sha256("\0".join(keys).encode())
@@ -156,7 +169,8 @@ def _write_index(folder: Path, models: list[str], keys: list[str]) -> None:
         version.update(hashlib.sha256((folder / name).read_bytes()).digest())
     index = {
         "version": version.hexdigest()[:16],
-        "models": models,
+        "models": list(opened),
+        "cameraModel": _camera_model(opened),
         "trustedKeys": keys or None,  # null: whoever made the folder is trusted
         "files": files,
     }

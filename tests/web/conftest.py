@@ -2,15 +2,18 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import playwright
 import pytest
+from support.photographs import write_phone_photograph
 
 WEB = Path(__file__).parents[2] / "runtime" / "web"
 CHROMIUM = Path("/usr/bin/chromium")
+MINI_BROWSER = Path("/usr/lib") / f"{platform.machine()}-linux-gnu" / "webkit2gtk-4.1" / "MiniBrowser"
 
 
 def _node():
@@ -67,3 +70,23 @@ def chromium():
     if not CHROMIUM.exists():
         pytest.skip("Chromium is not installed: scripts/need_debian.sh chromium")
     return str(CHROMIUM)
+
+
+@pytest.fixture(scope="session")
+def other_browsers():
+    """Debian's Firefox and WebKitGTK: name -> the command that opens an address, PROFILE is an empty folder."""
+    missing = [name for name in ("firefox-esr", "xvfb-run", "xauth") if shutil.which(name) is None]
+    missing += [] if MINI_BROWSER.exists() else ["MiniBrowser"]
+    if missing:
+        packages = "firefox-esr libwebkit2gtk-4.1-0 xvfb xauth"
+        pytest.skip(f"{', '.join(missing)} is not installed: scripts/need_debian.sh {packages}")
+    return {
+        "firefox": ["firefox-esr", "--headless", "--no-remote", "--profile", "PROFILE"],
+        "webkit": ["xvfb-run", "--auto-servernum", str(MINI_BROWSER)],
+    }
+
+
+@pytest.fixture(scope="session")
+def photograph(tmp_path_factory):
+    """The path of a photograph of 12 million pixels that lies on its side."""
+    return write_phone_photograph(tmp_path_factory.mktemp("photograph") / "photo.jpg")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from support.keys import PUBLIC, signed, write_keys
 
 from paraedge.cli.plan import plan
@@ -15,6 +16,7 @@ from paraedge_measure.connections import connect
 from paraedge_measure.device import Browser, read_device
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import DeviceError
+from paraedge_runtime.inputs import fitted_image
 
 # name -> (model, engine, recipe, branches): both engines, both packaged models, floats and integers.
 BUNDLES = {
@@ -26,7 +28,7 @@ BUNDLES = {
 
 
 @pytest.fixture(scope="session")
-def web_setup(node, chromium, tmp_path_factory):
+def web_setup(node, chromium, photograph, tmp_path_factory):
     """What ``test/browser/chromium.js`` reads: Chromium, the engines' files, the bundles."""
     folder = tmp_path_factory.mktemp("web")
     for engine in ("litert", "onnxruntime"):
@@ -49,12 +51,18 @@ def web_setup(node, chromium, tmp_path_factory):
     signed(whole, keys), signed(small, keys)
     site = make_site(folder / "site", [whole, small], trusted_keys=PUBLIC["release"])
     (folder / "downloads").mkdir()
+    (folder / "photo").mkdir()
+    shutil.copy(photograph, folder / "photo" / "photo.jpg")
+    expected = fitted_image(Image.open(photograph), 96, 128, 3, "crop").transpose(2, 0, 1)  # (C, H, W)
+    (folder / "photo" / "expected").write_bytes(expected.tobytes())
     return {
         "chromium": chromium,
         "engines": str(folder / "engines"),
         "bundles": bundles,
         "signed": {"path": str(whole), "key": PUBLIC["release"], "stranger": PUBLIC["stranger"]},
         "small": str(small),
+        "zip": str(Bundle.open(small).pack(folder / "small.zip")),
+        "photo": str(folder / "photo"),
         "downloads": str(folder / "downloads"),
         "site": str(site),
     }
@@ -79,6 +87,13 @@ def test_the_page_in_chromium(node, web_setup):
     text = _tests(node, "test/browser/page.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
     assert _report(text) is None
     assert text.count("\nok ") >= 5
+
+
+def test_the_package_in_firefox_and_webkit(node, web_setup, other_browsers):
+    setup = json.dumps({**web_setup, "others": other_browsers})
+    text = _tests(node, "test/browser/others.test.js", timeout_s=280, PARAEDGE_WEB_SETUP=setup)
+    assert _report(text) is None
+    assert text.count("\nok ") == 2
 
 
 def test_plan_reads_what_a_browser_measured(web_setup):

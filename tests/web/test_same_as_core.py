@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, hash_line, sign, tree
 from support.keys import KEY_ID, PUBLIC, private_key, signed, write_keys
 
@@ -371,7 +371,14 @@ def _base64(array):
 def _spec(spec):
     scale, shift = (np.asarray(values, np.float32).tolist() for values in spec.scale_and_shift())
     if isinstance(spec, ImageInput):
-        return {"kind": "image", "name": spec.name, "shape": spec.shape, "scale": scale, "shift": shift}
+        return {
+            "kind": "image",
+            "name": spec.name,
+            "shape": spec.shape,
+            "resize": spec.resize,
+            "scale": scale,
+            "shift": shift,
+        }
     return {
         "kind": "tensor",
         "name": spec.name,
@@ -415,6 +422,23 @@ def test_images_are_scaled_within_one_grey_level_of_python(driver):
         assert grey_levels.max() < 1.001, (case["height"], case["width"], case["channels"])
         other += int((grey_levels > 0.001).sum())
     assert other < 0.05 * sum(one.size for one in found)
+
+
+def test_a_photograph_of_a_phone_is_scaled_within_one_grey_level_of_python(driver, tmp_path, photograph):
+    """12 million pixels, lying as the sensor does: upright, its middle or all of it, and small."""
+    image = Image.open(photograph)
+    (tmp_path / "pixels").write_bytes(np.asarray(ImageOps.exif_transpose(image)).tobytes())
+    cases, expected = [], []
+    for height, width, resize in ((224, 224, "crop"), (96, 128, "stretch")):
+        shape, mean, std = (1, 3, height, width), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
+        spec = ImageInput(name="image", shape=shape, mean=mean, std=std, resize=resize)
+        expected.append(normalise(fitted_image(image, height, width, 3, resize)[None], spec).ravel())
+        size = {"height": 4000, "width": 3000, "channels": 3}
+        cases.append({"spec": _spec(spec), "path": str(tmp_path / "pixels"), **size})
+    for case, reference, answer in zip(cases, expected, driver("inputs", cases), strict=True):
+        found = np.frombuffer(base64.b64decode(answer), np.float32)
+        scale = np.repeat(case["spec"]["scale"], found.size // 3)
+        assert (np.abs(found - reference) / scale).max() < 1.001
 
 
 @pytest.mark.parametrize("axis", ["channel", None])

@@ -9,6 +9,7 @@ from support.keys import PUBLIC, signed, write_keys
 
 from paraedge import web
 from paraedge_runtime import EngineUnavailable, InputError, IntegrityError
+from paraedge_runtime.manifest import ImageInput
 
 
 @pytest.fixture
@@ -38,6 +39,19 @@ def test_two_bundles_of_one_model_are_called_like_their_folders(node, tmp_path, 
     folder = web.make_site(tmp_path / "site", [bundle, packed])
     assert json.loads((folder / "site.json").read_text())["models"] == ["b", "with-two"]
     assert (folder / "bundles/with-two/manifest.json").read_bytes() == other.manifest_bytes
+
+
+def test_the_camera_is_for_the_model_of_photographs(node, tmp_path, bundle):
+    def of(name, side):
+        spec = ImageInput(name="image", shape=(1, 3, side, side), mean=(0.5,) * 3, std=(0.25,) * 3)
+        return fake_bundle(tmp_path / f"{name}.paraedge", engine="litert", name=name, input=spec).path
+
+    thumbnails, photographs, larger = of("cifar10", 32), of("waste", 224), of("larger", 96)
+    chosen = []
+    for number, bundles in enumerate(([bundle], [bundle, thumbnails], [bundle, larger, photographs, thumbnails])):
+        site = web.make_site(tmp_path / f"site-{number}", bundles)
+        chosen.append(json.loads((site / "site.json").read_text())["cameraModel"])
+    assert chosen == [None, None, "waste"]
 
 
 def test_its_version_changes_with_any_file_and_with_nothing_else(node, tmp_path, bundle):

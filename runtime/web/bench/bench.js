@@ -1,7 +1,8 @@
 // What a session takes in headless Chromium beside raw workers, one worker, and one fused model with the engine's own
-// two threads; what is late on a slower device; a cold start. Variants take turns; medians.
+// two threads; whether it agrees with the golden outputs; what is late on a slower device; a cold start; sizes over the
+// wire. Variants take turns; medians. benchmarks/web.py exports the bundles and runs this.
 //   node bench/bench.js BUNDLE...     folders of bundles that were exported with --fused
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants } from "node:zlib";
@@ -51,6 +52,9 @@ async function measured(task, options) {
 for (const [number, folder] of Object.entries(bundles)) {
   const { name, engine, quantization } = JSON.parse(readFileSync(path.join(folder, "manifest.json"), "utf8"));
   console.log(`${name}, ${engine}, ${quantization}`);
+  const { worstDb, labels, count } = await measured("golden", { bundle: `/bundles/${number}/` });
+  const agreement = quantization.startsWith("int8") ? "" : `, ${worstDb.toFixed(0)} dB at least`;
+  console.log(`  golden outputs: ${labels} of ${count} labels equal${agreement}`);
   const times = await measured("requests", { bundle: `/bundles/${number}/`, rounds: ROUNDS });
   const ms = Object.fromEntries(Object.entries(times).map(([variant, values]) => [variant, median(values)]));
   for (const [variant, value] of Object.entries(ms)) console.log(`  ${variant}: ${value.toFixed(2)} ms`);
@@ -78,5 +82,12 @@ for (const file of [
   const packed = brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } });
   console.log(`${file}: ${(packed.length / 1e6).toFixed(2)} MB brotli`);
 }
+const scripts = [here("../src"), here("../../../demos/web")].flatMap((folder) =>
+  readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".js"))
+    .map((name) => path.join(folder, name)),
+);
+const scriptBytes = scripts.reduce((sum, script) => sum + brotliCompressSync(readFileSync(script)).length, 0);
+console.log(`the page's own scripts: ${(scriptBytes / 1e3).toFixed(1)} kB brotli`);
 await browser.close();
 server.close();

@@ -4,7 +4,7 @@ import { messageOf } from "./manifest.js";
 import { Thread } from "./thread.js";
 
 const FINE_TICK_MS = 0.2; // a clock with longer steps cannot time one part
-const CALIBRATION_TICKS = 12;
+const [CALIBRATION_LOOPS, CALIBRATION_TICKS] = [3, 8];
 const MAX_CRASHES = 3; // one after another, with no part finished between
 
 /**
@@ -15,7 +15,7 @@ const MAX_CRASHES = 3; // one after another, with no part finished between
  * @property {Part[]} parts the stem and the branches to load
  * @property {number} threads
  * @property {EngineSource} engine
- * @property {boolean} calibrates whether parts are timed while they are loaded, where the clock is coarse
+ * @property {boolean} calibrates whether parts are timed when they are loaded, where the clock is coarse
  * @property {(number: number) => Worker} createWorker
  *
  * @typedef {object} PoolListener
@@ -24,13 +24,19 @@ const MAX_CRASHES = 3; // one after another, with no part finished between
  * @property {(thread: Thread, problem: string) => void} crashed its jobs are lost; another thread takes its place
  */
 
+/** What helps against too little memory is not what helps against a program that is wrong. @param {unknown} error */
+const adviceOn = (error) =>
+  /memory/i.test(messageOf(error))
+    ? "use fewer threads or branches, or a smaller recipe"
+    : "'paraedge verify' checks the bundle";
+
 export class Pool {
   /** @type {Thread[]} */ threads = [];
   /** Of the engine, with its version. */
   engineName = "";
   /** The step of the workers' clocks; 0 when it is fine enough. */
   coarseTickMs = 0;
-  /** Median of each part by itself; empty unless they were timed while they were loaded. @type {number[]} */
+  /** Median of each part by itself; empty unless they were timed. @type {number[]} */
   partMs = [];
   /** Why there is no thread any more. @type {Error | null} */
   problem = null;
@@ -110,7 +116,9 @@ export class Pool {
     this.threads[number] = thread;
     this.#connect(thread);
     const first = this.#openEngine(thread).then(() => this.#load(thread, [0, 1].slice(0, this.#options.parts.length)));
-    const loaded = first.then(() => this.#load(thread, [...this.#options.parts.keys()].slice(2)));
+    const loaded = first
+      .then(() => this.#load(thread, [...this.#options.parts.keys()].slice(2)))
+      .then(() => this.#time(thread));
     loaded.catch((error) => {
       if (!thread.isAlive) return; // it crashed, and another takes its place
       thread.end(messageOf(error));
@@ -131,9 +139,33 @@ export class Pool {
 
   /** @param {Thread} thread */
   async #openEngine(thread) {
-    const { name, tickMs } = await thread.call({ kind: "open", ...this.#options.engine });
-    this.engineName = name;
-    this.coarseTickMs = tickMs > FINE_TICK_MS ? tickMs : 0;
+    try {
+      const { name, tickMs } = await thread.call({ kind: "open", ...this.#options.engine });
+      this.engineName = name;
+      this.coarseTickMs = tickMs > FINE_TICK_MS ? tickMs : 0;
+    } catch (error) {
+      throw new EngineError(
+        `the engine of worker ${thread.number} did not start: ${messageOf(error)}; ${adviceOn(error)}`,
+        {
+          cause: error,
+        },
+      );
+    }
+  }
+
+  /**
+   * Where the clock is coarse, each part in loops, once for all threads: when everything is loaded, and a second time,
+   * since a browser compiles WebAssembly better after it has run for a while.
+   * @param {Thread} thread
+   */
+  async #time(thread) {
+    if (!this.coarseTickMs || !this.#options.calibrates || thread.number > 0 || this.partMs.length) return;
+    /** @type {number[]} */ const partMs = [];
+    for (const loops of [1, CALIBRATION_LOOPS])
+      for (const part of this.#options.parts.keys())
+        partMs[part] = (await thread.call({ kind: "time", part, loops, ticks: CALIBRATION_TICKS })).runMs;
+    this.partMs = partMs;
+    this.#listener.loaded(thread);
   }
 
   /** @param {Thread} thread @param {number[]} parts */
@@ -141,15 +173,10 @@ export class Pool {
     for (const part of parts) {
       const { file, inputShape, outputShape } = this.#options.parts[part];
       const program = await this.#programs[part];
-      const calibrateTicks =
-        this.coarseTickMs && this.#options.calibrates && thread.number === 0 ? CALIBRATION_TICKS : 0;
       try {
-        const { runMs } = await thread.call({ kind: "load", part, program, inputShape, outputShape, calibrateTicks });
-        if (calibrateTicks) this.partMs[part] = runMs;
+        await thread.call({ kind: "load", part, program, inputShape, outputShape });
       } catch (error) {
-        throw new EngineError(`loading ${file}: ${messageOf(error)}; 'paraedge verify' checks the bundle`, {
-          cause: error,
-        });
+        throw new EngineError(`loading ${file}: ${messageOf(error)}; ${adviceOn(error)}`, { cause: error });
       }
       thread.loaded[part] = true;
       this.#listener.loaded(thread);

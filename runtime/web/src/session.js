@@ -537,12 +537,9 @@ export class Session {
 
   #loaded() {
     const { partMs } = this.#pool;
-    if (!this.#isCalibrated && partMs.length === this.branches.length + 1 && !partMs.includes(NaN)) {
-      this.#isCalibrated = true;
-      this.#controller = new Controller(
-        this.branches.map(({ macs }) => macs),
-        { partMs },
-      );
+    if (!this.#isCalibrated && partMs.length) {
+      this.#isCalibrated = true; // what is observed later counts as much: this may have been a bad moment
+      for (const [part, ms] of partMs.entries()) this.#controller.observe(part, 1, Math.max(ms, 0.02));
     }
     this.#wake();
     if (this.#current) this.#fill(this.#current);

@@ -5,7 +5,8 @@
    * @typedef {import("./engines.js").Engine} Engine
    * @typedef {import("./engines.js").LoadedPart} LoadedPart
    * @typedef {{kind: "open", id: number, module: string, folder: string, prepared: unknown}} OpenMessage
-   * @typedef {{kind: "load", id: number, part: number, program: Uint8Array, inputShape: number[], outputShape: number[], calibrateTicks: number}} LoadMessage
+   * @typedef {{kind: "load", id: number, part: number, program: Uint8Array, inputShape: number[], outputShape: number[]}} LoadMessage
+   * @typedef {{kind: "time", id: number, part: number, loops: number, ticks: number}} TimeMessage where the clock is coarse
    * @typedef {{kind: "peer", number: number}} PeerMessage a port to another worker comes with it
    * @typedef {{kind: "stem", request: number, input: Float32Array, peers: number[]}} StemMessage part 0
    * @typedef {{kind: "branch", request: number, part: number}} BranchMessage part 1 and up
@@ -16,6 +17,7 @@
 
   /** @type {Engine} */ let engine;
   /** @type {LoadedPart[]} */ const parts = [];
+  /** An input of each. @type {Float32Array[]} */ const blanks = [];
   /** @type {Map<number, MessagePort>} */ const peers = new Map();
   /** Tokens of the newest request; an earlier one's are dropped. @type {{request: number, values: Float32Array | null}} */
   let tokens = { request: -1, values: null };
@@ -83,20 +85,28 @@
   }
 
   /** @param {LoadMessage} message */
-  async function load({ part, program, inputShape, outputShape, calibrateTicks }) {
+  async function load({ part, program, inputShape, outputShape }) {
     const loaded = await engine.load(program, inputShape, outputShape);
-    const blank = new Float32Array(inputShape.reduce((a, b) => a * b, 1));
-    for (let n = 0; n < WARM_RUNS; n++) await loaded.run(blank);
+    blanks[part] = new Float32Array(inputShape.reduce((a, b) => a * b, 1));
+    for (let n = 0; n < WARM_RUNS; n++) await loaded.run(blanks[part]);
     parts[part] = loaded;
-    if (!calibrateTicks) return { runMs: NaN };
-    const leastMs = calibrateTicks * tickMs();
-    let runs = 0;
-    const fromMs = nowMs();
-    do {
-      await loaded.run(blank);
-      runs += 1;
-    } while (nowMs() - fromMs < leastMs);
-    return { runMs: (nowMs() - fromMs) / runs };
+    return {};
+  }
+
+  /** The median of some loops: whatever held one of them up would count for ever. @param {TimeMessage} message */
+  async function time({ part, loops, ticks }) {
+    const leastMs = ticks * tickMs();
+    const means = [];
+    for (let n = 0; n < loops; n++) {
+      let runs = 0;
+      const fromMs = nowMs();
+      do {
+        await parts[part].run(blanks[part]);
+        runs += 1;
+      } while (nowMs() - fromMs < leastMs);
+      means.push((nowMs() - fromMs) / runs);
+    }
+    return { runMs: means.sort((a, b) => a - b)[loops >> 1] };
   }
 
   /** @param {StemMessage} message */
@@ -122,7 +132,7 @@
     scope.postMessage({ kind: "ended", request, part, ...run });
   }
 
-  /** @param {OpenMessage | LoadMessage} message @param {() => Promise<object>} work */
+  /** @param {OpenMessage | LoadMessage | TimeMessage} message @param {() => Promise<object>} work */
   async function reply({ id }, work) {
     try {
       scope.postMessage({ kind: "done", id, result: await work() });
@@ -137,7 +147,7 @@
   }
 
   scope.onmessage = (
-    /** @type {MessageEvent<OpenMessage | LoadMessage | PeerMessage | StemMessage | BranchMessage | ForgetMessage>} */ event,
+    /** @type {MessageEvent<OpenMessage | LoadMessage | TimeMessage | PeerMessage | StemMessage | BranchMessage | ForgetMessage>} */ event,
   ) => {
     const { data } = event;
     switch (data.kind) {
@@ -145,6 +155,8 @@
         return inTurn(() => reply(data, () => open(data)));
       case "load":
         return inTurn(() => reply(data, () => load(data)));
+      case "time":
+        return inTurn(() => reply(data, () => time(data)));
       case "stem":
         return inTurn(() => stem(data));
       case "branch":

@@ -43,10 +43,10 @@ const TASKS = {
   /** For each image or tensor: what the stem reads. */
   inputs: (cases) =>
     cases.map(
-      /** @param {any} one */ ({ spec, pixels, tensor, height, width, channels }) => {
+      /** @param {any} one */ ({ spec, pixels, path, tensor, height, width, channels }) => {
         const value = tensor
           ? new Float32Array(bytesOf(tensor).buffer)
-          : { data: bytesOf(pixels), height, width, channels };
+          : { data: path ? new Uint8Array(readFileSync(path)) : bytesOf(pixels), height, width, channels };
         return Buffer.from(stemInput(value, spec).buffer).toString("base64");
       },
     ),

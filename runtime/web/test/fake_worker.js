@@ -5,6 +5,9 @@ export class FakeWorker {
   /** Parts that do not end before `release`. @type {Set<number>} */ held = new Set();
   /** Parts that fail, with what. @type {Map<number, string>} */ failing = new Map();
   /** Parts that are not loaded before `release`. @type {Set<number>} */ unloaded = new Set();
+  tickMs = 0.005; // of its clock
+  runMs = 0.4; // of each part in a loop
+  /** When a part ran, on its clock; as long as it did when it is null. @type {(() => number) | null} */ tookMs = null;
   /** @type {Map<number, () => void>} */ #waiting = new Map();
   /** What it was told, in order. @type {any[]} */ messages = [];
   isTerminated = false;
@@ -43,20 +46,21 @@ export class FakeWorker {
 
   /** @param {any} message */
   async #handle({ kind, id, request, part }) {
-    if (kind === "open") return this.#tell({ kind: "done", id, result: { name: "fake 1.0", tickMs: 0.005 } });
+    if (kind === "open") return this.#tell({ kind: "done", id, result: { name: "fake 1.0", tickMs: this.tickMs } });
+    if (kind === "time") return this.#tell({ kind: "done", id, result: { runMs: this.runMs } });
     if (kind !== "stem" && kind !== "branch") return;
     const startMs = performance.timeOrigin + performance.now();
     if (this.held.has(part)) await new Promise((resolve) => this.#waiting.set(part, () => resolve(undefined)));
     const problem = this.failing.get(part) ?? "";
     const output = problem || part === 0 ? null : new Float32Array(this.numOutputs).fill(part);
-    const endMs = performance.timeOrigin + performance.now();
+    const endMs = this.tookMs ? startMs + this.tookMs() : performance.timeOrigin + performance.now();
     this.#tell({ kind: "ended", request, part, startMs, endMs, output, problem });
   }
 
   /** A program that is still on its way keeps nothing else from running. @param {any} message */
   async #load({ id, part }) {
     if (this.unloaded.has(part)) await new Promise((resolve) => this.#waiting.set(part, () => resolve(undefined)));
-    this.#tell({ kind: "done", id, result: { runMs: Number.NaN } });
+    this.#tell({ kind: "done", id, result: {} });
   }
 
   /** @param {any} data */

@@ -17,16 +17,24 @@ const TYPES = /** @type {Record<string, string>} */ ({
 /**
  * @param {Record<string, string | Record<string, string>>} folders first part of the address -> folder, or second
  *   part -> folder
- * @param {{headers?: Record<string, string>, delay?: (pathname: string) => Promise<void> | undefined}} [options]
- *   `delay`: what an answer waits for
+ * @param {{headers?: Record<string, string>, delay?: (pathname: string) => Promise<void> | undefined,
+ *   posted?: (pathname: string, body: string) => void, texts?: Record<string, string>}} [options]
+ *   `delay`: what an answer waits for; `posted`: who is told of what a page posts; `texts`: by address, beside the folders
  * @returns {Promise<{url: string, requests: string[], close: () => void}>}
  */
-export async function serve(folders, { headers = {}, delay = () => undefined } = {}) {
+export async function serve(folders, { headers = {}, delay = () => undefined, posted, texts = {} } = {}) {
   /** @type {string[]} */ const requests = [];
   const server = http.createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
     requests.push(pathname);
     await delay(pathname);
+    if (request.method === "POST") {
+      let body = "";
+      for await (const chunk of request) body += chunk;
+      posted?.(pathname, body);
+      return void response.writeHead(204).end();
+    }
+    if (texts[pathname] !== undefined) return void response.writeHead(200, headers).end(texts[pathname]);
     const [, first, ...rest] = decodeURIComponent(pathname).split("/");
     const found = folders[first];
     const folder = typeof found === "object" ? found[rest.shift() ?? ""] : found;

@@ -330,3 +330,53 @@ test("a closed session refuses, and ends what runs", async () => {
   await assert.rejects(session.run(IMAGE), (error) => error instanceof EngineError && /is closed/.test(error.message));
   assert.ok(workers.every(({ isTerminated }) => isTerminated));
 });
+
+test("a clock that steps by a millisecond costs no branches", async (t) => {
+  // Parts of 0.4 ms: of five runs three take 0 ms by such a clock, and two take 1.
+  let runs = 0;
+  const { session } = await opened({
+    prepare: (worker) => Object.assign(worker, { tickMs: 1, tookMs: () => Number(runs++ % 5 < 2) }),
+  });
+  t.after(() => session.close());
+  await session.loaded;
+  const first = await session.run(IMAGE, { budgetMs: 1000 });
+  assert.deepEqual(first.branchesUsed, [0, 1, 2]); // they were timed when they were loaded
+  /** @type {number[]} */ const predicted = [];
+  for (let number = 0; number < 400; number++) {
+    const { branches } = await session.run(IMAGE, { budgetMs: 1000 });
+    if (number >= 200) predicted.push(...branches.map(({ predictedMs }) => predictedMs).filter((ms) => ms > 0));
+  }
+  assert.ok(predicted.length > 200);
+  predicted.sort((a, b) => a - b);
+  const [low, high] = [0.05, 0.95].map((share) => predicted[Math.floor(share * predicted.length)]);
+  assert.ok(low > 0.2 && high < 2, `${low} to ${high} ms`); // at a budget of 10 ms each of them fits
+});
+
+/** Requests that are cut short, with timers that ring so late. @param {Session} session @param {FakeWorker[]} workers @param {number} lateMs */
+async function cutShort(session, workers, lateMs) {
+  const { setTimeout } = globalThis;
+  globalThis.setTimeout = /** @type {any} */ (
+    (/** @type {() => void} */ call, /** @type {number} */ ms) => setTimeout(call, ms + lateMs)
+  );
+  for (let number = 0; number < 18; number++) {
+    each(workers, (worker) => worker.held.add(3));
+    await session.run(IMAGE, { budgetMs: 30, policy: "all" });
+    each(workers, (worker) => worker.release(3));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  globalThis.setTimeout = setTimeout;
+}
+
+for (const hidden of [true, false]) {
+  test(`how late timers are is learned, but not in a tab in the background: hidden ${hidden}`, async (t) => {
+    const { session, workers } = await opened({ latency: KNOWN });
+    t.after(() => session.close());
+    await session.loaded;
+    Object.assign(globalThis, { document: { hidden, baseURI: "http://localhost/" } });
+    await cutShort(session, workers, 40);
+    Reflect.deleteProperty(globalThis, "document");
+    await soon();
+    const { branchesUsed } = await session.run(IMAGE, { budgetMs: 25 });
+    assert.deepEqual(branchesUsed, hidden ? [0, 1, 2] : [0]);
+  });
+}

@@ -1,5 +1,5 @@
 // What bench.js measures inside a page.
-import { opened } from "/page/helpers.js";
+import { largest, opened, snrDb } from "/page/helpers.js";
 import { Bundle, Session } from "/src/index.js";
 
 const WARM = 30;
@@ -73,7 +73,6 @@ async function rawWorkers(bundle, count) {
         program,
         inputShape: entry.inputShape,
         outputShape: entry.outputShape,
-        calibrateTicks: 0,
       });
     }
   }
@@ -114,6 +113,20 @@ async function fusedModel(bundle) {
     worker.postMessage({ input });
     return done;
   };
+}
+
+/** Against what torch computed. @param {{bundle: string}} options */
+export async function golden({ bundle }) {
+  const { session, input, expected, count } = await opened(bundle.split("/")[2]);
+  const positions = [...session.branches.keys()];
+  let [worstDb, labels] = [Infinity, 0];
+  for (let number = 0; number < count; number++) {
+    const { output, labelIndex } = await session.run(input(number));
+    worstDb = Math.min(worstDb, snrDb(expected(number, positions), output));
+    labels += Number(labelIndex === largest(expected(number, positions)));
+  }
+  session.close();
+  return { worstDb, labels, count };
 }
 
 /** Late predictions at twice what stem and first branch take. @param {{bundle: string, rounds: number, slowdown: number}} options */

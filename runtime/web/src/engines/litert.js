@@ -37,6 +37,8 @@ async function withoutGpu(load) {
 /** @param {string} folder @param {unknown} prepared @returns {Promise<import("../engines.js").Engine>} */
 export async function open(folder, prepared) {
   const module = /** @type {WebAssembly.Module} */ (prepared);
+  let refuse = (/** @type {unknown} */ _problem) => {};
+  const refused = new Promise((_, reject) => (refuse = reject)); // its loader would wait for ever
   Object.assign(globalThis, {
     Module: {
       // It would look for the .wasm beside the worker's script.
@@ -45,7 +47,7 @@ export async function open(folder, prepared) {
         /** @type {WebAssembly.Imports} */ imports,
         /** @type {(instance: WebAssembly.Instance, module: WebAssembly.Module) => void} */ done,
       ) {
-        WebAssembly.instantiate(module, imports).then((instance) => done(instance, module));
+        WebAssembly.instantiate(module, imports).then((instance) => done(instance, module), refuse);
         return {};
       },
       print() {},
@@ -53,7 +55,7 @@ export async function open(folder, prepared) {
     },
   });
   const { loadLiteRt, loadAndCompile, Tensor } = await import(`${folder}core.js`);
-  await withoutGpu(() => loadLiteRt(`${folder}${build()}.js`));
+  await withoutGpu(() => Promise.race([loadLiteRt(`${folder}${build()}.js`), refused]));
   return {
     name: `LiteRT.js ${await versionOf(folder)}`,
     async load(program, inputShape, outputShape) {

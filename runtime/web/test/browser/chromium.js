@@ -1,6 +1,10 @@
 // Headless Chromium and a server of what tests need: the package, the engines' files, bundles.
 //   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder), `bundles` (name -> folder), `signed`, a
-//   bundle with the public key that signed it and one that did not, `downloads`, a folder for what pages save
+//   bundle with the public key that signed it and one that did not, `downloads`, a folder for what pages save, `zip`, a packed bundle, `photo`, a photograph
+//   and what Python makes of it
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "../server.js";
@@ -18,9 +22,15 @@ const FLAGS = [
   "--use-fake-ui-for-media-stream",
 ];
 
-/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string, downloads?: string,
- *   signed: {path: string, key: string, stranger: string}}} */
+/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string, downloads?: string, zip: string, photo: string,
+ *   others: Record<string, string[]>, signed: {path: string, key: string, stranger: string}}} */
 export const setup = JSON.parse(process.env.PARAEDGE_WEB_SETUP ?? "{}");
+
+export const readManifest = (/** @type {string} */ bundle) =>
+  JSON.parse(readFileSync(path.join(setup.bundles[bundle], "manifest.json"), "utf8"));
+
+/** What `sha256sum manifest.json` writes. @param {string} manifest */
+export const hashLine = (manifest) => `${createHash("sha256").update(manifest).digest("hex")}  manifest.json\n`;
 
 const folder = (/** @type {string} */ name) => fileURLToPath(new URL(name, import.meta.url));
 
@@ -32,6 +42,7 @@ export async function served(options) {
       page: folder("./page"),
       engines: setup.engines,
       bundles: { ...setup.bundles, signed: setup.signed?.path },
+      photo: setup.photo,
     },
     options,
   );

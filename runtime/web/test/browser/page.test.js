@@ -6,7 +6,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { brotliCompressSync } from "node:zlib";
 import { serve } from "../server.js";
-import { launch, openPage, setup } from "./chromium.js";
+import { hashLine, launch, openPage, setup } from "./chromium.js";
 
 const site = /** @type {string} */ (setup.site);
 /** @type {Awaited<ReturnType<typeof launch>>} */ let browser;
@@ -64,21 +64,96 @@ test("the camera's images are predicted", async () => {
   await page.close();
 });
 
-test("what is wrong is said on the page", async () => {
-  const { page } = await openPage(browser, "about:blank");
-  await page.addInitScript(() => {
-    navigator.mediaDevices.getUserMedia = async () => {
-      throw new DOMException("no", "NotAllowedError");
-    };
-  });
-  await page.route("**/branch_0*", async (route) => route.fulfill({ body: Buffer.alloc(10) }));
+test("pressing Camera takes the model of photographs", async () => {
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const page = await context.newPage();
+  const index = JSON.parse(readFileSync(path.join(site, "site.json"), "utf8"));
+  assert.equal(index.cameraModel, null); // these are of 28 x 28 grey pixels
+  await page.route("**/site.json", (route) => route.fulfill({ json: { ...index, cameraModel: "fashion-mnist-2" } }));
   await page.goto(`${server.url}site/`);
-  await page
-    .getByRole("alert")
-    .filter({ hasText: /branch_00.tflite has 10 bytes, manifest.json says/ })
-    .waitFor();
+  await page.getByText(/^running, LiteRT\.js/).waitFor();
+  assert.equal(await page.getByLabel("Model").inputValue(), "fashion-mnist");
   await page.getByRole("button", { name: "Camera" }).click();
-  await page.getByRole("alert").filter({ hasText: "The camera was refused; allow it in" }).waitFor();
+  await page.locator("#verdict", { hasText: /of 2 in [\d.]+ ms/ }).waitFor();
+  assert.equal(await page.getByLabel("Model").inputValue(), "fashion-mnist-2");
+  await page.locator("#video").waitFor();
+  await page.evaluate(() => {
+    const video = /** @type {HTMLVideoElement} */ (document.getElementById("video"));
+    /** @type {MediaStream} */ (video.srcObject).getTracks()[0].dispatchEvent(new Event("ended"));
+  });
+  await page.getByRole("alert").filter({ hasText: "The camera has stopped; press Camera to start it" }).waitFor();
+  await page.locator("#camera[aria-pressed=false]").waitFor();
+  await page.locator("#image").waitFor();
+  await context.close();
+});
+
+/** What a visit says, of which some answers are others. @param {Record<string, import("playwright-core").Route["fulfill"] extends (options?: infer O) => any ? O : never>} answers @param {RegExp} problem */
+async function problemOf(answers, problem) {
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const page = await context.newPage();
+  for (const [address, answer] of Object.entries(answers)) await page.route(address, (route) => route.fulfill(answer));
+  await page.goto(`${server.url}site/`);
+  await page.getByRole("alert").filter({ hasText: problem }).waitFor();
+  await context.close();
+}
+
+const worker = readFileSync(path.join(site, "paraedge/worker.js"), "utf8");
+const noMemory = `WebAssembly.instantiate = async () => {
+  throw new RangeError("WebAssembly.instantiate(): Out of memory: Cannot allocate Wasm memory for new instance");
+};
+`;
+const script = { contentType: "text/javascript" };
+/** @type {Record<string, [Parameters<typeof problemOf>[0], RegExp]>} */
+const WRONG = {
+  "no index": [{ "**/site.json": { status: 404 } }, /site\.json cannot be fetched \(404\); make the folder again/],
+  "no bundle": [
+    { "**/manifest.json": { status: 404 } },
+    /manifest\.json cannot be fetched: the server says 404; check/,
+  ],
+  "a damaged branch": [
+    { "**/branch_0*": { body: Buffer.alloc(10) } },
+    /branch_00\.tflite has 10 bytes, manifest\.json says/,
+  ],
+  "a damaged card": [{ "**/card.json": { body: "{}" } }, /card\.json has 2 bytes, manifest\.json says/],
+  "no engine": [{ "**/*.wasm": { status: 404 } }, /the engine 'litert' cannot be loaded from .*404/],
+  "an engine that is none": [
+    { "**/*.wasm": { body: "not found", contentType: "application/wasm" } },
+    /the engine 'litert' cannot be loaded from .*expected magic word/,
+  ],
+  "no worker": [{ "**/worker.js": { status: 404 } }, /worker \d crashed: its script did not load/],
+  "no memory": [
+    { "**/worker.js": { ...script, body: noMemory + worker } },
+    /the engine of worker \d did not start: RangeError: .*Out of memory.*; use fewer threads or branches/,
+  ],
+};
+
+for (const [name, [answers, problem]] of Object.entries(WRONG))
+  test(`what is wrong is said on the page: ${name}`, () => problemOf(answers, problem));
+
+const NO_CAMERA = {
+  NotAllowedError: /^The camera was refused; allow it in the browser's settings/,
+  NotFoundError: /^This device has no camera; connect one/,
+  NotReadableError: /^The camera is used by another program; close that/,
+  OverconstrainedError: /^No camera can be used: no\.$/,
+};
+
+test("a camera that cannot be used is said, and the page goes on", async () => {
+  const { page } = await visit();
+  await page.getByText(/^running, LiteRT\.js/).waitFor();
+  for (const [name, problem] of Object.entries(NO_CAMERA)) {
+    await page.evaluate((error) => {
+      navigator.mediaDevices.getUserMedia = async () => {
+        throw new DOMException("no", error);
+      };
+    }, name);
+    await page.getByRole("button", { name: "Camera" }).click();
+    await page.getByRole("alert").filter({ hasText: problem }).waitFor();
+    await page.locator("#camera[aria-pressed=false]").waitFor();
+  }
+  await page.evaluate(() => Object.defineProperty(navigator, "mediaDevices", { value: undefined }));
+  await page.getByRole("button", { name: "Camera" }).click();
+  await page.getByRole("alert").filter({ hasText: "No camera here: a page needs https, or localhost" }).waitFor();
+  await page.locator("#verdict", { hasText: /in [\d.]+ ms/ }).waitFor();
   await page.close();
 });
 
@@ -90,10 +165,12 @@ test("a page with trusted keys opens nothing else", async () => {
   const other = await context.newPage();
   const manifest = readFileSync(path.join(site, "bundles/fashion-mnist/manifest.json"), "utf8");
   await other.route("**/manifest.json", (route) => route.fulfill({ body: `${manifest} ` }));
+  await other.route("**/manifest.sha256", (route) => route.fulfill({ body: hashLine(`${manifest} `) }));
   await other.goto(`${server.url}site/`);
   await other.getByRole("alert").filter({ hasText: "does not fit manifest.json" }).waitFor();
   assert.equal(await other.locator("#status").textContent(), "stopped");
   await other.unroute("**/manifest.json");
+  await other.unroute("**/manifest.sha256");
   await other.route("**/manifest.json.minisig", (route) => route.fulfill({ status: 404 }));
   await other.goto(`${server.url}site/`);
   await other.getByRole("alert").filter({ hasText: "is not signed" }).waitFor();

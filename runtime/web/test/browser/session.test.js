@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { launch, openPage, served, setup } from "./chromium.js";
+import { hashLine, launch, openPage, readManifest, served, setup } from "./chromium.js";
 
 /** @type {Awaited<ReturnType<typeof launch>>} */ let browser;
 /** @type {Awaited<ReturnType<typeof served>>} */ let server;
@@ -30,8 +30,6 @@ after(async () => {
 });
 
 const isInteger = (/** @type {string} */ bundle) => readManifest(bundle).quantization.startsWith("int8");
-const readManifest = (/** @type {string} */ bundle) =>
-  JSON.parse(readFileSync(path.join(setup.bundles[bundle], "manifest.json"), "utf8"));
 const FAST = Object.keys(setup.bundles).find((name) => readManifest(name).engine === "litert") ?? "";
 
 for (const name of Object.keys(setup.bundles)) {
@@ -83,6 +81,80 @@ test("under budgets every prediction is the sum of just the branches that it nam
   assert.ok(found.means[0] < found.means[2], `${found.means}`);
   assert.ok(found.means[2] > found.branches - 0.5, `${found.means}`);
   assert.equal(found.requestsToLearn, 0);
+});
+
+test("a tab in the background answers, and one that was frozen goes on", async () => {
+  const { page } = await openPage(browser, `${server.url}page/`);
+  const client = await page.context().newCDPSession(page);
+  const run = (/** @type {number} */ requests, /** @type {boolean} */ hidden) =>
+    page.evaluate(
+      async ({ bundle, requests, hidden }) => {
+        const { opened, snrDb } = await import(/** @type {any} */ ("/page/helpers.js"));
+        /** @type {any} */ (window).tab ??= await opened(bundle);
+        const { session, input, expected } = /** @type {any} */ (window).tab;
+        await session.loaded;
+        const later = window.setTimeout;
+        if (hidden) {
+          // As browsers hold the timers of a hidden tab back: to seconds, here to a fifth of one.
+          Object.defineProperty(document, "hidden", { value: true, configurable: true });
+          window.setTimeout = /** @type {any} */ (
+            (/** @type {any} */ call, /** @type {number} */ ms) => later(call, Math.max(ms, 200))
+          );
+        }
+        let worstDb = Infinity;
+        for (let number = 0; number < requests; number++) {
+          const prediction = await session.run(input(number), { budgetMs: 60 });
+          worstDb = Math.min(worstDb, snrDb(expected(number, prediction.branchesUsed), prediction.output));
+        }
+        Reflect.deleteProperty(document, "hidden");
+        window.setTimeout = later;
+        return { worstDb };
+      },
+      { bundle: FAST, requests, hidden },
+    );
+  const hidden = await run(20, true);
+  const after = await run(20, false);
+  const pending = run(1, false);
+  await client.send("Page.setWebLifecycleState", { state: "frozen" });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await client.send("Page.setWebLifecycleState", { state: "active" });
+  const thawed = await pending;
+  await page.close();
+  for (const { worstDb } of [hidden, after, thawed]) assert.ok(worstDb >= 100, `${worstDb} dB`);
+});
+
+test("damaged zips are refused, unless it is a byte that nobody reads", async () => {
+  const zip = readFileSync(setup.zip);
+  const { page } = await openPage(browser, `${server.url}page/`);
+  await page.route("**/good.zip", (route) => route.fulfill({ body: zip }));
+  const found = await page.evaluate(async () => {
+    const { refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { Bundle, Session, registerEngine } = await import(/** @type {any} */ ("/src/index.js"));
+    registerEngine("litert", "/src/engines/litert.js");
+    const session = await Session.open("/page/good.zip", { engines: "/engines", threads: 1 });
+    const used = (await session.run((await session.bundle.golden()).inputs.data.subarray(0, 28 * 28))).branchesUsed;
+    session.close();
+    const good = new Uint8Array(await (await fetch("/page/good.zip")).arrayBuffer());
+    const refusals = [];
+    for (let number = 0; number < 60; number++) {
+      const at = Math.floor(((number + 0.5) / 60) * good.length); // programs, mostly
+      const near = number % 3 === 0 ? number * 7 : number % 3 === 1 ? good.length - 1 - number * 5 : at; // headers, directory
+      const bad = number % 10 === 9 ? good.slice(0, at) : good.slice();
+      if (bad.length === good.length) bad[near] ^= 1 << (number % 8);
+      // Permissions and the program that made the zip are not read: then all that is in it is what it was.
+      const opened = Bundle.open(new Blob([bad]));
+      refusals.push((await refusal(opened)) || (await opened).sha256);
+    }
+    return { used, refusals, sha256: session.bundle.sha256 };
+  });
+  await page.close();
+  assert.deepEqual(found.used, [0, 1]);
+  const refused = found.refusals.filter((refusal) => /^(IntegrityError|ManifestError): /.test(refusal));
+  assert.ok(refused.length >= 45, `${refused.length}`);
+  assert.deepEqual(
+    new Set(found.refusals.filter((refusal) => !refused.includes(refusal))),
+    new Set(refused.length < 60 ? [found.sha256] : []),
+  );
 });
 
 test("streams, random budgets and aborts leave the session in order", async () => {
@@ -143,6 +215,37 @@ test("canvas, image, ImageData and pixels are one image", async () => {
     return outputs.map((output) => Math.max(...output.map((value, place) => Math.abs(value - outputs[0][place]))));
   }, FAST);
   assert.deepEqual(found, [0, 0, 0, 0, 0]);
+});
+
+test("a photograph of a phone is what it is in Python, within one grey level", async () => {
+  const found = await opened.page.evaluate(async () => {
+    const { stemInput } = await import(/** @type {any} */ ("/src/inputs.js"));
+    const image = new Image();
+    image.src = "/photo/photo.jpg";
+    await image.decode();
+    const expected = new Uint8Array(await (await fetch("/photo/expected")).arrayBuffer());
+    const spec = {
+      kind: "image",
+      name: "image",
+      shape: [1, 3, 96, 128],
+      resize: "crop",
+      scale: [1, 1, 1],
+      shift: [0, 0, 0],
+    };
+    const bitmap = await createImageBitmap(await (await fetch("/photo/photo.jpg")).blob());
+    const worst = [image, bitmap].map((one) => {
+      const values = stemInput(one, spec);
+      return values.reduce(
+        (/** @type {number} */ most, /** @type {number} */ value, /** @type {number} */ place) =>
+          Math.max(most, Math.abs(value - expected[place])),
+        0,
+      );
+    });
+    return { size: [image.naturalWidth, image.naturalHeight], worst, count: expected.length };
+  });
+  assert.deepEqual(found.size, [3000, 4000]); // upright
+  assert.equal(found.count, 3 * 96 * 128);
+  assert.ok(Math.max(...found.worst) <= 1, `${found.worst} grey levels`);
 });
 
 test("the first branch answers while the others are still on their way", async () => {
@@ -269,6 +372,7 @@ test("with trusted keys only what one of them signed is opened", async () => {
   await page.route("**/changed/**", (route) => {
     const name = path.basename(new URL(route.request().url()).pathname);
     if (name === "manifest.json") return route.fulfill({ body: `${manifest} ` });
+    if (name === "manifest.sha256") return route.fulfill({ body: hashLine(`${manifest} `) }); // whoever changes one, changes both
     return route.fulfill({ path: path.join(setup.signed.path, name) });
   });
   const found = await page.evaluate(
