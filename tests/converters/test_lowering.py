@@ -139,6 +139,26 @@ def test_logits_are_not_rounded_to_8_bits(engine_name):
     assert len(np.unique([loaded.run(sample.numpy()) for sample in x[:, None]])) > 1000
 
 
+def test_what_stands_behind_a_relu6_is_rounded_once(engine_name):
+    """Rounded before it, a step would be a part of the range from -300 to 300, and not of that from 0 to 6."""
+    torch.manual_seed(0)
+    wide = nn.Conv2d(8, 16, 1)
+    with torch.no_grad():
+        wide.weight *= 200
+    module = nn.Sequential(wide, nn.ReLU6(), nn.Flatten(), nn.Linear(256, 4)).eval()
+    x = torch.randn(32, 8, 4, 4)
+    lowered = lower(converter_for(engine_name), module, x[:1], "int8-static", x)
+    entry = PartEntry(
+        file="x", size_bytes=0, sha256="0" * 64, input_shape=(1, 8, 4, 4), output_shape=(1, 4), macs=0,
+    )  # fmt: skip
+    loaded = open_engine(engine_name).load("x", lowered.program, entry)
+    with torch.inference_mode():
+        wanted = module(x).numpy()
+    got = np.concatenate([loaded.run(sample.numpy()) for sample in x[:, None]])
+    loaded.close()
+    assert compare(wanted, got).snr_db > 25
+
+
 def test_integers_of_onnx_do_not_overflow_on_machines_without_vnni():
     """Weights and inputs at the ends of their ranges: signed weights would saturate in sums of two products."""
     linear = nn.Linear(64, 8)

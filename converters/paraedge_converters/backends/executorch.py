@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,13 +113,14 @@ def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, *, dynam
     return convert_pt2e(prepared)  # type: ignore[no-any-return]
 
 
-_PRODUCTS = {torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
-_CLAMPS = {torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default}
+_PRODUCTS: set[Any] = {torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
+_CLAMPS: set[Any] = {torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default}
 
 
 def _is_clamp_of_product(node: torch.fx.Node) -> bool:
     """ReLU6 and its like: between 0 and a number."""
-    return node.target in _CLAMPS and node.args[1:2] == (0,) and node.args[0].target in _PRODUCTS
+    source = node.args[0] if node.target in _CLAMPS and node.args[1:2] == (0,) else None
+    return isinstance(source, torch.fx.Node) and source.target in _PRODUCTS
 
 
 def _operators(graph_module: torch.fx.GraphModule) -> dict[str, int]:
