@@ -69,7 +69,8 @@ def fold_batchnorm(module: nn.Module, name: str = "the module") -> nn.Module:
         children = list(sequence)
         for position in range(len(children) - 1):
             conv, norm = children[position], children[position + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
+            # Not classes derived from them, which may do more: timm's BatchNormAct2d ends in an activation.
+            if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_var is not None:
                 sequence[position] = fuse_conv_bn_eval(conv, norm)
                 sequence[position + 1] = nn.Identity()
     return folded

@@ -47,6 +47,28 @@ def test_costs_of_a_part_are_counted():
     assert branch.parameters == 12 * 12 * 9 + 12 + 12 * 10
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+class PaddedConvolution(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [(nn.Conv2d(1, 4, 3), NormAndActivation(4)), (PaddedConvolution(1, 4, 3), nn.BatchNorm2d(4))],
+    ids=["batchnorm with an activation", "convolution with padding"],
+)
+def test_folding_leaves_derived_classes_as_they_are(layers):
+    network = nn.Sequential(*layers).eval()
+    x = torch.randn(1, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(fold_batchnorm(network)(x), network(x))
+
+
 class Asking(nn.Module):
     """(1, T, D) -> (1, 3, D): three learned queries ask the tokens."""
 
