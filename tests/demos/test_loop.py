@@ -24,7 +24,8 @@ from paraedge_demo.controls import Controls, Settings
 from paraedge_demo.main import demo
 from paraedge_demo.measures import WINDOW, Measures
 from paraedge_demo.records import read_recording
-from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_demo.shots import SourceOptions
+from paraedge_demo.sources import open_source
 from paraedge_runtime import Bundle, InputError
 from paraedge_runtime.cache_folder import CACHE_VARIABLE
 
@@ -182,7 +183,7 @@ def test_bundles_of_tensors_and_vectors_are_refused_in_one_line_that_names_what_
     assert isinstance(done.exception, InputError), done.output
     command = f"paraedge run '{bundle.path}'"
     assert str(done.exception) == (
-        f"{bundle.path} does not classify images, which the demo shows; '{command}' runs its golden inputs"
+        f"{bundle.path} classifies neither images nor signals, which the demo shows; '{command}' runs its golden inputs"
     )
     ran = CliRunner().invoke(paraedge, shlex.split(command)[1:])
     assert ran.exit_code == 0, ran.output

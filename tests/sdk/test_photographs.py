@@ -12,7 +12,8 @@ from support.bundles import IMAGE, fake_bundle
 
 from paraedge.cli.main import paraedge
 from paraedge.data import FolderOptions, load_dataset
-from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_demo.shots import SourceOptions
+from paraedge_demo.sources import open_source
 from paraedge_runtime import InputError
 from paraedge_runtime._input_kinds import as_input
 from paraedge_runtime.inputs import read_image

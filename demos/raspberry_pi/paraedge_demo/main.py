@@ -37,8 +37,17 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
     type=click.Path(path_type=Path),
     help="What 'paraedge export' made, a folder or a zip. [default: a packaged model; waste for a camera]",
 )
-@click.option("--source", default="packaged", show_default=True, help="packaged: the bundle's images; folder; camera.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder of images for --source folder.")
+@click.option(
+    "--source",
+    default="packaged",
+    show_default=True,
+    help="packaged (the bundle's own inputs), folder, camera, wav-folder or microphone.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Folder of images for --source folder, of .wav files for wav-folder.",
+)
 @click.option("--camera", default=0, show_default=True, help="Number of the camera for --source camera.")
 @click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Images per second.")
 @click.option(
@@ -103,6 +112,7 @@ def demo(
       paraedge-demo --bundle pi.paraedge
       paraedge-demo --bundle pi.paraedge --source camera --budget-ms 10 --headless
       paraedge-demo --source camera
+      paraedge-demo --bundle keywords.paraedge --source microphone
       paraedge-demo --replay out.jsonl
     """
     from paraedge_demo.app import LiveOptions, live_app, replay_app

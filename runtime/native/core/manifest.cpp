@@ -2,8 +2,10 @@
 #include "manifest.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -128,6 +130,20 @@ std::string name_of(const Value& value) {
   return name;
 }
 
+// It decides how near to torch 'paraedge verify' wants the bundle.
+void check_quantization(const Value& value) {
+  constexpr std::array kRecipes = {"fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"};
+  const std::string name = name_of(value);
+  std::string known;
+  for (const std::string recipe : kRecipes) {
+    if (name == recipe || (name == recipe + "+fp32-stem" && recipe != "fp32")) return;
+    known += (known.empty() ? "" : ", ") + recipe;
+  }
+  throw Refusal(ErrorCode::manifest, "manifest.json: field '" + value.field + "' is '" + name + "', not one of " + known +
+                                         " (all but fp32 also with +fp32-stem); update paraedge on this device, or "
+                                         "export the bundle again");
+}
+
 void check_version(const Value& value) {
   const std::string text = value.text();
   int numbers = 0, digits = 0;
@@ -169,7 +185,7 @@ class Reader {
     require(!versions.empty(), f[4].field, "is empty");
     for (const auto& [package, version] : versions) check_version(version);
     name_of(f[5]);
-    name_of(f[6]);
+    check_quantization(f[6]);
     read_input(f[7]);
     read_output(f[8]);
     m.stem = read_part(f[9], /*is_branch=*/false);
@@ -219,7 +235,8 @@ class Reader {
       mean_and_std = {f[3], f[4]};
     } else {
       require(kind == "tensor", value.field + ".kind", "is '" + kind + "', not 'image' or 'tensor'");
-      const auto f = value.fields({"kind", "name", "shape", "axes", "normalized_axis", "mean", "std"});
+      const auto f = value.fields(
+          {"kind", "name", "shape", "axes", "normalized_axis", "mean", "std", "rate_hz", "channel_names"}, 2);
       input.kind = Input::Kind::tensor;
       input.name = name_of(f[1]);
       input.shape = f[2].shape(2, 6);
@@ -238,9 +255,31 @@ class Reader {
         count = input.shape[static_cast<size_t>(input.normalized_axis)];
       }
       mean_and_std = {f[5], f[6]};
+      check_signal(f[7], f[8]);
     }
     require(input.shape[0] == 1, "input.shape", "does not begin with 1");
     read_normalisation(mean_and_std[0], mean_and_std[1], count);
+  }
+
+  // What callers must know of a signal, and the core need not: both may be missing or null.
+  void check_signal(const Value& rate_hz, const Value& channel_names) const {
+    const Input& input = out_.manifest.input;
+    auto size_of = [&](const std::string& axis) -> int64_t {
+      const auto found = std::find(input.axes.begin(), input.axes.end(), axis);
+      return found == input.axes.end() ? 0 : input.shape[static_cast<size_t>(found - input.axes.begin()) + 1];
+    };
+    if (rate_hz.json != nullptr && !rate_hz.is_null()) {
+      require(rate_hz.number(0, 1e6) > 0, rate_hz.field, "is not above 0");
+      require(size_of("time") > 0, rate_hz.field, "needs an axis 'time'");
+    }
+    if (channel_names.json != nullptr && !channel_names.is_null()) {
+      std::set<std::string> names;
+      const std::vector<Value> items = channel_names.list(0, kMaxManifestBytes);
+      for (const Value& item : items) names.insert(name_of(item));
+      require(static_cast<int64_t>(items.size()) == size_of("channel"), channel_names.field,
+              "has not one name for each position along the axis 'channel'");
+      require(names.size() == items.size(), channel_names.field, "has a name twice");
+    }
   }
 
   static std::string axis_of(const Value& value) {
@@ -281,7 +320,13 @@ class Reader {
     const std::string kind = kind_of(value);
     if (kind == "labels") {
       const auto f = value.fields({"kind", "labels"});
-      for (const Value& label : f[1].list(1, 100'000)) m.labels.push_back(label.text());
+      std::map<std::string, std::string> first;  // field by label
+      for (const Value& label : f[1].list(1, 100'000)) {
+        m.labels.push_back(label.text());
+        require(!m.labels.back().empty(), label.field, "is empty");
+        const auto [same, is_new] = first.emplace(m.labels.back(), label.field);
+        require(is_new, label.field, "is the same as " + same->second);
+      }
       m.num_outputs = static_cast<int64_t>(m.labels.size());
     } else {
       require(kind == "vector", value.field + ".kind", "is '" + kind + "', not 'labels' or 'vector'");
@@ -373,7 +418,7 @@ class Reader {
   }
 
   ManifestFile out_;
-  std::set<std::string> paths_ = {kManifestName, kSignatureName}, folders_;
+  std::set<std::string> paths_ = {kManifestName, kManifestHashName, kSignatureName}, folders_;
   int64_t total_bytes_ = 0;
 };
 

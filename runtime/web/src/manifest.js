@@ -3,6 +3,7 @@ import { ManifestError } from "./errors.js";
 import { parseJson } from "./json.js";
 
 export const MANIFEST_NAME = "manifest.json";
+export const MANIFEST_HASH_NAME = "manifest.sha256";
 export const CARD_NAME = "card.json";
 export const SIGNATURE_NAME = "manifest.json.minisig";
 export const MAX_MANIFEST_BYTES = 2 ** 20; // of the card too
@@ -11,6 +12,7 @@ export const MAX_BUNDLE_BYTES = 2 ** 31; // of all files together
 
 const FORMAT = "paraedge-bundle/2";
 const FORMAT_PATTERN = /^paraedge-bundle\/([0-9]{1,6})$/;
+const RECIPES = ["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"];
 const MAX_COUNT = 2n ** 53n;
 const MAX_ELEMENTS = 2 ** 28;
 const MAX_DIMENSION = 2n ** 20n;
@@ -29,7 +31,8 @@ const PLAIN_PATH = /^[A-Za-z0-9][A-Za-z0-9._+-]*(\/[A-Za-z0-9][A-Za-z0-9._+-]*)*
  *   shift: number[]}} ImageInput
  *   uint8 (H, W, C) comes in, the stem reads `x * scale - shift` of shape (1, C, H, W)
  * @typedef {{kind: "tensor", name: string, shape: number[], axes: string[], normalizedAxis: string | null,
- *   scale: number[], shift: number[]}} TensorInput float32 of shape.slice(1) comes in
+ *   rateHz: number | null, channelNames: string[] | null, scale: number[], shift: number[]}} TensorInput
+ *   float32 of shape.slice(1) comes in, `rateHz` samples a second along the axis "time"
  * @typedef {ImageInput | TensorInput} InputSpec
  * @typedef {{temperature: number, threshold: number | null}} StopRule
  * @typedef {{name: string, version: number, engine: string, target: string, quantization: string, input: InputSpec,
@@ -146,7 +149,7 @@ class Value {
 /** Every file once, none the folder of another, compared without case: some file systems do not tell A from a. */
 class Files {
   /** @type {FileEntry[]} */ entries = [];
-  #paths = new Set([MANIFEST_NAME, SIGNATURE_NAME]);
+  #paths = new Set([MANIFEST_NAME, MANIFEST_HASH_NAME, SIGNATURE_NAME]);
   /** @type {Set<string>} */ #folders = new Set();
   #totalBytes = 0;
 
@@ -182,7 +185,7 @@ class Files {
  * Parse and check `manifest.json`.
  *
  * @param {Uint8Array} bytes
- * @returns {{manifest: Manifest, files: FileEntry[]}} and everything that lies beside it and its signature
+ * @returns {{manifest: Manifest, files: FileEntry[]}} and everything that lies beside it, its hash and its signature
  * @throws {ManifestError} the message names the field
  */
 export function parseManifest(bytes) {
@@ -251,7 +254,7 @@ function readManifest(root) {
     version: f.version.integer(1n, MAX_COUNT),
     engine: f.engine.name(),
     target: f.target.name(),
-    quantization: f.quantization.name(),
+    quantization: readQuantization(f.quantization),
     input: readInput(f.input),
     labels,
     numOutputs,
@@ -297,7 +300,11 @@ function readInput(value) {
     const normalisation = readNormalisation(f.mean, f.std, shape[1], 255);
     return { kind, name: f.name.name(), shape: batchOfOne(shape), resize, ...normalisation };
   }
-  const f = value.fields("kind", "name", "shape", "axes", "normalized_axis", "mean", "std");
+  const given = value.entries();
+  const optional = /** @type {("rate_hz" | "channel_names")[]} */ (["rate_hz", "channel_names"]).filter((name) =>
+    given.has(name),
+  );
+  const f = value.fields("kind", "name", "shape", "axes", "normalized_axis", "mean", "std", ...optional);
   const shape = batchOfOne(f.shape.shape(2, 6));
   const axes = f.axes.list(0, 6).map((axis) => axis.matching(AXIS, "a name of small letters, digits and '_'"));
   require(new Set(axes).size === axes.length, f.axes.field, "has a name twice");
@@ -305,7 +312,33 @@ function readInput(value) {
   const normalizedAxis = f.normalized_axis.isNull ? null : f.normalized_axis.text();
   require(normalizedAxis === null || axes.includes(normalizedAxis), f.normalized_axis.field, "is not one of the axes");
   const count = normalizedAxis === null ? 1 : shape[axes.indexOf(normalizedAxis) + 1];
-  return { kind, name: f.name.name(), shape, axes, normalizedAxis, ...readNormalisation(f.mean, f.std, count, 1) };
+  return {
+    kind,
+    name: f.name.name(),
+    shape,
+    axes,
+    normalizedAxis,
+    rateHz: readRate(f.rate_hz, axes),
+    channelNames: readChannelNames(f.channel_names, axes.includes("channel") ? shape[axes.indexOf("channel") + 1] : 0),
+    ...readNormalisation(f.mean, f.std, count, 1),
+  };
+}
+
+/** @param {Value | undefined} value @param {string[]} axes */
+function readRate(value, axes) {
+  if (value === undefined || value.isNull) return null;
+  const rateHz = value.above0(1e6);
+  require(axes.includes("time"), value.field, "needs an axis 'time'");
+  return rateHz;
+}
+
+/** @param {Value | undefined} value @param {number} count positions along the axis "channel" */
+function readChannelNames(value, count) {
+  if (value === undefined || value.isNull) return null;
+  const names = value.list(0, MAX_MANIFEST_BYTES).map((name) => name.name());
+  require(names.length === count, value.field, `has ${names.length} names, the axis 'channel' has ${count}`);
+  require(new Set(names).size === names.length, value.field, "has a name twice");
+  return names;
 }
 
 /** @param {number[]} shape */
@@ -329,17 +362,33 @@ function readNormalisation(mean, std, count, range) {
   return { scale, shift };
 }
 
+/** It decides how near to torch `paraedge verify` wants the bundle. @param {Value} value */
+function readQuantization(value) {
+  const name = value.name();
+  const isKnown = RECIPES.some((recipe) => name === recipe || (name === `${recipe}+fp32-stem` && recipe !== "fp32"));
+  if (!isKnown) {
+    throw new ManifestError(
+      `${MANIFEST_NAME}: field '${value.field}' is '${name}', not one of ${RECIPES.join(", ")} (all but fp32 also with ` +
+        "+fp32-stem); update paraedge-web, or export the bundle again",
+    );
+  }
+  return name;
+}
+
 /** @param {Value} value */
 function readOutput(value) {
   const kind = value.kind();
   require(kind === "labels" ||
     kind === "vector", `${value.field}.kind`, `is ${JSON.stringify(kind)}, not 'labels' or 'vector'`);
   if (kind === "labels") {
-    const labels = value
-      .fields("kind", "labels")
-      .labels.list(1, 100_000)
-      .map((label) => label.text());
-    return { labels, numOutputs: labels.length };
+    /** @type {Map<string, string>} */ const first = new Map(); // field by label
+    for (const label of value.fields("kind", "labels").labels.list(1, 100_000)) {
+      const text = label.text();
+      require(text !== "", label.field, "is empty");
+      require(!first.has(text), label.field, `is the same as ${first.get(text)}`);
+      first.set(text, label.field);
+    }
+    return { labels: [...first.keys()], numOutputs: first.size };
   }
   const f = value.fields("kind", "name", "size");
   f.name.name();

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paraedge.model.config import ParaFormerConfig
+from paraedge.model.signals import LogMel, Signal
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "CheckpointConfig",
+    "LogMel",
     "ParaFormer",
     "ParaFormerConfig",
+    "Signal",
     "SplitNetwork",
     "branches_from",
     "distill",
