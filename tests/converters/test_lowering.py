@@ -139,17 +139,31 @@ def test_logits_are_not_rounded_to_8_bits(engine_name):
     assert len(np.unique([loaded.run(sample.numpy()) for sample in x[:, None]])) > 1000
 
 
-def test_what_stands_behind_a_relu6_is_rounded_once(engine_name):
-    """Rounded before it, a step would be a part of the range from -300 to 300, and not of that from 0 to 6."""
-    torch.manual_seed(0)
+def _wide_relu6():
+    """Rounded before the ReLU6, a step would be a part of the range from -300 to 300, and not of that from 0 to 6."""
     wide = nn.Conv2d(8, 16, 1)
     with torch.no_grad():
         wide.weight *= 200
-    module = nn.Sequential(wide, nn.ReLU6(), nn.Flatten(), nn.Linear(256, 4)).eval()
-    x = torch.randn(32, 8, 4, 4)
+    return nn.Sequential(wide, nn.ReLU6(), nn.Flatten(), nn.Linear(256, 4)), torch.randn(32, 8, 4, 4)
+
+
+def _separable_image():
+    """Rounded to the step of the first channel's weights, which read nothing, the other ones would be 0."""
+    first, second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8, padding=1)
+    with torch.no_grad():
+        first.weight[:, 0] = 300
+    layers = [first, nn.ReLU6(), second, nn.ReLU6(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(64, 4)]
+    return nn.Sequential(*layers), torch.randn(32, 3, 4, 4) * torch.tensor([0, 1, 1])[:, None, None]
+
+
+@pytest.mark.parametrize("make", [_wide_relu6, _separable_image])
+def test_eight_bits_are_spent_where_they_count(make, engine_name):
+    torch.manual_seed(0)
+    module, x = make()
+    module.eval()
     lowered = lower(converter_for(engine_name), module, x[:1], "int8-static", x)
     entry = PartEntry(
-        file="x", size_bytes=0, sha256="0" * 64, input_shape=(1, 8, 4, 4), output_shape=(1, 4), macs=0,
+        file="x", size_bytes=0, sha256="0" * 64, input_shape=tuple(x[:1].shape), output_shape=(1, 4), macs=0,
     )  # fmt: skip
     loaded = open_engine(engine_name).load("x", lowered.program, entry)
     with torch.inference_mode():

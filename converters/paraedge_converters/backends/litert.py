@@ -74,15 +74,9 @@ def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:
         # Layer norms, written out by the converter, lose too much in 8 bits.
         for name in (names.FULLY_CONNECTED, names.CONV_2D, names.DEPTHWISE_CONV_2D):
             work.add_static_config(regex=".*", operation_name=name, activation_num_bits=8, weight_num_bits=8)
-        program = path.read_bytes()
-        if (last := _last_product(program)) is not None:
+        if (last := _last_product(path.read_bytes())) is not None:
             work.update_quantization_recipe(
                 regex=re.escape(last), operation_name=names.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
-            )
-        kinds = (names.CONV_2D, names.DEPTHWISE_CONV_2D)
-        for made, name in zip(_first_convolutions(program), kinds, strict=False):
-            work.update_quantization_recipe(
-                regex=re.escape(made), operation_name=name, algorithm_key=algorithms.NO_QUANTIZE
             )
         calibrated = work.calibrate(
             {"serving_default": [{"args_0": sample.numpy()} for sample in calibration[:, None]]}
@@ -95,6 +89,12 @@ def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:
                 "int4-weight": recipes.weight_only_wi4_afp32,
             }[recipe]()
         )
+    if recipe != "fp16":
+        kinds = (names.CONV_2D, names.DEPTHWISE_CONV_2D)
+        for made, name in zip(_first_convolutions(path.read_bytes()), kinds, strict=False):
+            work.update_quantization_recipe(
+                regex=re.escape(made), operation_name=name, algorithm_key=algorithms.NO_QUANTIZE
+            )
     program = work.quantize(calibrated, enable_progress_report=False).quantized_model
     path.write_bytes(_with_short_names(bytes(program)))
 
