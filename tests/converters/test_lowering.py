@@ -140,20 +140,22 @@ def test_logits_are_not_rounded_to_8_bits(engine_name):
 
 
 def _wide_relu6():
-    """Rounded before the ReLU6, a step would be a part of the range from -300 to 300, and not of that from 0 to 6."""
+    """Rounded before the ReLU6, a step would be a part of the range of the two wide channels, not of 0 to 6."""
     wide = nn.Conv2d(8, 16, 1)
     with torch.no_grad():
-        wide.weight *= 200
+        wide.weight[:2] *= 200
     return nn.Sequential(wide, nn.ReLU6(), nn.Flatten(), nn.Linear(256, 4)), torch.randn(32, 8, 4, 4)
 
 
 def _separable_image():
-    """Rounded to the step of the first channel's weights, which read nothing, the other ones would be 0."""
-    first, second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8, padding=1)
+    """Rounded to the step of weights that read zeros, the other ones would be 0."""
+    first, second = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 8, (1, 2), (1, 2), groups=8)
     with torch.no_grad():
-        first.weight[:, 0] = 300
-    layers = [first, nn.ReLU6(), second, nn.ReLU6(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(64, 4)]
-    return nn.Sequential(*layers), torch.randn(32, 3, 4, 4) * torch.tensor([0, 1, 1])[:, None, None]
+        first.weight[:, 0] = second.weight[..., 0] = 300
+    layers = [first, nn.ReLU6(), second, nn.ReLU6(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(32, 4)]
+    x = torch.randn(32, 3, 4, 4)
+    x[:, 0] = x[..., ::2] = 0
+    return nn.Sequential(*layers), x
 
 
 @pytest.mark.parametrize("make", [_wide_relu6, _separable_image])
