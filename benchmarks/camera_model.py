@@ -30,7 +30,7 @@ from paraedge.model.backbones import backbone_stages, load_pretrained
 from paraedge.packaged import resolve_checkpoint
 from paraedge_converters.backends import converter_for
 from paraedge_converters.recipes import part_recipe
-from paraedge_converters.split import quantizable
+from paraedge_converters.split import fold_batchnorm, quantizable
 from paraedge_runtime import Session
 from paraedge_runtime.errors import ParityError
 from paraedge_runtime.inputs import normalise
@@ -81,9 +81,9 @@ def one_program(module: nn.Module, recipe: str, inputs: Tensor) -> Callable[[np.
     """The module as one LiteRT program that the engine shares out between its own threads."""
     from ai_edge_litert.interpreter import Interpreter
 
-    plain = part_recipe(recipe, "branch_00")
+    plain, folded = part_recipe(recipe, "branch_00"), fold_batchnorm(module)
     lowered = converter_for("litert").lower(
-        module if recipe == "fp32" else quantizable(module),
+        folded if plain == "fp32" else quantizable(folded),
         inputs[:1],
         recipe=plain,
         calibration=inputs,

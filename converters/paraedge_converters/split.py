@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -67,7 +69,8 @@ def fold_batchnorm(module: nn.Module, name: str = "the module") -> nn.Module:
         children = list(sequence)
         for position in range(len(children) - 1):
             conv, norm = children[position], children[position + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
+            # Not classes derived from them, which may do more: timm's BatchNormAct2d ends in an activation.
+            if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_var is not None:
                 sequence[position] = fuse_conv_bn_eval(conv, norm)
                 sequence[position + 1] = nn.Identity()
     return folded
@@ -142,9 +145,24 @@ def count_macs(part: Part) -> int:
 
     Kept with the lowered part: torch's counter takes seconds to be imported.
     """
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with _products_apart(), FlopCounterMode(display=False) as counter:
         part.module(part.example)
     return int(counter.get_total_flops()) // 2
+
+
+@contextlib.contextmanager
+def _products_apart() -> Iterator[None]:
+    """Attention in single products: the counter knows none of the operators that torch has for the whole of it.
+
+    With gradients: without them the counter fails where a module reads a parameter that was expanded.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _part(name: str, module: nn.Module, example: Tensor) -> Part:

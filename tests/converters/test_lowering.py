@@ -139,6 +139,42 @@ def test_logits_are_not_rounded_to_8_bits(engine_name):
     assert len(np.unique([loaded.run(sample.numpy()) for sample in x[:, None]])) > 1000
 
 
+def _wide_relu6():
+    """Rounded before the ReLU6, a step would be a part of the range of the two wide channels, not of 0 to 6."""
+    wide = nn.Conv2d(8, 16, 1)
+    with torch.no_grad():
+        wide.weight[:2] *= 200
+    return nn.Sequential(wide, nn.ReLU6(), nn.Flatten(), nn.Linear(256, 4)), torch.randn(32, 8, 4, 4)
+
+
+def _separable_image():
+    """Rounded to the step of weights that read zeros, the other ones would be 0."""
+    first, second = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 8, (1, 2), (1, 2), groups=8)
+    with torch.no_grad():
+        first.weight[:, 0] = second.weight[..., 0] = 300
+    layers = [first, nn.ReLU6(), second, nn.ReLU6(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(32, 4)]
+    x = torch.randn(32, 3, 4, 4)
+    x[:, 0] = x[..., ::2] = 0
+    return nn.Sequential(*layers), x
+
+
+@pytest.mark.parametrize("make", [_wide_relu6, _separable_image])
+def test_eight_bits_are_spent_where_they_count(make, engine_name):
+    torch.manual_seed(0)
+    module, x = make()
+    module.eval()
+    lowered = lower(converter_for(engine_name), module, x[:1], "int8-static", x)
+    entry = PartEntry(
+        file="x", size_bytes=0, sha256="0" * 64, input_shape=tuple(x[:1].shape), output_shape=(1, 4), macs=0,
+    )  # fmt: skip
+    loaded = open_engine(engine_name).load("x", lowered.program, entry)
+    with torch.inference_mode():
+        wanted = module(x).numpy()
+    got = np.concatenate([loaded.run(sample.numpy()) for sample in x[:, None]])
+    loaded.close()
+    assert compare(wanted, got).snr_db > 25
+
+
 def test_integers_of_onnx_do_not_overflow_on_machines_without_vnni():
     """Weights and inputs at the ends of their ranges: signed weights would saturate in sums of two products."""
     linear = nn.Linear(64, 8)

@@ -2,11 +2,20 @@
 
 import pytest
 import torch
+from support.blocks import HEADS, TOKENS, D, MultiHead, Timm
 from support.conv_branches import ConvBranches
 from torch import nn
 
 from paraedge.model import ParaFormer, ParaFormerConfig
-from paraedge_converters.split import SubsetModel, check_contract, count_macs, fold_batchnorm, quantizable, split_model
+from paraedge_converters.split import (
+    Part,
+    SubsetModel,
+    check_contract,
+    count_macs,
+    fold_batchnorm,
+    quantizable,
+    split_model,
+)
 from paraedge_runtime.errors import UnsupportedModel
 
 CONFIG = ParaFormerConfig(
@@ -36,6 +45,55 @@ def test_costs_of_a_part_are_counted():
     assert count_macs(branch) == 14 * 14 * 12 * 12 * 9 + 12 * 10
     assert stem.parameters == 12 * 9 + 12  # BatchNorm is gone, the convolution has its bias
     assert branch.parameters == 12 * 12 * 9 + 12 + 12 * 10
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+class PaddedConvolution(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [(nn.Conv2d(1, 4, 3), NormAndActivation(4)), (PaddedConvolution(1, 4, 3), nn.BatchNorm2d(4))],
+    ids=["batchnorm with an activation", "convolution with padding"],
+)
+def test_folding_leaves_derived_classes_as_they_are(layers):
+    network = nn.Sequential(*layers).eval()
+    x = torch.randn(1, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(fold_batchnorm(network)(x), network(x))
+
+
+class Asking(nn.Module):
+    """(1, T, D) -> (1, 3, D): three learned queries ask the tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(1, 3, D))
+        self.layer = nn.TransformerDecoderLayer(D, HEADS, 64, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(self.queries.expand(len(x), -1, -1), x)
+
+
+_ATTENTION = TOKENS * 4 * D * D + 2 * TOKENS * TOKENS * D
+ATTENTION_MACS = {
+    "timm": (Timm, _ATTENTION),
+    "multi-head": (MultiHead, _ATTENTION),
+    "multi-head, frozen": (lambda: MultiHead().requires_grad_(False), _ATTENTION),
+    "decoder": (Asking, 3 * 4 * D * D + 2 * 9 * D + (6 + 2 * TOKENS) * D * D + 6 * TOKENS * D + 3 * 2 * D * 64),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), ATTENTION_MACS.values(), ids=ATTENTION_MACS)
+def test_all_products_of_attention_are_counted(make, expected):
+    module = make().eval()
+    assert count_macs(Part("branch_00", module, torch.zeros(1, TOKENS, D), (1, 5), 1)) == expected
 
 
 @pytest.mark.parametrize("model", [ConvBranches(), ParaFormer(CONFIG)], ids=["convolutional", "paraformer"])

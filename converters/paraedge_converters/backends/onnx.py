@@ -22,7 +22,7 @@ from paraedge_converters.backends import LoweredPart, lowering_with
 from paraedge_runtime.errors import ConversionError
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
 RECIPES = {
@@ -126,8 +126,11 @@ def _quantized(model: ModelProto, recipe: str, calibration: Tensor) -> ModelProt
         # What follows a convolution is rounded once, after its activation: half of the range before a ReLU is lost.
         activated = {name for node in present if node.op_type in _ACTIVATIONS for name in node.input[:1]}
         sums = [node.name for node in present if node.op_type == "Add" and node.output[0] not in activated]
-        # A convolution of an image of 1 or 3 channels has next to no weights, and its rounding is in all that follows.
-        first = [node.name for node in present if node.op_type == "Conv" and node.input[0] == "x"]
+        # A convolution of an image of 1 or 3 channels has next to no weights, and its rounding is in all that follows;
+        # so it is with a depthwise one behind it.
+        convs = [node for node in present if node.op_type == "Conv"]
+        first = [node.name for node in convs if node.input[0] == "x"]
+        first += [node.name for node in convs[1:2] if _groups(node) > 1]
         few = calibration.shape[1] <= 4
         weighted = ["Conv", *(_PRODUCTS if recipe == "int8-static" else ())]
         if any(node.op_type in weighted for node in present):
@@ -148,6 +151,11 @@ def _quantized(model: ModelProto, recipe: str, calibration: Tensor) -> ModelProt
             quantize_dynamic(prepared, final, weight_type=QuantType.QUInt8, op_types_to_quantize=list(_PRODUCTS))
             prepared = final
         return onnx.load(prepared)
+
+
+def _groups(node: NodeProto) -> int:
+    """Of a convolution."""
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 class _Samples:
