@@ -231,6 +231,30 @@ def test_a_camera_that_is_unplugged(pi_bundle, tmp_path, monkeypatch):
     assert all(camera.released for camera in cv2.opened)
 
 
+@pytest.mark.parametrize(("source", "model"), [("camera", "waste"), ("packaged", "fashion-mnist")])
+def test_without_a_bundle_a_packaged_model_is_shown(pi_bundle, tmp_path, monkeypatch, source, model):
+    (tmp_path / "cv2.py").write_text(CAMERA)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "cv2", raising=False)
+    asked = []
+
+    def packaged_bundle(engine, name):
+        asked.append((engine, name))
+        return pi_bundle
+
+    monkeypatch.setattr("paraedge.cli.packaged_bundle.packaged_bundle", packaged_bundle)
+    done = CliRunner().invoke(demo, ["--source", source, "--headless", "--frames", "2", "--budget-ms", "1000"])
+    assert done.exit_code == 0, done.output
+    assert asked == [(None, model)]
+
+
+def test_without_a_bundle_on_a_device_the_command_that_makes_one_is_told(monkeypatch):
+    monkeypatch.setattr("paraedge.cli.packaged_bundle.packaged_folder", lambda name: None)
+    done = CliRunner().invoke(demo, ["--source", "camera", "--headless"])
+    assert isinstance(done.exception, InputError), done.output
+    assert "'paraedge export --target raspberry-pi --model waste'" in str(done.exception)
+
+
 def test_a_bundle_replaced_on_disk_is_loaded(own_bundle, pi_bundle):
     with live_app(LiveOptions(own_bundle, **FAST)) as app:
         assert len(frames(app).branches) == 8

@@ -81,6 +81,14 @@ def _bomb(path):
     path.write_bytes(raw)
 
 
+def _large(path):
+    Image.new("1", (8000, 7000)).save(path, "PNG")
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
 def _text(path):
     path.write_text("no image")
 
@@ -88,6 +96,8 @@ def _text(path):
 REFUSED = {
     "truncated": (_truncated, "truncated"),
     "a bomb": (_bomb, "3,600,000,000 pixels, at most 256,000,000"),
+    "56 million pixels that cannot be read smaller": (_large, "56,000,000 pixels, at most 50,000,000"),
+    "empty": (_empty, "is not an image that can be read"),
     "text": (_text, "is not an image that can be read"),
 }
 
