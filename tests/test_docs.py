@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.recordings import write_tones
 
 from paraedge.cli.bench import bench
 from paraedge.cli.export import export
@@ -66,6 +67,7 @@ def workplace(tmp_path, checkpoint, bundles, monkeypatch):
         folder = tmp_path / "photographs" / labels[photographs.samples.labels[place]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photographs.samples.images[place]).save(folder / f"{number}.jpg")
+    write_tones(tmp_path / "recordings", count=6, yes=400, no=900, other=1600)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return tmp_path

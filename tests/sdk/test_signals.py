@@ -36,19 +36,31 @@ def tones(count, seed):
     return LabelledSignals(signals[:, None].astype(np.float32), labels.astype(np.int64), groups)
 
 
-def tone_data(**other):
-    fields = {"name": "tones", "train": tones(96, 0), "test": tones(40, 1), "class_names": ("low", "high")}
+def sweeps(count, seed):
+    """Sounds that rise or fall, labels 0 and 1: what a stem without positions can tell apart."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(count) % 2).astype(np.int64)
+    octaves = np.where(labels[:, None] == 0, 1.0, -1.0) * np.linspace(-1, 1, LENGTH) + rng.uniform(
+        -0.3, 0.3, (count, 1)
+    )
+    signals = np.sin(np.cumsum(2 * np.pi * 500.0 * 2.0**octaves / RATE_HZ, axis=1)) * rng.uniform(0.2, 0.9, (count, 1))
+    signals += 0.05 * rng.normal(size=signals.shape)
+    return LabelledSignals(signals[:, None].astype(np.float32), labels)
+
+
+def sweep_data(**other):
+    fields = {"name": "sweeps", "train": sweeps(96, 0), "test": sweeps(40, 1), "class_names": ("up", "down")}
     return SignalDataset(**fields, license="none", rate_hz=RATE_HZ, channel_names=("mono",), **other)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp("tones") / "tones"
+    out = tmp_path_factory.mktemp("sweeps") / "sweeps"
     config = CheckpointConfig(
-        name="tones", description="tones", license="none", dataset="tones", labels=("low", "high"), model=CONFIG
+        name="sweeps", description="sweeps", license="none", dataset="sweeps", labels=("up", "down"), model=CONFIG
     )
     settings = TrainingConfig(epochs=8, batch_size=16, time_shift=0.1, speed_change=0.05, gain_db=6.0, noise_db=-20.0)
-    train(tone_data(), config, settings, out, device="cpu", dtype=torch.float32)
+    train(sweep_data(), config, settings, out, device="cpu", dtype=torch.float32)
     return load_checkpoint(out)
 
 
@@ -105,6 +117,8 @@ def test_tokens_are_the_cells_of_the_map(change):
     _, height, width = config.map_shape
     assert (height, width) == (16, 30)
     assert config.num_tokens == -(-height // config.stem_stride) * -(-width // config.stem_stride) + 1
+    positions = [value.shape[1] for name, value in ParaFormer(config).named_parameters() if name.endswith("positions")]
+    assert set(positions) == {1}  # of CLS: a word is the same later, and in a higher voice
 
 
 @pytest.mark.parametrize(
@@ -176,25 +190,25 @@ def test_training_learns_and_the_checkpoint_is_read_back(trained):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"rate_hz": 8000.0}, "tones has 8000 samples a second, the model takes 4000"),
-        ({"train": tones(4, 0).take(np.arange(4)), "class_names": ("a", "b", "c")}, "has 3 classes"),
+        ({"rate_hz": 8000.0}, "sweeps has 8000 samples a second, the model takes 4000"),
+        ({"train": sweeps(4, 0).take(np.arange(4)), "class_names": ("a", "b", "c")}, "has 3 classes"),
     ],
 )
 def test_data_that_a_model_does_not_take_are_refused(trained, tmp_path, change, problem):
     from dataclasses import replace as changed
 
     with pytest.raises(InputError, match=problem):
-        train(changed(tone_data(), **change), trained.config, TrainingConfig(epochs=1), tmp_path / "out", device="cpu")
+        train(changed(sweep_data(), **change), trained.config, TrainingConfig(epochs=1), tmp_path / "out", device="cpu")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnxruntime", "litert", "executorch"])
 def test_every_engine_hears_what_torch_hears(trained, tmp_path, engine):
-    bundle = export(trained, target="linux", engine=engine, out=tmp_path / "tones.paraedge", test_set=tone_data())
+    bundle = export(trained, target="linux", engine=engine, out=tmp_path / "sweeps.paraedge", test_set=sweep_data())
     spec = bundle.manifest.input
     assert (spec.axes, spec.rate_hz, spec.channel_names) == (("channel", "time"), RATE_HZ, ("mono",))
     assert min(prefix.snr_db for prefix in bundle.card.parity.prefixes) > 100
     assert bundle.card.accuracy.num_samples == 40
     with Session.open(bundle, engine=engine, threads=1) as session:
-        signals = tones(6, 2)
+        signals = sweeps(6, 2)
         assert [session.run(signal).label_index for signal in signals.signals] == [0, 1] * 3

@@ -54,7 +54,7 @@ def evaluate(
 
     path = Path(model)
     if looks_like_bundle(path):
-        name, source, count, accuracy = _evaluate_bundle(
+        name, kind, source, count, accuracy = _evaluate_bundle(
             Bundle.open(path, trusted_keys=trusted_keys), dataset, data_dir, limit, profile
         )
     elif profile is not None:
@@ -63,12 +63,12 @@ def evaluate(
         raise click.UsageError(f"--key says who may have signed a bundle, and {model} is none")
     else:
         stored = dataset is None and data_dir is None and not os.environ.get(DATA_DIR_VARIABLE) and limit is None
-        name, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
+        name, kind, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
 
     if plot is not None:
         from paraedge_measure.plots.prefix_accuracy import plot_prefix_accuracy
 
-        plot_prefix_accuracy(accuracy, plot, title=f"{name}: {count} test images")
+        plot_prefix_accuracy(accuracy, plot, title=f"{name}: {count} test {kind}")
     if as_json:
         print_json(
             {
@@ -85,12 +85,12 @@ def evaluate(
         gain = "" if index == 0 else f"{100 * (value - accuracy[index - 1]):+.2f}"
         rows.add_row(str(index + 1), as_percent(value), gain)
     console().print(rows)
-    console().print(f"\n{count} test images, {source}")
+    console().print(f"\n{count} test {kind}, {source}")
     if plot is not None:
         console().print(f"plot: {plot}")
 
 
-_Result = tuple[str, str, int, tuple[float, ...]]
+_Result = tuple[str, str, str, int, tuple[float, ...]]  # name, kind of input, where it ran, count, accuracy
 
 
 def _evaluate_checkpoint(
@@ -125,7 +125,8 @@ def _evaluate_checkpoint(
             bar.update(task, description=f"running on {data.name}", total=len(images))
             evaluation = evaluate_model(checkpoint.model, images, on_batch=lambda count: bar.advance(task, count))
             source = f"run in torch on {data.name}"
-    return config.name, source, len(evaluation.labels), evaluation.prefix_accuracy()
+    kind = "images" if config.model.signal is None else "signals"
+    return config.name, kind, source, len(evaluation.labels), evaluation.prefix_accuracy()
 
 
 def _evaluate_bundle(
@@ -146,7 +147,7 @@ def _evaluate_bundle(
         outputs, where = outputs_on(profile, bundle, images.inputs)
         right = outputs.cumsum(axis=1).argmax(axis=2) == images.labels[:, None]  # (M, k)
         shares = tuple(round(float(value), 6) for value in right.mean(axis=0))
-        return manifest.name, f"run in {where} on {data.name}", len(images), shares
+        return manifest.name, data.kind, f"run in {where} on {data.name}", len(images), shares
     correct = np.zeros(len(manifest.branches), dtype=np.int64)
     with working(f"loading {manifest.engine}"):
         try_bundle(bundle)
@@ -161,4 +162,4 @@ def _evaluate_bundle(
             correct += prediction.prefix_outputs.argmax(axis=1) == label
         source = f"run in {session.engine.description} on {data.name}"
     accuracy = tuple(round(float(value), 6) for value in correct / len(images))
-    return manifest.name, source, len(images), accuracy
+    return manifest.name, data.kind, source, len(images), accuracy

@@ -130,7 +130,8 @@ def print_trained(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
             }
         )
         return
-    console().print(f"{out}: {record.num_test_samples} test images")
+    kind = "images" if checkpoint.config.model.signal is None else "signals"
+    console().print(f"{out}: {record.num_test_samples} test {kind}")
     rows = table(">branches", ">test accuracy")
     for index, accuracy in enumerate(record.prefix_accuracy):
         rows.add_row(str(index + 1), as_percent(accuracy))

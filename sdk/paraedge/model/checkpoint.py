@@ -175,7 +175,7 @@ def _check_size(config: ParaFormerConfig, path: Path) -> None:
             num_tensors, size_bytes = len(file.keys()), path.stat().st_size
     except (safetensors.SafetensorError, OSError):
         return  # what is wrong with them is said when they are read
-    largest = config.embed_dim * max(config.mlp_dim, config.num_tokens)  # numbers of the largest weights
+    largest = config.embed_dim * max(config.mlp_dim, config.num_positions)  # numbers of the largest weights
     blocks = sum(config.branch_depths) + config.stem_residual_blocks + config.branch_residual_blocks
     if blocks > num_tensors or 2 * max(largest, config.stem_channels) > size_bytes:
         raise InputError(

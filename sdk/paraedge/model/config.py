@@ -298,6 +298,12 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return -(-height // self.token_stride) * -(-width // self.token_stride) + 1
 
     @property
+    def num_positions(self) -> int:
+        """Tokens whose position is learned: all, of log-mel the CLS token alone. A word is the same word later and in a
+        higher voice; learned, the positions of a few voices cost 15 points with another (docs/lab/models.md)."""
+        return 1 if self.signal is not None and self.signal.log_mel is not None else self.num_tokens
+
+    @property
     def mlp_dim(self) -> int:
         """Hidden width of each MLP."""
         return round(self.embed_dim * self.mlp_ratio)

@@ -193,12 +193,14 @@ class Tokens(nn.Module):
         stages = _stages(width_in, widths, residual_blocks)
         self.convs = nn.Sequential(*stages, nn.Conv2d((width_in, *widths)[-1], config.embed_dim, kernel_size=1))
         # The CLS token is the first position's row: token plus position would be one constant anyway.
-        self.positions = nn.Parameter(torch.randn(1, config.num_tokens, config.embed_dim) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, config.num_positions, config.embed_dim) * 0.02)
+        self._without = config.num_tokens - config.num_positions
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width_in, side, side) -> (B, T, D)."""
         cells = self.convs(x).flatten(2).transpose(1, 2)  # (B, T-1, D)
-        return F.pad(cells, (0, 0, 1, 0)) + self.positions  # (B, T, D)
+        positions = F.pad(self.positions, (0, 0, 0, self._without)) if self._without else self.positions  # (1, T, D)
+        return F.pad(cells, (0, 0, 1, 0)) + positions  # (B, T, D)
 
 
 class Branch(nn.Module):
