@@ -59,7 +59,7 @@ let package = Package(
                 .define("yyjson_api", to: ""),
                 .define("ET_USE_THREADPOOL"),
                 .define("PARAEDGE_EXECUTORCH_VERSION", to: "\"1.5.1\""),
-                .define("PARAEDGE_VERSION", to: "\"0.1.0\""),
+                .define("PARAEDGE_VERSION", to: "\"0.2.0\""),
             ]
         ),
         .target(name: "Paraedge", dependencies: ["CParaedge"], path: "runtime/ios/Paraedge"),

@@ -30,7 +30,7 @@ extern "C" {
 #define PE_API_VERSION 1 /* grows when something is added; what exists keeps its meaning */
 
 PE_API int pe_api_version(void);     /* PE_API_VERSION of the library */
-PE_API const char* pe_version(void); /* version of paraedge, such as "0.1.0" */
+PE_API const char* pe_version(void); /* version of paraedge, such as "0.2.0" */
 
 /* ---- errors */
 typedef struct pe_error pe_error;
