@@ -116,6 +116,7 @@ def _calls(folder, checkpoint):
         "Session.run": (session.run, request | {"image": image()}),
         "Session.run, deadline": (session.run, {"image": image(), "deadline_s": 1e9}),
         "Session.arun": (arun, request),
+        "Session.close": (lambda **named: Session.open(bundle).close(**named), {"timeout_s": 1.0}),
         "Session.stream": (lambda **named: list(session.stream(**named)), {"image": image(), "branches": 1}),
         "Prediction.top_k": (session.run(image()).top_k, {"k": 2}),
         "Latency": (Latency, {"part_ms": (1.0, 2.0), "contention": (1.0,)}),
@@ -191,7 +192,8 @@ def _calls(folder, checkpoint):
 
 NAMES = [
     "Bundle.open", "Bundle.subset", "Bundle.pack", "Session.open", "Session.run", "Session.run, deadline",
-    "Session.arun", "Session.stream", "Prediction.top_k", "Latency", "LatestFrame", "export", "export_smallest",
+    "Session.arun", "Session.close",
+    "Session.stream", "Prediction.top_k", "Latency", "LatestFrame", "export", "export_smallest",
     "load_checkpoint", "load_dataset", "convert", "branches_from", "calibrate_early_stop", "read_device",
     "write_device", "merge",
     "connect", "known_latency", "candidate_plans", "choose_plan", "pareto_plans", "predict_request_ms", "read_plan",

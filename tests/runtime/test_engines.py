@@ -218,10 +218,16 @@ GARBAGE = {
 
 @pytest.mark.parametrize("program", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.parametrize("name", ["litert", "onnxruntime"])
-def test_garbage_is_an_engine_error(name, program):
+def test_garbage_is_refused_before_the_engine_gets_it(name, program):
     engine = open_engine(name)
-    with pytest.raises(EngineError, match=rf"{name} failed while loading branch_00\.bin: .*'paraedge verify'"):
+    with pytest.raises(IntegrityError, match=r"branch_00\.bin is damaged or hostile: .*; export the bundle again"):
         engine.load("branch_00", program, _entry())
+
+
+@pytest.mark.parametrize("program", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_an_engine_error_without_the_core(program):
+    with pytest.raises(EngineError, match=r"onnxruntime failed while loading branch_00\.bin: .*'paraedge verify'"):
+        OnnxRuntimeEngine().load("branch_00", program, _entry())
 
 
 @pytest.mark.parametrize("name", ["litert", "onnxruntime"])

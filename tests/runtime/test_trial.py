@@ -159,7 +159,7 @@ def test_what_ran_in_this_process_needs_no_other(bundle, started):
     remember_part("fake", bundle.manifest.stem)
     try_part("fake", "stem", bundle.program(bundle.manifest.stem), bundle.manifest.stem)
     assert started == []
-    try_bundle(bundle, engine="litert")  # another engine
+    try_bundle(bundle, engine="another")
     assert started == ["bundle"]
 
 

@@ -421,6 +421,20 @@ TEST_CASE("NULL is refused, or means nothing") {
   CHECK(pe_prediction_branch(nullptr, 0, &run) == 0);
 }
 
+TEST_CASE("a session is closed in time, and takes no request afterwards") {
+  const ExecuTorch engine;
+  const Bundle bundle = open_bundle();
+  const Session session = open_session(bundle.get());
+  const auto image = golden_image(image_bytes(bundle.get()));
+  check_refused([&](pe_error** e) { pe_session_close(session.get(), -1, e); }, PE_ERROR_INPUT, "timeout_ms is -1; give 0 or more");
+  CHECK(Prediction(pe_session_run_image(session.get(), image.data(), image.size(), nullptr, nullptr)));
+  CHECK(pe_session_close(session.get(), 1000, nullptr) == PE_OK);
+  CHECK(pe_session_close(session.get(), 0, nullptr) == PE_OK);
+  CHECK(pe_session_close(nullptr, 0, nullptr) == PE_OK);
+  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), image.data(), image.size(), nullptr, e); },
+                PE_ERROR_CANCELLED, "this session is being closed");
+}
+
 TEST_CASE("options out of range are refused with their value") {
   const ExecuTorch engine;
   const Bundle bundle = open_bundle();

@@ -312,9 +312,11 @@ TEST_CASE("wrong options and wrong programs are refused") {
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == code);
   };
-  refusal({branch.part, branch.bytes.first(1000)}, ErrorCode::engine);
-  refusal({branch.part, branch.bytes.subspan(4)}, ErrorCode::engine);  // not aligned
-  refusal({branch.part, {}}, ErrorCode::engine);
+  refusal({branch.part, branch.bytes.first(1000)}, ErrorCode::integrity);
+  refusal({branch.part, {}}, ErrorCode::integrity);
+  std::vector<std::byte> shifted(branch.bytes.size() + 4);
+  std::ranges::copy(branch.bytes, shifted.begin() + 4);
+  refusal({branch.part, std::span(shifted).subspan(4)}, ErrorCode::engine);  // not aligned
   Program other_shape = branch;
   other_shape.part.output_shape = {1, 11};
   refusal(other_shape, ErrorCode::manifest);
