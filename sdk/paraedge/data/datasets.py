@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from paraedge.data.images import ImageDataset, LabelledImages
+from paraedge.data.labelled import Labelled
 from paraedge.data.readers import (
     class_folders,
     read_cifar_batch,
@@ -18,11 +20,24 @@ from paraedge.data.readers import (
     read_idx,
     read_npz,
 )
+from paraedge.data.signals import SignalDataset
+from paraedge.data.sound import holds_sound, read_sound_folders
 from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import Resize, display_name
+from paraedge_runtime.manifest import ImageInput, InputSpec
 
-__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "DATA_DIR_VARIABLE",
+    "FolderOptions",
+    "check_old_split",
+    "load_dataset",
+    "options_for",
+    "usual_recipe",
+]
+
+L = TypeVar("L", bound=Labelled)
 
 DATA_DIR_VARIABLE = "PARAEDGE_DATA"
 
@@ -50,6 +65,7 @@ class FolderOptions:
         resize: for ``folder``: how, see :class:`paraedge_runtime.manifest.ImageInput`.
         channels: for ``folder``: 1 (grey) or 3 (colour).
         test_fraction: for ``folder`` without a split: the share of images that are the test split.
+        length, rate_hz: of signals: windows of so many samples at so many a second; as the data has them when ``None``.
         class_names: for ``npz``: one name per class index, for a file that has none inside.
     """
 
@@ -57,7 +73,17 @@ class FolderOptions:
     resize: Resize = "crop"
     channels: int = 3
     test_fraction: float = 0.2
+    length: int | None = None
+    rate_hz: float | None = None
     class_names: tuple[str, ...] | None = None
+
+
+def options_for(spec: InputSpec, class_names: tuple[str, ...] | None) -> FolderOptions:
+    """How files become what a model or bundle reads."""
+    if isinstance(spec, ImageInput):
+        _, channels, height, _ = spec.shape
+        return FolderOptions(image_size=height, resize=spec.resize, channels=channels, class_names=class_names)
+    return FolderOptions(length=spec.shape[-1], rate_hz=spec.rate_hz, class_names=class_names)
 
 
 def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str, data_dir: Path | None) -> None:
@@ -80,7 +106,7 @@ def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str
 
 def load_dataset(
     name: str, data_dir: str | os.PathLike[str] | None = None, folder_options: FolderOptions | None = None
-) -> ImageDataset:
+) -> ImageDataset | SignalDataset:
     """Load a data set by name.
 
     Args:
@@ -173,10 +199,22 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
     )
 
 
-def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
+def usual_recipe(dataset: str, data_dir: Path | None) -> str | None:
+    """The training recipe for data of a kind that has one: ``sound`` for a folder of recordings."""
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE) or ""
+    if dataset == "folder" and folder and Path(folder).is_dir() and holds_sound(Path(folder)):
+        return "sound"
+    return None
+
+
+def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
     """One sub-folder per class; ``train/`` and ``test/`` above them if the split is given."""
     if folder is None:
-        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of images per class")
+        raise InputError(
+            "the data set 'folder' needs --data-dir, a folder with one sub-folder of images or recordings per class"
+        )
+    is_sound = holds_sound(folder)
+    what = "recordings" if is_sound else "images"
     roots = {name: folder / name for name in ("train", "test")}
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
@@ -184,34 +222,47 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     splits = [name for name in names if name.lower() in ("train", "test", "val", "valid", "validation")]
     if splits:
         raise InputError(
-            f"{class_root} has the folders {', '.join(names)}; to split the images yourself, name the two "
+            f"{class_root} has the folders {', '.join(names)}; to split the {what} yourself, name the two "
             "folders train and test, else put only class folders there"
         )
     if len(names) < 2:
         raise InputError(
             f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
-            "put the images of each class into a sub-folder named after it"
+            f"put the {what} of each class into a sub-folder named after it"
         )
     if split_given:
         only_test = sorted(set(class_folders(roots["test"])) - set(names))
         if only_test:
             raise InputError(f"{roots['test']} has classes that {roots['train']} lacks: {', '.join(only_test)}")
+    if is_sound:
+        return _recordings(folder, list(roots.values()) if split_given else [folder], names, options)
+    if split_given:
         train, test = (
             read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
             for split in ("train", "test")
         )
     else:
         everything = read_class_folder(folder, names, options.image_size, options.channels, options.resize)
-        # The same images are the same split whatever the seed is: whoever tests a model later must not meet what
-        # trained it. An image that is added or removed changes the split; folders train and test do not.
-        order = np.random.default_rng(0).permutation(len(everything))
-        count = max(1, round(len(order) * options.test_fraction))
-        test, train = (
-            LabelledImages(everything.images[part], everything.labels[part]) for part in (order[:count], order[count:])
-        )
+        train, test = _split(everything, options.test_fraction)
     return ImageDataset(
         display_name(folder.resolve().name) or "images", train, test, names, "unknown (your own images)"
     )
+
+
+def _recordings(folder: Path, roots: list[Path], names: tuple[str, ...], options: FolderOptions) -> SignalDataset:
+    """Folders of ``.wav`` files; without ``train`` and ``test`` one speaker may be on both sides."""
+    splits, rate_hz = read_sound_folders(roots, names, options.length, options.rate_hz)
+    train, test = splits if len(splits) == 2 else _split(splits[0], options.test_fraction)
+    name = display_name(folder.resolve().name) or "recordings"
+    return SignalDataset(name, train, test, names, "unknown (your own recordings)", rate_hz, ("mono",))
+
+
+def _split(everything: L, test_fraction: float) -> tuple[L, L]:
+    """Train and test. The same inputs are the same split whatever the seed is: whoever tests a model later must not
+    meet what trained it. One that is added or removed changes the split; folders train and test do not."""
+    order = np.random.default_rng(0).permutation(len(everything))
+    count = max(1, round(len(order) * test_fraction))
+    return everything.take(order[count:]), everything.take(order[:count])
 
 
 def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
@@ -257,7 +308,7 @@ def _first_file(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-DATASETS: dict[str, Callable[[Path | None, FolderOptions], ImageDataset]] = {
+DATASETS: dict[str, Callable[[Path | None, FolderOptions], ImageDataset | SignalDataset]] = {
     "digits": _digits,
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar10,
