@@ -23,13 +23,13 @@ public final class Classify {
             Prediction prediction = session.run(image, request);
             System.out.printf("%s, %.0f %%%n", shown(prediction.label()), prediction.confidence() * 100);
             for (BranchRun branch : prediction.branches()) {
-                System.out.println(branch);
+                System.out.println(shown(branch.toString()));
             }
         }
     }
 
-    /** A label is text from outside: what a terminal would obey, or nobody sees, is shown as a question mark. */
-    private static String shown(String label) {
-        return label.replaceAll("[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]", "?");
+    /** Text from outside, a label or a reason: what a terminal would obey, or nobody sees, becomes a question mark. */
+    private static String shown(String text) {
+        return text.replaceAll("[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]", "?");
     }
 }
