@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -59,9 +59,15 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig, share: tuple[int, int] = (0, 1)
+        self,
+        images: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        config: TrainingConfig,
+        share: tuple[int, int] = (0, 1),
+        augment: Callable[[Tensor, TrainingConfig, torch.Generator], Tensor] = augment,
     ) -> None:
-        self._share = share
+        self._share, self._augment = share, augment
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._images, self._labels, self._num_classes, self._config = images, labels, num_classes, config
 
@@ -76,7 +82,7 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         part, parts = self._share
         chosen = chosen[torch.arange(part, -(-len(chosen) // parts) * parts, parts) % len(chosen)]
         generator = random_numbers(config.seed, epoch, step * parts + part + 1)
-        change = augment_signals if self._images.ndim == 3 else augment
+        change = augment_signals if self._images.ndim == 3 else self._augment
         images = change(self._images[chosen], config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
 
