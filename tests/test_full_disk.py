@@ -9,12 +9,16 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from fuzz.seeds import HEADER, record, tiny_checkpoint
+from fuzz.seeds import CORPUS, HEADER, record, tiny_checkpoint
+from msgspec import structs
 from support.bundles import fake_bundle, tree
+from support.conv_branches import ConvBranches
 from support.devices import DEVICE
 from support.keys import private_key
 
@@ -23,6 +27,9 @@ from paraedge.model import load_checkpoint, save_checkpoint
 from paraedge.signing import make_keys, sign_bundle
 from paraedge.training.resume import ResumeFile, RunState
 from paraedge_converters.cache import CachedPart, PartCache
+from paraedge_converters.description import ModelDescription
+from paraedge_converters.pipeline import convert
+from paraedge_demo.records import Recorder, read_recording
 from paraedge_measure.deadlines.records import RecordFile
 from paraedge_measure.device import write_device
 from paraedge_measure.planning import Plan, write_plan
@@ -48,6 +55,21 @@ class Made:
         self.key = private_key(folder / "keys", "release")
         self.model = tiny_checkpoint(folder / "model")
         self.checkpoint = load_checkpoint(self.model)
+        self.cache = PartCache(folder / "cache")
+        self.export(folder / "exported.paraedge")  # its parts are in the cache
+
+    def export(self, out, engine="onnxruntime", quantize="fp32"):
+        """A small model of three branches."""
+        numbers = np.random.default_rng(0)
+        description = ModelDescription(
+            name="mine",
+            description="three branches",
+            license="MIT",
+            labels=tuple("abcdefghij"),
+            samples=numbers.integers(0, 256, (48, 28, 28, 1), dtype=np.uint8),
+            sample_labels=numbers.integers(0, 10, 48),
+        )
+        convert(ConvBranches(), description, out, target="linux", engine=engine, quantize=quantize, cache=self.cache)
 
 
 def _cache(made, out):
@@ -77,6 +99,7 @@ def _old_text(made, out):
 OPERATIONS = {
     "subset": (_old_bundle, lambda made, out: made.new.subset(3, out)),
     "subset, nothing there": (None, lambda made, out: made.new.subset(3, out)),
+    "export": (_old_bundle, lambda made, out: made.export(out)),
     "apply": (_old_bundle, lambda made, out: apply_update(Bundle.open(out), made.update, out)),
     "pack": (lambda made, out: made.old.pack(out), lambda made, out: made.new.pack(out)),
     "update": (
@@ -205,3 +228,36 @@ def test_records_before_a_full_disk_stay(tmp_path):
     again = RecordFile(path, HEADER)
     assert [found.policy for found in again.records] == ["all"]
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("engine", ["litert", "onnxruntime"])  # ExecuTorch's parts are made in memory
+def test_an_export_whose_temporary_files_find_no_room(made, small_disk, tmp_path, monkeypatch, engine):
+    _stand(made, small_disk, None)
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with (
+        _only(small_disk, 0),
+        pytest.raises(InputError, match=r"a temporary file cannot be written in .*; free some of it, or set TMPDIR"),
+    ):
+        made.export(tmp_path / "x.paraedge", engine, "int8-dynamic")
+    assert tree(small_disk) == tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("room", [0, 700, 5000])
+def test_a_recording_that_finds_no_room_says_so_once_and_keeps_whole_lines(tmp_path, room):
+    seed = tmp_path / "seed.jsonl"
+    seed.write_bytes((CORPUS / "recording" / "seed-demo").read_bytes()[1:])
+    header, frame = read_recording(seed)
+    said = []
+    board = SimpleNamespace(header=header, last=None, listen=lambda note: None, say=said.append)
+    with _files_up_to(room):
+        recorder = Recorder(tmp_path / "out.jsonl", board)
+        for number in range(1, 1001):  # more than wait in the queue
+            board.last = structs.replace(frame, number=number)
+            recorder._note()
+        recorder.close()
+    assert said == [f"{tmp_path / 'out.jsonl'} is not written any further: File too large"]
+    assert (tmp_path / "out.jsonl").stat().st_size == room
+    if room:
+        assert [one.number for one in list(read_recording(tmp_path / "out.jsonl"))[1:]] == list(
+            range(1, (tmp_path / "out.jsonl").read_bytes().count(b"\n"))
+        )

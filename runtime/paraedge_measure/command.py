@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from paraedge_measure._printable import printable
+from paraedge_measure._plain_line import plain_line
 from paraedge_runtime import errors
 from paraedge_runtime.errors import DeviceError
 
@@ -45,16 +45,16 @@ def read_reply(stdout: str, stderr: str, code: int, kind: type[_T]) -> _T:
     try:
         reply = msgspec.json.decode(stdout.strip().splitlines()[-1], type=_Reply)
     except (msgspec.MsgspecError, UnicodeError, IndexError, RecursionError):
-        last = printable(" | ".join(stderr.strip().splitlines()[-3:]), 400) or "it printed nothing"
+        last = plain_line(" | ".join(stderr.strip().splitlines()[-3:]), 400) or "it printed nothing"
         raise DeviceError(
             f"measuring failed with exit code {code}: {last}; install this version of paraedge there"
         ) from None
     if reply.error is not None:
         known = reply.error in errors.__all__
-        raise (getattr(errors, reply.error) if known else DeviceError)(printable(reply.message, 2000))
+        raise (getattr(errors, reply.error) if known else DeviceError)(plain_line(reply.message, 2000))
     try:
         return msgspec.convert(reply.result, kind)
     except msgspec.ValidationError as error:
         raise DeviceError(
-            f"the device sent an invalid reply: {printable(str(error))}; install this version of paraedge there"
+            f"the device sent an invalid reply: {plain_line(str(error))}; install this version of paraedge there"
         ) from error

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from paraedge_measure._printable import printable
+from paraedge_measure._plain_line import plain_line
 from paraedge_measure.device import FirmwareLimit, Hardware, hardware_fingerprint
 
 __all__ = [
@@ -292,4 +292,4 @@ def _os_name(root: Path) -> str:
 
 def _label(text: str) -> str:
     """On one line, without what a terminal would take for a command."""
-    return printable(text, 200)
+    return plain_line(text, 200)

@@ -6,8 +6,23 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["read_bounded"]
+__all__ = ["open_file", "read_bounded"]
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """A plain file, open to be read.
+
+    Raises:
+        OSError: it cannot be read, or is no plain file; ``strerror`` says which.
+    """
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "It is not a plain file", os.fspath(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
@@ -16,14 +31,8 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
     Raises:
         OSError: it cannot be read, is no plain file, or has more bytes; ``strerror`` says which.
     """
-    with open(path, "rb", opener=_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "It is not a plain file", str(path))
+    with open_file(path) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"It has more than {most_bytes} bytes", str(path))
     return data
-
-
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

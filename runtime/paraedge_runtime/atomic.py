@@ -24,7 +24,7 @@ with contextlib.suppress(ImportError):  # no POSIX system: nothing is locked the
 
 __all__ = ["check_writable", "new_file", "new_folder", "scratch_folder"]
 
-_RENAME_EXCHANGE = 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _AT_FDCWD = -100
 # What a file system answers that cannot exchange two names, or that has no locks or syncs of a folder.
 _NOT_SUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -61,15 +61,24 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_file(target: Path) -> Iterator[Path]:
-    """Yield a path to write; it becomes ``target`` when the block ends without an error."""
+def new_file(target: Path, *, mode: int = 0o666, replaces: bool = True) -> Iterator[Path]:
+    """Yield a path to write; it becomes ``target`` when the block ends without an error.
+
+    Args:
+        target: what stands there is replaced only then.
+        mode: of the file, from its first moment on; the umask takes its part.
+        replaces: ``FileExistsError`` if something stands at ``target`` when the block ends, unless this is set.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     _clean_up(target)
-    building, lock = _build_beside(target, folder=False)
+    building, lock = _build_beside(target, folder=False, mode=mode)
     try:
         yield building
         _sync(building)
-        building.replace(target)
+        if replaces:
+            building.replace(target)
+        else:
+            _appear(building, target)
         _sync(target.parent)
     finally:
         os.close(lock)
@@ -104,14 +113,28 @@ def _neighbour(target: Path) -> Path:
     return target.with_name(f".{target.name}.new.{secrets.token_hex(8)}")
 
 
-def _build_beside(target: Path, *, folder: bool) -> tuple[Path, int]:
+def _appear(building: Path, target: Path) -> None:
+    """Give a file its name if nothing has it; ``FileExistsError`` otherwise."""
+    if _rename(building, target, _RENAME_NOREPLACE):
+        return
+    try:
+        os.link(building, target)
+    except FileExistsError:
+        raise
+    except OSError as error:  # no links on this file system
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        building.rename(target)
+
+
+def _build_beside(target: Path, *, folder: bool, mode: int = 0o666) -> tuple[Path, int]:
     """A new neighbour, and the descriptor that locks it until it is closed."""
     while True:
         building = _neighbour(target)
         if folder:
             building.mkdir()  # with the modes that the umask allows, and no chmod: some file systems refuse it
         else:
-            building.touch(exist_ok=False)
+            building.touch(mode, exist_ok=False)
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(building, os.O_RDONLY)
             _lock(lock, wait=True)
@@ -164,15 +187,22 @@ def _exchange(building: Path, target: Path) -> None:
     Where the system cannot, ``target`` is moved away first: a process killed just then leaves it under a hidden
     name, and the next call moves it back.
     """
+    if not _rename(building, target, _RENAME_EXCHANGE):
+        _exchange_in_steps(building, target)
+
+
+def _rename(building: Path, target: Path, flag: int) -> bool:
+    """Linux's ``renameat2``; whether system and file system have it."""
     libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
     rename = getattr(libc, "renameat2", None)
-    if rename is not None:
-        if rename(_AT_FDCWD, os.fsencode(building), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE) == 0:
-            return
-        number = ctypes.get_errno()
-        if number not in _NOT_SUPPORTED:
-            raise OSError(number, os.strerror(number), str(target))
-    _exchange_in_steps(building, target)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(building), _AT_FDCWD, os.fsencode(target), flag) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NOT_SUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), str(target))
 
 
 def _exchange_in_steps(building: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from paraedge_runtime._arguments import as_any_path, as_path, choose_branches, shown
 from paraedge_runtime._manifest_hash import hash_line, read_manifest
+from paraedge_runtime._reading import open_file
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.card import Card, Golden, decode_card
@@ -479,7 +480,7 @@ def write_files(
 def _has_manifest(path: Path) -> bool:
     """Whether a folder's ``manifest.json`` says that it is a bundle, of whatever format."""
     try:
-        with (path / MANIFEST_NAME).open("rb") as file:
+        with open_file(path / MANIFEST_NAME) as file:
             return is_manifest(file.read(MAX_MANIFEST_BYTES + 1))
     except OSError:
         return False

@@ -173,9 +173,12 @@ class LabelsOutput(Record, frozen=True, kw_only=True, tag_field="kind", tag="lab
         for position, label in enumerate(self.labels):
             field = f"labels[{position}]"
             if not label:
-                raise _SpecError("LabelsOutput", field, "is empty")
+                raise _SpecError("LabelsOutput", field, "is empty, and every output needs a name")
             if first.setdefault(label, position) != position:
-                raise _SpecError("LabelsOutput", field, f"is {label[:100]!r}, the same as labels[{first[label]}]")
+                problem = (
+                    f"is {label[:100]!r}, the same as labels[{first[label]}]; every output needs a name of its own"
+                )
+                raise _SpecError("LabelsOutput", field, problem)
 
 
 class VectorOutput(Record, frozen=True, kw_only=True, tag_field="kind", tag="vector"):

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paraedge_runtime._arguments import as_path
+from paraedge_runtime._reading import open_file
 from paraedge_runtime.errors import EngineUnavailable, InputError, IntegrityError
 from paraedge_runtime.manifest import MANIFEST_NAME, SIGNATURE_NAME
 
@@ -125,18 +126,12 @@ def read_public_key(path: Path) -> PublicKey:
         InputError: it cannot be read, or is something else.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            if not path.is_file():
-                raise InputError(f"the key {path} is neither a file nor a folder")
+        with open_file(path) as file:
             data = file.read(_MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         raise InputError(f"the key {path} cannot be read: {error.strerror}") from error
     found = _KEY_FILE.fullmatch(data) if len(data) <= _MAX_KEY_FILE_BYTES else None
     return _decoded_key(found[1].decode() if found else "", str(path))
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would be waited for
 
 
 def _key_files(folder: Path) -> list[Path]:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from paraedge_runtime._reading import open_file
 from paraedge_runtime.archive import write_zip
+from paraedge_runtime.atomic import new_file
 from paraedge_runtime.bundle import Bundle, manifest_files, write_files
 from paraedge_runtime.errors import EngineUnavailable, InputError
 from paraedge_runtime.manifest import MANIFEST_NAME, MAX_SIGNATURE_BYTES, Signature, encode_record
@@ -73,26 +75,26 @@ def make_keys(name: Path, password: str | None) -> PublicKey:
     if not name.name:
         raise InputError(f"the keys have no name: got {str(name)!r}; name them, such as 'release'")
     private = _private_key(os.urandom(8), os.urandom(32))
-    files = {
-        Path(f"{name}.key"): _key_file(private, password),
-        Path(f"{name}.pub"): f"untrusted comment: minisign public key {private.public.name}\n{private.public.text}\n",
-    }
-    for path in files:
+    key, public = Path(f"{name}.key"), Path(f"{name}.pub")
+    made = False  # the public half
+    for path in (key, public):
         if os.path.lexists(path):
             raise InputError(f"{path} exists, and a key is never overwritten; choose another name")
-    made: list[Path] = []
+    if not key.parent.is_dir():
+        raise InputError(f"{key} cannot be written: there is no folder {key.parent}; make it, or choose another path")
     try:
-        for path, text in files.items():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if path.suffix == ".key" else 0o644)
-            made.append(path)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
+        # The public half gets its name first: where a private key stands, nothing is missing.
+        with new_file(key, mode=0o600, replaces=False) as key_building:
+            key_building.write_text(_key_file(private, password))
+            with new_file(public, replaces=False) as public_building:
+                public_building.write_text(
+                    f"untrusted comment: minisign public key {private.public.name}\n{private.public.text}\n"
+                )
+            made = True
     except OSError as error:
-        for one in made:  # half a key, too, would be in the way of the next
-            one.unlink()
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
+        if made and not os.path.lexists(key):
+            public.unlink(missing_ok=True)  # of no private key, it would be in the way of the next
+        raise InputError(f"{key} and {public} cannot be written: {error.strerror}; choose another path") from error
     return private.public
 
 
@@ -108,7 +110,7 @@ def read_private_key(path: Path, ask_password: Callable[[], str]) -> PrivateKey:
         EngineUnavailable: cryptography is not installed.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             lines = file.read(_MAX_KEY_FILE_BYTES).split(b"\n")
         data = base64.b64decode(lines[1], validate=True) if len(lines) == 3 and not lines[2] else b""
     except OSError as error:

@@ -63,6 +63,8 @@ def test_every_form_means_the_same(changes):
         ({"labels": tuple(range(10))}, "labels has 0, a int; each must be a text"),
         ({"labels": "abcdefghij"}, "labels is 'abcdefghij'; a list of names is needed"),
         ({"labels": 10}, "labels is 10; a list of names is needed"),
+        ({"labels": tuple("abcdefghia")}, r"labels\[9\] is 'a', the same as labels\[0\]"),
+        ({"labels": ("", *"bcdefghij")}, r"labels\[0\] is empty, and every output needs a name"),
         ({"samples": None}, r"samples are \(1,\) object"),
         ({"samples": [IMAGES[0], IMAGES[1][:5]]}, "samples cannot be read as one array"),
         ({"sample_labels": CLASSES / 2}, "sample_labels are float64; whole numbers are needed"),

@@ -376,6 +376,12 @@ def test_files_that_are_no_recordings(tmp_path, content, message):
         replay_app(tmp_path / "a.jsonl", ends=True)
 
 
+def test_a_pipe_is_not_waited_for_where_a_recording_is_read(tmp_path):
+    os.mkfifo(tmp_path / "a.jsonl")  # nobody writes to it
+    with pytest.raises(InputError, match=r"a\.jsonl cannot be read: It is not a plain file; make one with --record"):
+        replay_app(tmp_path / "a.jsonl", ends=True)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -28,7 +28,6 @@ WRITE_THEMSELVES = {
     "runtime/paraedge_measure/deadlines/records.py": "whole lines; the next call cuts off half of one",
     "sdk/paraedge/cli/run.py": "into a temporary folder",
     "sdk/paraedge/cli/training.py": "whole lines at the end of a log",
-    "sdk/paraedge/signing.py": "new keys, which replace nothing",
     "converters/paraedge_converters/backends/litert.py": "into a temporary folder",
     "demos/raspberry_pi/paraedge_demo/records.py": "lines of a new file; a replay leaves out half a line",
 }
@@ -147,6 +146,31 @@ def test_new_file_replaces_a_file(tmp_path):
     with new_file(target) as building:
         building.write_bytes(b"new")
     assert tree(tmp_path) == {"made.zip": b"new"}
+
+
+def _no_links(*arguments):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize("has_renameat2", [False, True])
+@pytest.mark.parametrize("has_links", [False, True])
+def test_a_new_file_that_replaces_nothing(tmp_path, monkeypatch, is_link, has_renameat2, has_links):
+    if not has_renameat2:
+        monkeypatch.setattr(atomic, "_rename", lambda *arguments: False)
+    if not has_links:
+        monkeypatch.setattr(os, "link", _no_links)
+    with new_file(tmp_path / "made", mode=0o600, replaces=False) as building:
+        assert stat.S_IMODE(building.stat().st_mode) == 0o600
+        building.write_text("1")
+    assert tree(tmp_path) == {"made": b"1"}
+    if is_link:
+        (tmp_path / "made").unlink()
+        (tmp_path / "made").symlink_to("nowhere")
+    before = tree(tmp_path)
+    with pytest.raises(FileExistsError), new_file(tmp_path / "made", replaces=False) as building:
+        building.write_text("2")
+    assert tree(tmp_path) == before
 
 
 def test_new_file_never_replaces_a_folder(tmp_path):

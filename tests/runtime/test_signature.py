@@ -369,7 +369,7 @@ NO_KEYS = {
     "a folder with a damaged key": (_folder_of("x"), r"a\.pub is no public key"),
     "a name that is not UTF-8": (lambda place: place.with_name("\udcff.pub"), "cannot be read: No such file"),
     "a name that no file can have": (lambda place: place / ("x" * 5000), "(no file can have that name|too long)"),
-    "a pipe": (_pipe, "neither a file nor a folder"),
+    "a pipe": (_pipe, "cannot be read: It is not a plain file"),
     "too many": (_many, "has more than 100 keys"),
 }
 

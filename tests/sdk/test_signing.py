@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from support.keys import KEY_ID, private_key, signed, write_keys
 from paraedge import signing
 from paraedge.cli.main import COMMANDS, paraedge
 from paraedge.signing import make_keys, read_private_key, sign_bundle
-from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError
+from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, atomic
 from paraedge_runtime.signature import read_public_key
 
 # Made by minisign 0.11 with the password 'hunter2'.
@@ -76,6 +77,55 @@ def test_keys_that_cannot_be_written_leave_nothing(tmp_path):
     assert tree(tmp_path) == {}
 
 
+_CALLS = ("open", "mkdir", "rename", "replace", "unlink", "fsync")
+
+
+def _killed_at(moment, name):
+    """Make keys in a process that dies before that call, of those that change files; how it ended."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    count = 0
+
+    def dying(call):
+        def counted(*arguments, **settings):
+            nonlocal count
+            count += 1
+            if count == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **settings)
+
+        return counted
+
+    for call in _CALLS:
+        setattr(os, call, dying(getattr(os, call)))
+    atomic._appear = dying(atomic._appear)
+    try:
+        make_keys(name, None)
+    finally:
+        os._exit(0)
+
+
+def test_keygen_killed_at_any_call_leaves_no_half_of_a_key(tmp_path):
+    for moment in range(1, 100):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        status = _killed_at(moment, folder / "release")
+        private = [path for path in folder.iterdir() if b"secret" in path.read_bytes()]
+        assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in private)
+        if (folder / "release.pub").exists():
+            public = read_public_key(folder / "release.pub")
+            if (folder / "release.key").exists():
+                assert read_private_key(folder / "release.key", asked).public == public
+        else:
+            assert not (folder / "release.key").exists()
+            make_keys(folder / "release", None)  # nothing is in the way, and nothing is left over
+            assert set(tree(folder)) == {"release.key", "release.pub"}
+        if not os.WIFSIGNALED(status):
+            break
+    assert 8 < moment < 99
+
+
 def test_every_pair_is_another(tmp_path):
     assert make_keys(tmp_path / "a", None).key != make_keys(tmp_path / "b", None).key
 
@@ -127,6 +177,12 @@ def test_what_is_no_private_key_is_refused(tmp_path, change):
 def test_a_private_key_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"the key .*none\.key cannot be read: No such file"):
         read_private_key(tmp_path / "none.key", asked)
+
+
+def test_a_pipe_is_not_waited_for_where_a_private_key_is_read(tmp_path):
+    os.mkfifo(tmp_path / "release.key")  # nobody writes to it
+    with pytest.raises(InputError, match=r"the key .*release\.key cannot be read: It is not a plain file"):
+        read_private_key(tmp_path / "release.key", asked)
 
 
 def test_a_key_file_does_not_choose_how_much_memory_is_taken(tmp_path):

@@ -549,6 +549,7 @@ def test_what_cannot_be_is_refused_before_the_first_step(few_digits, make, tmp_p
         ({"license": "x" * 5000}, "cannot be exported: "),
         ({"description": "x" * 5000}, "cannot be exported: "),
         ({"labels": ("\udce9", *"123456789")}, "cannot be exported: "),
+        ({"labels": tuple("0123456780")}, r"labels\[9\] is '0', the same as labels\[0\]; every output needs a name"),
         ({"labels": ("x" * 5000, *"123456789")}, "cannot be exported: "),
     ],
 )

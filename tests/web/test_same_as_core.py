@@ -127,9 +127,10 @@ def _edited(files, edit):
     return _zipped({**files, "manifest.json": raw, "manifest.sha256": hash_line(raw)})
 
 
-def _only_manifest(raw):
-    """A bundle of a manifest and its hash, without the files that it lists."""
-    return ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw), ARCHIVE.Entry("manifest.sha256", hash_line(raw))])
+def _only_manifest(raw, signature=None):
+    """A bundle of a manifest, its hash and its signature, without the files that it lists."""
+    files = {"manifest.json": raw, "manifest.sha256": hash_line(raw)}
+    return _zipped(files if signature is None else files | {SIGNATURE.SIGNATURE: signature})
 
 
 def test_it_refuses_every_archive_that_the_others_refuse(files, opened):
@@ -281,14 +282,9 @@ def test_what_a_trusted_key_signed_is_opened(tmp_path, keys, opened):
 
 def test_a_signature_of_minisign_is_taken(opened):
     """Its manifest is none, which is said only after the signature was found right."""
-
-    def bundle(manifest):
-        files = {"manifest.json": manifest, "manifest.sha256": hash_line(manifest)}
-        return _zipped(files | {SIGNATURE.SIGNATURE: SIGNATURE.BY_MINISIGN})
-
-    answer = opened({0: bundle(SIGNATURE.MANIFEST)}, TRUSTED)[0]
+    answer = opened({0: _only_manifest(SIGNATURE.MANIFEST, SIGNATURE.BY_MINISIGN)}, TRUSTED)[0]
     assert (answer["error"], "'format' is missing" in answer["message"]) == ("ManifestError", True)
-    changed = bundle(SIGNATURE.MANIFEST + b" ")
+    changed = _only_manifest(SIGNATURE.MANIFEST + b" ", SIGNATURE.BY_MINISIGN)
     assert "does not fit manifest.json" in opened({0: changed}, TRUSTED)[0]["message"]
 
 
@@ -337,8 +333,7 @@ def test_the_digest_is_that_of_python_for_every_length(tmp_path, keys, opened):
     for size in [0, 1, 111, 112, 127, 128, 129, 255, 256, 257, 4096, 1_000_000]:
         manifest = b" " * size
         signature = sign_manifest(manifest, [private_key(keys, "release")], 1000)
-        files = {"manifest.json": manifest, "manifest.sha256": hash_line(manifest)}
-        zips[size] = _zipped({**files, SIGNATURE.SIGNATURE: signature})
+        zips[size] = _only_manifest(manifest, signature)
     assert {answer["error"] for answer in opened(zips, TRUSTED).values()} == {"ManifestError"}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import os
 import re
 import textwrap
 import warnings
@@ -13,6 +15,7 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
+from paraedge_converters._temporary import no_room
 from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
 
 __all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "in_one_line", "lowering_with"]
@@ -112,5 +115,7 @@ def lowering_with(backend: str) -> Iterator[None]:
             cause: BaseException = error  # exporters wrap what went wrong in how to report it
             while cause.__cause__ is not None and str(cause.__cause__):
                 cause = cause.__cause__
+            if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+                raise no_room(os.strerror(errno.ENOSPC)) from error
             text = in_one_line(str(cause)) or type(cause).__name__
             raise ConversionError(f"lowering with {backend} failed: {text}") from error

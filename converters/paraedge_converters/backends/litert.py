@@ -12,9 +12,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from paraedge_converters._temporary import check_room
 from paraedge_converters.backends import LoweredPart, lowering_with
 from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES, part_recipe
 from paraedge_runtime.errors import ConversionError
+
+# More than a program has beside its weights.
+_PROGRAM_BYTES = 1 << 20
 
 TOOLS = ("torch", "litert-torch", "litert-converter", "ai-edge-quantizer")
 RECIPES = {
@@ -39,6 +43,8 @@ def lower(
 ) -> LoweredPart:
     """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
     with lowering_with("LiteRT"), tempfile.TemporaryDirectory() as folder:
+        # LLVM, which writes the program, ends the process on a full disk.
+        check_room(2 * sum(tensor.nbytes for tensor in module.state_dict().values()) + _PROGRAM_BYTES)
         import litert_torch
 
         path = Path(folder, "part.tflite")

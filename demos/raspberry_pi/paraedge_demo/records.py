@@ -12,6 +12,7 @@ import msgspec
 
 from paraedge_demo.board import Board
 from paraedge_demo.messages import FORMAT, FrameRecord, Header
+from paraedge_runtime._reading import open_file
 from paraedge_runtime.errors import InputError
 
 __all__ = ["Recorder", "Replay", "read_header", "read_recording"]
@@ -61,15 +62,17 @@ class Recorder:
             self.lost += 1
 
     def _write(self) -> None:
-        with self._file:
-            while (line := self._lines.get()) is not None:
-                try:
+        line: FrameRecord | Header | None = None
+        try:
+            with self._file:
+                while (line := self._lines.get()) is not None:
                     self._file.write(msgspec.json.encode(line) + b"\n")
                     if self._lines.empty():
                         self._file.flush()
-                except OSError as error:
-                    self._board.say(f"{self._file.name} is not written any further: {error.strerror}")
-                    return
+        except OSError as error:
+            self._board.say(f"{self._file.name} is not written any further: {error.strerror}")
+            while line is not None:  # until it is closed: nobody waits for a place in the queue
+                line = self._lines.get()
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
@@ -86,7 +89,7 @@ def read_recording(path: Path) -> Iterator[Header | FrameRecord]:
     """
     decoder = msgspec.json.Decoder(Header | FrameRecord)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), start=1):
                 if len(line) == _MAX_LINE_BYTES:
                     raise InputError(f"{path}, line {number}: longer than a line of a recording can be")

@@ -16,15 +16,20 @@ public final class Classify {
         byte[] image = Files.readAllBytes(Paths.get(arguments[1]));
         Request request = Request.budgetMs(Double.parseDouble(arguments[2]))
                 .onPrediction(soFar -> {
-                    System.out.println("so far " + soFar.label());
+                    System.out.println("so far " + shown(soFar.label()));
                     return true;
                 });
         try (Bundle bundle = Bundle.open(arguments[0]); Session session = Session.open(bundle)) {
             Prediction prediction = session.run(image, request);
-            System.out.printf("%s, %.0f %%%n", prediction.label(), prediction.confidence() * 100);
+            System.out.printf("%s, %.0f %%%n", shown(prediction.label()), prediction.confidence() * 100);
             for (BranchRun branch : prediction.branches()) {
-                System.out.println(branch);
+                System.out.println(shown(branch.toString()));
             }
         }
+    }
+
+    /** Text from outside, a label or a reason: what a terminal would obey, or nobody sees, becomes a question mark. */
+    private static String shown(String text) {
+        return text.replaceAll("[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]", "?");
     }
 }

@@ -194,7 +194,7 @@ std::string read_key_file(const std::string& path) {
   if (is_file) got = ::pread(file, text.data(), text.size(), 0);
   const int problem = errno;
   if (file >= 0) ::close(file);
-  if (file >= 0 && !is_file) refuse_key("the key " + path + " is neither a file nor a folder");
+  if (file >= 0 && !is_file) refuse_key("the key " + path + " cannot be read: It is not a plain file");
   if (got < 0) refuse_key("the key " + path + " cannot be read: " + std::strerror(problem));
   text.resize(static_cast<size_t>(got));
   return text;

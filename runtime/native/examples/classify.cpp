@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "outside/label_text.h"
+
 namespace {
 
 int fail(const std::string& message, int code = 2) {
@@ -69,7 +71,9 @@ int main(int count, char** arguments) {
       used += (used.empty() ? "" : ",") + std::to_string(branch.index);
     }
   }
-  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n", bundle->label(prediction->label_index()),
+  char text[100];
+  const char* label = label_text(bundle->label(prediction->label_index()), text, sizeof text);
+  std::printf("%s (%.1f %%), branches %s of %zu, %.3f ms\n", label,
               prediction->confidence() * 100, used.c_str(), prediction->num_branches(), prediction->elapsed_ms());
   return 0;
 }

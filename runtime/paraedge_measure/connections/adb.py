@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_measure._printable import printable
+from paraedge_measure._plain_line import plain_line
 from paraedge_measure.connections.processes import MAX_SILENCE_S, ended_when_silent, last_line, run_process
 from paraedge_measure.device import Adb, Hardware, Measurement, TimerJitter, WakeUp
 from paraedge_measure.hardware import read_hardware
@@ -84,7 +84,7 @@ class AdbConnection:
             return msgspec.convert(msgspec.to_builtins(found), Hardware)
         except msgspec.ValidationError as error:
             raise DeviceError(
-                f"{self._to.serial} sent an invalid description of itself: {printable(str(error))}"
+                f"{self._to.serial} sent an invalid description of itself: {plain_line(str(error))}"
             ) from error
 
     def measure(
@@ -134,7 +134,7 @@ class AdbConnection:
             name = name.rstrip("\r")
             if _SYSTEM_NAMES.fullmatch(name) is None:
                 raise DeviceError(
-                    f"{self._to.serial} answered with a file that nobody asked for, {printable(name, 80)!r}; do not "
+                    f"{self._to.serial} answered with a file that nobody asked for, {plain_line(name, 80)!r}; do not "
                     "trust that device"
                 )
             place = folder / name.lstrip("/")
@@ -186,7 +186,9 @@ class AdbConnection:
         if code == 0 and stdout.strip() == "device":
             return
         lines = [*stderr.splitlines(), *stdout.splitlines()]
-        said = printable(next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr)))
+        said = plain_line(
+            next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr))
+        )
         advice = next(
             (advice for word, advice in _ADVICE.items() if word in said),
             "'adb devices' lists what is there; switch on USB debugging on the device",
@@ -276,7 +278,7 @@ class _Testbed:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
         self._end()
-        said = printable(line.decode(errors="replace")).strip() or last_line(self._stderr.decode(errors="replace"))
+        said = plain_line(line.decode(errors="replace")).strip() or last_line(self._stderr.decode(errors="replace"))
         if watch.ended:
             said = f"it said nothing for {MAX_SILENCE_S:g} s"
         raise DeviceError(

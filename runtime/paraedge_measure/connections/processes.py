@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from paraedge_measure._printable import printable
+from paraedge_measure._plain_line import plain_line
 from paraedge_measure.profiling import Progress
 from paraedge_runtime.errors import DeviceError
 
@@ -54,7 +54,7 @@ def run_process(
         assert process.stderr is not None
         while raw := process.stderr.readline(_MAX_LINE_BYTES):
             watch.touch()
-            line = printable(raw.decode(errors="replace").rstrip("\r\n"), _MAX_LINE_BYTES)
+            line = plain_line(raw.decode(errors="replace").rstrip("\r\n"), _MAX_LINE_BYTES)
             step = _PROGRESS.fullmatch(line)
             if step is not None and on_progress is not None:
                 on_progress(float(step[1]), float(step[2]), step[3])
@@ -130,5 +130,5 @@ def ended_when_silent(process: subprocess.Popen[bytes]) -> Iterator[_Watch]:
 
 def last_line(stderr: str) -> str:
     """The last thing that a program said, on one line."""
-    lines = [line for raw in stderr.splitlines() if (line := printable(raw).strip())]
+    lines = [line for raw in stderr.splitlines() if (line := plain_line(raw).strip())]
     return lines[-1] if lines else "it said nothing"

@@ -142,14 +142,9 @@ async function openZip(where, zip, keys) {
   const json = found.get(MANIFEST_NAME);
   if (!json) throw new IntegrityError(`${where} has no ${MANIFEST_NAME}; it is not a bundle, or was copied in part`);
   unhashed(where, MANIFEST_NAME, json, MAX_MANIFEST_BYTES);
-  const hash = found.get(MANIFEST_HASH_NAME);
-  if (!hash) {
-    throw new IntegrityError(
-      `${where}: ${MANIFEST_HASH_NAME} is missing; copy all of it again, or export the bundle again`,
-    );
-  }
+  const hash = found.get(MANIFEST_HASH_NAME) ?? noHash(where);
   unhashed(where, MANIFEST_HASH_NAME, hash, HASH_LINE_BYTES);
-  await checkManifestHash(where, json.bytes, hash.bytes);
+  const digest = await checkManifestHash(where, json.bytes, hash.bytes);
   const signature = found.get(SIGNATURE_NAME);
   if (signature) unhashed(where, SIGNATURE_NAME, signature, MAX_SIGNATURE_BYTES);
   // Before anything of it is parsed.
@@ -170,7 +165,7 @@ async function openZip(where, zip, keys) {
     manifest,
     async ({ file }) => /** @type {import("./archive.js").ArchiveEntry} */ (found.get(file)).bytes,
     signedBy,
-    await sha256(json.bytes),
+    digest,
   );
   for (const entry of files) await bundle.read(entry);
   return bundle;
@@ -184,10 +179,18 @@ function unhashed(where, name, { bytes, crc32 }, most) {
   if (crc32Of(bytes) !== crc32) throw new IntegrityError(`${where}: ${name} is damaged; copy the file again`);
 }
 
+/** @param {string} where @returns {never} */
+function noHash(where) {
+  throw new IntegrityError(
+    `${where}: ${MANIFEST_HASH_NAME} is missing; copy all of it again, or export the bundle again`,
+  );
+}
+
 /**
- * Whether a manifest, not parsed yet, has the hash that `manifest.sha256` says, as sha256sum writes it.
+ * The hash of a manifest, not parsed yet, which is what `manifest.sha256` says, as sha256sum writes it.
  *
  * @param {string} where @param {Uint8Array<ArrayBuffer>} manifest @param {Uint8Array} line
+ * @returns {Promise<string>}
  */
 async function checkManifestHash(where, manifest, line) {
   const wanted = HASH_LINE.exec(new TextDecoder("latin1").decode(line))?.[1];
@@ -203,6 +206,7 @@ async function checkManifestHash(where, manifest, line) {
         `${wanted.slice(0, 12)}…; it was damaged or changed, copy it again`,
     );
   }
+  return digest;
 }
 
 /** @param {string} where @param {Uint8Array<ArrayBuffer>} json @param {Uint8Array<ArrayBuffer>} signature @param {PublicKey[]} keys */
@@ -213,20 +217,16 @@ const signerOf = async (where, json, signature, keys) =>
 async function openFolder(url, keys) {
   const [json, hash, signature] = await Promise.all([
     fetched(new URL(MANIFEST_NAME, url), MAX_MANIFEST_BYTES),
-    fetched(new URL(MANIFEST_HASH_NAME, url), HASH_LINE_BYTES),
+    fetched(new URL(MANIFEST_HASH_NAME, url), HASH_LINE_BYTES, [404]),
     keys.length ? fetched(new URL(SIGNATURE_NAME, url), MAX_SIGNATURE_BYTES, [404]) : new Uint8Array(),
   ]);
-  await checkManifestHash(url.href, json, hash);
+  if (hash.byteLength === 0) noHash(url.href);
+  const digest = await checkManifestHash(url.href, json, hash);
   const signedBy = await signerOf(url.href, json, signature, keys);
   const { manifest } = parseManifest(json);
   if (signedBy && !manifest.isSigned)
     throw new IntegrityError(`${url.href}: ${SIGNATURE_NAME} is not listed in ${MANIFEST_NAME}; remove it`);
-  return new Bundle(
-    manifest,
-    (entry) => fetched(new URL(entry.file, url), entry.sizeBytes),
-    signedBy,
-    await sha256(json),
-  );
+  return new Bundle(manifest, (entry) => fetched(new URL(entry.file, url), entry.sizeBytes), signedBy, digest);
 }
 
 /**

@@ -12,6 +12,9 @@ const entry = (file, bytes) => ({
   sha256: createHash("sha256").update(bytes).digest("hex"),
 });
 
+/** What `sha256sum manifest.json` writes. @param {string | Uint8Array} manifest */
+export const hashLine = (manifest) => `${createHash("sha256").update(manifest).digest("hex")}  manifest.json\n`;
+
 /** A stored zip. @param {Map<string, Uint8Array>} files @returns {Uint8Array<ArrayBuffer>} */
 export function zipOf(files) {
   const bodies = [];
@@ -80,8 +83,12 @@ export function bundleFiles({ branches = 3, macs = [], changes = {} } = {}) {
     ...changes,
   };
   const json = Buffer.from(JSON.stringify(manifest));
-  const hash = Buffer.from(`${createHash("sha256").update(json).digest("hex")}  manifest.json\n`);
-  return new Map([["manifest.json", json], ["manifest.sha256", hash], ["card.json", card], ...files]);
+  return new Map([
+    ["manifest.json", json],
+    ["manifest.sha256", Buffer.from(hashLine(json))],
+    ["card.json", card],
+    ...files,
+  ]);
 }
 
 /** @param {Parameters<typeof bundleFiles>[0]} [options] */

@@ -46,7 +46,7 @@ def verify(
     """
     import msgspec
 
-    from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.bundle import Bundle, listed_names
     from paraedge_runtime.verification import compare_golden, verify_bundle
 
     if profile is not None and (engine is not None or threads is not None):
@@ -69,7 +69,7 @@ def verify(
         }
         print_json(document)
     else:
-        count = len(opened.manifest.entries()) + 1
+        count = len(listed_names(opened.manifest))
         console().print(f"{bundle}: {count} files, sizes and hashes as listed")
         console().print(_signature_text(opened))
         console().print(f"{report.num_samples} golden inputs through {report.engine}\n")

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "label_text.h"
+
 static void say(int level, const char* message, void* context) {
   (void)context;
   if (level >= PE_LOG_WARNING) fprintf(stderr, "%s\n", message);
@@ -41,8 +43,10 @@ int main(int count, char** arguments) {
   options.deadline_ns = pe_now_ns() + 50 * INT64_C(1000000);
   pe_prediction* prediction = pe_session_run_image(session, image, bytes, &options, &error);
   if (!prediction) return fail(error);
-  printf("%s, %.0f %%, paraedge %s\n", pe_bundle_label(bundle, pe_prediction_label_index(prediction)),
-         pe_prediction_confidence(prediction) * 100, pe_version());
+  char text[100];
+  const char* label = pe_bundle_label(bundle, pe_prediction_label_index(prediction));
+  printf("%s, %.0f %%, paraedge %s\n", label_text(label, text, sizeof text), pe_prediction_confidence(prediction) * 100,
+         pe_version());
 
   pe_prediction_free(prediction);
   free(image);

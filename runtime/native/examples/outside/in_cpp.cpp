@@ -4,6 +4,8 @@
 #include <paraedge/paraedge.hpp>
 #include <vector>
 
+#include "label_text.h"
+
 namespace {
 
 int fail(const paraedge::Error& error) {
@@ -32,13 +34,15 @@ int main(int count, char** arguments) {
   for (const int64_t size : bundle->input_shape()) pixels *= static_cast<size_t>(size);
   const std::vector<uint8_t> image(pixels);
   const auto deadline = paraedge::Clock::now() + std::chrono::milliseconds(50);
+  char text[100];
+  const auto label = [&](size_t index) { return label_text(bundle->label(index), text, sizeof text); };
   const auto prediction =
       session->run(image, {.deadline = deadline, .on_prediction = [&](paraedge::PredictionView so_far) {
-                             std::printf("so far %s\n", bundle->label(so_far.label_index()));
+                             std::printf("so far %s\n", label(so_far.label_index()));
                              return true;
                            }});
   if (!prediction) return fail(prediction.error());
-  std::printf("%s, %.0f %%, %zu branches\n", bundle->label(prediction->label_index()), prediction->confidence() * 100,
+  std::printf("%s, %.0f %%, %zu branches\n", label(prediction->label_index()), prediction->confidence() * 100,
               prediction->num_branches());
   return 0;
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["plain_line"]
 
 
-def printable(text: str, most: int = 300) -> str:
+def plain_line(text: str, most: int = 300) -> str:
     """What is left of ``text`` without control characters, directions and line ends; at most so many letters."""
     return "".join(letter for letter in text[: 2 * most] if letter.isprintable())[:most]
