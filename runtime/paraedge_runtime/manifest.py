@@ -69,6 +69,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\Z")]
 AxisName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+RateHz = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 PackageVersion = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -116,12 +117,13 @@ class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image
         return scale, tuple(mean / std for mean, std in zip(self.mean, self.std, strict=True))
 
 
-class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tensor"):
+class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tensor", omit_defaults=True):
     """A float32 tensor: ``shape[1:]`` comes in as the sensor gives it, the stem reads ``shape`` (1, ...),
     which is ``(x - mean) / std``.
 
     ``axes`` names the axes after the batch axis. ``mean`` and ``std`` have one value for each position along
-    ``normalized_axis``, or one for everything where that is ``null``.
+    ``normalized_axis``, or one for everything where that is ``null``. ``rate_hz`` is in samples per second along the
+    axis ``time``; ``channel_names`` has one name for each position along the axis ``channel``.
 
     Raises:
         InputError: a field that no manifest could hold; lists will do for tuples.
@@ -133,6 +135,8 @@ class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tens
     normalized_axis: AxisName | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    rate_hz: RateHz | None = None
+    channel_names: tuple[Name, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_input(self)
@@ -239,6 +243,12 @@ class Manifest(Record, frozen=True, kw_only=True):
     def classifies_images(self) -> bool:
         """Whether images come in and labels go out."""
         return isinstance(self.input, ImageInput) and isinstance(self.output, LabelsOutput)
+
+    @property
+    def classifies_signals(self) -> bool:
+        """Whether samples over time come in, sound or motion, and labels go out."""
+        spec = self.input
+        return isinstance(spec, TensorInput) and spec.rate_hz is not None and isinstance(self.output, LabelsOutput)
 
     @property
     def num_outputs(self) -> int:
@@ -390,6 +400,11 @@ def _input_checks(spec: ImageInput | TensorInput) -> Iterator[tuple[bool, str, s
         yield len(spec.axes) == len(dimensions), "axes", f"has {len(spec.axes)} names for {spec.shape}"
         yield len(set(spec.axes)) == len(spec.axes), "axes", f"is {spec.axes}, a name is there twice"
         yield axis is None or axis in spec.axes, "normalized_axis", f"is {axis!r}, not one of {spec.axes}"
+        yield spec.rate_hz is None or "time" in spec.axes, "rate_hz", f"needs an axis 'time', there are {spec.axes}"
+        if (names := spec.channel_names) is not None:
+            channels = dimensions[spec.axes.index("channel")] if "channel" in spec.axes else 0
+            yield len(names) == channels, "channel_names", f"has {len(names)} names, the axis 'channel' has {channels}"
+            yield len(set(names)) == len(names), "channel_names", f"is {names}, a name is there twice"
         count, along = (1, "everything") if axis is None else (dimensions[spec.axes.index(axis)], f"axis {axis!r}")
     for field, values in (("mean", spec.mean), ("std", spec.std)):
         yield len(values) == count, field, f"has {len(values)} values, {along} needs {count}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from paraedge.data.images import ImageDataset, LabelledImages
+from paraedge.data.signals import LabelledSignals, SignalDataset
 from paraedge.model.checkpoint import Checkpoint, load_checkpoint
 from paraedge.packaged import DEFAULT_MODEL, resolve_checkpoint
 from paraedge.training.evaluate import evaluate_model
@@ -26,6 +27,8 @@ from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.card import Accuracy
 from paraedge_runtime.errors import InputError, ParityError
 
+TestSet = LabelledImages | ImageDataset | LabelledSignals | SignalDataset
+
 __all__ = ["Trial", "export", "export_checkpoint", "export_smallest"]
 
 
@@ -36,7 +39,7 @@ def export(
     branches: int | Sequence[int] | None = None,
     engine: str | None = None,
     quantize: str = "fp32",
-    test_set: LabelledImages | ImageDataset | None = None,
+    test_set: TestSet | None = None,
     out: str | os.PathLike[str] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
@@ -54,9 +57,9 @@ def export(
         engine: another engine than the target's own.
         quantize: a quantization recipe, a key of ``paraedge_converters.RECIPES`` that the engine has; ``small`` is
             the target's.
-        test_set: images of the model's data set that trained nothing, or a data set with such a test split, from
-            :func:`paraedge.data.load_dataset`. If given, accuracy and early stop are measured on the exported parts;
-            without it a quantized bundle has neither.
+        test_set: images or signals of the model's data set that trained nothing, or a data set with such a test split,
+            from :func:`paraedge.data.load_dataset`. With it, accuracy and early stop are measured on the exported
+            parts; without it a quantized bundle has neither.
         out: bundle folder; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
         fused: add one ordinary single-file model.
         allow_undelegated: accept operators outside the engine's fast backend.
@@ -89,7 +92,7 @@ def export_checkpoint(
     checkpoint: Checkpoint,
     request: ExportRequest,
     *,
-    test_set: LabelledImages | ImageDataset | None = None,
+    test_set: TestSet | None = None,
     max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     cache: PartCache | None = None,
     try_finer: bool = True,
@@ -102,12 +105,13 @@ def export_checkpoint(
     config, evaluation = checkpoint.config, checkpoint.evaluation
     dataset = f"{config.dataset} test split, float32 in torch"
     images = None if test_set is None else _test_images(test_set, checkpoint)
+    tested_on = test_set.name if isinstance(test_set, ImageDataset | SignalDataset) else config.dataset
     description = ModelDescription(
         name=request.name,
         description=config.description,
         license=config.license,
         labels=config.labels,
-        samples=checkpoint.samples.images,
+        samples=checkpoint.samples.inputs,
         sample_labels=checkpoint.samples.labels,
         accuracy=Accuracy(
             dataset=dataset,
@@ -123,9 +127,9 @@ def export_checkpoint(
         test_set=None
         if test_set is None or images is None
         else EvaluationSet(
-            samples=images.images,
+            samples=images.inputs,
             labels=images.labels,
-            dataset=f"{test_set.name if isinstance(test_set, ImageDataset) else config.dataset} test split",
+            dataset=f"{tested_on} test split",
             max_accuracy_drop=max_accuracy_drop,
         ),
     )
@@ -136,13 +140,13 @@ def _checkpoint(model: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
     return model if isinstance(model, Checkpoint) else load_checkpoint(resolve_checkpoint(as_path("the model", model)))
 
 
-def _test_images(test_set: LabelledImages | ImageDataset, checkpoint: Checkpoint) -> LabelledImages:
-    """The images, with the class indexes of the checkpoint."""
-    if not isinstance(test_set, LabelledImages | ImageDataset):
+def _test_images(test_set: TestSet, checkpoint: Checkpoint) -> LabelledImages | LabelledSignals:
+    """The inputs, with the class indexes of the checkpoint."""
+    if not isinstance(test_set, TestSet):
         raise InputError(
-            f"test_set is {shown(test_set)}; pass what paraedge.data.load_dataset gives, or its test images"
+            f"test_set is {shown(test_set)}; pass what paraedge.data.load_dataset gives, or its test split"
         )
-    if isinstance(test_set, ImageDataset):
+    if isinstance(test_set, ImageDataset | SignalDataset):
         return test_set.with_class_names(checkpoint.config.labels).test
     return test_set
 
@@ -168,7 +172,7 @@ def export_smallest(
     model: str | os.PathLike[str] | Checkpoint = DEFAULT_MODEL,
     *,
     target: str,
-    test_set: LabelledImages | ImageDataset,
+    test_set: TestSet,
     branches: int | Sequence[int] | None = None,
     engine: str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -204,7 +208,7 @@ def export_smallest(
     reference = np.array(in_torch.prefix_accuracy(plain.branches))
     names = [name for name, recipe in RECIPES.items() if plain.converter not in recipe.refused]
 
-    def run(quantize: str, folder: Path, images: LabelledImages | ImageDataset | None) -> Bundle:
+    def run(quantize: str, folder: Path, images: TestSet | None) -> Bundle:
         return export_checkpoint(
             checkpoint,
             replace(plain, quantize=quantize, out=folder),

@@ -283,6 +283,23 @@ BAD_SENSOR_FIELDS = {
     "std too few": (cut("input.std.last"), ["'input.std'", "5 values, axis 'channel' needs 6"]),
     "std 0": (put("input.std.3", 0), ["'input.std'", "not above 0"]),
     "std too small for float32": (put("input.std.3", 1e-39), ["'input.std'", "too small for float32"]),
+    "rate 0": (put("input.rate_hz", 0), ["$.input.rate_hz"]),
+    "rate of a text": (put("input.rate_hz", "16 kHz"), ["$.input.rate_hz"]),
+    "rate too high": (put("input.rate_hz", 1_000_001), ["$.input.rate_hz"]),
+    "rate without time": (
+        both(put("input.axes", ["channel", "row"]), put("input.rate_hz", 100)),
+        ["'input.rate_hz'", "needs an axis 'time'"],
+    ),
+    "channel name too few": (put("input.channel_names", list("abcde")), ["'input.channel_names'", "5 names", "has 6"]),
+    "channel name twice": (put("input.channel_names", list("abcdea")), ["'input.channel_names'", "twice"]),
+    "channel name that is none": (put("input.channel_names", [*"abcde", "a b"]), ["$.input.channel_names[5]"]),
+    "channel names without channels": (
+        both(
+            put("input.axes", ["sensor", "time"]),
+            both(put("input.normalized_axis", "sensor"), put("input.channel_names", list("abcdef"))),
+        ),
+        ["'input.channel_names'", "the axis 'channel' has 0"],
+    ),
     "tensor called an image": (put("input.kind", "image"), ["$.input"]),
     "vector of no numbers": (put("output.size", 0), ["$.output.size"]),
     "vector too long": (put("output.size", (1 << 20) + 1), ["$.output.size"]),
@@ -334,6 +351,12 @@ def test_a_bad_field_is_refused_and_named(tmp_path, kind, edit, words, request):
         ),
         pytest.param("sensor_path", put("input.axes", ["channel", "a" * 32]), id="the longest name of an axis"),
         pytest.param("sensor_path", put("input.std.3", 1e-38), id="a small std of a tensor"),
+        pytest.param("sensor_path", put("input.rate_hz", 1e6), id="the highest rate"),
+        pytest.param("sensor_path", put("input.rate_hz", None), id="no rate"),
+        pytest.param(
+            "sensor_path", put("input.channel_names", ["x", "y", "z", "a.x", "a.y", "a-z"]), id="channel names"
+        ),
+        pytest.param("sensor_path", put("input.channel_names", None), id="no channel names"),
     ],
 )
 def test_what_may_be_null_or_at_its_limit_is_read(kind, edit, request):

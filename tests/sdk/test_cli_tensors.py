@@ -82,7 +82,8 @@ def test_what_needs_images_refuses_in_one_line_that_names_what_works(sensors, na
     path = sensors[name].path
     said = refusal(command, path)
     named = f"{hint} {shlex.quote(str(path))}"
-    assert said.startswith(f"{path} does not classify images, which this command needs; '{named}' ")
+    what = "classifies neither images nor signals of a known rate"
+    assert said.startswith(f"{path} {what}, which this command needs; '{named}' ")
     assert "\n" not in said
     if tried is not None:
         done = CliRunner().invoke(paraedge, [*shlex.split(named)[1:], *tried])

@@ -249,6 +249,8 @@ def _spec(spec):
         "shape": spec.shape,
         "axes": spec.axes,
         "normalizedAxis": spec.normalized_axis,
+        "rateHz": spec.rate_hz,
+        "channelNames": spec.channel_names,
         "scale": scale,
         "shift": shift,
     }

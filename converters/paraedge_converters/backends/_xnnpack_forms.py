@@ -31,6 +31,8 @@ def in_xnnpack_forms(module: nn.Module, example: Tensor) -> torch.fx.GraphModule
         assert isinstance(graph_module, torch.fx.GraphModule)
         _make_scalars_float(graph_module)
         _fold_constants(graph_module)
+    for part in graph_module.modules():
+        part._non_persistent_buffers_set.clear()  # ExecuTorch looks for every buffer in the state dict
     return graph_module
 
 

@@ -219,7 +219,8 @@ class Reader {
       mean_and_std = {f[3], f[4]};
     } else {
       require(kind == "tensor", value.field + ".kind", "is '" + kind + "', not 'image' or 'tensor'");
-      const auto f = value.fields({"kind", "name", "shape", "axes", "normalized_axis", "mean", "std"});
+      const auto f = value.fields(
+          {"kind", "name", "shape", "axes", "normalized_axis", "mean", "std", "rate_hz", "channel_names"}, 2);
       input.kind = Input::Kind::tensor;
       input.name = name_of(f[1]);
       input.shape = f[2].shape(2, 6);
@@ -238,9 +239,31 @@ class Reader {
         count = input.shape[static_cast<size_t>(input.normalized_axis)];
       }
       mean_and_std = {f[5], f[6]};
+      check_signal(f[7], f[8]);
     }
     require(input.shape[0] == 1, "input.shape", "does not begin with 1");
     read_normalisation(mean_and_std[0], mean_and_std[1], count);
+  }
+
+  // What callers must know of a signal, and the core need not: both may be missing or null.
+  void check_signal(const Value& rate_hz, const Value& channel_names) const {
+    const Input& input = out_.manifest.input;
+    auto size_of = [&](const std::string& axis) -> int64_t {
+      const auto found = std::find(input.axes.begin(), input.axes.end(), axis);
+      return found == input.axes.end() ? 0 : input.shape[static_cast<size_t>(found - input.axes.begin()) + 1];
+    };
+    if (rate_hz.json != nullptr && !rate_hz.is_null()) {
+      require(rate_hz.number(0, 1e6) > 0, rate_hz.field, "is not above 0");
+      require(size_of("time") > 0, rate_hz.field, "needs an axis 'time'");
+    }
+    if (channel_names.json != nullptr && !channel_names.is_null()) {
+      std::set<std::string> names;
+      const std::vector<Value> items = channel_names.list(0, kMaxManifestBytes);
+      for (const Value& item : items) names.insert(name_of(item));
+      require(static_cast<int64_t>(items.size()) == size_of("channel"), channel_names.field,
+              "has not one name for each position along the axis 'channel'");
+      require(names.size() == items.size(), channel_names.field, "has a name twice");
+    }
   }
 
   static std::string axis_of(const Value& value) {

@@ -65,7 +65,7 @@ class Bench:
     def __init__(
         self,
         bundle: Bundle,
-        images: NDArray[np.uint8],
+        images: NDArray[np.uint8] | NDArray[np.float32],
         labels: NDArray[np.int64],
         *,
         source: str,
@@ -79,7 +79,8 @@ class Bench:
 
         Args:
             bundle: what is measured.
-            images: (M, H, W, C) uint8; requests are drawn from them.
+            images: (M, H, W, C) uint8, or (M, ...) float32 where the bundle reads tensors; requests are drawn from
+                them.
             labels: (M,), the class index of each image.
             source: where they are from.
             engine: as ``Session.open`` takes it.

@@ -42,7 +42,7 @@ class Block:
     """
 
     place: slice
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.int64]
     offsets_s: NDArray[np.float64]
     deadline_s: float

@@ -29,7 +29,8 @@ const PLAIN_PATH = /^[A-Za-z0-9][A-Za-z0-9._+-]*(\/[A-Za-z0-9][A-Za-z0-9._+-]*)*
  *   shift: number[]}} ImageInput
  *   uint8 (H, W, C) comes in, the stem reads `x * scale - shift` of shape (1, C, H, W)
  * @typedef {{kind: "tensor", name: string, shape: number[], axes: string[], normalizedAxis: string | null,
- *   scale: number[], shift: number[]}} TensorInput float32 of shape.slice(1) comes in
+ *   rateHz: number | null, channelNames: string[] | null, scale: number[], shift: number[]}} TensorInput
+ *   float32 of shape.slice(1) comes in, `rateHz` samples a second along the axis "time"
  * @typedef {ImageInput | TensorInput} InputSpec
  * @typedef {{temperature: number, threshold: number | null}} StopRule
  * @typedef {{name: string, version: number, engine: string, target: string, quantization: string, input: InputSpec,
@@ -297,7 +298,11 @@ function readInput(value) {
     const normalisation = readNormalisation(f.mean, f.std, shape[1], 255);
     return { kind, name: f.name.name(), shape: batchOfOne(shape), resize, ...normalisation };
   }
-  const f = value.fields("kind", "name", "shape", "axes", "normalized_axis", "mean", "std");
+  const given = value.entries();
+  const optional = /** @type {("rate_hz" | "channel_names")[]} */ (["rate_hz", "channel_names"]).filter((name) =>
+    given.has(name),
+  );
+  const f = value.fields("kind", "name", "shape", "axes", "normalized_axis", "mean", "std", ...optional);
   const shape = batchOfOne(f.shape.shape(2, 6));
   const axes = f.axes.list(0, 6).map((axis) => axis.matching(AXIS, "a name of small letters, digits and '_'"));
   require(new Set(axes).size === axes.length, f.axes.field, "has a name twice");
@@ -305,7 +310,33 @@ function readInput(value) {
   const normalizedAxis = f.normalized_axis.isNull ? null : f.normalized_axis.text();
   require(normalizedAxis === null || axes.includes(normalizedAxis), f.normalized_axis.field, "is not one of the axes");
   const count = normalizedAxis === null ? 1 : shape[axes.indexOf(normalizedAxis) + 1];
-  return { kind, name: f.name.name(), shape, axes, normalizedAxis, ...readNormalisation(f.mean, f.std, count, 1) };
+  return {
+    kind,
+    name: f.name.name(),
+    shape,
+    axes,
+    normalizedAxis,
+    rateHz: readRate(f.rate_hz, axes),
+    channelNames: readChannelNames(f.channel_names, axes.includes("channel") ? shape[axes.indexOf("channel") + 1] : 0),
+    ...readNormalisation(f.mean, f.std, count, 1),
+  };
+}
+
+/** @param {Value | undefined} value @param {string[]} axes */
+function readRate(value, axes) {
+  if (value === undefined || value.isNull) return null;
+  const rateHz = value.above0(1e6);
+  require(axes.includes("time"), value.field, "needs an axis 'time'");
+  return rateHz;
+}
+
+/** @param {Value | undefined} value @param {number} count positions along the axis "channel" */
+function readChannelNames(value, count) {
+  if (value === undefined || value.isNull) return null;
+  const names = value.list(0, MAX_MANIFEST_BYTES).map((name) => name.name());
+  require(names.length === count, value.field, `has ${names.length} names, the axis 'channel' has ${count}`);
+  require(new Set(names).size === names.length, value.field, "has a name twice");
+  return names;
 }
 
 /** @param {number[]} shape */

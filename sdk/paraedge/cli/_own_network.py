@@ -86,7 +86,7 @@ def _described(
     max_accuracy_drop: float,
 ) -> ModelDescription:
     from paraedge.data.bundles import load_for_labels
-    from paraedge.data.datasets import DATASETS, FolderOptions, load_dataset
+    from paraedge.data.datasets import DATASETS, load_dataset, options_for
     from paraedge_converters import EvaluationSet, ModelDescription
     from paraedge_converters.request import fitting_name
     from paraedge_runtime.manifest import ImageInput
@@ -101,18 +101,18 @@ def _described(
     if dataset is None:
         raise InputError(f"--data-dir needs --dataset, one of {', '.join(DATASETS)}")
     spec = network.input_spec
-    if not isinstance(spec, ImageInput):
-        raise InputError(f"{model} reads {spec.name}, which is no image; leave out --dataset and --data-dir")
+    if not isinstance(spec, ImageInput) and spec.rate_hz is None:
+        raise InputError(
+            f"{model} reads {spec.name}, neither an image nor a signal with rate_hz; leave out --dataset and --data-dir"
+        )
     if description is None:
-        _, channels, height, _ = spec.shape
-        options = FolderOptions(image_size=height, resize=spec.resize, channels=channels)
-        data = load_dataset(dataset, data_dir, options)
+        data = load_dataset(dataset, data_dir, options_for(spec, None))
         samples = data.test.balanced_sample(_NUM_SAMPLES, seed=0)
         description = ModelDescription(
             name=fitting_name(model.rpartition(":")[0].rpartition("/")[2].removesuffix(".py")),
             description=f"{model.rpartition('/')[2]} for {data.name}",
-            license=f"not stated; images: {data.license}",
-            samples=samples.images,
+            license=f"not stated; {data.kind}: {data.license}",
+            samples=samples.inputs,
             labels=data.class_names,
             sample_labels=samples.labels,
         )
@@ -121,7 +121,7 @@ def _described(
     else:
         data = load_for_labels(dataset, data_dir, spec=spec, labels=tuple(description.labels), owner="the model")
     test_set = EvaluationSet(
-        samples=data.test.images,
+        samples=data.test.inputs,
         labels=data.test.labels,
         dataset=f"{data.name} test split",
         max_accuracy_drop=max_accuracy_drop,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paraedge.cli._images import need_classified_images
+from paraedge.cli._labelled import need_classifier
 from paraedge.cli.options import DATASET, data_dir_option, engine_option, threads_option, trusted_keys_option
 from paraedge.cli.output import (
     as_percent,
@@ -150,7 +150,7 @@ def bench(
       paraedge bench --deadlines 0.4,0.7 --arrivals closed,bursty --plot out.png
     """
     from paraedge.cli._chatter import captured_chatter
-    from paraedge.data.bundles import images_at_hand
+    from paraedge.data.bundles import inputs_at_hand
     from paraedge_measure.deadlines.cells import grid
     from paraedge_measure.deadlines.interference import open_interference, throttle_means
     from paraedge_measure.deadlines.policies import EARLY_STOP, policy_names, select_policies
@@ -180,13 +180,13 @@ def bench(
         check_plot(plot)
     known = None if profile is None else read_device(profile)
     opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle, trusted_keys=trusted_keys)
-    need_classified_images(opened, "paraedge profile", "measures its times")
+    need_classifier(opened, "paraedge profile", "measures its times")
     count = len(opened.manifest.branches)
     chosen = select_policies(policy_names(count) if policies is None else policies, count)
     for cell in cells:  # what is not allowed here is found out before an hour is spent
         with open_interference(cell.interference, cell.interference_settings):
             pass
-    images, source = images_at_hand(opened, dataset, data_dir, limit)
+    images, source = inputs_at_hand(opened, dataset, data_dir, limit)
 
     with progress_bar() as bar:
         task = bar.add_task("running every image once", total=len(images))
@@ -194,7 +194,7 @@ def bench(
         with captured_chatter():  # engines introduce themselves
             made = Bench(
                 opened,
-                images.images,
+                images.inputs,
                 images.labels,
                 source=source,
                 engine=engine,

@@ -217,16 +217,16 @@ def _inputs_at_hand(
     bundle: Bundle, dataset: str | None, data_dir: Path | None, count: int
 ) -> tuple[Inputs, NDArray[np.int64] | None, str]:
     """Up to ``count`` inputs that a bundle reads, their class indexes where it has labels, and where they are from."""
-    from paraedge.data.bundles import images_at_hand
+    from paraedge.data.bundles import inputs_at_hand
     from paraedge_runtime.errors import InputError
 
-    if bundle.manifest.classifies_images:
-        images, source = images_at_hand(bundle, dataset, data_dir, count)
-        return images.images, images.labels, source
+    if bundle.manifest.classifies_images or bundle.manifest.classifies_signals:
+        labelled, source = inputs_at_hand(bundle, dataset, data_dir, count)
+        return labelled.inputs, labelled.labels, source
     if dataset is not None or data_dir is not None:
         raise InputError(
-            f"{bundle.path} does not classify images, and data sets hold nothing else; leave out --dataset "
-            "and --data-dir to compare on its golden inputs"
+            f"{bundle.path} classifies neither images nor signals, and data sets hold nothing else; leave out "
+            "--dataset and --data-dir to compare on its golden inputs"
         )
     golden = bundle.golden()
     labels = None if golden.labels is None else golden.labels[:count]

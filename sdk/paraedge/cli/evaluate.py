@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from paraedge.cli._devices import outputs_on, profile_option
-from paraedge.cli._images import need_classified_images
+from paraedge.cli._labelled import need_classifier
 from paraedge.cli.options import DATASET, data_dir_option, trusted_keys_option
 from paraedge.cli.output import as_percent, console, json_option, print_json, progress_bar, table, working
 
@@ -139,11 +139,11 @@ def _evaluate_bundle(
     from paraedge_runtime.trial import try_bundle
 
     manifest = bundle.manifest
-    need_classified_images(bundle, "paraedge compare", "runs every prefix on its golden inputs")
+    need_classifier(bundle, "paraedge compare", "runs every prefix on its golden inputs")
     data = load_for_bundle(manifest, dataset, data_dir)
     images = data.test if limit is None else data.test.balanced_sample(limit, seed=0)
     if profile is not None:
-        outputs, where = outputs_on(profile, bundle, images.images)
+        outputs, where = outputs_on(profile, bundle, images.inputs)
         right = outputs.cumsum(axis=1).argmax(axis=2) == images.labels[:, None]  # (M, k)
         shares = tuple(round(float(value), 6) for value in right.mean(axis=0))
         return manifest.name, f"run in {where} on {data.name}", len(images), shares
@@ -152,7 +152,7 @@ def _evaluate_bundle(
         try_bundle(bundle)
         opened = Session.open(bundle)
     with opened as session, progress_bar() as bar:
-        pairs = zip(images.images, images.labels, strict=True)
+        pairs = zip(images.inputs, images.labels, strict=True)
         for image, label in bar.track(pairs, total=len(images), description=f"running on {data.name}"):
             prediction = session.run(image)
             if prediction.branches_dropped:

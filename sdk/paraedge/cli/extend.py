@@ -67,7 +67,8 @@ def extend(
     free_cores = FreeCores()
     check_log(log, out)
     check_labels(labels, dataset)
-    from paraedge.data import FolderOptions, load_dataset
+    from paraedge.data import load_dataset
+    from paraedge.data.datasets import options_for
     from paraedge.model import load_checkpoint
     from paraedge.packaged import resolve_checkpoint
     from paraedge.training.extension import extend as run_extension
@@ -75,11 +76,7 @@ def extend(
     from paraedge.training.parallel import processes
 
     base = load_checkpoint(resolve_checkpoint(model))
-    shape = base.config.model
-    options = FolderOptions(
-        image_size=shape.image_size, resize=shape.resize, channels=shape.in_channels, class_names=labels
-    )
-    data = load_dataset(dataset, data_dir, options)
+    data = load_dataset(dataset, data_dir, options_for(base.config.model.input_spec, labels))
     given = {"batch_size": batch_size, "learning_rate": learning_rate}
     config = extension_training(
         base, branches, epochs=epochs, seed=seed, **{name: value for name, value in given.items() if value is not None}

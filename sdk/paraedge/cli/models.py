@@ -37,7 +37,7 @@ def models(as_json: bool) -> None:
                 "license": config.license,
                 "dataset": config.dataset,
                 "labels": list(config.labels),
-                "image_shape": [config.model.image_size, config.model.image_size, config.model.in_channels],
+                "image_shape": list(config.model.sample_shape),
                 "num_branches": config.model.num_branches,
                 "weights_bytes": (folder / "model.safetensors").stat().st_size,
                 "prefix_accuracy": list(training.prefix_accuracy),

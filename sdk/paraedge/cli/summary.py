@@ -91,7 +91,8 @@ def _input_text(manifest: Manifest) -> str:
         _, channels, height, width = spec.shape
         return f"image {height} × {width}, {channels} channel(s)"
     axes = ", ".join(f"{axis} {size}" for axis, size in zip(spec.axes, spec.shape[1:], strict=True))
-    return f"tensor {spec.name} ({axes})"
+    rate = "" if spec.rate_hz is None else f", {spec.rate_hz:g} samples a second"
+    return f"tensor {spec.name} ({axes}){rate}"
 
 
 def _output_text(manifest: Manifest) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -12,6 +12,9 @@ from paraedge.cli._threads import FreeCores
 from paraedge.cli.options import DATASET, LABELS, Names, data_dir_option
 from paraedge.cli.output import json_option
 from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
+
+if TYPE_CHECKING:
+    from paraedge.data import FolderOptions, ImageDataset, SignalDataset
 
 
 @click.command()
@@ -125,7 +128,7 @@ def train(
     """
     import msgspec
 
-    from paraedge.data import FolderOptions, load_dataset
+    from paraedge.data import FolderOptions, SignalDataset, load_dataset
     from paraedge_converters.request import check_name, fitting_name
     from paraedge_runtime.errors import InputError
 
@@ -179,25 +182,15 @@ def train(
     data = load_dataset(dataset, data_dir, options)
     if holdout is not None:
         data = data.holdout(holdout, seed=0)
-    height, width, channels = data.image_shape
-    if network.get("backbone") is not None and channels != 3:
-        raise InputError(
-            f"--backbone {network['backbone']} reads images in colour, those of {data.name} are grey; "
-            + ("leave out --grey" if grey else "leave out --backbone, or give images with three channels")
-        )
-    if height != width:
-        raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer needs square images")
+    takes = _signal(data, network, ctx) if isinstance(data, SignalDataset) else _image(data, network, options, grey)
 
     from paraedge.model import Checkpoint, ParaFormerConfig, load_checkpoint
     from paraedge.model.records import CheckpointConfig
-    from paraedge.model.stages import STAGES
     from paraedge.packaged import resolve_checkpoint
     from paraedge.training import TrainingConfig
     from paraedge.training import train as run_training
     from paraedge.training.parallel import processes
 
-    known = STAGES.get(network.get("backbone") or "")
-    mean, std = (known.mean, known.std) if known is not None else data.channel_statistics()
     start: Checkpoint | None = load_checkpoint(resolve_checkpoint(init)) if init is not None else None
     wise = load_checkpoint(resolve_checkpoint(teacher)) if teacher is not None else None
     try:
@@ -210,15 +203,7 @@ def train(
             labels=data.class_names,
             model=start.config.model
             if start is not None
-            else ParaFormerConfig(
-                image_size=height,
-                in_channels=channels,
-                num_classes=len(data.class_names),
-                **{**network, "stem_stride": network["stem_stride"] or (2 if height <= 16 else 4)},
-                resize=options.resize,
-                mean=mean,
-                std=std,
-            ),
+            else ParaFormerConfig(num_classes=len(data.class_names), **{**network, **takes}),
         )
         config = TrainingConfig(**settings)
     except ValueError as error:
@@ -242,6 +227,59 @@ def train(
             on_features=show.features,
         )
     print_trained(checkpoint, out, as_json)
+
+
+def _image(data: ImageDataset, network: dict[str, Any], options: FolderOptions, grey: bool) -> dict[str, Any]:
+    """What the images decide of a ``ParaFormerConfig``."""
+    from paraedge.model.stages import STAGES
+    from paraedge_runtime.errors import InputError
+
+    height, width, channels = data.image_shape
+    backbone = network.get("backbone")
+    if backbone is not None and channels != 3:
+        raise InputError(
+            f"--backbone {backbone} reads images in colour, those of {data.name} are grey; "
+            + ("leave out --grey" if grey else "leave out --backbone, or give images with three channels")
+        )
+    if height != width:
+        raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer needs square images")
+    if network.pop("mel_bands", None) is not None:
+        raise InputError(f"the recipe is for sound, {data.name} has images; leave out --recipe, or name another")
+    known = STAGES.get(backbone or "")
+    mean, std = (known.mean, known.std) if known is not None else data.channel_statistics()
+    return {
+        "image_size": height,
+        "in_channels": channels,
+        "stem_stride": network["stem_stride"] or (2 if height <= 16 else 4),
+        "resize": options.resize,
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _signal(data: SignalDataset, network: dict[str, Any], ctx: click.Context) -> dict[str, Any]:
+    """What the signals decide of a ``ParaFormerConfig``."""
+    from paraedge.model.signals import Signal, log_mel
+    from paraedge_runtime.errors import InputError
+
+    for name in ("backbone", "image_size", "grey", "flip"):
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise InputError(f"--{name.replace('_', '-')} is for images, {data.name} has none; leave it out")
+    channels, length = data.sample_shape
+    bands = network.pop("mel_bands", None)
+    mean, std = data.channel_statistics()
+    return {
+        "signal": Signal(
+            length=length,
+            rate_hz=data.rate_hz,
+            channel_names=data.channel_names,
+            log_mel=None if bands is None else log_mel(bands, data.rate_hz),
+        ),
+        "in_channels": channels,
+        "stem_stride": network["stem_stride"] or 4,
+        "mean": mean,
+        "std": std,
+    }
 
 
 def _photograph_recipe(device: str | None) -> str:

@@ -18,11 +18,13 @@ from paraedge.data.readers import (
     read_idx,
     read_npz,
 )
+from paraedge.data.signals import SignalDataset
 from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import Resize, display_name
+from paraedge_runtime.manifest import ImageInput, InputSpec
 
-__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset"]
+__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset", "options_for"]
 
 DATA_DIR_VARIABLE = "PARAEDGE_DATA"
 
@@ -50,6 +52,7 @@ class FolderOptions:
         resize: for ``folder``: how, see :class:`paraedge_runtime.manifest.ImageInput`.
         channels: for ``folder``: 1 (grey) or 3 (colour).
         test_fraction: for ``folder`` without a split: the share of images that are the test split.
+        length, rate_hz: of signals: windows of so many samples at so many a second; as the data has them when ``None``.
         class_names: for ``npz``: one name per class index, for a file that has none inside.
     """
 
@@ -57,7 +60,17 @@ class FolderOptions:
     resize: Resize = "crop"
     channels: int = 3
     test_fraction: float = 0.2
+    length: int | None = None
+    rate_hz: float | None = None
     class_names: tuple[str, ...] | None = None
+
+
+def options_for(spec: InputSpec, class_names: tuple[str, ...] | None) -> FolderOptions:
+    """How files become what a model or bundle reads."""
+    if isinstance(spec, ImageInput):
+        _, channels, height, _ = spec.shape
+        return FolderOptions(image_size=height, resize=spec.resize, channels=channels, class_names=class_names)
+    return FolderOptions(length=spec.shape[-1], rate_hz=spec.rate_hz, class_names=class_names)
 
 
 def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str, data_dir: Path | None) -> None:
@@ -80,7 +93,7 @@ def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str
 
 def load_dataset(
     name: str, data_dir: str | os.PathLike[str] | None = None, folder_options: FolderOptions | None = None
-) -> ImageDataset:
+) -> ImageDataset | SignalDataset:
     """Load a data set by name.
 
     Args:
@@ -257,7 +270,7 @@ def _first_file(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-DATASETS: dict[str, Callable[[Path | None, FolderOptions], ImageDataset]] = {
+DATASETS: dict[str, Callable[[Path | None, FolderOptions], ImageDataset | SignalDataset]] = {
     "digits": _digits,
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar10,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge.data.labelled import Labelled, LabelledDataset
 from paraedge_runtime.errors import InputError
 
 __all__ = ["ImageDataset", "LabelledImages"]
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabelledImages(Labelled):
     """Images as (N, H, W, C) uint8 with their class indexes (N,) int64."""
 
     images: NDArray[np.uint8]
@@ -31,91 +33,27 @@ class LabelledImages:
                 f"got {self.labels.shape} {self.labels.dtype}"
             )
 
-    def __len__(self) -> int:
-        return len(self.images)
+    @property
+    def inputs(self) -> NDArray[np.uint8]:
+        """(N, H, W, C), what a network learns from."""
+        return self.images
 
-    def balanced_sample(self, size: int, seed: int) -> LabelledImages:
-        """About ``size`` images with the classes in turn, the same ones for the same seed."""
-        chosen = self.balanced_order(seed)[:size]
+    def take(self, chosen: NDArray[np.int64]) -> LabelledImages:
+        """The images of these indexes."""
         return LabelledImages(self.images[chosen], self.labels[chosen])
-
-    def balanced_order(self, seed: int) -> NDArray[np.int64]:
-        """Indexes of all images in an order that takes the classes in turn, the same for the same seed."""
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(len(self))
-        # Rank of each image within its class: taking ranks in order takes the classes in turn.
-        rank = np.empty(len(self), dtype=np.int64)
-        for label in np.unique(self.labels):
-            members = order[self.labels[order] == label]
-            rank[members] = np.arange(len(members))
-        return np.lexsort((self.labels, rank))
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDataset:
-    """A train and a test split of equally shaped images.
+class ImageDataset(LabelledDataset[LabelledImages]):
+    """A train and a test split of equally shaped images."""
 
-    Attributes:
-        name: how the data set is called on the command line.
-        class_names: one name per class index.
-        license: licence of the images, as far as known; travels with checkpoints and bundles.
-    """
-
-    name: str
-    train: LabelledImages
-    test: LabelledImages
-    class_names: tuple[str, ...]
-    license: str
-
-    def __post_init__(self) -> None:
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
-            raise InputError(
-                f"{self.name}: train images are {self.train.images.shape[1:]}, test images "
-                f"{self.test.images.shape[1:]}; both splits must have one shape"
-            )
-        for split_name, split in (("train", self.train), ("test", self.test)):
-            if not len(split):
-                raise InputError(f"{self.name}: the {split_name} split has no images")
-            low, high = int(split.labels.min()), int(split.labels.max())
-            if low < 0 or high >= len(self.class_names):
-                raise InputError(
-                    f"{self.name}: {split_name} labels run from {low} to {high}, "
-                    f"but there are {len(self.class_names)} class names"
-                )
+    kind: ClassVar[str] = "images"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every image."""
         height, width, channels = self.train.images.shape[1:]
         return (height, width, channels)
-
-    def holdout(self, count: int, seed: int) -> ImageDataset:
-        """The same train split without ``count`` of its images, the classes in turn, which become the test split.
-
-        For choosing between settings: the real test split is for the result alone.
-
-        Raises:
-            InputError: there are not more than ``count`` train images.
-        """
-        if not 0 < count < len(self.train):
-            raise InputError(f"{self.name} has {len(self.train)} train images; {count} cannot be held out")
-        chosen = self.train.balanced_order(seed)[:count]
-        rest = np.setdiff1d(np.arange(len(self.train)), chosen)
-        train, held = (LabelledImages(self.train.images[part], self.train.labels[part]) for part in (rest, chosen))
-        return ImageDataset(f"{self.name} ({count} train images held out)", train, held, self.class_names, self.license)
-
-    def with_class_names(self, names: tuple[str, ...]) -> ImageDataset:
-        """The same images with their classes in another order, and with classes that have no image here.
-
-        Raises:
-            InputError: ``names`` lacks a class of this data set.
-        """
-        missing = [name for name in self.class_names if name not in names]
-        if missing:
-            raise InputError(f"{self.name} has the class {missing[0]!r}, which is not among {', '.join(names)}")
-        positions = np.asarray([names.index(name) for name in self.class_names], dtype=np.int64)
-        train, test = (LabelledImages(split.images, positions[split.labels]) for split in (self.train, self.test))
-        return ImageDataset(self.name, train, test, names, self.license)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every channel of the train split, on a scale of 0 to 1."""

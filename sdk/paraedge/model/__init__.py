@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paraedge.model.config import ParaFormerConfig
+from paraedge.model.signals import LogMel, Signal
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checkpoint",
+    "LogMel",
     "ParaFormer",
     "ParaFormerConfig",
+    "Signal",
     "SplitNetwork",
     "branches_from",
     "distill",

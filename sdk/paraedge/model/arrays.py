@@ -1,7 +1,7 @@
 """The arrays of a checkpoint folder, ``samples.npz`` and ``evaluation.npz``. Needs no torch, and no pickles.
 
-Small images are kept as they are. From 64 pixels a side on they are photographs, kept as JPEG: the array ``jpeg`` is
-all files one after another, file i from ``offsets[i]`` to ``offsets[i + 1]``.
+Small images and signals are kept as they are. Images of 64 pixels a side and more are photographs, kept as JPEG: the
+array ``jpeg`` is all files one after another, file i from ``offsets[i]`` to ``offsets[i + 1]``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
+from paraedge.data.signals import LabelledSignals
 from paraedge.model.config import ParaFormerConfig
 from paraedge_measure.evaluation import Evaluation
 from paraedge_runtime._npz import read_arrays
@@ -27,13 +28,17 @@ _JPEG_QUALITY = 90
 _MAX_ARRAY_BYTES = 1 << 30
 
 
-def read_samples(folder: Path, shape: ParaFormerConfig) -> LabelledImages:
-    """The real images kept with a checkpoint.
+def read_samples(folder: Path, shape: ParaFormerConfig) -> LabelledImages | LabelledSignals:
+    """The real inputs kept with a checkpoint.
 
     Raises:
         InputError: ``samples.npz`` is missing, malformed, or does not fit ``shape``.
     """
-    path, size = folder / "samples.npz", (shape.image_size, shape.image_size, shape.in_channels)
+    path, size = folder / "samples.npz", shape.sample_shape
+    if shape.signal is not None:
+        arrays = _read_npz(path, signals=("f", (None, *size)), labels=("iu", (None,)))
+        signals = arrays["signals"].astype(np.float32)
+        return LabelledSignals(signals, _checked(path, arrays["labels"], len(signals), shape.num_classes))
     if _keeps_jpeg(size):
         arrays = _read_npz(path, jpeg=("u1", (None,)), offsets=("iu", (None,)), labels=("iu", (None,)))
         images = _decoded(path, arrays["jpeg"], arrays["offsets"].tolist(), size)
@@ -43,8 +48,10 @@ def read_samples(folder: Path, shape: ParaFormerConfig) -> LabelledImages:
     return LabelledImages(images, _checked(path, arrays["labels"], len(images), shape.num_classes))
 
 
-def sample_arrays(samples: LabelledImages) -> dict[str, NDArray[Any]]:
-    """What ``samples.npz`` holds of these images."""
+def sample_arrays(samples: LabelledImages | LabelledSignals) -> dict[str, NDArray[Any]]:
+    """What ``samples.npz`` holds of these inputs."""
+    if isinstance(samples, LabelledSignals):
+        return {"signals": samples.signals, "labels": samples.labels}
     if not _keeps_jpeg(samples.images.shape[1:]):
         return {"images": samples.images, "labels": samples.labels}
     from PIL import Image
@@ -66,7 +73,7 @@ def _keeps_jpeg(size: tuple[int, ...]) -> bool:
     return min(height, width) >= _JPEG_FROM and channels in (1, 3)
 
 
-def _decoded(path: Path, files: NDArray[np.uint8], offsets: list[int], size: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _decoded(path: Path, files: NDArray[np.uint8], offsets: list[int], size: tuple[int, ...]) -> NDArray[np.uint8]:
     """The images (N, H, W, C) of JPEG files, each of exactly that size."""
     from PIL import Image
 

@@ -6,7 +6,7 @@
       config.json         network, input normalisation, class names, where the images came from
       model.safetensors   weights (float32 or float16)
       training.json       how it was trained and how accurate each prefix is
-      samples.npz         a few hundred real test images: calibration, parity, golden outputs
+      samples.npz         a few hundred real test inputs: calibration, parity, golden outputs
       evaluation.npz      every branch's logits on the whole test set, so the accuracy of any
                           subset of branches is known without the data set
 
@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
+from paraedge.data.signals import LabelledSignals
 from paraedge.model.arrays import read_evaluation, read_samples, sample_arrays
 from paraedge.model.config import ParaFormerConfig
 from paraedge.model.paraformer import ParaFormer
@@ -52,7 +53,7 @@ class Checkpoint:
     config: CheckpointConfig
     model: ParaFormer
     training: TrainingRecord
-    samples: LabelledImages
+    samples: LabelledImages | LabelledSignals
     evaluation: Evaluation
 
 

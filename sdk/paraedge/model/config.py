@@ -7,8 +7,9 @@ from typing import Literal
 
 import msgspec
 
+from paraedge.model.signals import Signal
 from paraedge.model.stages import STAGES, BackboneStages
-from paraedge_runtime.manifest import ImageInput
+from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 
 __all__ = ["ParaFormerConfig"]
 
@@ -34,8 +35,9 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Shape of a ParaFormer (arXiv 2510.15425; see ``docs/model.md`` for what differs from the paper).
 
     Attributes:
-        image_size: height and width of the square input, in pixels.
-        in_channels: 1 (grey) or 3 (colour) usually.
+        image_size: height and width of the square input, in pixels; 0 with ``signal``.
+        in_channels: 1 (grey) or 3 (colour) usually; those of ``signal``.
+        signal: what comes in is no image but samples over time, sound or motion, of which the stem makes a map.
         num_classes: length of the logits.
         embed_dim: token width D.
         num_heads: attention heads h; must divide ``embed_dim``.
@@ -60,11 +62,13 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             branches or one for each, ``None`` where none does.
         resize: how an image of another size becomes square: ``stretch`` or ``crop``, see
             :class:`paraedge_runtime.manifest.ImageInput`.
-        mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``.
+        mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``; of a signal,
+            ``(x - mean) / std``.
     """
 
-    image_size: int
+    image_size: int = 0
     in_channels: int
+    signal: Signal | None = None
     num_classes: int
     embed_dim: int = 192
     num_heads: int = 3
@@ -90,8 +94,8 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             largest = max(values, default=0) if isinstance(values, tuple) else values
             if largest is not None and most < largest < math.inf:
                 raise ValueError(f"{name} must be at most {most}, got {largest}")
+        self._check_input()
         for name in (
-            "image_size",
             "in_channels",
             "num_classes",
             "embed_dim",
@@ -139,10 +143,22 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if self.branch_residual_blocks and self.branch_width is None:
             raise ValueError(f"branch_residual_blocks {self.branch_residual_blocks} needs a branch_width")
 
+    def _check_input(self) -> None:
+        if self.signal is None:
+            if self.image_size < 1:
+                raise ValueError(f"image_size must be at least 1, got {self.image_size}")
+            return
+        if self.image_size or self.backbone is not None:
+            raise ValueError("a model of a signal has neither image_size nor backbone")
+        if len(self.signal.channel_names) != self.in_channels:
+            raise ValueError(
+                f"in_channels {self.in_channels} is not the number of channel_names {self.signal.channel_names}"
+            )
+
     def _check_stem(self) -> None:
         if self.stem_stride < 2 or self.stem_stride & (self.stem_stride - 1):
             raise ValueError(f"stem_stride must be a power of two of at least 2, got {self.stem_stride}")
-        if self.image_size % self.stem_stride:
+        if self.signal is None and self.image_size % self.stem_stride:
             raise ValueError(f"image_size {self.image_size} is not a multiple of stem_stride {self.stem_stride}")
         if self.stem_stages < 1:
             raise ValueError(
@@ -178,10 +194,35 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             )
 
     @property
-    def input_spec(self) -> ImageInput:
-        """One input on the device: (1, in_channels, H, W), normalised."""
+    def input_spec(self) -> InputSpec:
+        """One input on the device, normalised: an image (1, in_channels, H, W), or a signal (1, in_channels, T)."""
+        if self.signal is not None:
+            return TensorInput(
+                name="signal",
+                shape=(1, self.in_channels, self.signal.length),
+                axes=("channel", "time"),
+                normalized_axis="channel",
+                mean=self.mean,
+                std=self.std,
+                rate_hz=self.signal.rate_hz,
+                channel_names=self.signal.channel_names,
+            )
         shape = (1, self.in_channels, self.image_size, self.image_size)
         return ImageInput(name="image", shape=shape, mean=self.mean, std=self.std, resize=self.resize)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one input as a data set has it: an image (H, W, in_channels), or a signal (in_channels, T)."""
+        if self.signal is not None:
+            return (self.in_channels, self.signal.length)
+        return (self.image_size, self.image_size, self.in_channels)
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """(c, H, W) of what the convolutions read: the image, or the map of the signal."""
+        if self.signal is not None:
+            return self.signal.map_shape
+        return (self.in_channels, self.image_size, self.image_size)
 
     @property
     def branch_depths(self) -> tuple[int, ...]:
@@ -247,7 +288,8 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     @property
     def num_tokens(self) -> int:
         """T: one token per stem cell plus the CLS token."""
-        return (self.image_size // self.token_stride) ** 2 + 1
+        _, height, width = self.map_shape
+        return -(-height // self.token_stride) * -(-width // self.token_stride) + 1
 
     @property
     def mlp_dim(self) -> int:

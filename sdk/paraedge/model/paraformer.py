@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from paraedge.model.backbones import backbone_stages, load_pretrained
 from paraedge.model.config import ParaFormerConfig
-from paraedge_runtime.manifest import ImageInput
+from paraedge.model.frontend import front_end
+from paraedge_runtime.manifest import InputSpec
 
 __all__ = ["Block", "Branch", "CLSBlock", "ParaFormer", "ResidualBlock", "Tokens"]
 
@@ -241,13 +242,19 @@ def _stem(config: ParaFormerConfig) -> nn.Module:
     if config.backbone is not None:
         return backbone_stages(config.backbone, 1, config.backbone_stage or 0)
     widths = [config.stem_channels >> later for later in reversed(range(config.stem_stages))]
+    channels = config.map_shape[0]
+    convs: list[nn.Module]
     if config.branch_width is None:
-        return Tokens(config, config.in_channels, widths, config.stem_residual_blocks)
-    return nn.Sequential(*_stages(config.in_channels, widths, config.stem_residual_blocks))
+        convs = [Tokens(config, channels, widths, config.stem_residual_blocks)]
+    else:
+        convs = _stages(channels, widths, config.stem_residual_blocks)
+    if config.signal is not None:
+        convs.insert(0, front_end(config.signal))
+    return convs[0] if config.branch_width is None and len(convs) == 1 else nn.Sequential(*convs)
 
 
 class ParaFormer(nn.Module):
-    """A ParaFormer: each of ``branches`` reads what ``stem`` made of the image, their logits add up.
+    """A ParaFormer: each of ``branches`` reads what ``stem`` made of the image or signal, their logits add up.
 
     Every prefix of branches is a working model: ``prefix_logits(images)[k]`` is the prediction of the
     first k + 1 branches. Implements the ``BranchModel`` protocol of the converters.
@@ -295,8 +302,8 @@ class ParaFormer(nn.Module):
         return self.config.num_classes
 
     @property
-    def input_spec(self) -> ImageInput:
-        """One input on the device: (1, in_channels, H, W), normalised."""
+    def input_spec(self) -> InputSpec:
+        """One input on the device, normalised: (1, in_channels, H, W), or (1, in_channels, T) of a signal."""
         return self.config.input_spec
 
     def branch_logits(self, images: Tensor) -> Tensor:

@@ -66,18 +66,20 @@ def mix(
     """Mixup (arXiv 1710.09412) or cutmix (arXiv 1905.04899) of every image with the one before it.
 
     Args:
-        images: uint8 (B, H, W, c), in random order.
+        images: uint8 (B, H, W, c), in random order; or float32 (B, c, T), of which pairs are never cut, only mixed.
         labels: (B,) class indexes.
         num_classes: C.
         config: which of the two, how strongly, how often.
         generator: decides.
 
     Returns:
-        The images, uint8 (B, H, W, c), and their targets, float32 (B, C) that sum to 1.
+        The images, of the same shape and type, and their targets, float32 (B, C) that sum to 1.
     """
     targets = F.one_hot(labels, num_classes).float()
     kinds = [
-        (kind, alpha) for kind, alpha in ((_mixup, config.mixup_alpha), (_cutmix, config.cutmix_alpha)) if alpha > 0
+        (kind, alpha)
+        for kind, alpha in ((_mixup, config.mixup_alpha), (_cutmix, config.cutmix_alpha))
+        if alpha > 0 and (images.ndim == 4 or kind is _mixup)
     ]
     if not kinds or torch.rand((), generator=generator) >= config.mix_probability:
         return images, targets
@@ -172,7 +174,7 @@ def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
 
 def _mixup(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
     mixed = torch.lerp(images.roll(1, 0).float(), images.float(), share)
-    return mixed.round().to(torch.uint8), share
+    return mixed if images.is_floating_point() else mixed.round().to(torch.uint8), share
 
 
 def _cutmix(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:

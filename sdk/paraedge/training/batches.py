@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from paraedge.training.augment import augment, mix
+from paraedge.training.augment_signals import augment_signals
 from paraedge.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ class _Statistics(Protocol):
 
 
 def normalise(images: Tensor, config: _Statistics) -> Tensor:
-    """uint8 (B, H, W, C) -> float32 (B, C, H, W), ``(x / 255 - mean) / std`` per channel."""
+    """As the network reads it: uint8 (B, H, W, C) -> float32 (B, C, H, W), ``(x / 255 - mean) / std`` per channel;
+    float32 (B, C, T) -> the same shape, ``(x - mean) / std``."""
+    if images.ndim == 3:
+        shift, scale = _statistics(config.mean, config.std, images.device)
+        return (images - shift[..., 0]) / scale[..., 0]
     images = images.permute(0, 3, 1, 2).float() / 255.0
     shift, scale = _statistics(config.mean, config.std, images.device)
     return (images - shift) / scale
@@ -43,7 +48,8 @@ def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.d
 
 
 class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Batch number s of the run: uint8 images (B, H, W, channels) and targets (B, num_classes) that sum to 1.
+    """Batch number s of the run: uint8 images (B, H, W, channels), or float32 signals (B, channels, T), and targets
+    (B, num_classes) that sum to 1.
 
     What a batch holds depends on ``config.seed`` and its number alone: a resumed run, or one with more
     worker processes, sees what an uninterrupted one would have seen.
@@ -70,7 +76,8 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         part, parts = self._share
         chosen = chosen[torch.arange(part, -(-len(chosen) // parts) * parts, parts) % len(chosen)]
         generator = random_numbers(config.seed, epoch, step * parts + part + 1)
-        images = augment(self._images[chosen], config, generator)
+        change = augment_signals if self._images.ndim == 3 else augment
+        images = change(self._images[chosen], config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
 
 

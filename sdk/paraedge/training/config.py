@@ -12,6 +12,9 @@ __all__ = ["TrainingConfig"]
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """AdamW with warm-up and cosine decay over the summed prefix losses.
 
+    Crops, flips and the like are for images; shift, speed, gain and noise for signals. Each kind passes over what is
+    for the other.
+
     Attributes:
         epochs: passes over the train split.
         batch_size: images per step.
@@ -31,6 +34,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         rand_augment_magnitude: two random operations of RandAugment per image, of this strength out
             of 30; 0 for none. Needs torchvision.
         erasing_probability: share of images in which a random rectangle is erased.
+        time_shift: signals begin up to this share of their window earlier or later.
+        speed_change: signals are played up to this share faster or slower, so higher or lower.
+        gain_db: signals are louder or softer by up to this.
+        noise_db: white noise up to so far below the signal's own level is added to half of the signals; 0 for none.
         mixup_alpha, cutmix_alpha: parameter of the Beta distribution that mixes pairs of images; 0
             for none. With both, either is chosen for each batch.
         mix_probability: share of batches that are mixed.
@@ -72,6 +79,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     colour_jitter: float = 0.0
     rand_augment_magnitude: int = 0
     erasing_probability: float = 0.0
+    time_shift: float = 0.0
+    speed_change: float = 0.0
+    gain_db: float = 0.0
+    noise_db: float = 0.0
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     mix_probability: float = 1.0
@@ -105,6 +116,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "colour_jitter": 0 <= self.colour_jitter < 1,
             "rand_augment_magnitude": 0 <= self.rand_augment_magnitude <= 30,
             "erasing_probability": 0 <= self.erasing_probability <= 1,
+            "time_shift": 0 <= self.time_shift <= 1,
+            "speed_change": 0 <= self.speed_change < 1,
+            "gain_db": 0 <= self.gain_db <= 60,
+            "noise_db": -60 <= self.noise_db <= 0,
             "mixup_alpha": math.isfinite(self.mixup_alpha) and self.mixup_alpha >= 0,
             "cutmix_alpha": math.isfinite(self.cutmix_alpha) and self.cutmix_alpha >= 0,
             "mix_probability": 0 <= self.mix_probability <= 1,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from paraedge.data.images import LabelledImages
+from paraedge.data.signals import LabelledSignals
 from paraedge.model.paraformer import ParaFormer
 from paraedge.training.batches import normalise
 from paraedge_measure.evaluation import Evaluation
@@ -19,7 +20,7 @@ _BATCH_PIXELS = 1 << 22
 
 def evaluate_model(
     model: ParaFormer,
-    data: LabelledImages,
+    data: LabelledImages | LabelledSignals,
     *,
     batch_size: int | None = None,
     on_batch: Callable[[int], None] = lambda count: None,
@@ -29,13 +30,13 @@ def evaluate_model(
     A batch has 256 images, fewer where they are large, unless ``batch_size`` says otherwise.
     """
     if batch_size is None:
-        batch_size = min(256, max(8, _BATCH_PIXELS // (data.images.shape[1] * data.images.shape[2])))
+        batch_size = min(256, max(8, _BATCH_PIXELS // (data.inputs.shape[1] * data.inputs.shape[2])))
     device = next(model.parameters()).device
     model.eval()
     logits = []
     with torch.inference_mode():
         for start in range(0, len(data), batch_size):
-            images = torch.from_numpy(data.images[start : start + batch_size]).to(device)
+            images = torch.from_numpy(data.inputs[start : start + batch_size]).to(device)
             logits.append(model.branch_logits(normalise(images, model.config)).float().cpu().numpy())
             on_batch(len(images))
     return Evaluation(np.concatenate(logits, axis=1), data.labels)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from paraedge.data.images import ImageDataset
+from paraedge.data.signals import SignalDataset
 from paraedge.model.checkpoint import Checkpoint
 from paraedge.model.extension import extended_config
 from paraedge.training.config import TrainingConfig
@@ -36,7 +37,7 @@ def extension_training(base: Checkpoint, branches: int, **changes: object) -> Tr
 
 def extend(
     base: Checkpoint,
-    data: ImageDataset,
+    data: ImageDataset | SignalDataset,
     out: str | os.PathLike[str],
     *,
     branches: int,

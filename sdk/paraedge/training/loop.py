@@ -18,7 +18,9 @@ import torch
 import torch.distributed as dist
 
 from paraedge.data.images import ImageDataset
+from paraedge.data.signals import SignalDataset
 from paraedge.model.checkpoint import Checkpoint, check_exportable, check_target, save_checkpoint
+from paraedge.model.config import ParaFormerConfig
 from paraedge.model.extension import copy_old_parts
 from paraedge.model.paraformer import Block, CLSBlock, ParaFormer, Tokens
 from paraedge.model.records import CheckpointConfig, TrainingRecord
@@ -58,7 +60,7 @@ class TrainingProgress:
 
 
 def train(
-    data: ImageDataset,
+    data: ImageDataset | SignalDataset,
     checkpoint_config: CheckpointConfig,
     config: TrainingConfig,
     out: str | os.PathLike[str],
@@ -83,7 +85,7 @@ def train(
     together; the first one reports and writes.
 
     Args:
-        data: the images; the test split is used once, after the last epoch.
+        data: the images or signals; the test split is used once, after the last epoch.
         checkpoint_config: network shape, normalisation, names.
         config: how to train.
         out: folder to write.
@@ -111,13 +113,8 @@ def train(
     check_target(out)
     check_exportable(checkpoint_config)
     check_augmentation(config)
-    height, width, channels = data.image_shape
     shape = checkpoint_config.model
-    if (height, width, channels) != (shape.image_size, shape.image_size, shape.in_channels):
-        raise InputError(
-            f"{data.name} has images of {height}×{width}×{channels}, the model takes "
-            f"{shape.image_size}×{shape.image_size}×{shape.in_channels}"
-        )
+    _check_inputs(data, shape)
     if len(data.class_names) != shape.num_classes:
         raise InputError(f"{data.name} has {len(data.class_names)} classes, the model has {shape.num_classes} outputs")
     if (teacher is None) != (config.teacher_weight == 0.0):
@@ -190,7 +187,7 @@ def train(
         if wise is not None:
             wise.network.compile(dynamic=False)
 
-    images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
+    images, labels = torch.from_numpy(data.train.inputs), torch.from_numpy(data.train.labels)
     is_cuda = torch_device.type == "cuda"
     if is_cuda and not num_workers and images.nbytes <= _MAX_GPU_BYTES:  # batches are made there too
         images, labels = images.to(torch_device), labels.to(torch_device)
@@ -263,6 +260,15 @@ def train(
     return checkpoint
 
 
+def _check_inputs(data: ImageDataset | SignalDataset, shape: ParaFormerConfig) -> None:
+    """Refuse data that the network cannot take."""
+    if data.sample_shape != shape.sample_shape:
+        has, takes = ("×".join(map(str, sizes)) for sizes in (data.sample_shape, shape.sample_shape))
+        raise InputError(f"{data.name} has {data.kind} of {has}, the model takes {takes}")
+    if isinstance(data, SignalDataset) and shape.signal is not None and data.rate_hz != shape.signal.rate_hz:
+        raise InputError(f"{data.name} has {data.rate_hz:g} samples a second, the model takes {shape.signal.rate_hz:g}")
+
+
 @dataclass(frozen=True)
 class _RunState:
     epochs_done: int
@@ -325,7 +331,7 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _teacher(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teacher | None:
+def _teacher(given: Checkpoint | Teacher | None, data: ImageDataset | SignalDataset) -> Teacher | None:
     """The teacher of the images of ``data``, checked on one of them.
 
     Raises:
@@ -340,16 +346,15 @@ def _teacher(given: Checkpoint | Teacher | None, data: ImageDataset) -> Teacher 
         given = Teacher(given.model, given.config.model.mean, given.config.model.std)
     if not problem:
         try:
-            logits = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.images[:1]))
+            logits = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.inputs[:1]))
             if logits.shape != (1, len(data.class_names)):
                 problem = f"gives logits of shape {tuple(logits.shape)} for one image"
         except (RuntimeError, ValueError, TypeError) as error:
             problem = f"cannot take an image ({str(error).splitlines()[0]})"
     if problem:
-        height, width, channels = data.image_shape
         raise InputError(
-            f"the teacher {problem}; {data.name} has {len(data.class_names)} classes and images of "
-            f"{height}×{width}×{channels}: give one trained on the same data"
+            f"the teacher {problem}; {data.name} has {len(data.class_names)} classes and {data.kind} of "
+            f"{'×'.join(map(str, data.sample_shape))}: give one trained on the same data"
         )
     return given
 

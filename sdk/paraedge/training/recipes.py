@@ -35,6 +35,7 @@ class NetworkShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     backbone: str | None = None
     backbone_stage: int | None = None
     branch_stage: int | tuple[int, ...] | None = None
+    mel_bands: int | None = None  # of sound, see ``paraedge.model.signals.LogMel``
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
