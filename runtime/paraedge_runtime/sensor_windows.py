@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from paraedge_runtime._npz import read_arrays
 from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
-__all__ = ["WINDOW_SUFFIXES", "Window", "is_same_rate", "read_channel_names", "read_rate_hz", "read_window"]
+__all__ = ["WINDOW_SUFFIXES", "Window", "WindowShape", "read_channel_names", "read_rate_hz", "read_window"]
 
 WINDOW_SUFFIXES = frozenset({".csv", ".npz"})
 
@@ -36,6 +36,40 @@ _CHANNEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")  # what a manif
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
+class WindowShape(NamedTuple):
+    """What windows that belong together have in common: samples T, samples per second, a name per channel."""
+
+    length: int
+    rate_hz: float
+    channel_names: tuple[str, ...]
+
+    def order(self, wanted: WindowShape, reader: str) -> list[int]:
+        """Where the channels that are wanted stand among these, in their order.
+
+        Args:
+            wanted: rates are the same within 5 %, as those of one kind of sensor are.
+            reader: who wants it, for the message.
+
+        Raises:
+            InputError: channels, rate or length are others; the message says what to do.
+        """
+        if set(self.channel_names) != set(wanted.channel_names):
+            raise InputError(
+                f"the channels are {_some(self.channel_names)}, {reader} reads {_some(wanted.channel_names)}; "
+                "rename, add or remove columns"
+            )
+        if abs(self.rate_hz - wanted.rate_hz) > _SAME_RATE * max(self.rate_hz, wanted.rate_hz):
+            raise InputError(
+                f"the rate is {self.rate_hz:.4g} samples per second, {reader} reads {wanted.rate_hz:.4g}; resample it"
+            )
+        if self.length != wanted.length:
+            raise InputError(
+                f"the window has {self.length} samples, {reader} reads {wanted.length} "
+                f"({wanted.length / wanted.rate_hz:.4g} s); cut windows of {wanted.length} samples"
+            )
+        return [self.channel_names.index(name) for name in wanted.channel_names]
+
+
 @dataclass(frozen=True, eq=False)
 class Window:
     """Even samples of some channels.
@@ -50,43 +84,23 @@ class Window:
     rate_hz: float
     channel_names: tuple[str, ...]
 
-    def fitted(self, length: int, rate_hz: float, channel_names: tuple[str, ...], reader: str) -> NDArray[np.float32]:
-        """The values of these channels in this order, (length, C), if it is a window of such a length and rate.
+    @property
+    def shape(self) -> WindowShape:
+        """Without the values."""
+        return WindowShape(len(self.values), self.rate_hz, self.channel_names)
 
-        Args:
-            length: rows T.
-            rate_hz: samples per second, see :func:`is_same_rate`.
-            channel_names: all there must be.
-            reader: who reads that, for the message.
+    def fitted(self, wanted: WindowShape, reader: str) -> NDArray[np.float32]:
+        """The values with the channels in the order that is wanted, (T, C).
 
         Raises:
-            InputError: it is another window; the message begins with what it has.
+            InputError: as :meth:`WindowShape.order`.
         """
-        if set(self.channel_names) != set(channel_names):
-            raise InputError(
-                f"the channels are {_some(self.channel_names)}, {reader} reads {_some(channel_names)}; "
-                "rename, add or remove columns"
-            )
-        if not is_same_rate(self.rate_hz, rate_hz):
-            raise InputError(
-                f"the rate is {self.rate_hz:.4g} samples per second, {reader} reads {rate_hz:.4g}; resample it"
-            )
-        if len(self.values) != length:
-            raise InputError(
-                f"the window has {len(self.values)} samples, {reader} reads {length} "
-                f"({length / rate_hz:.4g} s); cut windows of {length} samples"
-            )
-        return np.ascontiguousarray(self.values[:, [self.channel_names.index(name) for name in channel_names]])
+        return np.ascontiguousarray(self.values[:, self.shape.order(wanted, reader)])
 
 
 def _some(names: tuple[str, ...]) -> str:
     """Names in a message, not more than fit."""
     return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:10])} and {len(names) - 10} more"
-
-
-def is_same_rate(one_hz: float, other_hz: float) -> bool:
-    """Whether two rates differ by 5 % at most, as those of one kind of sensor do."""
-    return abs(one_hz - other_hz) <= _SAME_RATE * max(one_hz, other_hz)
 
 
 def read_window(path: str | os.PathLike[str]) -> Window:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.sensor_windows import Window, is_same_rate, read_window
+from paraedge_runtime.sensor_windows import Window, WindowShape, read_window
 
 GOOD = "time_ms,acc_x,acc_y\n0,1,-2.5\n20,2e-3, 4\n40,.5,6\n"
 NAMES = np.array(["acc_x", "acc_y"])
@@ -135,26 +135,24 @@ WINDOW = Window(np.array([[1, 2], [3, 4], [5, 6]], np.float32), 50.0, ("acc_x", 
 
 
 def test_a_window_is_fitted_by_the_names_of_its_channels():
-    fitted = WINDOW.fitted(3, 51.0, ("acc_y", "acc_x"), "the bundle")
+    fitted = WINDOW.fitted(WindowShape(3, 51.0, ("acc_y", "acc_x")), "the bundle")
     np.testing.assert_array_equal(fitted, [[2, 1], [4, 3], [6, 5]])
     assert fitted.flags.c_contiguous
 
 
 @pytest.mark.parametrize(
-    ("length", "rate_hz", "names", "said"),
+    ("wanted", "said"),
     [
-        (3, 50.0, ("acc_x",), "the channels are acc_x, acc_y, the bundle reads acc_x; rename, add or remove columns"),
-        (3, 50.0, ("acc_x", "acc_z"), "the channels are acc_x, acc_y, the bundle reads acc_x, acc_z; rename"),
-        (3, 100.0, ("acc_x", "acc_y"), "the rate is 50 samples per second, the bundle reads 100; resample it"),
-        (4, 50.0, ("acc_x", "acc_y"), r"the window has 3 samples, the bundle reads 4 \(0.08 s\); cut windows of 4"),
-        (2, 50.0, ("acc_x", "acc_y"), r"the window has 3 samples, the bundle reads 2 \(0.04 s\); cut windows of 2"),
+        (
+            WindowShape(3, 50, ("acc_x",)),
+            "the channels are acc_x, acc_y, the bundle reads acc_x; rename, add or",
+        ),
+        (WindowShape(3, 50, ("acc_x", "z")), "the channels are acc_x, acc_y, the bundle reads acc_x, z; rename"),
+        (WindowShape(3, 53, WINDOW.channel_names), "the rate is 50 samples per second, the bundle reads 53; resample"),
+        (WindowShape(4, 50, WINDOW.channel_names), r"the window has 3 samples, the bundle reads 4 \(0.08 s\); cut win"),
+        (WindowShape(2, 50, WINDOW.channel_names), r"the window has 3 samples, the bundle reads 2 \(0.04 s\); cut win"),
     ],
 )
-def test_another_window_is_refused_with_what_to_do(length, rate_hz, names, said):
+def test_another_window_is_refused_with_what_to_do(wanted, said):
     with pytest.raises(InputError, match=said):
-        WINDOW.fitted(length, rate_hz, names, "the bundle")
-
-
-@pytest.mark.parametrize(("one_hz", "other_hz", "same"), [(50, 50, True), (100, 104.5, True), (50, 100, False)])
-def test_rates_within_five_percent_are_one(one_hz, other_hz, same):
-    assert is_same_rate(one_hz, other_hz) is is_same_rate(other_hz, one_hz) is same
+        WINDOW.fitted(wanted, "the bundle")

@@ -6,10 +6,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paraedge.data.images import ImageDataset, LabelledImages
+from paraedge.data.labelled import Labelled
+from paraedge.data.motion import holds_windows, is_window_npz, read_window_folder, read_window_npz
 from paraedge.data.readers import (
     class_folders,
     read_cifar_batch,
@@ -23,8 +27,11 @@ from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import Resize, display_name
 from paraedge_runtime.manifest import ImageInput, InputSpec
+from paraedge_runtime.sensor_windows import WindowShape
 
 __all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset", "options_for"]
+
+L = TypeVar("L", bound=Labelled)
 
 DATA_DIR_VARIABLE = "PARAEDGE_DATA"
 
@@ -40,6 +47,7 @@ _FASHION_MNIST_CLASSES = (
     "Bag",
     "Ankle boot",
 )
+_OWN_LICENSE = "unknown (your own files)"
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -53,6 +61,7 @@ class FolderOptions:
         channels: for ``folder``: 1 (grey) or 3 (colour).
         test_fraction: for ``folder`` without a split: the share of images that are the test split.
         length, rate_hz: of signals: windows of so many samples at so many a second; as the data has them when ``None``.
+        channel_names: of signals with several channels: those, in this order; as the data has them when ``None``.
         class_names: for ``npz``: one name per class index, for a file that has none inside.
     """
 
@@ -62,6 +71,7 @@ class FolderOptions:
     test_fraction: float = 0.2
     length: int | None = None
     rate_hz: float | None = None
+    channel_names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
 
 
@@ -70,7 +80,9 @@ def options_for(spec: InputSpec, class_names: tuple[str, ...] | None) -> FolderO
     if isinstance(spec, ImageInput):
         _, channels, height, _ = spec.shape
         return FolderOptions(image_size=height, resize=spec.resize, channels=channels, class_names=class_names)
-    return FolderOptions(length=spec.shape[-1], rate_hz=spec.rate_hz, class_names=class_names)
+    return FolderOptions(
+        length=spec.shape[-1], rate_hz=spec.rate_hz, channel_names=spec.channel_names, class_names=class_names
+    )
 
 
 def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str, data_dir: Path | None) -> None:
@@ -186,10 +198,10 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
     )
 
 
-def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
-    """One sub-folder per class; ``train/`` and ``test/`` above them if the split is given."""
+def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
+    """One sub-folder per class, of images or windows; ``train/`` and ``test/`` above them if the split is given."""
     if folder is None:
-        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of images per class")
+        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of files per class")
     roots = {name: folder / name for name in ("train", "test")}
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
@@ -197,37 +209,52 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset:
     splits = [name for name in names if name.lower() in ("train", "test", "val", "valid", "validation")]
     if splits:
         raise InputError(
-            f"{class_root} has the folders {', '.join(names)}; to split the images yourself, name the two "
+            f"{class_root} has the folders {', '.join(names)}; to split the files yourself, name the two "
             "folders train and test, else put only class folders there"
         )
     if len(names) < 2:
         raise InputError(
             f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
-            "put the images of each class into a sub-folder named after it"
+            "put the files of each class into a sub-folder named after it"
         )
     if split_given:
         only_test = sorted(set(class_folders(roots["test"])) - set(names))
         if only_test:
             raise InputError(f"{roots['test']} has classes that {roots['train']} lacks: {', '.join(only_test)}")
-        train, test = (
-            read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
-            for split in ("train", "test")
-        )
-    else:
-        everything = read_class_folder(folder, names, options.image_size, options.channels, options.resize)
-        # The same images are the same split whatever the seed is: whoever tests a model later must not meet what
-        # trained it. An image that is added or removed changes the split; folders train and test do not.
-        order = np.random.default_rng(0).permutation(len(everything))
-        count = max(1, round(len(order) * options.test_fraction))
-        test, train = (
-            LabelledImages(everything.images[part], everything.labels[part]) for part in (order[:count], order[count:])
-        )
-    return ImageDataset(
-        display_name(folder.resolve().name) or "images", train, test, names, "unknown (your own images)"
-    )
+    name = display_name(folder.resolve().name) or "images"
+    read_from = [roots["train"], roots["test"]] if split_given else [folder]
+    if holds_windows(class_root):
+        windows = [read_window_folder(read_from[0], names, _wanted(options))]
+        shape = windows[0].shape
+        windows += [read_window_folder(root, names, shape, "the train split") for root in read_from[1:]]
+        signals = _split([split.signals for split in windows], options.test_fraction)
+        return SignalDataset(name, *signals, names, _OWN_LICENSE, shape.rate_hz, shape.channel_names)
+    size, channels, resize = options.image_size, options.channels, options.resize
+    images = [read_class_folder(root, names, size, channels, resize) for root in read_from]
+    return ImageDataset(name, *_split(images, options.test_fraction), names, _OWN_LICENSE)
 
 
-def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
+def _wanted(options: FolderOptions) -> WindowShape | None:
+    """What windows must be, if a model says so."""
+    if options.length is None or options.rate_hz is None or options.channel_names is None:
+        return None
+    return WindowShape(options.length, options.rate_hz, options.channel_names)
+
+
+def _split(given: list[L], test_fraction: float) -> tuple[L, L]:
+    """Train and test split: as they were given, or the test split drawn from the one.
+
+    The same files are the same split whatever the seed is: whoever tests a model later must not meet what trained it.
+    A file that is added or removed changes the split; folders train and test do not.
+    """
+    if len(given) == 2:
+        return given[0], given[1]
+    order = np.random.default_rng(0).permutation(len(given[0]))
+    count = max(1, round(len(order) * test_fraction))
+    return given[0].take(order[count:]), given[0].take(order[:count])
+
+
+def _npz(path: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
     """One file with the arrays of both splits; ``class_names`` in it, or by option."""
     if path is None or not path.is_file():
         given = "" if path is None else f", and {path} is none"
@@ -235,11 +262,21 @@ def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
             "the data set 'npz' needs a file as --data-dir, such as mine.npz, with the arrays x_train, y_train, "
             f"x_test and y_test{given}"
         )
-    train, test = read_npz(path)
+    if is_window_npz(path):
+        (train, shape), (test, _) = read_window_npz(path, _wanted(options))
+        names = _npz_class_names(path, options, train.labels, test.labels)
+        return SignalDataset(path.stem, train, test, names, _OWN_LICENSE, shape.rate_hz, shape.channel_names)
+    images = read_npz(path)
+    names = _npz_class_names(path, options, *(split.labels for split in images))
+    return ImageDataset(path.stem, *images, names, _OWN_LICENSE)
+
+
+def _npz_class_names(path: Path, options: FolderOptions, *labels: NDArray[np.int64]) -> tuple[str, ...]:
+    """Those in the file, or by option."""
     inside = read_class_names(path)
     names = inside or options.class_names
     if names is None:
-        count = int(max(train.labels.max(initial=-1), test.labels.max(initial=-1))) + 1
+        count = int(max(split.max(initial=-1) for split in labels)) + 1
         raise InputError(
             f"{path} does not name its {count} classes; save them in it as the array class_names, or pass --labels"
         )
@@ -248,7 +285,7 @@ def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
             f"{path} has the class {unknown[0]!r}, which is not among {', '.join(options.class_names)}; "
             "leave --labels out, or change the array class_names"
         )
-    return ImageDataset(path.stem, train, test, names, "unknown (your own images)")
+    return names
 
 
 def _read_archive(path: Path, class_names: tuple[str, ...]) -> tuple[LabelledImages, LabelledImages]:

@@ -27,7 +27,15 @@ from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name, image_array, is_hidden, visible_files
 
-__all__ = ["class_folders", "read_cifar_batch", "read_class_folder", "read_class_names", "read_idx", "read_npz"]
+__all__ = [
+    "check_inside",
+    "class_folders",
+    "read_cifar_batch",
+    "read_class_folder",
+    "read_class_names",
+    "read_idx",
+    "read_npz",
+]
 
 # A batch of CIFAR-10 has 31 MB.
 _MAX_BATCH_BYTES = 256 << 20
@@ -279,10 +287,14 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
-def _check_inside(path: Path, root: Path) -> None:
-    """Images become a part of bundles: a link in a folder of somebody else's takes none from elsewhere."""
+def check_inside(path: Path, root: Path) -> None:
+    """Files become a part of bundles: a link in a folder of somebody else's takes none from elsewhere.
+
+    Raises:
+        InputError: ``path`` leads out of ``root``.
+    """
     if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path} is a link to outside of {root}; copy the images there, or name their folder")
+        raise InputError(f"{path} is a link to outside of {root}; copy the file there, or name their folder")
 
 
 def read_class_folder(
@@ -301,7 +313,7 @@ def read_class_folder(
         before = len(images)
         for folder in folders.get(name, []):
             for path in visible_files(folder, IMAGE_SUFFIXES):
-                _check_inside(path, root)
+                check_inside(path, root)
                 images.append(image_array(path, image_size, image_size, channels, resize))
                 labels.append(label)
         if name in folders and len(images) == before:

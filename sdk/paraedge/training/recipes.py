@@ -140,6 +140,35 @@ _PHOTOGRAPHS = Recipe(
     ),
 )
 
+# Small enough for a microcontroller.
+_MOTION = Recipe(
+    description="windows of motion, one to three seconds of some channels; three small branches, for microcontrollers",
+    dataset="folder",
+    network=NetworkShape(
+        embed_dim=32,
+        num_heads=2,
+        mlp_ratio=2.0,
+        num_branches=3,
+        branch_depth=1,
+        stem_stride=4,
+        stem_width=16,
+        branch_width=(16, 24, 32),
+    ),
+    training=TrainingConfig(
+        epochs=15,
+        batch_size=128,
+        learning_rate=3e-3,
+        weight_decay=0.05,
+        warmup_epochs=1.0,
+        ema_decay=0.99,
+        label_smoothing=0.1,
+        gain_db=0.8,
+        noise_db=-20.0,
+        branch_weight=0.5,
+        prefix_temperature_power=1.0,
+    ),
+)
+
 _ONE_STEM: dict[str, object] = {
     "num_branches": 8,
     "branch_depth": 2,
@@ -252,6 +281,7 @@ RECIPES: dict[str, Recipe] = {
         {"num_branches": 1, "branch_depth": 2, "branch_width": 72, "stem_width": 32, "stem_residual_blocks": 0},
         {},
     ),
+    "motion": _MOTION,
     "photographs": _PHOTOGRAPHS,
     "photographs-frozen": _variant(
         _PHOTOGRAPHS,
