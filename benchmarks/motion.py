@@ -123,7 +123,7 @@ def baseline(folds: list[Path], seed: int) -> None:
         model = ConvNet(shape, WIDTHS)
         step = TrainingStep(model, config, torch.device("cpu"))
         images, labels = torch.from_numpy(data.train.signals), torch.from_numpy(data.train.labels)
-        split = TrainingBatches(images, labels, shape.num_classes, config)
+        split = TrainingBatches(images, labels, shape.num_classes, config, channel_names=data.channel_names)
         batches = training_batches(split, 0)
         for epoch in range(config.epochs):
             step.start_epoch(epoch)

@@ -17,6 +17,7 @@ from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
 from paraedge_runtime.sensor_windows import WINDOW_SUFFIXES, WindowShape, read_window
+from paraedge_runtime.sound import SOUND_SUFFIXES, hears, read_clip
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -137,12 +138,16 @@ def _reads(spec: InputSpec) -> str:
 
 
 def read_input(path: str | os.PathLike[str], spec: InputSpec) -> Input:
-    """A file as the bundle reads it: ``read_tensor`` or ``read_image``, by its kind of input.
+    """A file as the bundle reads it: ``read_tensor``, ``read_clip`` or ``read_image``, by its kind of input.
 
     Raises:
         InputError: as these.
     """
-    return read_tensor(path, spec) if isinstance(spec, TensorInput) else read_image(path, spec)
+    if not isinstance(spec, TensorInput):
+        return read_image(path, spec)
+    if Path(path).suffix.lower() in SOUND_SUFFIXES and hears(spec):
+        return read_clip(path, spec)
+    return read_tensor(path, spec)
 
 
 def read_image(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint8]:
@@ -280,6 +285,8 @@ def find_inputs(paths: list[Path], spec: InputSpec) -> list[Path]:
     """
     if isinstance(spec, ImageInput):
         return find_images(paths)
+    if hears(spec):
+        return _find(paths, SOUND_SUFFIXES | {".npy"}, ".wav or .npy files")
     return _find(paths, _TENSOR_SUFFIXES, f"files ({', '.join(sorted(_TENSOR_SUFFIXES))})")
 
 

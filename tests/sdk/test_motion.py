@@ -16,6 +16,8 @@ from paraedge.cli.main import paraedge
 from paraedge.data import SignalDataset, load_dataset
 from paraedge.exporting import export
 from paraedge.model import load_checkpoint
+from paraedge.training import TrainingConfig
+from paraedge.training.augment_signals import augment_signals, sensor_axes
 from paraedge_runtime import Bundle, InputError, Session
 from paraedge_runtime.inputs import normalise
 
@@ -172,6 +174,24 @@ def test_npz_is_refused_by_name(npz, tmp_path, change, said):
     np.savez(tmp_path / "m.npz", **{name: values for name, values in content.items() if values is not None})
     with pytest.raises(InputError, match=said):
         load_dataset("npz", tmp_path / "m.npz")
+
+
+def test_turned_sensors_keep_what_does_not_depend_on_how_they_are_held():
+    assert sensor_axes(CHANNELS) == ((0, 1, 2), (3, 4, 5))
+    assert sensor_axes(("gyroZ", "accX", "accY", "accZ", "gyroX", "gyroY")) == ((1, 2, 3), (4, 5, 0))
+    assert sensor_axes(("x", "y", "z")) == ((0, 1, 2),)
+    assert sensor_axes(("max", "may", "temperature")) == ()
+    signals = torch.from_numpy(motion_windows(40)[0].transpose(0, 2, 1).copy())
+    config = TrainingConfig(rotation_degrees=30.0)
+    turned = augment_signals(signals, config, torch.Generator().manual_seed(0), sensor_axes(CHANNELS))
+    for sensor in (slice(0, 3), slice(3, 6)):
+        torch.testing.assert_close(turned[:, sensor].norm(dim=1), signals[:, sensor].norm(dim=1))
+    still = signals[:, :3].mean(dim=2), turned[:, :3].mean(dim=2)
+    degrees = torch.rad2deg(torch.nn.functional.cosine_similarity(*still).clamp(-1, 1).acos())
+    assert 15 < degrees.max() <= 30
+    dots = [(both[:, :3] * both[:, 3:]).sum(dim=1) for both in (signals, turned)]  # both sensors turned alike
+    torch.testing.assert_close(*dots, atol=1e-4, rtol=1e-3)
+    assert augment_signals(signals, config, torch.Generator()) is signals
 
 
 # --- from training to a device --------------------------------------------------------------------

@@ -679,5 +679,5 @@ def test_links_to_elsewhere_are_no_images_of_a_data_set(tmp_path, link):
         (tmp_path / "data" / "c").symlink_to(tmp_path / "private")
     else:
         (tmp_path / "data" / "b" / "y.png").symlink_to(tmp_path / "private" / "x.png")
-    with pytest.raises(InputError, match=r"\.png is a link to outside of .*data; copy the file there"):
+    with pytest.raises(InputError, match=r"\.png is a link to outside of .*data; copy the files there"):
         read_class_folder(tmp_path / "data", ("a", "b", "c"), 8, 1)

@@ -49,7 +49,7 @@ COMMANDS = {
     "plan": "Choose branches, engine and threads for a budget.",
     "bench": "Benchmark how well deadlines are kept.",
     "doctor": "Check the installation.",
-    "run": "Run a bundle on images or tensors.",
+    "run": "Run a bundle on images, on sound in .wav files, or on tensors.",
     "web": "Create a web page that runs bundles in a browser.",
 }
 

@@ -1,4 +1,4 @@
-"""``paraedge run``: run a bundle on images or tensors, and print each result as it comes."""
+"""``paraedge run``: run a bundle on images, sound or tensors, and print each result as it comes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Run a bundle on images or tensors.
+    """Run a bundle on images, on sound in .wav files, or on tensors.
 
     INPUTS are files or folders, or - for one file from the standard input: images, or tensors in .npy
     files, windows of a sensor in .csv or .npz files. Default: the golden inputs in the bundle. Without
@@ -85,6 +85,7 @@ def run(
       paraedge run fashion-mnist-linux-all.paraedge --budget-ms 5 --explain
       paraedge run fashion-mnist-linux-all.paraedge --min-confidence 0.8 --top-k 3
       paraedge run motion.paraedge window.csv
+      paraedge run keywords-linux-all.paraedge yes.wav
       cat shirt.png | paraedge run fashion-mnist-linux-all.paraedge -
     """
     from paraedge_measure.latency import known_latency
@@ -203,7 +204,8 @@ def _read_stdin(bundle: Bundle) -> NDArray[Any]:
     if len(content) > _MOST_STDIN_BYTES:
         raise InputError(f"the standard input has more than {_MOST_STDIN_BYTES >> 20} MiB; name the file instead")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ("input.npy" if _kind(bundle) == "tensor" else "input")
+        suffix = "" if _kind(bundle) == "image" else ".wav" if content[:4] == b"RIFF" else ".npy"
+        path = Path(folder) / f"input{suffix}"
         path.write_bytes(content)
         try:
             return read_input(path, bundle.manifest.input)

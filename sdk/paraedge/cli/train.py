@@ -110,7 +110,7 @@ def train(
     log: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a model on a data set or on your own images.
+    """Train a model on a data set, or on images, .wav recordings or .csv windows of your own.
 
     The loss includes every prefix of branches (progressive approximation), so each prefix is a working
     model. The state is saved to OUT.resume after each epoch; run the same command again to continue.
@@ -121,6 +121,7 @@ def train(
       paraedge train --dataset folder --data-dir photos --out my-model
       paraedge train --backbone efficientnet-lite0 --dataset folder \\
           --data-dir photographs --out my-model
+      paraedge train --dataset folder --data-dir recordings --out keywords
       paraedge train --dataset npz --data-dir mine.npz --out my-model
       paraedge train --recipe cifar10 --data-dir data --out my-model --compile
       torchrun --nproc-per-node 2 --no-python -- \\
@@ -129,6 +130,7 @@ def train(
     import msgspec
 
     from paraedge.data import FolderOptions, SignalDataset, load_dataset
+    from paraedge.data.datasets import usual_recipe
     from paraedge_converters.request import check_name, fitting_name
     from paraedge_runtime.errors import InputError
 
@@ -158,6 +160,8 @@ def train(
     }
     if backbone is not None and recipe is None:
         recipe = _photograph_recipe(device)
+    elif recipe is None:
+        recipe = usual_recipe(dataset, data_dir)
     if recipe is not None:
         from paraedge.training.recipes import load_recipe
 

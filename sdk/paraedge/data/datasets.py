@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.data.labelled import Labelled
-from paraedge.data.motion import holds_windows, is_window_npz, read_window_folder, read_window_npz
+from paraedge.data.motion import holds_windows, is_window_npz, read_window_folders, read_window_npz
 from paraedge.data.readers import (
     class_folders,
     read_cifar_batch,
@@ -23,13 +23,22 @@ from paraedge.data.readers import (
     read_npz,
 )
 from paraedge.data.signals import SignalDataset
+from paraedge.data.sound import holds_sound, read_sound_folders
 from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import Resize, display_name
 from paraedge_runtime.manifest import ImageInput, InputSpec
 from paraedge_runtime.sensor_windows import WindowShape
 
-__all__ = ["DATASETS", "DATA_DIR_VARIABLE", "FolderOptions", "check_old_split", "load_dataset", "options_for"]
+__all__ = [
+    "DATASETS",
+    "DATA_DIR_VARIABLE",
+    "FolderOptions",
+    "check_old_split",
+    "load_dataset",
+    "options_for",
+    "usual_recipe",
+]
 
 L = TypeVar("L", bound=Labelled)
 
@@ -47,7 +56,7 @@ _FASHION_MNIST_CLASSES = (
     "Bag",
     "Ankle boot",
 )
-_OWN_LICENSE = "unknown (your own files)"
+_OWN_WINDOWS = "unknown (your own windows)"
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -198,10 +207,29 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
     )
 
 
+def usual_recipe(dataset: str, data_dir: Path | None) -> str | None:
+    """The training recipe for data of a kind that has one: ``sound`` for a folder of recordings, ``motion`` for
+    windows."""
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE) or ""
+    if dataset == "npz" and folder and Path(folder).is_file() and is_window_npz(Path(folder)):
+        return "motion"
+    if dataset != "folder" or not folder or not Path(folder).is_dir():
+        return None
+    if holds_sound(Path(folder)):
+        return "sound"
+    return "motion" if holds_windows(Path(folder)) else None
+
+
 def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
-    """One sub-folder per class, of images or windows; ``train/`` and ``test/`` above them if the split is given."""
+    """One sub-folder per class; ``train/`` and ``test/`` above them if the split is given."""
     if folder is None:
-        raise InputError("the data set 'folder' needs --data-dir, a folder with one sub-folder of files per class")
+        raise InputError(
+            "the data set 'folder' needs --data-dir, a folder with one sub-folder of images, recordings or windows "
+            "per class"
+        )
+    is_sound = holds_sound(folder)
+    is_motion = not is_sound and holds_windows(folder)
+    what = "recordings" if is_sound else "windows" if is_motion else "images"
     roots = {name: folder / name for name in ("train", "test")}
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
@@ -209,29 +237,49 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | Signa
     splits = [name for name in names if name.lower() in ("train", "test", "val", "valid", "validation")]
     if splits:
         raise InputError(
-            f"{class_root} has the folders {', '.join(names)}; to split the files yourself, name the two "
+            f"{class_root} has the folders {', '.join(names)}; to split the {what} yourself, name the two "
             "folders train and test, else put only class folders there"
         )
     if len(names) < 2:
         raise InputError(
             f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
-            "put the files of each class into a sub-folder named after it"
+            f"put the {what} of each class into a sub-folder named after it"
         )
     if split_given:
         only_test = sorted(set(class_folders(roots["test"])) - set(names))
         if only_test:
             raise InputError(f"{roots['test']} has classes that {roots['train']} lacks: {', '.join(only_test)}")
-    name = display_name(folder.resolve().name) or "images"
-    read_from = [roots["train"], roots["test"]] if split_given else [folder]
-    if holds_windows(class_root):
-        windows = [read_window_folder(read_from[0], names, _wanted(options))]
-        shape = windows[0].shape
-        windows += [read_window_folder(root, names, shape, "the train split") for root in read_from[1:]]
-        signals = _split([split.signals for split in windows], options.test_fraction)
-        return SignalDataset(name, *signals, names, _OWN_LICENSE, shape.rate_hz, shape.channel_names)
-    size, channels, resize = options.image_size, options.channels, options.resize
-    images = [read_class_folder(root, names, size, channels, resize) for root in read_from]
-    return ImageDataset(name, *_split(images, options.test_fraction), names, _OWN_LICENSE)
+    if is_sound:
+        return _recordings(folder, list(roots.values()) if split_given else [folder], names, options)
+    if is_motion:
+        return _windows(folder, list(roots.values()) if split_given else [folder], names, options)
+    if split_given:
+        train, test = (
+            read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
+            for split in ("train", "test")
+        )
+    else:
+        everything = read_class_folder(folder, names, options.image_size, options.channels, options.resize)
+        train, test = _split(everything, options.test_fraction)
+    return ImageDataset(
+        display_name(folder.resolve().name) or "images", train, test, names, "unknown (your own images)"
+    )
+
+
+def _recordings(folder: Path, roots: list[Path], names: tuple[str, ...], options: FolderOptions) -> SignalDataset:
+    """Folders of ``.wav`` files; without ``train`` and ``test`` one speaker may be on both sides."""
+    splits, rate_hz = read_sound_folders(roots, names, options.length, options.rate_hz)
+    train, test = splits if len(splits) == 2 else _split(splits[0], options.test_fraction)
+    name = display_name(folder.resolve().name) or "recordings"
+    return SignalDataset(name, train, test, names, "unknown (your own recordings)", rate_hz, ("mono",))
+
+
+def _windows(folder: Path, roots: list[Path], names: tuple[str, ...], options: FolderOptions) -> SignalDataset:
+    """Folders of ``.csv`` files; without ``train`` and ``test`` one person may be on both sides."""
+    splits, shape = read_window_folders(roots, names, _wanted(options))
+    train, test = splits if len(splits) == 2 else _split(splits[0], options.test_fraction)
+    name = display_name(folder.resolve().name) or "windows"
+    return SignalDataset(name, train, test, names, _OWN_WINDOWS, shape.rate_hz, shape.channel_names)
 
 
 def _wanted(options: FolderOptions) -> WindowShape | None:
@@ -241,17 +289,12 @@ def _wanted(options: FolderOptions) -> WindowShape | None:
     return WindowShape(options.length, options.rate_hz, options.channel_names)
 
 
-def _split(given: list[L], test_fraction: float) -> tuple[L, L]:
-    """Train and test split: as they were given, or the test split drawn from the one.
-
-    The same files are the same split whatever the seed is: whoever tests a model later must not meet what trained it.
-    A file that is added or removed changes the split; folders train and test do not.
-    """
-    if len(given) == 2:
-        return given[0], given[1]
-    order = np.random.default_rng(0).permutation(len(given[0]))
+def _split(everything: L, test_fraction: float) -> tuple[L, L]:
+    """Train and test. The same inputs are the same split whatever the seed is: whoever tests a model later must not
+    meet what trained it. One that is added or removed changes the split; folders train and test do not."""
+    order = np.random.default_rng(0).permutation(len(everything))
     count = max(1, round(len(order) * test_fraction))
-    return given[0].take(order[count:]), given[0].take(order[:count])
+    return everything.take(order[count:]), everything.take(order[:count])
 
 
 def _npz(path: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
@@ -265,10 +308,10 @@ def _npz(path: Path | None, options: FolderOptions) -> ImageDataset | SignalData
     if is_window_npz(path):
         (train, shape), (test, _) = read_window_npz(path, _wanted(options))
         names = _npz_class_names(path, options, train.labels, test.labels)
-        return SignalDataset(path.stem, train, test, names, _OWN_LICENSE, shape.rate_hz, shape.channel_names)
+        return SignalDataset(path.stem, train, test, names, _OWN_WINDOWS, shape.rate_hz, shape.channel_names)
     images = read_npz(path)
     names = _npz_class_names(path, options, *(split.labels for split in images))
-    return ImageDataset(path.stem, *images, names, _OWN_LICENSE)
+    return ImageDataset(path.stem, *images, names, "unknown (your own images)")
 
 
 def _npz_class_names(path: Path, options: FolderOptions, *labels: NDArray[np.int64]) -> tuple[str, ...]:

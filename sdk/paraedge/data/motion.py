@@ -5,6 +5,7 @@ Letters in shape comments: N windows of T samples of C channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, visible_files
 from paraedge_runtime.sensor_windows import WindowShape, read_channel_names, read_rate_hz, read_window
 
-__all__ = ["Windows", "holds_windows", "is_window_npz", "read_window_folder", "read_window_npz"]
+__all__ = ["Windows", "holds_windows", "is_window_npz", "read_window_folders", "read_window_npz"]
 
 _SUFFIXES = frozenset({".csv"})
 _MAX_ARRAY_BYTES = 8 << 30  # as of images
@@ -33,35 +34,28 @@ class Windows(NamedTuple):
     shape: WindowShape
 
 
-def holds_windows(root: Path) -> bool:
-    """Whether the class folders hold ``.csv`` files, and no images to which these may be notes."""
-    paths = [folder for folders in class_folders(root).values() for folder in folders]
-    return any(visible_files(path, _SUFFIXES) for path in paths) and not any(
-        visible_files(path, IMAGE_SUFFIXES) for path in paths
-    )
+def holds_windows(folder: Path) -> bool:
+    """Whether the data set in a folder is of windows: ``.csv`` files, and no images they may be notes to."""
+    return bool(visible_files(folder, _SUFFIXES)) and not visible_files(folder, IMAGE_SUFFIXES)
 
 
-def read_window_folder(
-    root: Path, class_names: tuple[str, ...], wanted: WindowShape | None = None, reader: str = "the model"
-) -> Windows:
-    """``.csv`` files in sub-folders that are named after their classes; each file is one window.
+def read_window_folders(
+    roots: list[Path], class_names: tuple[str, ...], wanted: WindowShape | None = None
+) -> tuple[list[LabelledSignals], WindowShape]:
+    """``.csv`` files in sub-folders that are named after their classes, of each root; each file is one window.
 
-    All have the shape ``wanted``, or that of the first. ``reader`` is who wants it, for messages.
+    All have the shape ``wanted``, that of a model, or else that of the first.
 
     Raises:
         InputError: a class folder has no ``.csv``, one cannot be read, or is another window.
     """
-    folders = class_folders(root)
-    windows: list[NDArray[np.float32]] = []
-    labels: list[int] = []
+    shape, reader = wanted, "the model"
     rates: list[float] = []
-    shape = wanted
-    for label, name in enumerate(class_names):
-        paths = [path for folder in folders.get(name, []) for path in visible_files(folder, _SUFFIXES)]
-        if name in folders and not paths:
-            raise InputError(f"{root / name} has no .csv files; put some there, or remove that folder")
-        for path in paths:
-            check_inside(path, root)
+    splits: list[LabelledSignals] = []
+    for root in roots:
+        windows: list[NDArray[np.float32]] = []
+        labels: list[int] = []
+        for path, label in _files(root, class_names):
             window = read_window(path)
             if shape is None:
                 shape, reader = window.shape, path.name
@@ -71,12 +65,24 @@ def read_window_folder(
                 raise InputError(f"{path}: {error}") from None
             labels.append(label)
             rates.append(window.rate_hz)
-    if shape is None or not windows:
+        signals = np.ascontiguousarray(np.stack(windows).transpose(0, 2, 1))  # (N, C, T)
+        splits.append(LabelledSignals(signals, np.asarray(labels, dtype=np.int64)))
+    assert shape is not None  # no root is empty
+    return splits, wanted or shape._replace(rate_hz=float(f"{np.median(rates):.4g}"))
+
+
+def _files(root: Path, class_names: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+    """The windows of every class, with its index."""
+    folders = class_folders(root)
+    if not any(name in folders for name in class_names):
         raise InputError(f"{root} has no .csv files in its class folders ({', '.join(class_names)})")
-    if wanted is None:
-        shape = shape._replace(rate_hz=float(f"{np.median(rates):.4g}"))
-    signals = np.ascontiguousarray(np.stack(windows).transpose(0, 2, 1))  # (N, C, T)
-    return Windows(LabelledSignals(signals, np.asarray(labels, dtype=np.int64)), shape)
+    for label, name in enumerate(class_names):
+        paths = [path for folder in folders.get(name, []) for path in visible_files(folder, _SUFFIXES)]
+        if name in folders and not paths:
+            raise InputError(f"{root / name} has no .csv files; put some there, or remove that folder")
+        for path in paths:
+            check_inside(path, root)
+            yield path, label
 
 
 def is_window_npz(path: Path) -> bool:

@@ -288,13 +288,13 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
 
 
 def check_inside(path: Path, root: Path) -> None:
-    """Files become a part of bundles: a link in a folder of somebody else's takes none from elsewhere.
+    """Images and recordings become a part of bundles: a link in a folder of somebody else's takes none from elsewhere.
 
     Raises:
         InputError: ``path`` leads out of ``root``.
     """
     if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path} is a link to outside of {root}; copy the file there, or name their folder")
+        raise InputError(f"{path} is a link to outside of {root}; copy the files there, or name their folder")
 
 
 def read_class_folder(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from paraedge.training.augment import augment, mix
-from paraedge.training.augment_signals import augment_signals
+from paraedge.training.augment_signals import augment_signals, sensor_axes
 from paraedge.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -55,12 +55,20 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
     worker processes, sees what an uninterrupted one would have seen.
 
     With ``share`` (i, n) it holds every n-th image of the batch, from the i-th on: the shares are equally
-    large (the last batch is filled up with its first images), and each is augmented by itself.
+    large (the last batch is filled up with its first images), and each is augmented by itself. ``channel_names``
+    are those of signals.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig, share: tuple[int, int] = (0, 1)
+        self,
+        images: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        config: TrainingConfig,
+        share: tuple[int, int] = (0, 1),
+        channel_names: tuple[str, ...] = (),
     ) -> None:
+        self._axes = sensor_axes(channel_names)
         self._share = share
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._images, self._labels, self._num_classes, self._config = images, labels, num_classes, config

@@ -196,7 +196,8 @@ def train(
         features = frozen_features(model, images, config, on_features)
         train_split = FeatureBatches(features, labels, shape.num_classes, config)
     else:
-        train_split = TrainingBatches(images, labels, shape.num_classes, config, step.parallel.image_share)
+        names = () if shape.signal is None else shape.signal.channel_names
+        train_split = TrainingBatches(images, labels, shape.num_classes, config, step.parallel.image_share, names)
     steps_per_epoch = train_split.steps_per_epoch
     batches = training_batches(
         train_split, state.epochs_done, num_workers=num_workers, pin_memory=is_cuda and images.device.type == "cpu"
