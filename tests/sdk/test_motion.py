@@ -14,6 +14,7 @@ from support.motion import CHANNELS, CLASSES, LENGTH, RATE_HZ, motion_windows, w
 
 from paraedge.cli.main import paraedge
 from paraedge.data import SignalDataset, load_dataset
+from paraedge.data.datasets import usual_recipe
 from paraedge.exporting import export
 from paraedge.model import load_checkpoint
 from paraedge.training import TrainingConfig
@@ -53,7 +54,7 @@ def refusal(*arguments):
 def trained(npz, tmp_path_factory):
     out = tmp_path_factory.mktemp("model") / "mine"
     options = ["--dataset", "npz", "--data-dir", npz, "--epochs", 30, "--batch-size", 8, "--device", "cpu"]
-    run("train", "--recipe", "motion", *options, "--out", out)
+    run("train", *options, "--out", out)
     return out
 
 
@@ -76,6 +77,10 @@ def test_a_folder_is_read(folder):
     signals = np.concatenate([data.train.signals, data.test.signals])
     where = np.abs(signals - x[7].T).max(axis=(1, 2)) < 1e-4
     assert np.concatenate([data.train.labels, data.test.labels])[where].tolist() == [labels[7]]
+
+
+def test_windows_have_a_recipe_of_their_own(folder, npz):
+    assert usual_recipe("folder", folder) == usual_recipe("npz", npz) == "motion"
 
 
 def test_people_are_held_out_by_folders(tmp_path):
