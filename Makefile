@@ -26,11 +26,11 @@ demo: setup
 
 test: setup
 	scripts/need_debian.sh g++ openssh-server openssh-client adb chromium default-jdk-headless junit4
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/web --ignore tests/site
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not cross' --ignore tests/web --ignore tests/site
 
 # While working: the runtime, what measures it, and nothing that exports, trains or installs. Under 90 s on two cores.
 test-quick: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not export and not environment and not slow' \
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not export and not environment and not slow and not cross' \
 		tests/runtime tests/measure tests/test_one_core.py
 
 test-native: setup
@@ -67,12 +67,13 @@ java: setup
 phone-tools: setup
 	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_runtime.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
 
-# The native core for 64-bit Arm, under emulation: some minutes, so not a part of 'test'.
+# The native core for 64-bit Arm, under emulation, and compiled for Android and macOS: some minutes, so not a part of 'test'.
 test-arm64: setup
 	scripts/test_arm64.sh $(BIN)
 	scripts/test_phone_tools.sh $(BIN)
 	scripts/test_arm64_python.sh $(BIN)
 	scripts/test_arm64_recipes.sh $(BIN)
+	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal -m cross tests/test_apple.py tests/test_android_dialect.py
 
 # Every reader of files from outside, a minute each (FUZZ_SECONDS), two at a time: seven minutes.
 fuzz: setup

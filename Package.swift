@@ -22,6 +22,7 @@ let package = Package(
             path: "runtime/native",
             sources: [
                 "core/archive.cpp",
+                "core/arrivals.cpp",
                 "core/bundle.cpp",
                 "core/capi.cpp",
                 "core/controller.cpp",

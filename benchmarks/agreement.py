@@ -48,7 +48,7 @@ def main() -> None:
     for column in ("bundle", "prefix", "engine", "SNR dB", "largest error", "same label", "same label as the others"):
         rows.add_column(column)
     for choice, branches in CHOICES.items():
-        answers: dict[str, np.ndarray] = {}
+        predictions: dict[str, np.ndarray] = {}
         chosen: list[int] = []
         for engine in ENGINES:
             with tempfile.TemporaryDirectory() as folder, captured_chatter():
@@ -57,14 +57,14 @@ def main() -> None:
                 )
                 chosen = list(bundle.manifest.branch_indexes)
                 with Session.open(bundle, threads=2) as session:
-                    answers[engine] = np.stack([session.run(image).prefix_outputs for image in images], axis=1)
+                    predictions[engine] = np.stack([session.run(image).prefix_outputs for image in images], axis=1)
         wanted = logits[chosen].cumsum(axis=0, dtype=np.float32)
         for count in [count for count in (1, 2, 3, 4, 8) if count <= len(chosen) and (count != 3 or len(chosen) == 3)]:
-            labels = {engine: answers[engine][count - 1].argmax(axis=1) for engine in ENGINES}
+            labels = {engine: predictions[engine][count - 1].argmax(axis=1) for engine in ENGINES}
             for engine in ENGINES:
-                similarity = compare(wanted[count - 1], answers[engine][count - 1])
+                similarity = compare(wanted[count - 1], predictions[engine][count - 1])
                 others = min(float((labels[engine] == labels[other]).mean()) for other in ENGINES)
-                with_torch = top1_agreement(wanted[count - 1], answers[engine][count - 1])
+                with_torch = top1_agreement(wanted[count - 1], predictions[engine][count - 1])
                 rows.add_row(
                     choice,
                     str(count),

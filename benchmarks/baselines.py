@@ -6,11 +6,11 @@
     .venv/bin/python benchmarks/baselines.py test wide-resnet wide-resnet.safetensors --data-dir data
     .venv/bin/python benchmarks/baselines.py train msdnet --teacher wide-resnet.safetensors --data-dir data --out msdnet
 
-Every network answers at several costs, but for ``wide-resnet`` and ``wide-resnet-grey``, which are there to teach
-(CIFAR-10 and Fashion-MNIST). ``train`` prints the accuracy of every answer, keeps the record as JSON and the weights
-in float16; called again after a run that was cut off, it goes on from the last epoch.
+Every network predicts at several costs, but for ``wide-resnet`` and ``wide-resnet-grey``, which are there to teach
+(CIFAR-10 and Fashion-MNIST). ``train`` prints the accuracy of every prediction, keeps the record as JSON and the
+weights in float16; called again after a run that was cut off, it goes on from the last epoch.
 
-Letters in shape comments: B images, T tokens, D width, N answers, C classes.
+Letters in shape comments: B images, T tokens, D width, N predictions, C classes.
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ IMAGES: dict[str, dict[str, Any]] = {
 TEACHERS = {"cifar10": "wide-resnet", "fashion-mnist": "wide-resnet-grey"}
 
 
-def shape(num_answers: int, dataset: str = "cifar10", **network: object) -> ParaFormerConfig:
-    """The network shape of the recipe ``cifar10`` but for what is given; ``num_branches`` counts the answers."""
+def shape(num_predictions: int, dataset: str = "cifar10", **network: object) -> ParaFormerConfig:
+    """The network shape of the recipe ``cifar10`` but for what is given; ``num_branches`` counts the predictions."""
     fields = {name: getattr(RECIPES["cifar10"].network, name) for name in RECIPES["cifar10"].network.__struct_fields__}
-    fields.update(network, num_branches=num_answers)
+    fields.update(network, num_branches=num_predictions)
     return ParaFormerConfig(num_classes=NUM_CLASSES, **IMAGES[dataset], **fields)
 
 
 class Baseline(nn.Module):
-    """A network with several answers, with the names that the harness knows from a ParaFormer."""
+    """A network with several predictions, with the names that the harness knows from a ParaFormer."""
 
     config: ParaFormerConfig
     dataset = "cifar10"
 
-    def answers(self, images: Tensor) -> Iterator[Tensor]:
+    def predictions(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), one after the other."""
         raise NotImplementedError
 
-    def answer(self, images: Tensor, number: int) -> Tensor:
-        """(B, 3, 32, 32) -> (B, C): the answer of that number alone, with the work that it takes and no more."""
-        *_, logits = itertools.islice(self.answers(images), number + 1)
+    def prediction(self, images: Tensor, number: int) -> Tensor:
+        """(B, 3, 32, 32) -> (B, C): the prediction of that number alone, with the work that it takes and no more."""
+        *_, logits = itertools.islice(self.predictions(images), number + 1)
         return logits
 
     def pretrained_parts(self) -> list[nn.Sequential]:
@@ -81,20 +81,20 @@ class Baseline(nn.Module):
         return []
 
     def branch_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, 32, 32) -> (N, B, C): answers, each whole; other than those of branches they do not add up."""
-        return torch.stack(list(self.answers(images)))
+        """(B, 3, 32, 32) -> (N, B, C): predictions, each whole; other than those of branches they do not add up."""
+        return torch.stack(list(self.predictions(images)))
 
 
-class OneAnswer(Baseline):
-    """An ordinary network: one answer, after all of it."""
+class OnePrediction(Baseline):
+    """An ordinary network: one prediction, after all of it."""
 
     def __init__(self, network: nn.Module, dataset: str = "cifar10") -> None:
         super().__init__()
         self.dataset = dataset
-        self.config = shape(1, dataset, branch_width=128)  # of it only the answers and the images count here
+        self.config = shape(1, dataset, branch_width=128)  # of it only the predictions and the images count here
         self.network = network.to(memory_format=torch.channels_last)
 
-    def answers(self, images: Tensor) -> Iterator[Tensor]:
+    def predictions(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), once."""
         yield self.network(images)
 
@@ -112,7 +112,7 @@ def _head(config: ParaFormerConfig) -> nn.Sequential:
 
 
 class ExitViT(Baseline):
-    """A ViT behind the convolutions of ``cifar10`` that answers after some of its blocks, each exit trained alike."""
+    """A ViT behind the convolutions of ``cifar10`` that predicts after some of its blocks, each exit trained alike."""
 
     def __init__(self, width: int, exits: tuple[int, ...]) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class ExitViT(Baseline):
         self.after = exits
         self.heads = nn.ModuleList(_head(self.config) for _ in exits)
 
-    def answers(self, images: Tensor) -> Iterator[Tensor]:
+    def predictions(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), one after the other."""
         x = self.stem(images)
         heads = iter(self.heads)
@@ -174,13 +174,13 @@ class NestedViT(Baseline):
         self.heads = nn.ModuleList(_head(self.config) for _ in shares)
         self.shares = shares
 
-    def answers(self, images: Tensor) -> Iterator[Tensor]:
+    def predictions(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), one after the other: none is on the way to the next but for the convolutions."""
         x = self.stem(images)
         for number in range(len(self.shares)):
             yield self._at(x, number)
 
-    def answer(self, images: Tensor, number: int) -> Tensor:
+    def prediction(self, images: Tensor, number: int) -> Tensor:
         """(B, 3, 32, 32) -> (B, C): at one width."""
         return self._at(self.stem(images), number)
 
@@ -226,7 +226,7 @@ class MSDNet(Baseline):
 
     def __init__(self, growth: int, layers: int, exits: tuple[int, ...]) -> None:
         super().__init__()
-        self.config = shape(len(exits), branch_width=128)  # of it only the answers count here
+        self.config = shape(len(exits), branch_width=128)  # of it only the predictions count here
         widths = [growth * 3, growth * 6, growth * 12]
         self.first = nn.ModuleList(
             _conv(width_in, width, 3, 1 if scale == 0 else 2)
@@ -263,7 +263,7 @@ class MSDNet(Baseline):
                     )
                 )
 
-    def answers(self, images: Tensor) -> Iterator[Tensor]:
+    def predictions(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), one after the other."""
         maps: list[Tensor] = []
         x = images
@@ -333,7 +333,7 @@ class PaperParaFormer(Baseline):
         )
         self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, NUM_CLASSES))
 
-    def answers(self, images: Tensor) -> Iterator[Tensor]:
+    def predictions(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, 32, 32) -> (B, C), one after the other."""
         x = self.patches(images).flatten(2).transpose(1, 2)
         x = self.dropout(torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1) + self.positions)
@@ -354,7 +354,7 @@ class PaperStep(TrainingStep):
         num_prefixes = self.model.config.num_branches
         for prefix in [*range(1, num_prefixes + 1), num_prefixes]:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_cuda, cache_enabled=False):
-                *_, logits = itertools.islice(self.model.answers(images), prefix)
+                *_, logits = itertools.islice(self.model.predictions(images), prefix)
             loss = F.cross_entropy(logits.float(), targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -381,7 +381,7 @@ class SGDStep(TrainingStep):
         )
 
 
-_EXITS = replace(RECIPES["cifar10"].training, branch_weight=1.0)  # the mean cross-entropy of all answers
+_EXITS = replace(RECIPES["cifar10"].training, branch_weight=1.0)  # the mean cross-entropy of all predictions
 _PAPER = TrainingConfig(
     epochs=300,
     batch_size=500,
@@ -403,8 +403,8 @@ _WIDE = replace(
 )
 _WIDE_GREY = replace(_WIDE, epochs=90, crop_padding=2, rand_augment_magnitude=0, mix_probability=0.25)
 BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
-    "wide-resnet": (lambda: OneAnswer(WideResNet(28, 6, NUM_CLASSES)), _WIDE),
-    "wide-resnet-grey": (lambda: OneAnswer(WideResNet(28, 6, NUM_CLASSES, 1), "fashion-mnist"), _WIDE_GREY),
+    "wide-resnet": (lambda: OnePrediction(WideResNet(28, 6, NUM_CLASSES)), _WIDE),
+    "wide-resnet-grey": (lambda: OnePrediction(WideResNet(28, 6, NUM_CLASSES, 1), "fashion-mnist"), _WIDE_GREY),
     "vit-exits": (lambda: ExitViT(128, (1, 5, 13)), _EXITS),
     "vit-exits-thin": (lambda: ExitViT(48, (1, 3, 7, 15)), _EXITS),
     "nested-width": (lambda: NestedViT(128, 13, (0.25, 0.5, 1.0)), _EXITS),
@@ -415,12 +415,12 @@ BASELINES: dict[str, tuple[Callable[[], Baseline], TrainingConfig]] = {
 
 
 def million_macs(model: Baseline) -> list[float]:
-    """Multiply-adds of each answer, in millions."""
+    """Multiply-adds of each prediction, in millions."""
     side = model.config.image_size
     found = []
     for number in range(model.config.num_branches):
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            model.eval().answer(torch.zeros(1, model.config.in_channels, side, side), number)
+            model.eval().prediction(torch.zeros(1, model.config.in_channels, side, side), number)
         found.append(round(counter.get_total_flops() / 2e6, 1))
     return found
 
@@ -433,7 +433,7 @@ def load_teacher(path: Path, dataset: str) -> Teacher:
     """
     model = BASELINES[TEACHERS[dataset]][0]()
     load_weights(model, path)
-    assert isinstance(model, OneAnswer)
+    assert isinstance(model, OnePrediction)
     return Teacher(model.network, model.config.mean, model.config.std)
 
 
@@ -461,7 +461,7 @@ def settings(name: str, options: argparse.Namespace) -> TrainingConfig:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train one baseline, from the last saved epoch if there is one, and write down every answer's accuracy."""
+    """Train one baseline, from the last saved epoch if there is one, and write down every prediction's accuracy."""
     make, own = BASELINES[options.name]
     config = settings(options.name, options)
     torch.manual_seed(config.seed)
@@ -518,25 +518,25 @@ def train(options: argparse.Namespace) -> None:
         "seconds": round(time.monotonic() - started),
         "tested_on": data.name,
         "settings": msgspec.to_builtins(config),
-        "answers": tested(options.name, options.out.with_suffix(".safetensors"), data.test, device),
+        "predictions": tested(options.name, options.out.with_suffix(".safetensors"), data.test, device),
     }
     options.out.with_suffix(".json").write_text(json.dumps(record) + "\n")
     print(json.dumps(record))
 
 
 def tested(name: str, weights: Path, data: LabelledImages, device: torch.device) -> list[dict[str, float]]:
-    """Cost and accuracy of every answer, of the weights as they are kept."""
+    """Cost and accuracy of every prediction, of the weights as they are kept."""
     model = BASELINES[name][0]()
     load_weights(model, weights)
     macs = million_macs(model)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 throughout
-        answers = evaluate_model(model.to(device), data).branch_logits  # type: ignore[arg-type]  # (N, images, C)
-    accuracy = (answers.argmax(axis=2) == data.labels).mean(axis=1)
+        predictions = evaluate_model(model.to(device), data).branch_logits  # type: ignore[arg-type]  # (N, images, C)
+    accuracy = (predictions.argmax(axis=2) == data.labels).mean(axis=1)
     return [{"million_macs": cost, "accuracy": float(right)} for cost, right in zip(macs, accuracy, strict=True)]
 
 
 def test(options: argparse.Namespace) -> None:
-    """Every answer of a trained baseline on the test split."""
+    """Every prediction of a trained baseline on the test split."""
     data = load_dataset(BASELINES[options.name][0]().dataset, options.data_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(json.dumps(tested(options.name, options.weights, data.test, device)))
@@ -545,11 +545,11 @@ def test(options: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("macs", help="Multiply-adds of every answer of every network.")
+    command = commands.add_parser("macs", help="Multiply-adds of every prediction of every network.")
     command.set_defaults(
         run=lambda options: [print(name, million_macs(make())) for name, (make, _) in BASELINES.items()]
     )
-    command = commands.add_parser("train", help="Train one and test every answer.")
+    command = commands.add_parser("train", help="Train one and test every prediction.")
     command.set_defaults(run=train)
     command.add_argument("name", choices=BASELINES)
     command.add_argument("--data-dir", type=Path, required=True)
@@ -559,12 +559,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, default=0, help="Processes that make batches.")
     command.add_argument("--images", type=int, help="Only the first so many, to try it.")
     command.add_argument("--holdout", type=int, help="Leave so many training images out, and test on them.")
-    command.add_argument("--teacher", type=Path, help="Weights of a wide-resnet, whose answers become targets.")
+    command.add_argument("--teacher", type=Path, help="Weights of a wide-resnet, whose predictions become targets.")
     command.add_argument(
         "--seconds", type=float, default=float("inf"), help="Stop after an epoch; called again, it goes on."
     )
     command.add_argument("--compile", action="store_true", help="torch.compile the layers; pays on a GPU.")
-    command = commands.add_parser("test", help="Test every answer of kept weights.")
+    command = commands.add_parser("test", help="Test every prediction of kept weights.")
     command.set_defaults(run=test)
     command.add_argument("name", choices=BASELINES)
     command.add_argument("weights", type=Path)

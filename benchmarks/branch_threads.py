@@ -11,6 +11,7 @@ line of its output is one run of paraedge-bench, whose variants take turns.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -37,7 +38,9 @@ def with_copies(bundle: Path, count: int, out: Path) -> Path:
             shutil.copyfile(bundle / branch["file"], out / file)
     manifest["total_branches"] = count
     manifest["stop_rules"] = None  # the card still speaks of the one branch; the programs do not read it
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    text = json.dumps(manifest, indent=2)
+    (out / "manifest.json").write_text(text)
+    (out / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
     return out
 
 

@@ -5,7 +5,7 @@
     python benchmarks/folds.py --report waste-0 waste-1 waste-2 waste-3 waste-4
 
 The ``.npz`` has the arrays ``data`` (JPEG files one after another), ``offsets``, ``labels``, ``label_names`` and
-``names``. Every fold has the same share of every class; each image is tested once.
+perhaps ``names``. Every fold has the same share of every class; each image is tested once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def write(source: Path, out: Path) -> None:
     """One folder of images, and for every fold links to them."""
     with np.load(source) as arrays:
         data, offsets, labels = arrays["data"], arrays["offsets"], arrays["labels"]
-        classes, names = arrays["label_names"], arrays["names"]
+        classes = arrays["label_names"]
+        names = arrays["names"] if "names" in arrays else [f"{index:05d}.jpg" for index in range(len(labels))]
     pool = (out / "images").resolve()
     pool.mkdir(parents=True)
     for start, end, name in zip(offsets[:-1], offsets[1:], names, strict=True):
@@ -43,7 +44,7 @@ def write(source: Path, out: Path) -> None:
         for name, label, own in zip(names, labels, tested, strict=True):
             folder = out / str(fold) / ("test" if own == fold else "train") / str(classes[label])
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / str(name)).symlink_to(pool / str(name))
+            (folder / str(name)).hardlink_to(pool / str(name))
 
 
 def report(checkpoints: list[Path]) -> None:

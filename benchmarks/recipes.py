@@ -41,8 +41,8 @@ def measure(model: str, engine: str, recipe: str, data_dir: Path) -> dict[str, A
             return {**cell, "refused": str(error)}
         parity = bundle.card.parity  # read while the folder is there
         with Session.open(bundle, threads=1) as session:
-            answers = [session.run(image).prefix_outputs.argmax(axis=1) for image in test.images]
-    labels = np.stack(answers, axis=1)  # (k, M)
+            predictions = [session.run(image).prefix_outputs.argmax(axis=1) for image in test.images]
+    labels = np.stack(predictions, axis=1)  # (k, M)
     accuracy, full = (labels == test.labels).mean(axis=1), (reference == test.labels).mean(axis=1)
     return {
         **cell,

@@ -72,7 +72,7 @@ class Convolutions(ParaFormer):
 
     def __init__(self, config: ParaFormerConfig) -> None:
         nn.Module.__init__(self)
-        self.config = replace(config, num_branches=1, branch_width=None)
+        self.config = replace(config, num_branches=1, branch_width=None, stem_width=None)
         assert config.signal is not None
         layers: list[nn.Module] = [front_end(config.signal)]
         for width_in, width in zip((1, *WIDTHS), WIDTHS, strict=False):

@@ -58,6 +58,10 @@ import hashlib, json, shutil, sys
 from pathlib import Path
 from PIL import Image
 from paraedge_runtime import Bundle
+def write_manifest(folder, manifest):
+    text = json.dumps(manifest)
+    (folder / "manifest.json").write_text(text)
+    (folder / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
 Image.fromarray(Bundle.open(sys.argv[1]).golden().inputs[0, :, :, 0]).save(sys.argv[2])
 refused = Path(shutil.copytree(sys.argv[1], sys.argv[3]))
 manifest = json.loads((refused / "manifest.json").read_text())
@@ -65,13 +69,13 @@ branch = manifest["branches"][0]
 zeros = bytes(branch["size_bytes"])
 (refused / branch["file"]).write_bytes(zeros)
 branch["sha256"] = hashlib.sha256(zeros).hexdigest()
-(refused / "manifest.json").write_text(json.dumps(manifest))
+write_manifest(refused, manifest)
 sensor = Path(shutil.copytree(sys.argv[1], sys.argv[4]))
 manifest = json.loads((sensor / "manifest.json").read_text())
 manifest["input"] |= {"kind": "tensor", "axes": ["channel", "row", "column"], "normalized_axis": "channel"}
 manifest["output"] = {"kind": "vector", "name": "embedding", "size": len(manifest["output"]["labels"])}
 manifest["stop_rules"] = None
-(sensor / "manifest.json").write_text(json.dumps(manifest))
+write_manifest(sensor, manifest)
 END
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$image" 2>/dev/null
 build/native/classify "$PARAEDGE_TEST_BUNDLE" "$image" 50 2>/dev/null

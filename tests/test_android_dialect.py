@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.wheels import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cross
 
 NATIVE = ROOT / "runtime" / "native"
 STUBS = ROOT / "tests" / "support" / "android"

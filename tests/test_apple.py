@@ -102,7 +102,7 @@ def linked(tmp_path_factory, macos_executorch):
     return done, program
 
 
-@pytest.mark.slow
+@pytest.mark.cross
 @pytest.mark.timeout(1200)  # of which the fixture has nearly all: it builds a C++ library as well
 def test_it_links_for_macos_against_the_libraries_of_executorch(linked):
     """With compiler, linker and headers of PyPI's ziglang, and the dylibs of ExecuTorch's macOS wheel."""

@@ -97,6 +97,8 @@ def test_notice_names_everything_that_is_vendored():
     for folder in (ROOT / "runtime" / "native" / "third_party").iterdir():
         assert (folder / "LICENSE").is_file()
         assert f"runtime/native/third_party/{folder.name}" in notice
+    assert (ROOT / "runtime/web/src/vendor/LICENSE").is_file()
+    assert "runtime/web/src/vendor " in notice
     for line in notice.splitlines():
         for word in line.split():
             if word.startswith(("sdk/", "runtime/native/third_party/")):

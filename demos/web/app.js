@@ -1,5 +1,5 @@
 // The page: predicts one image after another within the budget, and draws every branch against the deadline.
-import { BranchState, Bundle, Session } from "./paraedge/index.js";
+import { BranchState, Bundle, profileBundle, Session } from "./paraedge/index.js";
 
 const KEPT = 200; // predictions that the figures are of
 const REST_MS = 30; // between two images that come from the bundle
@@ -17,6 +17,10 @@ const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(
 /** @type {MediaStream | null} */ let camera = null;
 /** @type {{ms: number, isLate: boolean, used: number, isRight: boolean | null}[]} */ let recent = [];
 let isPaused = false;
+/** Ends the measuring that goes on. @type {AbortController | null} */ let measuring = null;
+/** What was measured since the page was opened. @type {Record<string, any> | null} */ let device = null;
+/** Public keys; the page opens nothing that none of them signed. Null: whoever serves it is trusted. @type {string[] | null} */ let trustedKeys =
+  null;
 let opening = 0; // grows with every model that is chosen: what belongs to an earlier one ends
 let spanMs = 0; // of the track
 
@@ -39,11 +43,13 @@ function say(problem) {
 async function open() {
   const mine = ++opening;
   session?.close();
+  measuring?.abort();
   [session, recent] = [null, []];
   say(null);
   $("status").textContent = "loading";
   try {
-    const bundle = await Bundle.open(new URL(`bundles/${field("model").value}/`, document.baseURI));
+    const address = new URL(`bundles/${field("model").value}/`, document.baseURI);
+    const bundle = await Bundle.open(address, { trustedKeys: trustedKeys ?? undefined });
     const opened = await Session.open(bundle, { threads: Number(field("threads").value) });
     if (mine !== opening) return opened.close();
     session = opened;
@@ -62,18 +68,17 @@ async function open() {
 }
 
 /** @param {Bundle} bundle */
-function describe({ manifest }) {
+function describe({ manifest, signedBy }) {
   $("status").textContent = `running, ${session?.engine}`;
   const outputs = manifest.labels.length ? `${manifest.labels.length} labels` : `${manifest.numOutputs} numbers`;
   $("about").textContent =
-    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}. ` +
-    "Nothing leaves this device.";
+    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}. Nothing leaves this device.`;
 }
 
 /** One image after another, while this model is the one chosen. @param {Session} opened @param {number} mine */
 async function predictAll(opened, mine) {
   for (let number = 0; mine === opening; ) {
-    if (isPaused || document.hidden) {
+    if (isPaused || measuring || document.hidden) {
       await sleep(100);
       continue;
     }
@@ -220,6 +225,46 @@ async function toggleCamera() {
   recent = [];
 }
 
+/** As `paraedge profile` does, with whatever was measured before; a second press ends it. */
+async function measure() {
+  if (measuring) return measuring.abort();
+  if (!session) return;
+  const { bundle } = session;
+  const mine = new AbortController();
+  measuring = mine;
+  $("measure").setAttribute("aria-pressed", "true");
+  say(null);
+  try {
+    const tell = (/** @type {number} */ share) => ($("profile-text").textContent = `measuring, ${percent(share)}`);
+    const found = await profileBundle(bundle, { signal: mine.signal, onProgress: tell });
+    const isAgain = (/** @type {any} */ one) =>
+      found.measurements.some((/** @type {any} */ other) => other.bundle_sha256 === one.bundle_sha256);
+    const kept = (device?.measurements ?? []).filter((/** @type {any} */ one) => !isAgain(one));
+    device = { ...found, measurements: [...kept, ...found.measurements] };
+    offer(device);
+  } catch (error) {
+    $("profile-text").textContent = "not measured";
+    if (!mine.signal.aborted) say(error);
+  }
+  measuring = null;
+  $("measure").setAttribute("aria-pressed", "false");
+}
+
+/** @param {Record<string, any>} file */
+function offer({ measurements }) {
+  $("save").hidden = false;
+  const times = measurements.map((/** @type {any} */ { bundle_name: name, threads, request }) => {
+    return `${name}, ${threads} thread${threads === 1 ? "" : "s"}: ${milliseconds(request.p50_ms)}`;
+  });
+  $("profile-text").textContent = `${times.join("; ")} (p50).`;
+}
+
+function save() {
+  const href = URL.createObjectURL(new Blob([`${JSON.stringify(device, null, 2)}\n`], { type: "application/json" }));
+  Object.assign(document.createElement("a"), { href, download: "device.json" }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+}
+
 async function start() {
   const cores = Math.max(navigator.hardwareConcurrency ?? 2, 1);
   for (let threads = 1; threads <= Math.min(cores, 8); threads++) {
@@ -236,6 +281,8 @@ async function start() {
   $("threads").addEventListener("change", open);
   $("settings").addEventListener("submit", (event) => event.preventDefault());
   $("camera").addEventListener("click", toggleCamera);
+  $("measure").addEventListener("click", measure);
+  $("save").addEventListener("click", save);
   $("pause").addEventListener("click", () => {
     isPaused = !isPaused;
     $("pause").setAttribute("aria-pressed", String(isPaused));
@@ -243,7 +290,9 @@ async function start() {
   const response = await fetch("site.json");
   if (!response.ok)
     throw new Error(`site.json cannot be fetched (${response.status}); make the folder again with 'paraedge web'`);
-  for (const name of (await response.json()).models) field("model").append(new Option(name, name));
+  const site = await response.json();
+  trustedKeys = site.trustedKeys;
+  for (const name of site.models) field("model").append(new Option(name, name));
   // Works offline from the second visit on, where the page is secure.
   await navigator.serviceWorker?.register("offline.js").catch(() => {});
   await open();

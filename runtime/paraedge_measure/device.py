@@ -27,6 +27,7 @@ __all__ = [
     "MAX_OTHER_LOAD",
     "P99_MIN_RUNS",
     "Adb",
+    "Browser",
     "Device",
     "FirmwareLimit",
     "Hardware",
@@ -107,6 +108,10 @@ class Adb(_Record, frozen=True, kw_only=True, tag_field="kind", tag="adb"):
     serial: Word
     tools: Label | None = None
     folder: Word = "/data/local/tmp/paraedge"
+
+
+class Browser(_Record, frozen=True, kw_only=True, tag_field="kind", tag="browser"):
+    """A device with a browser, whose page measured it; nothing reaches it from here."""
 
 
 class Hardware(_Record, frozen=True, kw_only=True):
@@ -213,7 +218,7 @@ class Device(_Record, frozen=True, kw_only=True):
 
     format: Literal["paraedge-device/1"] = "paraedge-device/1"
     name: Name
-    connection: Local | Ssh | Adb = Local()
+    connection: Local | Ssh | Adb | Browser = Local()
     hardware: Hardware | None = None
     measurements: tuple[Measurement, ...] = ()
 

@@ -1,7 +1,7 @@
 """The bundle: what travels to the device. A strict reader and an atomic writer.
 
 The format is specified in ``docs/bundle-format.md``. Nothing of a bundle is used before all of it has been
-checked: the manifest against itself, then every file's presence, size and hash.
+checked: the manifest against its hash and itself, then every file's presence, size and hash.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from paraedge_runtime._arguments import as_any_path, as_path, choose_branches, shown
+from paraedge_runtime._manifest_hash import hash_line, read_manifest
 from paraedge_runtime.archive import write_zip
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.card import Card, Golden, decode_card
 from paraedge_runtime.errors import BundleError, InputError, IntegrityError, ManifestError
 from paraedge_runtime.manifest import (
     CARD_NAME,
+    MANIFEST_HASH_NAME,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     MAX_SIGNATURE_BYTES,
@@ -51,6 +53,7 @@ __all__ = [
     "check_place",
     "file_entry",
     "listed_names",
+    "manifest_files",
     "write_bundle",
     "write_files",
 ]
@@ -108,7 +111,7 @@ class Bundle:
         names = storage.names()
         if MANIFEST_NAME not in names:
             raise IntegrityError(f"{self.path} has no {MANIFEST_NAME}; it is not a bundle, or was copied in part")
-        self.manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+        self.manifest_bytes = read_manifest(storage, names)
         self.signature_bytes = (
             storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES) if SIGNATURE_NAME in names else None
         )
@@ -180,7 +183,7 @@ class Bundle:
     def size_bytes(self) -> int:
         """Size of all files of the bundle, the manifest included."""
         listed = sum(entry.size_bytes for entry in self.manifest.entries().values())
-        return listed + len(self.manifest_bytes) + len(self.signature_bytes or b"")
+        return listed + sum(map(len, manifest_files(self.manifest_bytes, self.signature_bytes).values()))
 
     @cached_property
     def card(self) -> Card:
@@ -212,9 +215,7 @@ class Bundle:
 
     def files(self) -> dict[str, bytes]:
         """Every file of the bundle by its path inside it, the manifest first."""
-        files = {MANIFEST_NAME: self.manifest_bytes}
-        if self.signature_bytes is not None:
-            files[SIGNATURE_NAME] = self.signature_bytes
+        files = manifest_files(self.manifest_bytes, self.signature_bytes)
         return files | {entry.file: self.read(entry) for entry in self.manifest.entries().values()}
 
     def golden(self) -> GoldenData:
@@ -374,9 +375,15 @@ def card_entry(card: Card) -> FileEntry:
     return file_entry(CARD_NAME, encode_record(card))
 
 
+def manifest_files(manifest: bytes, signature: bytes | None = None) -> dict[str, bytes]:
+    """``manifest.json``, its hash, and its signature if it has one."""
+    files = {MANIFEST_NAME: manifest, MANIFEST_HASH_NAME: hash_line(manifest)}
+    return files if signature is None else {**files, SIGNATURE_NAME: signature}
+
+
 def listed_names(manifest: Manifest) -> set[str]:
-    """Paths of all files that a bundle of this manifest has, the manifest included."""
-    names = {MANIFEST_NAME, *(entry.file for entry in manifest.entries().values())}
+    """Paths of all files that a bundle of this manifest has, the manifest and its hash included."""
+    names = {MANIFEST_NAME, MANIFEST_HASH_NAME, *(entry.file for entry in manifest.entries().values())}
     return names if manifest.signature is None else names | {SIGNATURE_NAME}
 
 
@@ -430,7 +437,7 @@ def write_bundle(manifest: Manifest, card: Card, files: Mapping[str, bytes], out
         BundleError: something stands at ``out`` that is not a complete bundle, or the reader refuses the result.
         InputError: it cannot be written there; what stood there stays.
     """
-    return write_files({MANIFEST_NAME: encode_record(manifest), CARD_NAME: encode_record(card), **files}, out)
+    return write_files({**manifest_files(encode_record(manifest)), CARD_NAME: encode_record(card), **files}, out)
 
 
 def write_files(
@@ -440,7 +447,7 @@ def write_files(
     trusted_keys: TrustedKeys | None = None,
     check: Callable[[Bundle], None] = lambda bundle: None,
 ) -> Bundle:
-    """Write the files of a bundle, ``manifest.json`` and ``card.json`` among them; see :func:`write_bundle`.
+    """Write the files of a bundle, :func:`manifest_files` and ``card.json`` among them; see :func:`write_bundle`.
 
     Args:
         files: path inside the bundle -> bytes.

@@ -19,11 +19,14 @@ from paraedge_runtime.errors import InputError, ManifestError
 
 __all__ = [
     "CARD_NAME",
+    "FLOAT_STEM",
     "FORMAT",
+    "MANIFEST_HASH_NAME",
     "MANIFEST_NAME",
     "MAX_BUNDLE_BYTES",
     "MAX_MANIFEST_BYTES",
     "MAX_SIGNATURE_BYTES",
+    "RECIPE_NAMES",
     "SIGNATURE_NAME",
     "UPDATE_NAME",
     "BranchEntry",
@@ -52,12 +55,17 @@ __all__ = [
 
 FORMAT = "paraedge-bundle/2"
 MANIFEST_NAME = "manifest.json"
+MANIFEST_HASH_NAME = "manifest.sha256"
 UPDATE_NAME = "update.json"  # of an update, which has a manifest too
 CARD_NAME = "card.json"
 SIGNATURE_NAME = "manifest.json.minisig"
 MAX_MANIFEST_BYTES = 1 << 20  # of the card too
 MAX_SIGNATURE_BYTES = 4096
 MAX_BUNDLE_BYTES = 1 << 31  # of all files together; each program is held in memory
+# The quantization recipes, the plain one first; each of the others also with a stem that stays as trained.
+RECIPE_NAMES = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight")
+FLOAT_STEM = "+fp32-stem"
+_QUANTIZATIONS = frozenset([*RECIPE_NAMES, *(f"{name}{FLOAT_STEM}" for name in RECIPE_NAMES[1:])])
 _FORMAT_NUMBER = 2
 _FORMAT_PATTERN = re.compile(r"paraedge-bundle/([0-9]{1,6})")
 
@@ -84,11 +92,12 @@ R = TypeVar("R", bound=Record)
 
 
 class _SpecError(InputError):
-    """An input that no manifest could hold. Raised where one is made, so by the JSON decoder too."""
+    """An input or output that no manifest could hold. Raised where one is made, so by the JSON decoder too."""
 
     def __init__(self, kind: str, field: str, problem: str) -> None:
         super().__init__(f"{kind}: {field} {problem}")
-        self.field, self.problem = field, problem
+        self.field = f"{'output' if kind == 'LabelsOutput' else 'input'}.{field}"
+        self.problem = problem
 
 
 class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image", omit_defaults=True):
@@ -151,9 +160,22 @@ InputSpec = ImageInput | TensorInput
 
 
 class LabelsOutput(Record, frozen=True, kw_only=True, tag_field="kind", tag="labels"):
-    """Logits, one for each label."""
+    """Logits, one for each label.
+
+    Raises:
+        InputError: a label is empty, or there twice: nobody could tell the two apart.
+    """
 
     labels: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=100_000)]
+
+    def __post_init__(self) -> None:
+        first: dict[str, int] = {}
+        for position, label in enumerate(self.labels):
+            field = f"labels[{position}]"
+            if not label:
+                raise _SpecError("LabelsOutput", field, "is empty")
+            if first.setdefault(label, position) != position:
+                raise _SpecError("LabelsOutput", field, f"is {label[:100]!r}, the same as labels[{first[label]}]")
 
 
 class VectorOutput(Record, frozen=True, kw_only=True, tag_field="kind", tag="vector"):
@@ -265,7 +287,7 @@ class Manifest(Record, frozen=True, kw_only=True):
         return {"stem": self.stem, **{f"branch_{branch.index:02d}": branch for branch in self.branches}}
 
     def entries(self) -> dict[str, FileEntry]:
-        """Field name -> entry of every file the bundle holds beside the manifest and its signature."""
+        """Field name -> entry of every file the bundle holds beside the manifest, its hash and its signature."""
         entries: dict[str, FileEntry] = {"stem": self.stem}
         entries.update({f"branches[{position}]": branch for position, branch in enumerate(self.branches)})
         if self.fused is not None:
@@ -292,7 +314,7 @@ def decode_record(raw: bytes, kind: type[R], file: str) -> R:
         record = msgspec.json.decode(raw, type=kind)
         _refuse_repeated_fields(raw, file)
     except _SpecError as error:
-        raise ManifestError(f"{file}: field 'input.{error.field}' {error.problem}; export the bundle again") from error
+        raise ManifestError(f"{file}: field '{error.field}' {error.problem}; export the bundle again") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"{file}: {error}; export the bundle again") from error
     return record
@@ -366,6 +388,11 @@ def _require(fine: bool, field: str, problem: str) -> None:
 
 def _check(manifest: Manifest) -> None:
     """Rules between fields; msgspec has checked each field by itself."""
+    if manifest.quantization not in _QUANTIZATIONS:  # it decides how near to torch 'verify' wants the bundle
+        raise ManifestError(
+            f"{MANIFEST_NAME}: field 'quantization' is {manifest.quantization!r}, not one of {', '.join(RECIPE_NAMES)} "
+            f"(all but fp32 also with {FLOAT_STEM}); update paraedge on this device, or export the bundle again"
+        )
     _check_parts(manifest)
     _check_files(manifest)
     _check_stop_rules(manifest)
@@ -462,7 +489,8 @@ def _check_files(manifest: Manifest) -> None:
     _require(manifest.card.file == CARD_NAME, "card.file", f"is {manifest.card.file!r}, not {CARD_NAME!r}")
     fine = manifest.card.size_bytes <= MAX_MANIFEST_BYTES
     _require(fine, "card.size_bytes", f"is {manifest.card.size_bytes}, more than {MAX_MANIFEST_BYTES}")
-    taken = {MANIFEST_NAME, SIGNATURE_NAME}  # compared without case: some file systems do not tell A from a
+    # Compared without case: some file systems do not tell A from a.
+    taken = {MANIFEST_NAME, MANIFEST_HASH_NAME, SIGNATURE_NAME}
     folders: set[str] = set()
     entries = manifest.entries()
     for field, entry in entries.items():

@@ -1,8 +1,8 @@
 """An update: one file that turns a bundle into another, and holds only what the old one has not.
 
 It is a zip like a packed bundle: ``update.json``, which names the bundle it was made for, the new bundle's manifest,
-its signature if it has one, and those of its files whose hash is not among the old one's. What is missing is taken
-from the old bundle, by hash.
+its hash, its signature if it has one, and those of its files whose hash is not among the old one's. What is missing is
+taken from the old bundle, by hash.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from paraedge_runtime._manifest_hash import read_manifest
 from paraedge_runtime.archive import write_zip
-from paraedge_runtime.bundle import Bundle, listed_names, write_files
+from paraedge_runtime.bundle import Bundle, listed_names, manifest_files, write_files
 from paraedge_runtime.errors import BundleError, InputError, IntegrityError, ParaEdgeError
 from paraedge_runtime.manifest import (
     MANIFEST_NAME,
@@ -78,9 +79,9 @@ def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[
         raise InputError(f"{new.path} has a file {UPDATE_NAME}, a name that updates need; send the bundle whole")
     present = {entry.sha256 for entry in old.manifest.entries().values()}
     changed = [entry.file for entry in new.manifest.entries().values() if entry.sha256 not in present]
-    always = [name for name in (MANIFEST_NAME, SIGNATURE_NAME) if name in files]
     record = _UpdateRecord(format="paraedge-update/1", base_sha256=old.sha256)
-    write_zip({UPDATE_NAME: encode_record(record), **{name: files[name] for name in [*always, *changed]}}, path)
+    always = {UPDATE_NAME: encode_record(record), **manifest_files(new.manifest_bytes, new.signature_bytes)}
+    write_zip({**always, **{name: files[name] for name in changed}}, path)
     return changed
 
 
@@ -118,9 +119,7 @@ def apply_update(
     check_version(update, old.manifest, found.manifest, allow_downgrade=allow_downgrade)
     if (replaced := _model_at(out, found.manifest.name)) is not None:
         check_version(update, replaced, found.manifest, allow_downgrade=allow_downgrade)
-    files = {MANIFEST_NAME: found.manifest_bytes}
-    if found.signature_bytes is not None:
-        files[SIGNATURE_NAME] = found.signature_bytes
+    files = manifest_files(found.manifest_bytes, found.signature_bytes)
     present = {entry.sha256: entry for entry in old.manifest.entries().values()}
     for entry in found.manifest.entries().values():
         if entry.file in found.names:
@@ -183,7 +182,7 @@ def _read_update(path: Path, keys: Sequence[PublicKey] = ()) -> _Update:
     if not isinstance(storage, ZipStorage) or not {UPDATE_NAME, MANIFEST_NAME} <= names:
         raise IntegrityError(problem)
     signature_bytes = storage.read_unhashed(SIGNATURE_NAME, MAX_SIGNATURE_BYTES) if SIGNATURE_NAME in names else None
-    manifest_bytes = storage.read_unhashed(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    manifest_bytes = read_manifest(storage, names)
     if keys:
         check_signature(path, manifest_bytes, signature_bytes or b"", keys)
     record = decode_record(storage.read_unhashed(UPDATE_NAME, MAX_MANIFEST_BYTES), _UpdateRecord, UPDATE_NAME)

@@ -48,7 +48,6 @@ def verify_bundle(bundle: Bundle, *, engine: str | None = None, threads: int | N
     The first run happens in a process of its own (:func:`paraedge_runtime.trial.try_bundle`).
 
     Raises:
-        ManifestError: the recipe is not known here.
         IntegrityError: a program kills the process that runs it.
         EngineUnavailable, EngineError, BundleError: it cannot be run here at all.
     """

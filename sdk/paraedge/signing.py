@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from paraedge_runtime.archive import write_zip
-from paraedge_runtime.bundle import Bundle, write_files
+from paraedge_runtime.bundle import Bundle, manifest_files, write_files
 from paraedge_runtime.errors import EngineUnavailable, InputError
-from paraedge_runtime.manifest import MANIFEST_NAME, MAX_SIGNATURE_BYTES, SIGNATURE_NAME, Signature, encode_record
+from paraedge_runtime.manifest import MANIFEST_NAME, MAX_SIGNATURE_BYTES, Signature, encode_record
 from paraedge_runtime.signature import PublicKey
 
 if TYPE_CHECKING:
@@ -155,13 +155,14 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
         raise InputError(f"{expires:%Y-%m-%d} has begun already (UTC); name a day to come")
     path = path.resolve()  # behind a link, the bundle itself
     bundle = Bundle.open_untrusted(path)
-    files = bundle.files()
+    manifest_bytes = bundle.manifest_bytes
     if bundle.manifest.signature is None:
-        signature = Signature(algorithm="ed25519", file="manifest.json.minisig")
-        files[MANIFEST_NAME] = encode_record(replace(bundle.manifest, signature=signature))
-    files[SIGNATURE_NAME] = sign_manifest(files[MANIFEST_NAME], keys, now_s, expires_s)
-    if len(files[SIGNATURE_NAME]) > MAX_SIGNATURE_BYTES:
+        record = Signature(algorithm="ed25519", file="manifest.json.minisig")
+        manifest_bytes = encode_record(replace(bundle.manifest, signature=record))
+    signature = sign_manifest(manifest_bytes, keys, now_s, expires_s)
+    if len(signature) > MAX_SIGNATURE_BYTES:
         raise InputError(f"{len(keys)} signatures are too many; their file may have {MAX_SIGNATURE_BYTES} bytes")
+    files = {**bundle.files(), **manifest_files(manifest_bytes, signature)}
     trusted_keys = [key.public.text for key in keys]
     if path.is_dir():
         return write_files(files, path, trusted_keys=trusted_keys)

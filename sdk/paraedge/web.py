@@ -15,7 +15,7 @@ from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.errors import EngineUnavailable, InputError
-from paraedge_runtime.signature import TrustedKeys
+from paraedge_runtime.signature import TrustedKeys, read_trusted_keys
 
 __all__ = ["WEB_ENGINES", "make_site"]
 
@@ -37,12 +37,13 @@ def make_site(
         out: a folder that does not exist yet, or is empty.
         bundles: of the engines in ``WEB_ENGINES``; their names in the folder are those of their models, or
             those of their own folders where several are of one model.
-        trusted_keys: take only bundles that one of these keys signed; see ``Bundle.open``.
+        trusted_keys: take only bundles that one of these keys signed; see ``Bundle.open``. The page opens no others
+            either: their texts are in it.
         on_progress: called with what is done next.
 
     Raises:
-        InputError: ``out`` is taken or cannot be written, no bundle or two of one name are given, or a bundle is for
-            another engine.
+        InputError: ``out`` is taken or cannot be written, no bundle or two of one name are given, a bundle is for
+            another engine, or a trusted key cannot be read.
         BundleError: a bundle cannot be trusted.
         EngineUnavailable: the files of an engine are not here, and npm cannot fetch them.
     """
@@ -65,7 +66,7 @@ def make_site(
             for engine in engines:
                 on_progress(f"copying {engine}")
                 _copy_engine(package, engine, building / "engines" / engine, on_progress)
-            _write_index(building, list(opened))
+            _write_index(building, list(opened), [key.text for key in read_trusted_keys(trusted_keys)])
     except OSError as error:
         # copytree tells of all files that it could not copy; the first says why.
         problem = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
@@ -146,12 +147,17 @@ def _run(command: list[str], folder: Path) -> None:
         raise EngineUnavailable(f"{' '.join(command[:2])} failed: {lines[0]}; check the connection to the npm registry")
 
 
-def _write_index(folder: Path, models: list[str]) -> None:
-    """``site.json``: the models, every file, and a version that changes with any of them."""
+def _write_index(folder: Path, models: list[str], keys: list[str]) -> None:
+    """``site.json``: the models, the trusted keys, every file, and a version that changes with any of them."""
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    version = hashlib.sha256()
+    version = hashlib.sha256("\0".join(keys).encode())
     for name in files:
         version.update(f"{name}\0".encode())
         version.update(hashlib.sha256((folder / name).read_bytes()).digest())
-    index = {"version": version.hexdigest()[:16], "models": models, "files": files}
+    index = {
+        "version": version.hexdigest()[:16],
+        "models": models,
+        "trustedKeys": keys or None,  # null: whoever made the folder is trusted
+        "files": files,
+    }
     (folder / "site.json").write_text(json.dumps(index, indent=2) + "\n")

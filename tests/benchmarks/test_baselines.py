@@ -38,28 +38,28 @@ def test_a_nested_block_at_a_share_is_the_narrow_block_of_its_first_weights(base
     torch.testing.assert_close(block(x, share), plain(x))
 
 
-def test_every_answer_costs_its_own_width_and_is_the_one_among_all(baselines):
+def test_every_prediction_costs_its_own_width_and_is_the_one_among_all(baselines):
     model = baselines.NestedViT(8, 2, SHARES).eval()
     images = torch.randn(2, 3, 32, 32)
     costs = baselines.million_macs(model)
     whole = baselines.million_macs(baselines.ExitViT(8, (2,)))
     assert costs == sorted(costs)
     assert costs[-1] == pytest.approx(whole[0])
-    for number, logits in enumerate(model.answers(images)):
-        torch.testing.assert_close(model.answer(images, number), logits)
+    for number, logits in enumerate(model.predictions(images)):
+        torch.testing.assert_close(model.prediction(images, number), logits)
 
 
 def test_every_width_learns(baselines):
     model = baselines.NestedViT(8, 1, SHARES)
-    sum(logits.square().sum() for logits in model.answers(torch.randn(4, 3, 32, 32))).backward()
+    sum(logits.square().sum() for logits in model.predictions(torch.randn(4, 3, 32, 32))).backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", ["msdnet", "vit-exits", "nested-width"])
-def test_an_answer_alone_is_the_one_among_all(baselines, name):
+def test_a_prediction_alone_is_the_one_among_all(baselines, name):
     torch.manual_seed(0)
     model = baselines.BASELINES[name][0]().eval()
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        for number, logits in enumerate(model.answers(images)):
-            torch.testing.assert_close(model.answer(images, number), logits)
+        for number, logits in enumerate(model.predictions(images)):
+            torch.testing.assert_close(model.prediction(images, number), logits)

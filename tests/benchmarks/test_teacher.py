@@ -61,7 +61,7 @@ def test_a_teacher_is_trained_kept_tested_and_teaches(baselines, data_dir, monke
     """The whole way, with a small wide residual network, one epoch each."""
     wide_resnet = importlib.import_module("wide_resnet")
     settings = replace(baselines.BASELINES["wide-resnet"][1], rand_augment_magnitude=0, batch_size=100)
-    small = (lambda: baselines.OneAnswer(wide_resnet.WideResNet(10, 1, 10)), settings)
+    small = (lambda: baselines.OnePrediction(wide_resnet.WideResNet(10, 1, 10)), settings)
     monkeypatch.setitem(baselines.BASELINES, "wide-resnet", small)
     weights = data_dir / "wide.safetensors"
     options = ["--data-dir", str(data_dir), "--epochs", "1"]
@@ -75,12 +75,12 @@ def test_a_teacher_is_trained_kept_tested_and_teaches(baselines, data_dir, monke
 
     capsys.readouterr()
     baselines.main(["test", "wide-resnet", str(weights), "--data-dir", str(data_dir)])
-    (answer,) = json.loads(capsys.readouterr().out)
+    (prediction,) = json.loads(capsys.readouterr().out)
     with np.load(data_dir / "cifar10.npz") as data:
         images, labels = torch.from_numpy(data["x_test"]), data["y_test"]
     with torch.no_grad():
         logits = kept.network.eval()(normalise(images, kept))
-    assert answer["accuracy"] == pytest.approx((logits.argmax(dim=1).numpy() == labels).mean())
+    assert prediction["accuracy"] == pytest.approx((logits.argmax(dim=1).numpy() == labels).mean())
 
     recipe = replace(
         RECIPES["cifar10-taught"],
@@ -112,7 +112,7 @@ def test_sgd_step_is_torchs_nesterov(baselines, data_dir):
     """Two steps on the CPU, against the optimizer written out."""
     wide_resnet = importlib.import_module("wide_resnet")
     torch.manual_seed(0)
-    model = baselines.OneAnswer(wide_resnet.WideResNet(10, 1, 10))
+    model = baselines.OnePrediction(wide_resnet.WideResNet(10, 1, 10))
     config = replace(
         baselines.BASELINES["wide-resnet"][1], ema_decay=0.0, weight_decay=0.0, clip_norm=1e9, rand_augment_magnitude=0
     )

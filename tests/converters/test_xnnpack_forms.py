@@ -53,6 +53,13 @@ OPERATORS = {
     "rms_norm": lambda x: F.rms_norm(x, (16,), W[:, 0]),
     "adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x[None], (4, 4)),
     "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x[None], 1),
+    "adaptive_avg_pool2d, overlapping": lambda x: F.adaptive_avg_pool2d(x[None], (3, 5)),
+    "avg_pool2d, padding counts": lambda x: F.avg_pool2d(x[None], 3, 2, 1),
+    "avg_pool2d, padding does not": lambda x: F.avg_pool2d(x[None], 3, 2, 1, count_include_pad=False),
+    "avg_pool2d, ceil_mode that changes nothing": lambda x: F.avg_pool2d(x[None], 2, ceil_mode=True),
+    "max_pool2d, ceil_mode": lambda x: F.max_pool2d(x[None], (3, 4), (2, 3), (1, 2), ceil_mode=True),
+    "upsample nearest": lambda x: F.interpolate(x[None], scale_factor=(2, 3)),
+    "unfold": lambda x: F.unfold(x[None], (2, 3), padding=(0, 1), stride=(2, 3)),
     "select": lambda x: x[:, -1],
     "every second": lambda x: torch.cat([x[:, 0::2], x[:, 1::2]], 1),
     "every third, the last group short": lambda x: x[:, 1::3, ::2],
@@ -86,8 +93,8 @@ OPERATORS = {
 # What the forms are made of. The operators and attentions below have every one of these, and are lowered.
 TAKEN = {
     "_softmax.default", "_unsafe_view.default", "abs.default", "add.Tensor", "avg_pool2d.default", "bmm.default",
-    "cat.default", "clamp.default", "clamp_min.default", "clone.default", "constant_pad_nd.default", "div.Tensor",
-    "exp.default", "gelu.default", "glu.default", "layer_norm.default", "linear.default", "log.default",
+    "cat.default", "clamp.default", "clamp_min.default", "clone.default", "constant_pad_nd.default", "conv2d.default",
+    "div.Tensor", "exp.default", "gelu.default", "glu.default", "layer_norm.default", "linear.default", "log.default",
     "max_pool2d.default", "maximum.default", "mean.dim", "mul.Tensor", "neg.default", "permute.default", "relu.default",
     "rsqrt.default", "sigmoid.default", "silu.default", "slice.Tensor", "sqrt.default", "stack.default", "sub.Tensor",
     "tanh.default", "transpose.int", "view.default",
@@ -95,7 +102,7 @@ TAKEN = {
 LOWERED_OPERATORS = [
     "logsumexp", "softmax over another dimension", "cosine_similarity", "mish", "matmul 2-D", "adaptive_avg_pool2d",
     "chunk", "every third, the last group short", "gelu tanh", "inverse square root", "clamp to a tensor", "normalize",
-    "masked_fill", "repeat", "amax",
+    "masked_fill", "repeat", "amax", "unfold",
 ]  # fmt: skip
 LOWERED_ATTENTIONS = ["multi-head, frozen", "relative positions", "rotary", "grouped, expand", "gated", "rms"]
 

@@ -24,7 +24,8 @@ from paraedge_demo.controls import Controls, Settings
 from paraedge_demo.main import demo
 from paraedge_demo.measures import WINDOW, Measures
 from paraedge_demo.records import read_recording
-from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_demo.shots import SourceOptions
+from paraedge_demo.sources import open_source
 from paraedge_runtime import Bundle, InputError
 from paraedge_runtime.cache_folder import CACHE_VARIABLE
 
@@ -182,7 +183,7 @@ def test_bundles_of_tensors_and_vectors_are_refused_in_one_line_that_names_what_
     assert isinstance(done.exception, InputError), done.output
     command = f"paraedge run '{bundle.path}'"
     assert str(done.exception) == (
-        f"{bundle.path} does not classify images, which the demo shows; '{command}' runs its golden inputs"
+        f"{bundle.path} classifies neither images nor signals, which the demo shows; '{command}' runs its golden inputs"
     )
     ran = CliRunner().invoke(paraedge, shlex.split(command)[1:])
     assert ran.exit_code == 0, ran.output
@@ -228,6 +229,30 @@ def test_a_camera_that_is_unplugged(pi_bundle, tmp_path, monkeypatch):
     assert (view.preview == (0, 0, 255)).all()  # blue came as B, G, R
     assert view.record.truth is None
     assert all(camera.released for camera in cv2.opened)
+
+
+@pytest.mark.parametrize(("source", "model"), [("camera", "waste"), ("packaged", "fashion-mnist")])
+def test_without_a_bundle_a_packaged_model_is_shown(pi_bundle, tmp_path, monkeypatch, source, model):
+    (tmp_path / "cv2.py").write_text(CAMERA)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "cv2", raising=False)
+    asked = []
+
+    def packaged_bundle(engine, name):
+        asked.append((engine, name))
+        return pi_bundle
+
+    monkeypatch.setattr("paraedge.cli.packaged_bundle.packaged_bundle", packaged_bundle)
+    done = CliRunner().invoke(demo, ["--source", source, "--headless", "--frames", "2", "--budget-ms", "1000"])
+    assert done.exit_code == 0, done.output
+    assert asked == [(None, model)]
+
+
+def test_without_a_bundle_on_a_device_the_command_that_makes_one_is_told(monkeypatch):
+    monkeypatch.setattr("paraedge.cli.packaged_bundle.packaged_folder", lambda name: None)
+    done = CliRunner().invoke(demo, ["--source", "camera", "--headless"])
+    assert isinstance(done.exception, InputError), done.output
+    assert "'paraedge export --target raspberry-pi --model waste'" in str(done.exception)
 
 
 def test_a_bundle_replaced_on_disk_is_loaded(own_bundle, pi_bundle):

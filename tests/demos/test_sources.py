@@ -12,7 +12,8 @@ from support.bundles import fake_bundle
 
 from paraedge_demo.board import Board
 from paraedge_demo.messages import FORMAT, Header
-from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_demo.shots import SourceOptions
+from paraedge_demo.sources import open_source
 from paraedge_runtime.inputs import read_image
 from paraedge_runtime.manifest import LabelsOutput
 

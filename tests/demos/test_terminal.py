@@ -91,7 +91,6 @@ def test_a_signal_that_comes_inside_wait_is_no_deadlock(number):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "paraedge export --target raspberry-pi"),
         (["--bundle", "nowhere.paraedge"], "does not exist"),
         (["--bundle", "BUNDLE", "--budget-ms", "-1"], "budget_ms"),
         (["--bundle", "BUNDLE", "--budget-ms", "nan"], "budget_ms"),

@@ -29,7 +29,7 @@ from fuzz.targets import (  # noqa: E402
     UPDATE_FILES,
     files_of_zip,
 )
-from support.bundles import EMBEDDING, MOTION, fake_bundle, tree  # noqa: E402
+from support.bundles import EMBEDDING, MOTION, fake_bundle, hash_line, tree  # noqa: E402
 from support.devices import DEVICE  # noqa: E402
 
 from paraedge_measure.deadlines.cells import grid  # noqa: E402
@@ -83,7 +83,7 @@ def _bundle_seeds(folder: Path) -> dict[str, dict[str, bytes]]:
     old = fake_bundle(folder / "old.paraedge", OLD)
     write_update(old, labels, folder / "u.zip")
     files, packed = tree(labels.path), labels.pack(folder / "b.zip").read_bytes()
-    write_zip({"manifest.json": b"{}", "a/b": b"1"}, folder / "small.zip")
+    write_zip({"manifest.json": b"{}", "manifest.sha256": hash_line(b"{}"), "a/b": b"1"}, folder / "small.zip")
     of_update = files_of_zip(folder / "u.zip")
     of_vectors = signed(vectors, folder / "keys").manifest_bytes
     return {

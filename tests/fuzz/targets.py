@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from support.bundles import MOTION, fake_bundle, replace_file, tree
+from support.bundles import MOTION, fake_bundle, hash_line, replace_file, tree, write_manifest
 
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError, ParaEdgeError
 from paraedge_runtime.archive import write_zip
@@ -26,8 +26,15 @@ Target = Callable[[bytes], None]
 
 OLD = [{"add": 1.0}, {"add": 2.0}]
 NEW = [*OLD, {"add": 3.0}]
-BUNDLE_FILES = ("manifest.json", "card.json", "golden/inputs.npy", "golden/branch_outputs.npy", "stem.fake")
-UPDATE_FILES = ("update.json", "manifest.json", "card.json", "branch_02.fake")
+BUNDLE_FILES = (
+    "manifest.json",
+    "card.json",
+    "golden/inputs.npy",
+    "golden/branch_outputs.npy",
+    "stem.fake",
+    "manifest.sha256",
+)
+UPDATE_FILES = ("update.json", "manifest.json", "card.json", "branch_02.fake", "manifest.sha256")
 CHECKPOINT_FILES = ("config.json", "training.json", "model.safetensors", "samples.npz", "evaluation.npz")
 RELEASE_KEY = "RWSqmeO2r707AZ1Y/Pv55/qY1fy2o9q6RwrOe5eofa6TOVId14k2nExb"  # of support.keys
 
@@ -56,11 +63,13 @@ def bundle(folder: Path) -> Target:
     def read(data: bytes) -> None:
         name = BUNDLE_FILES[data[0] % len(BUNDLE_FILES)]
         if name == "manifest.json":
+            write_manifest(path, data[1:])
+        elif name == "manifest.sha256":
             (path / name).write_bytes(data[1:])
         else:
             replace_file(path, name, data[1:])
         _both_readers(path)
-        for changed in {name, "manifest.json"}:
+        for changed in {name, "manifest.json", "manifest.sha256"}:
             (path / changed).write_bytes(good[changed])
 
     return read
@@ -81,7 +90,7 @@ def signature(folder: Path) -> Target:
     """The signature of a manifest ``{}``, a key, or a key's file: Python and C take the same."""
     path, key_file = folder / "b.paraedge", folder / "release.pub"
     path.mkdir()
-    (path / "manifest.json").write_bytes(b"{}")
+    write_manifest(path, b"{}")
 
     def verdict(keys: str, data: bytes) -> str:
         try:
@@ -130,7 +139,10 @@ def update(folder: Path) -> Target:
             path.write_bytes(data[1:])
         else:
             path.unlink(missing_ok=True)
-            write_zip({**good, UPDATE_FILES[kind]: data[1:]}, path)
+            files = {**good, UPDATE_FILES[kind]: data[1:]}
+            if UPDATE_FILES[kind] == "manifest.json":
+                files["manifest.sha256"] = hash_line(data[1:])
+            write_zip(files, path)
         with contextlib.suppress(ParaEdgeError):
             apply_update(old, path, folder / "out.paraedge")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 from PIL import Image
-from support.bundles import edit_manifest, fake_bundle
+from support.bundles import edit_manifest, fake_bundle, write_manifest
 from support.keys import PUBLIC, signed, write_keys
 from support.wheels import ROOT
 
@@ -105,7 +105,7 @@ def prepare_real_bundles(bundle, folder):
     program[100] ^= 1
     (damaged / bundle.manifest.branches[0].file).write_bytes(program)
     malformed = shutil.copytree(bundle.path, folder / "malformed.paraedge")
-    (malformed / "manifest.json").write_text("{")
+    write_manifest(malformed, b"{")
     other = shutil.copytree(bundle.path, folder / "other-engine.paraedge")
     edit_manifest(
         other, lambda manifest: manifest.update(engine="litert", engine_min_version={"ai-edge-litert": "1.2"})

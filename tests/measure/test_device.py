@@ -120,6 +120,7 @@ M = ("measurements", 0)
         (("connection",), {"kind": "adb"}, "`serial`"),
         (("connection",), {"kind": "adb", "serial": "-e"}, r"\$\.connection\.serial"),
         (("connection",), {"kind": "local", "host": "a"}, "unknown field `host`"),
+        (("connection",), {"kind": "browser", "host": "a"}, "unknown field `host`"),
         (("hardware",), None, "'hardware' is null, though there are measurements"),
         (("hardware", "cores"), 5, "'hardware.clusters' .* each of 5 cores once"),
         (("hardware", "clusters"), [[0, 1], [1, 2]], "'hardware.clusters'"),

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -25,10 +26,12 @@ from support.bundles import (
     edit_card,
     edit_manifest,
     fake_bundle,
+    hash_line,
     image,
     replace_file,
     sign,
     tree,
+    write_manifest,
 )
 
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError, Session
@@ -123,6 +126,7 @@ BAD_PATHS = {
     "empty": "",
     "long": "a" * 201,
     "manifest": "manifest.json",
+    "hash of the manifest": "manifest.sha256",
     "signature": "manifest.json.minisig",
 }
 
@@ -242,6 +246,15 @@ BAD_FIELDS = {
     "name with a newline": (put("name", "evil\n"), ["$.name"]),
     "name empty": (put("name", ""), ["$.name"]),
     "name long": (put("name", "a" * 101), ["$.name"]),
+    "label empty": (put("output.labels.1", ""), ["'output.labels[1]' is empty"]),
+    "label twice": (put("output.labels.2", "ant"), ["'output.labels[2]' is 'ant', the same as labels[0]"]),
+    "quantization unknown": (
+        put("quantization", "int9"),
+        ["'quantization' is 'int9', not one of fp32, fp16, int8-dynamic, int8-static, int8-weight, int4-weight (all"],
+    ),
+    "quantization in capitals": (put("quantization", "FP32"), ["'quantization' is 'FP32'"]),
+    "quantization of a float stem twice": (put("quantization", "fp32+fp32-stem"), ["'fp32+fp32-stem'", "all but fp32"]),
+    "quantization of nothing": (put("quantization", "fp32-stem"), ["'quantization' is 'fp32-stem'"]),
     "label long": (put("output.labels.0", "a" * 4097), ["$.output.labels[0]"]),
     "engine with a space": (put("engine", "a b"), ["$.engine"]),
     "engine of no package": (put("engine_min_version", {}), ["$.engine_min_version"]),
@@ -401,14 +414,64 @@ BAD_MANIFESTS = {
 
 @pytest.mark.parametrize(("change", "error", "problem"), BAD_MANIFESTS.values(), ids=BAD_MANIFESTS)
 def test_a_manifest_that_cannot_be_parsed_is_refused(tmp_path, path, change, error, problem):
-    file = path / "manifest.json"
-    file.write_bytes(change(file.read_bytes()))
+    write_manifest(path, change((path / "manifest.json").read_bytes()))
     before = tree(tmp_path)
     with pytest.raises(error, match=rf"manifest\.json.*{problem}"):
         Bundle.open(path)
     with pytest.raises(error, match=r"manifest\.json"):
         load_core().check_bundle(str(path))
     assert tree(tmp_path) == before
+
+
+# The manifest's hash ---------------------------------------------------------------------------
+
+# What 'sha256sum manifest.json' does not write: id -> change of its line.
+BAD_LINES = {
+    "empty": lambda line: b"",
+    "no end": lambda line: line[:-1],
+    "one space": lambda line: line.replace(b"  ", b" "),
+    "binary": lambda line: line.replace(b"  ", b" *"),
+    "capitals": lambda line: line[:64].replace(b"0", b"A").upper() + line[64:],
+    "another name": lambda line: line.replace(b"manifest", b"Manifest"),
+    "of Windows": lambda line: line[:-1].replace(b"  ", b" ") + b"\r\n",
+    "not hexadecimal": lambda line: b"g" + line[1:],
+    "not UTF-8": lambda line: b"\xff" + line[1:],
+    "a digit less": lambda line: line[1:],
+    "only the digits": lambda line: line[:64],
+}
+
+
+@pytest.mark.parametrize("pack", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("change", BAD_LINES.values(), ids=BAD_LINES)
+def test_a_hash_of_the_manifest_in_another_form_is_refused(tmp_path, path, change, pack):
+    files = Bundle.open(path).files()
+    files["manifest.sha256"] = change(files["manifest.sha256"])
+    (path / "manifest.sha256").write_bytes(files["manifest.sha256"])
+    write_zip(files, tmp_path / "b.zip")
+    for open_it in (Bundle.open, load_core().check_bundle):
+        with pytest.raises(
+            IntegrityError, match=r"manifest\.sha256 is not the line that 'sha256sum manifest.json' writes"
+        ):
+            open_it(str(tmp_path / "b.zip" if pack else path))
+
+
+def test_every_bit_of_an_unsigned_manifest_and_of_its_hash_counts(path):
+    for name in ("manifest.json", "manifest.sha256"):
+        good = (path / name).read_bytes()
+        for place in range(len(good)):
+            bad = bytearray(good)
+            bad[place] ^= 1 << place % 8
+            (path / name).write_bytes(bad)
+            for open_it in (Bundle.open, load_core().check_bundle):
+                with pytest.raises(IntegrityError, match=r"manifest\.sha256"):
+                    open_it(str(path))
+        (path / name).write_bytes(good)
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not here")
+def test_sha256sum_checks_a_manifest(path):
+    done = subprocess.run(["sha256sum", "-c", "manifest.sha256"], cwd=path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "manifest.json: OK\n")
 
 
 # Files -----------------------------------------------------------------------------------------
@@ -441,6 +504,23 @@ BAD_FILES = {
     "branch missing": (lambda path: (path / "branch_02.fake").unlink(), "branch_02.fake is missing"),
     "golden missing": (lambda path: shutil.rmtree(path / "golden"), r"golden/.*\.npy is missing"),
     "manifest missing": (lambda path: (path / "manifest.json").unlink(), "has no manifest.json"),
+    "hash of the manifest missing": (
+        lambda path: (path / "manifest.sha256").unlink(),
+        "manifest.sha256 is missing; copy all of it again, or export the bundle again",
+    ),
+    "manifest with a space more": (
+        lambda path: (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes() + b" "),
+        r"manifest.json has SHA-256 [0-9a-f]{12}…, manifest.sha256 says [0-9a-f]{12}…; it was damaged",
+    ),
+    "hash of another manifest": (
+        lambda path: (path / "manifest.sha256").write_bytes(hash_line(b"{}")),
+        "manifest.sha256 says 44136fa355b3…",
+    ),
+    "hash of the manifest a link": (lambda path: _move_outside(path, "manifest.sha256"), "is a symbolic link"),
+    "hash of the manifest too long": (
+        lambda path: (path / "manifest.sha256").write_bytes(hash_line(b"{}") + b"\n"),
+        "manifest.sha256 has 81 bytes",
+    ),
     "fused missing": (lambda path: edit_manifest(path, fused()), "fused.fake is missing"),
     "truncated": (lambda path: os.truncate(path / "branch_01.fake", 3), "branch_01.fake has 3 bytes"),
     "emptied": (lambda path: os.truncate(path / "branch_01.fake", 0), "branch_01.fake has 0 bytes"),
@@ -839,7 +919,7 @@ def _open_or_refuse(path, before, raw):
 
     The native reader says the same.
     """
-    (path / "manifest.json").write_bytes(raw)
+    write_manifest(path, raw)
     try:
         bundle = Bundle.open(path)
     except BundleError:
@@ -852,7 +932,7 @@ def _open_or_refuse(path, before, raw):
             golden = bundle.golden()
             assert len(golden.inputs) == len(golden.branch_outputs)
             assert golden.branch_outputs.shape[1:] == (len(bundle.manifest.branches), bundle.manifest.num_outputs)
-    assert tree(path) == {**before, "manifest.json": raw}
+    assert tree(path) == {**before, "manifest.json": raw, "manifest.sha256": hash_line(raw)}
 
 
 @_SETTINGS
@@ -885,13 +965,14 @@ def test_any_change_of_the_bytes_is_fine_or_a_bundle_error(good, data):
 
 def _files(bundle):
     """Of a bundle, as ``write_bundle`` takes them."""
-    return {n: data for n, data in bundle.files().items() if n not in ("manifest.json", "card.json")}
+    return {n: data for n, data in bundle.files().items() if n not in ("manifest.json", "manifest.sha256", "card.json")}
 
 
 def test_written_bundle_is_exactly_its_files(tmp_path):
     bundle = fake_bundle(tmp_path / "deep" / "b.paraedge")
     assert set(tree(tmp_path / "deep" / "b.paraedge")) == {
         "manifest.json",
+        "manifest.sha256",
         "card.json",
         "stem.fake",
         *(f"branch_{place:02d}.fake" for place in range(3)),
@@ -1188,8 +1269,8 @@ def test_pack_of_a_bundle_damaged_since_writes_nothing(tmp_path, path):
 
 def test_a_field_that_is_there_twice_is_refused(tmp_path):
     bundle = fake_bundle(tmp_path / "b")
-    text = (bundle.path / "manifest.json").read_text()
-    (bundle.path / "manifest.json").write_text(text.replace('"name": "fake"', '"name": "first",\n  "name": "fake"', 1))
+    raw = (bundle.path / "manifest.json").read_bytes()
+    write_manifest(bundle.path, raw.replace(b'"name": "fake"', b'"name": "first",\n  "name": "fake"', 1))
     with pytest.raises(ManifestError, match="field 'name' is there twice"):
         Bundle.open(bundle.path)
 

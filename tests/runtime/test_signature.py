@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from support.bundles import edit_card, edit_manifest, fake_bundle, replace_file, tree
+from support.bundles import edit_card, edit_manifest, fake_bundle, hash_line, replace_file, tree, write_manifest
 from support.keys import KEY_ID, PUBLIC, private_key, signed, write_keys
 
 from paraedge.signing import sign_bundle, sign_manifest
@@ -218,7 +218,7 @@ REFUSED = {
     ),
     "another card": (lambda path, keys: (path / "card.json").write_bytes(b"{}"), "card.json has 2 bytes"),
     "a space more": (
-        lambda path, keys: (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes() + b" "),
+        lambda path, keys: write_manifest(path, (path / "manifest.json").read_bytes() + b" "),
         "does not fit manifest.json",
     ),
     "of another bundle": (_of_another_bundle, "does not fit manifest.json"),
@@ -307,13 +307,13 @@ def test_every_bit_of_a_signed_manifest_counts(path, keys, monkeypatch):
         bad[place] ^= 1 << place % 8
         with pytest.raises(IntegrityError, match="does not fit"):
             check_signature(path, bytes(bad), data, [key])
-        (path / "manifest.json").write_bytes(bad)
+        write_manifest(path, bytes(bad))
         with pytest.raises(IntegrityError, match="does not fit"):
             check_bundle(str(path))
 
 
 def test_nothing_of_an_unsigned_manifest_is_parsed(path, keys, open_with):
-    (path / "manifest.json").write_bytes(b"\xff{{{")
+    write_manifest(path, b"\xff{{{")
     with pytest.raises(IntegrityError, match="does not fit"):
         open_with(path, keys)
 
@@ -466,6 +466,7 @@ def _changed(name, change):
         with zipfile.ZipFile(update) as archive:
             files = {entry: archive.read(entry) for entry in archive.namelist()}
         files[name] = change(files[name])
+        files["manifest.sha256"] = hash_line(files["manifest.json"])
         write_zip(files, update)
         return update
 

@@ -5,10 +5,11 @@ import shutil
 import zipfile
 
 import pytest
-from support.bundles import fake_bundle, sign, tree
+from support.bundles import fake_bundle, hash_line, sign, tree
 
 from paraedge_runtime import Bundle, BundleError, InputError, IntegrityError, ManifestError
 from paraedge_runtime.archive import write_zip
+from paraedge_runtime.bundle import manifest_files
 from paraedge_runtime.update import apply_update, write_update
 
 OLD = [{"add": 1.0}, {"add": 2.0}]
@@ -44,7 +45,7 @@ def test_an_update_holds_what_changed_and_gives_the_new_bundle_byte_by_byte(tmp_
         old = Bundle.open(old.pack(tmp_path / "old.zip"))
     assert write_update(old, new, tmp_path / "u.zip") == travels
     with zipfile.ZipFile(tmp_path / "u.zip") as archive:
-        assert archive.namelist() == ["manifest.json", *sorted([*travels, "update.json"])]
+        assert archive.namelist() == ["manifest.json", *sorted([*travels, "manifest.sha256", "update.json"])]
         assert json.loads(archive.read("update.json")) == {"format": "paraedge-update/1", "base_sha256": old.sha256}
     applied = apply_update(old, tmp_path / "u.zip", tmp_path / "applied.paraedge")
     assert tree(applied.path) == tree(new.path)
@@ -153,9 +154,30 @@ def test_an_update_that_is_not_there_or_cut_off_is_made_by_update(tmp_path, old,
     ],
 )
 def test_an_update_that_says_something_else_is_refused(tmp_path, old, new, record, message):
-    write_zip({"manifest.json": new.manifest_bytes, "update.json": record}, tmp_path / "u.zip")
+    write_zip({**manifest_files(new.manifest_bytes), "update.json": record}, tmp_path / "u.zip")
     with pytest.raises(ManifestError, match=message):
         apply_update(old, tmp_path / "u.zip", tmp_path / "x.paraedge")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: files.pop("manifest.sha256"), "manifest.sha256 is missing"),
+        (lambda files: files.update({"manifest.json": files["manifest.json"] + b" "}), "manifest.json has SHA-256"),
+        (lambda files: files.update({"manifest.sha256": hash_line(b"{}")}), "manifest.sha256 says 44136fa355b3…"),
+        (lambda files: files.update({"manifest.sha256": b"x"}), "manifest.sha256 is not the line"),
+    ],
+    ids=["no hash", "another manifest", "another hash", "no line"],
+)
+def test_an_update_whose_manifest_has_not_its_hash_is_refused(tmp_path, old, new, change, message):
+    write_update(old, new, tmp_path / "u.zip")
+    with zipfile.ZipFile(tmp_path / "u.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    change(files)
+    write_zip(files, tmp_path / "u.zip")
+    with pytest.raises(IntegrityError, match=message):
+        apply_update(old, tmp_path / "u.zip", tmp_path / "x.paraedge")
+    assert not (tmp_path / "x.paraedge").exists()
 
 
 def test_an_update_that_lacks_a_part_is_refused(tmp_path, old, new):
@@ -186,7 +208,8 @@ def test_a_damaged_part_is_refused_and_the_old_bundle_stays(tmp_path, old, new):
 def test_a_zip_that_is_no_update_is_refused(tmp_path, old, new, extra, message):
     with zipfile.ZipFile(tmp_path / "u.zip", "w") as archive:
         if extra != "manifest.json":
-            archive.writestr("manifest.json", new.manifest_bytes)
+            for name, data in manifest_files(new.manifest_bytes).items():
+                archive.writestr(name, data)
             archive.writestr("update.json", json.dumps({"format": "paraedge-update/1", "base_sha256": old.sha256}))
         archive.writestr("unlisted.fake", b"{}")
     with pytest.raises(IntegrityError, match=message):

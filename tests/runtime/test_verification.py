@@ -16,6 +16,7 @@ from support.bundles import (
     replace_file,
 )
 
+from paraedge_converters import RECIPES
 from paraedge_runtime import (
     Bundle,
     EngineError,
@@ -26,6 +27,8 @@ from paraedge_runtime import (
     Session,
 )
 from paraedge_runtime.bundle import GoldenData
+from paraedge_runtime.manifest import FLOAT_STEM, RECIPE_NAMES
+from paraedge_runtime.tolerances import TOLERANCES, tolerance_of
 from paraedge_runtime.verification import verify_bundle
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
@@ -136,8 +139,13 @@ def test_golden_inputs_are_no_draw_whose_labels_may_change_by_chance(true_bundle
 
 def test_a_recipe_that_nobody_knows_is_refused(true_bundle):
     edit_manifest(true_bundle.path, lambda document: document.update(quantization="int1-lenient"))
-    with pytest.raises(ManifestError, match=r"'quantization' is 'int1-lenient'; .* fp32, fp16, .* update"):
-        verify_bundle(Bundle.open(true_bundle.path))
+    with pytest.raises(ManifestError, match=r"'quantization' is 'int1-lenient', not one of fp32, fp16, .*; update"):
+        Bundle.open(true_bundle.path)
+
+
+def test_every_recipe_has_its_limits():
+    assert tuple(TOLERANCES) == RECIPE_NAMES == tuple(RECIPES)
+    assert all(tolerance_of(f"{name}{FLOAT_STEM}") is TOLERANCES[name] for name in RECIPE_NAMES)
 
 
 def test_other_answers_are_told_by_their_agreement(true_bundle):

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from sklearn.datasets import load_sample_image
+from torch import nn
 
+import paraedge
 from paraedge.data import ImageDataset, LabelledImages
-from paraedge.model import ParaFormer, load_checkpoint
-from paraedge.model.backbones import backbone_stages, load_pretrained
+from paraedge.model import ParaFormer, load_checkpoint, register_backbone
+from paraedge.model.backbones import BACKBONES, backbone_stages, load_pretrained
 from paraedge.model.stages import STAGES
 from paraedge.training import train
 from paraedge.training.batches import normalise
@@ -150,3 +153,147 @@ def test_training_behind_a_backbone(make, photographs, tmp_path, copies, stays):
 def test_features_are_for_the_cpu_and_a_backbone(make, few_digits, tmp_path):
     with pytest.raises(InputError, match="feature_copies 2 is for a backbone on the CPU, without a teacher"):
         train(few_digits, make.checkpoint(), make.training(feature_copies=2), tmp_path / "out", device="cpu")
+
+
+class Plain(nn.Module):
+    """A few convolutions, as somebody writes them for a first network of photographs."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = (
+            nn.Sequential(nn.Conv2d(width_in, width, 3, stride, 1), nn.BatchNorm2d(width), nn.SiLU())
+            for width_in, width, stride in ((3, 8, 2), (8, 16, 4), (16, 24, 4))
+        )
+        self.classifier = nn.Linear(24, 5)
+
+    def forward(self, x):
+        return self.classifier(self.three(self.two(self.one(x))).mean((2, 3)))
+
+
+class Residual(nn.Module):
+    def __init__(self, width_in, width, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        self.relu, self.downsample = nn.ReLU(inplace=True), None
+        if stride > 1 or width_in != width:
+            self.downsample = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x):
+        skip = x if self.downsample is None else self.downsample(x)
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y += skip
+        return self.relu(y)
+
+
+class ResNet(nn.Module):
+    """With the names of torchvision's, narrow."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 7, 2, 3, bias=False), nn.BatchNorm2d(8)
+        self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        for number, (width_in, width) in enumerate(((8, 8), (8, 16), (16, 24), (24, 32)), start=1):
+            blocks = Residual(width_in, width, 1 if number == 1 else 2), Residual(width, width, 1)
+            setattr(self, f"layer{number}", nn.Sequential(*blocks))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(32, 5)
+
+
+def _resnet_stages(network):
+    first = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, network.layer1)
+    return [first, network.layer2, network.layer3, network.layer4]
+
+
+def _plain_stages(network):
+    return [network.one, network.two, network.three]
+
+
+OWN = {
+    "plain": (Plain, _plain_stages, (8, 16, 24), (2, 8, 32)),
+    "resnet": (ResNet, _resnet_stages, (8, 16, 24, 32), (4, 8, 16, 32)),
+}
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A maker of networks with a file of weights, which are known until the test ends."""
+
+    def make(name, suffix=".safetensors"):
+        torch.manual_seed(7)
+        network, stages, _, _ = OWN[name]
+        trained = network()
+        path = tmp_path / f"{name}{suffix}"
+        if suffix == ".safetensors":
+            safetensors.torch.save_file(trained.state_dict(), path)
+        else:
+            torch.save(trained.state_dict(), path)
+        register_backbone(name, network, path, stages=stages, mean=LITE0.mean, std=LITE0.std)
+        return trained.eval()
+
+    yield make
+    for registry in (STAGES, BACKBONES):
+        for name in OWN:
+            registry.pop(name, None)
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("plain", ".pth"), ("resnet", ".safetensors")])
+def test_another_network_and_its_file_are_a_backbone(own, make, name, suffix):
+    trained = own(name, suffix)
+    _, stages, channels, strides = OWN[name]
+    assert (STAGES[name].channels, STAGES[name].strides) == (channels, strides)
+    last = len(channels)
+    model = ParaFormer(make.model(**BEHIND_LITE0 | {"backbone": name, "backbone_stage": 2, "branch_stage": (2, last)}))
+    model.load_pretrained()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        model.eval()
+        whole = nn.Sequential(*stages(trained))(images)
+        torch.testing.assert_close(model.branches[1].backbone(model.stem(images)), whole)
+        assert model(images).shape == (2, 2)
+
+
+def test_training_and_export_behind_another_network(own, make, photographs, tmp_path):
+    own("resnet")
+    changes = {"backbone": "resnet", "backbone_stage": 3, "branch_stage": (3, 4)}
+    config = make.training(epochs=2, batch_size=16, feature_copies=2, learning_rate=2e-3)
+    shape = make.checkpoint(**BEHIND_LITE0 | changes)
+    train(photographs, shape, config, tmp_path / "out", device="cpu", dtype=torch.float32)
+    (tmp_path / "resnet.safetensors").unlink()  # the checkpoint has what it needs
+    checkpoint = load_checkpoint(tmp_path / "out")
+    bundle = paraedge.export(checkpoint, target="linux", out=tmp_path / "b.paraedge")
+    assert bundle.manifest.input.mean == LITE0.mean
+    assert min(prefix.snr_db for prefix in bundle.card.parity.prefixes) > 100
+    for registry in (STAGES, BACKBONES):
+        registry.pop("resnet")
+    with pytest.raises(InputError, match=r"unknown backbone 'resnet'; .* paraedge\.model\.register_backbone"):
+        load_checkpoint(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"name": "efficientnet-lite0"}, "cannot be called 'efficientnet-lite0'"),
+        ({"weights": "nowhere.pth"}, "nowhere.pth, the weights of plain, is not a file"),
+        ({"stages": lambda network: [network.two, network.one]}, "stage 1 of plain does not run behind .* channels"),
+        ({"stages": lambda network: [network.one, nn.AdaptiveAvgPool2d(1)]}, "stage 2 of plain makes .*leave pooling"),
+        ({"stages": lambda network: [nn.Conv2d(3, 8, 3, 2)]}, r"stage 1 of plain makes \(1, 8, 63, 63\)"),
+        ({"stages": lambda network: []}, "stages gives none for plain"),
+        ({"stages": lambda network: ["one"]}, "one of stages is 'one'; a Module is needed"),
+    ],
+)
+def test_what_is_no_backbone_is_refused(tmp_path, changes, problem):
+    path = tmp_path / "w.pth"
+    torch.save(Plain().state_dict(), path)
+    arguments = {"name": "plain", "weights": path, "stages": _plain_stages, "mean": LITE0.mean, "std": LITE0.std}
+    arguments |= changes
+    with pytest.raises(InputError, match=problem):
+        register_backbone(arguments.pop("name"), Plain, arguments.pop("weights"), **arguments)
+    assert "plain" not in STAGES
+
+
+def test_weights_of_another_network_are_named(own, make, tmp_path):
+    own("plain")
+    torch.save(ResNet().state_dict(), tmp_path / "plain.safetensors")
+    model = ParaFormer(make.model(**BEHIND_LITE0 | {"backbone": "plain", "backbone_stage": 2}))
+    with pytest.raises(InputError, match=r"plain\.safetensors does not fill plain: "):
+        model.load_pretrained()

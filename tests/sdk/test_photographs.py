@@ -12,7 +12,8 @@ from support.bundles import IMAGE, fake_bundle
 
 from paraedge.cli.main import paraedge
 from paraedge.data import FolderOptions, load_dataset
-from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_demo.shots import SourceOptions
+from paraedge_demo.sources import open_source
 from paraedge_runtime import InputError
 from paraedge_runtime._input_kinds import as_input
 from paraedge_runtime.inputs import read_image
@@ -80,6 +81,14 @@ def _bomb(path):
     path.write_bytes(raw)
 
 
+def _large(path):
+    Image.new("1", (8000, 7000)).save(path, "PNG")
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
 def _text(path):
     path.write_text("no image")
 
@@ -87,6 +96,8 @@ def _text(path):
 REFUSED = {
     "truncated": (_truncated, "truncated"),
     "a bomb": (_bomb, "3,600,000,000 pixels, at most 256,000,000"),
+    "56 million pixels that cannot be read smaller": (_large, "56,000,000 pixels, at most 50,000,000"),
+    "empty": (_empty, "is not an image that can be read"),
     "text": (_text, "is not an image that can be read"),
 }
 

@@ -155,6 +155,7 @@ def test_a_bundle_is_signed_where_it_stands_and_nothing_else_changes(tmp_path, p
     assert manifests[0].pop("signature") is None
     assert manifests[0] == manifests[1]
     after.pop("manifest.json.minisig")
+    assert before.pop("manifest.sha256") != after.pop("manifest.sha256")
     assert before == after
 
 

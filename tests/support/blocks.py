@@ -151,6 +151,17 @@ class Gated(nn.Module):
         return self.out(F.silu(gate) * value)
 
 
+class Recurrent(nn.Module):
+    """Not attention, but in its place: a recurrent layer over the tokens."""
+
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.layer = kind(D, D // (2 if options.get("bidirectional") else 1), batch_first=True, **options)
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
 class AttentionPool(nn.Module):
     """(B, T, D) -> (B, D): one learned query."""
 
@@ -213,4 +224,7 @@ ATTENTIONS = {
     "grouped, repeat": lambda: Grouped("repeat"),
     "rms": ScaledRms,
     "gated": Gated,
+    "gru": lambda: Recurrent(nn.GRU),
+    "lstm, both ways": lambda: Recurrent(nn.LSTM, bidirectional=True),
+    "rnn": lambda: Recurrent(nn.RNN),
 }

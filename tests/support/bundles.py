@@ -1,5 +1,6 @@
 """Bundles for the fake engine, made in a moment, and ways to break them."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -166,12 +167,22 @@ def fake_bundle(
     return write_bundle(manifest, card, {**files, **golden_files}, path)
 
 
+def hash_line(manifest: bytes) -> bytes:
+    """What ``sha256sum manifest.json`` writes."""
+    return hashlib.sha256(manifest).hexdigest().encode() + b"  manifest.json\n"
+
+
+def write_manifest(path: Path, raw: bytes) -> None:
+    """Put other bytes in place of ``manifest.json`` of a bundle folder; ``manifest.sha256`` agrees."""
+    (path / "manifest.json").write_bytes(raw)
+    (path / "manifest.sha256").write_bytes(hash_line(raw))
+
+
 def edit_manifest(path: Path, edit: Any) -> None:
-    """Change ``manifest.json`` of a bundle folder: ``edit`` gets the parsed document."""
-    file = path / "manifest.json"
-    document = json.loads(file.read_text())
+    """Change ``manifest.json`` of a bundle folder, and its hash: ``edit`` gets the parsed document."""
+    document = json.loads((path / "manifest.json").read_text())
     edit(document)
-    file.write_text(json.dumps(document))
+    write_manifest(path, json.dumps(document).encode())
 
 
 def edit_card(path: Path, edit: Any) -> None:

@@ -10,7 +10,7 @@ _VALUES: list[Any] = [
     10**100, "", "x", "\0", "\x1b[2J\x1b]0;title\x07", "../../etc/passwd", "/etc/passwd", "a" * 201, "a" * 4097,
     "\u202e", "é" * 100, "😀", "stem.fake", "manifest.json", "MANIFEST.JSON", "golden", "stem.fake/x", "C:evil", "con",
     ".", "..", "a//b", "a/", "[/red]", [], {}, [[]], [None], {"": 0}, [1] * 7, [1, 1, 28, 28], [2**20] * 6, ["x"] * 3,
-    "0" * 64, "f" * 64, "executorch", "float16", "1.5", "paraedge-bundle/3", 0.5, 1.0000001,
+    "0" * 64, "f" * 64, "manifest.sha256", "executorch", "float16", "1.5", "paraedge-bundle/3", 0.5, 1.0000001,
 ]  # fmt: skip
 # Texts that no encoder writes.
 _TEXTS = [

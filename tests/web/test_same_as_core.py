@@ -5,13 +5,17 @@ import importlib.util
 import json
 import math
 import random
+import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, sign, tree
+from support.bundles import EMBEDDING, IMAGE, MOTION, fake_bundle, hash_line, sign, tree
+from support.keys import KEY_ID, PUBLIC, private_key, signed, write_keys
 
+from paraedge.signing import sign_manifest
 from paraedge_runtime.core import load_core
 from paraedge_runtime.inputs import fitted_image, normalise
 from paraedge_runtime.manifest import ImageInput
@@ -26,7 +30,7 @@ def _tables(name):
     return module
 
 
-ARCHIVE, BUNDLE, MANIFEST = map(_tables, ["test_archive", "test_bundle", "test_manifest"])
+ARCHIVE, BUNDLE, MANIFEST, SIGNATURE = map(_tables, ["test_archive", "test_bundle", "test_manifest", "test_signature"])
 
 
 # The controller ----------------------------------------------------------------------------------
@@ -80,13 +84,15 @@ def test_the_controller_says_what_the_core_says_after_any_history(driver):
 
 @pytest.fixture
 def opened(driver, tmp_path):
-    """What the reader says of many zips, name -> bytes, at once."""
+    """What the reader says of many zips, name -> bytes, at once; with trusted keys if they are given."""
 
-    def ask(zips):
+    def ask(zips, trusted_keys=None):
         for number, data in enumerate(zips.values()):
             (tmp_path / f"{number}.zip").write_bytes(data)
-        answers = driver("bundles", [str(tmp_path / f"{number}.zip") for number in range(len(zips))])
-        return dict(zip(zips, answers, strict=True))
+        cases = [{"path": str(tmp_path / f"{number}.zip")} for number in range(len(zips))]
+        if trusted_keys is not None:
+            cases = [case | {"trustedKeys": trusted_keys} for case in cases]
+        return dict(zip(zips, driver("bundles", cases), strict=True))
 
     return ask
 
@@ -117,7 +123,13 @@ def _zipped(files):
 def _edited(files, edit):
     document = json.loads(files["manifest.json"])
     edit(document)
-    return _zipped({**files, "manifest.json": json.dumps(document).encode()})
+    raw = json.dumps(document).encode()
+    return _zipped({**files, "manifest.json": raw, "manifest.sha256": hash_line(raw)})
+
+
+def _only_manifest(raw):
+    """A bundle of a manifest and its hash, without the files that it lists."""
+    return ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw), ARCHIVE.Entry("manifest.sha256", hash_line(raw))])
 
 
 def test_it_refuses_every_archive_that_the_others_refuse(files, opened):
@@ -181,10 +193,7 @@ def _manifests():
 
 
 def test_it_refuses_every_manifest_that_the_others_refuse(opened):
-    zips = {
-        f"{number} {name}": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", raw)])
-        for number, (name, raw) in enumerate(_manifests())
-    }
+    zips = {f"{number} {name}": _only_manifest(raw) for number, (name, raw) in enumerate(_manifests())}
     answers = opened(zips)
     assert {
         name: answer
@@ -192,9 +201,20 @@ def test_it_refuses_every_manifest_that_the_others_refuse(opened):
         if answer.get("error") != ("IntegrityError" if name.endswith("huge") else "ManifestError")
     } == {}
     # What is wrong is the manifest, not that its files are missing.
-    good = opened({"good": ARCHIVE._zip([ARCHIVE.Entry("manifest.json", MANIFEST.TEXT.encode())])})["good"]
+    good = opened({"good": _only_manifest(MANIFEST.TEXT.encode())})["good"]
     assert good["error"] == "IntegrityError"
     assert "stem.onnx is missing" in good["message"]
+
+
+def test_it_refuses_every_manifest_that_has_not_its_hash(files, opened):
+    good = files["labels"]
+    lines = {name: change(good["manifest.sha256"]) for name, change in BUNDLE.BAD_LINES.items()}
+    zips = {name: _zipped({**good, "manifest.sha256": line}) for name, line in lines.items()}
+    zips["another manifest"] = _zipped({**good, "manifest.json": good["manifest.json"] + b" "})
+    answers = opened(zips)
+    assert {name: answer for name, answer in answers.items() if answer.get("error") != "IntegrityError"} == {}
+    assert "manifest.sha256 says" in answers.pop("another manifest")["message"]
+    assert {name for name, answer in answers.items() if "is not the line that" in answer["message"]} == set(lines)
 
 
 def test_it_takes_what_is_at_its_limit(files, opened):
@@ -230,6 +250,115 @@ def test_it_says_of_damaged_zips_what_the_core_says(tmp_path, files, opened):
         else:
             assert "error" not in answer, (number, answer)
     assert 300 < refused < 600
+
+
+# Signatures --------------------------------------------------------------------------------------
+
+TRUSTED = [PUBLIC["release"], PUBLIC["next"]]
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return write_keys(tmp_path / "keys")
+
+
+def _zip_of(path):
+    """A bundle folder as a zip, whatever is wrong with it."""
+    return _zipped({name: data for name, data in tree(path).items() if isinstance(data, bytes)})
+
+
+def test_what_a_trusted_key_signed_is_opened(tmp_path, keys, opened):
+    zips, names = {}, [("release",), ("next", "release"), ("stranger", "next")]
+    for number, signers in enumerate(names):
+        zips[number] = _zip_of(signed(fake_bundle(tmp_path / f"{number}.paraedge"), keys, *signers).path)
+    answers = opened(zips, TRUSTED)
+    assert [answers[number].get("signedBy") for number in zips] == [
+        KEY_ID[name] for name in ("release", "next", "next")
+    ]
+    assert [answer["signedBy"] for answer in opened(zips).values()] == [None] * 3  # nobody asked
+    assert opened({0: zips[0]}, PUBLIC["release"])[0]["signedBy"] == KEY_ID["release"]
+
+
+def test_a_signature_of_minisign_is_taken(opened):
+    """Its manifest is none, which is said only after the signature was found right."""
+
+    def bundle(manifest):
+        files = {"manifest.json": manifest, "manifest.sha256": hash_line(manifest)}
+        return _zipped(files | {SIGNATURE.SIGNATURE: SIGNATURE.BY_MINISIGN})
+
+    answer = opened({0: bundle(SIGNATURE.MANIFEST)}, TRUSTED)[0]
+    assert (answer["error"], "'format' is missing" in answer["message"]) == ("ManifestError", True)
+    changed = bundle(SIGNATURE.MANIFEST + b" ")
+    assert "does not fit manifest.json" in opened({0: changed}, TRUSTED)[0]["message"]
+
+
+def test_it_refuses_every_signature_that_the_others_refuse(tmp_path, keys, opened):
+    zips = {}
+    for number, (name, (damage, _)) in enumerate(SIGNATURE.REFUSED.items()):
+        path = signed(fake_bundle(tmp_path / f"{number}" / "b.paraedge"), keys).path
+        damage(path, keys)
+        zips[name] = _zip_of(path)
+    answers = opened(zips, TRUSTED)
+    assert {name: answer for name, answer in answers.items() if answer.get("error") != "IntegrityError"} == {}
+    wrong = {
+        name: answers[name]["message"]
+        for name, (_, problem) in SIGNATURE.REFUSED.items()
+        if problem not in answers[name]["message"]
+    }
+    assert wrong == {}
+
+
+def test_a_signature_ends_when_its_signer_said(tmp_path, keys, opened):
+    path, now_s = signed(fake_bundle(tmp_path / "b.paraedge"), keys).path, int(time.time())
+    zips = {}
+    for seconds in (3600, -1):
+        SIGNATURE.sign_again(path, keys, expires_s=now_s + seconds)
+        zips[seconds] = _zip_of(path)
+    answers = opened(zips, TRUSTED)
+    assert answers[3600]["signedBy"] == KEY_ID["release"]
+    assert re.search(rf"of key {KEY_ID['release']} ended on 2\d\d\d-\d\d-\d\d; take a newer", answers[-1]["message"])
+
+
+def test_every_byte_of_a_signature_but_the_untrusted_comment_counts(tmp_path, keys, opened):
+    path = signed(fake_bundle(tmp_path / "b.paraedge"), keys).path
+    good = (path / SIGNATURE.SIGNATURE).read_bytes()
+    comment = range(len("untrusted comment: "), good.index(b"\n"))
+    zips = {}
+    for place, byte in enumerate(good):
+        (path / SIGNATURE.SIGNATURE).write_bytes(good[:place] + bytes([byte ^ 1]) + good[place + 1 :])
+        zips[place] = _zip_of(path)
+    answers = opened(zips, TRUSTED)
+    assert {place for place, answer in answers.items() if "error" not in answer} == set(comment)
+
+
+def test_the_digest_is_that_of_python_for_every_length(tmp_path, keys, opened):
+    """BLAKE2b works on blocks of 128 bytes: manifests around every multiple are signed here and checked there."""
+    zips = {}
+    for size in [0, 1, 111, 112, 127, 128, 129, 255, 256, 257, 4096, 1_000_000]:
+        manifest = b" " * size
+        signature = sign_manifest(manifest, [private_key(keys, "release")], 1000)
+        files = {"manifest.json": manifest, "manifest.sha256": hash_line(manifest)}
+        zips[size] = _zipped({**files, SIGNATURE.SIGNATURE: signature})
+    assert {answer["error"] for answer in opened(zips, TRUSTED).values()} == {"ManifestError"}
+
+
+BAD_KEYS = {
+    "none": ([], "no trusted key is named"),
+    "too many": ([PUBLIC["release"]] * 101, "more than 100 trusted keys"),
+    "empty": ("", "is no public key"),
+    "a number": (7, "is no public key"),
+    "another algorithm": ("RW" + "A" * 54, "is no public key"),
+    "another letter": (PUBLIC["release"][:-1] + "!", "is no public key"),
+    "one letter less": (PUBLIC["release"][:-1], "is no public key"),
+    "a line more": (PUBLIC["release"] + "\n", "is no public key"),
+    "one of two": ([PUBLIC["release"], "x"], "is no public key"),
+}
+
+
+@pytest.mark.parametrize(("given", "problem"), BAD_KEYS.values(), ids=BAD_KEYS)
+def test_what_is_no_key_opens_nothing(files, opened, given, problem):
+    answer = opened({0: _zipped(files["labels"])}, given)[0]
+    assert (answer["error"], problem in answer["message"]) == ("InputError", True)
 
 
 # Inputs ------------------------------------------------------------------------------------------

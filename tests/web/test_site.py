@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 from support.bundles import fake_bundle, tree
+from support.keys import PUBLIC, signed, write_keys
 
 from paraedge import web
-from paraedge_runtime import EngineUnavailable, InputError
+from paraedge_runtime import EngineUnavailable, InputError, IntegrityError
 
 
 @pytest.fixture
@@ -48,6 +49,24 @@ def test_its_version_changes_with_any_file_and_with_nothing_else(node, tmp_path,
         folder = web.make_site(tmp_path / name, [bundle])
         versions.append(json.loads((folder / "site.json").read_text())["version"])
     assert versions[0] == versions[1] != versions[2]
+
+
+def test_trusted_keys_are_in_the_page_and_other_bundles_are_not(node, tmp_path, bundle, monkeypatch):
+    keys = write_keys(tmp_path / "keys")
+    with pytest.raises(IntegrityError, match="is not signed"):
+        web.make_site(tmp_path / "site", [bundle], trusted_keys=keys / "release.pub")
+    signed(bundle, keys)
+    monkeypatch.setenv("PARAEDGE_TRUSTED_KEYS", str(keys / "release.pub"))
+    sites = [web.make_site(tmp_path / "one", [bundle]), web.make_site(tmp_path / "two", [bundle], trusted_keys=keys)]
+    monkeypatch.delenv("PARAEDGE_TRUSTED_KEYS")
+    sites.append(web.make_site(tmp_path / "three", [bundle]))
+    found = [json.loads((site / "site.json").read_text()) for site in sites]
+    assert [site["trustedKeys"] for site in found] == [
+        [PUBLIC["release"]],
+        [PUBLIC[name] for name in ("next", "release", "stranger")],
+        None,
+    ]
+    assert len({site["version"] for site in found}) == 3  # a page with other keys is another page
 
 
 def test_what_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, bundle, monkeypatch):

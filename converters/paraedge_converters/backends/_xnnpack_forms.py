@@ -410,8 +410,88 @@ def _adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
     if (rows, columns) == (1, 1):
         return x.mean((-2, -1), keepdim=True)
     if height % rows or width % columns:
-        return NotImplemented
+        across = x @ _shares(width, columns)
+        return (across.transpose(-2, -1) @ _shares(height, rows)).transpose(-2, -1)
     return torch.nn.functional.avg_pool2d(x, (height // rows, width // columns))
+
+
+def _shares(length: int, count: int) -> Tensor:
+    """(length, count): what each of ``count`` means takes of a row, which they overlap on."""
+    columns, rows = torch.arange(count)[None], torch.arange(length)[:, None]
+    starts = torch.div(columns * length, count, rounding_mode="floor")
+    ends = torch.div((columns + 1) * length + count - 1, count, rounding_mode="floor")
+    return ((rows >= starts) & (rows < ends)).float() / (ends - starts).float()
+
+
+def _both(value: Sequence[int]) -> tuple[int, int]:
+    """Of a list with one number or two, as operators of torch have it: for height and width."""
+    return value[0], value[-1]
+
+
+def _avg_pool2d(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """XNNPACK counts no padding: zeros that count are put there before."""
+    rows, columns = _both(padding)
+    steps = zip(x.shape[-2:], _both(kernel_size), _both(stride or kernel_size), (rows, columns), strict=True)
+    is_exact = all((size + 2 * pad - kernel) % step == 0 for size, kernel, step, pad in steps)
+    is_padded = count_include_pad and (rows or columns)
+    if divisor_override is not None or (ceil_mode and not is_exact) or not (ceil_mode or is_padded):
+        return NotImplemented
+    if is_padded:
+        x, padding = torch.constant_pad_nd(x, [columns, columns, rows, rows]), (0,)
+    return torch.nn.functional.avg_pool2d(
+        x, _both(kernel_size), _both(stride or kernel_size), _both(padding), count_include_pad=not (rows or columns)
+    )
+
+
+def _max_pool2d(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Any:
+    """The last row and column again, where the last windows reach beyond them: that changes no maximum."""
+    if not ceil_mode or set(dilation) != {1}:
+        return NotImplemented
+    pairs = zip((-2, -1), _both(kernel_size), _both(stride or kernel_size), _both(padding), strict=True)
+    for dim, kernel, step, pad in pairs:
+        size = x.shape[dim]
+        last = -(-(size + 2 * pad - kernel) // step) * step  # where the last window begins
+        if last >= size + pad:
+            last -= step
+        if (missing := last + kernel - size - 2 * pad) > 0:
+            x = torch.cat([x, *[x.narrow(dim, size - 1, 1)] * missing], dim)
+    return torch.max_pool2d(x, _both(kernel_size), _both(stride or kernel_size), _both(padding))
+
+
+def _upsample_nearest(x: Tensor, output_size: Sequence[int] | None, scale_factors: Sequence[float] | None) -> Any:
+    sizes = x.shape[2:]
+    wanted = output_size or [int(size * factor) for size, factor in zip(sizes, scale_factors or (), strict=True)]
+    if any(after % before for before, after in zip(sizes, wanted, strict=True)):
+        return NotImplemented
+    for dim, (before, after) in enumerate(zip(sizes, wanted, strict=True), start=2):
+        if after != before:
+            x = x.repeat_interleave(after // before, dim)
+    return x
+
+
+def _im2col(
+    x: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]
+) -> Tensor:
+    """A convolution of each channel with every kernel that has a single 1."""
+    rows, columns = _both(kernel_size)
+    places = torch.eye(rows * columns).reshape(-1, 1, rows, columns)
+    kernels = torch.cat([places] * x.shape[1])
+    return torch.conv2d(x, kernels, None, _both(stride), _both(padding), _both(dilation), groups=x.shape[1]).flatten(2)
 
 
 def _adaptive_max_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
@@ -637,6 +717,11 @@ FORMS: dict[Any, Callable[..., Any]] = {
     aten.rms_norm.default: _rms_norm,
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
+    aten.avg_pool2d.default: _avg_pool2d,
+    aten.max_pool2d.default: _max_pool2d,
+    aten.upsample_nearest1d.vec: _upsample_nearest,
+    aten.upsample_nearest2d.vec: _upsample_nearest,
+    aten.im2col.default: _im2col,
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
     aten.unbind.int: _unbind,
@@ -676,3 +761,18 @@ _COMPOSED = (
 )
 _DEFAULTS = torch.export.default_decompositions()
 FORMS |= {operator: _DEFAULTS[operator] for operator in _COMPOSED}
+
+
+def _unrolled(operator: Any) -> Callable[..., Any]:
+    """A recurrent layer as its steps, one after another."""
+
+    def form(x: Tensor, *arguments: Any, **options: Any) -> Any:
+        is_short = max(x.shape[:2]) <= _MAX_STEPS  # (B, T, D) or (T, B, D), and B is 1
+        return _DEFAULTS[operator](x, *arguments, **options) if is_short else NotImplemented
+
+    return form
+
+
+_MAX_STEPS = 256  # a few minutes to lower
+_RECURRENT = (aten.gru.input, aten.lstm.input, aten.rnn_relu.input, aten.rnn_tanh.input)
+FORMS |= {operator: _unrolled(operator) for operator in _RECURRENT}

@@ -88,7 +88,20 @@ def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, *, dynam
     products = [node.name for node in called if node.target == torch.ops.aten.linear.default]
     # XNNPACK has no dynamic kernel for a convolution that an activation follows.
     dynamic = dynamic and not any(node.target == torch.ops.aten.conv2d.default for node in called)
-    quantizer = XNNPACKQuantizer()
+
+    class Quantizer(XNNPACKQuantizer):  # type: ignore[misc]  # imported without types
+        """Knows ReLU6 behind a product as it knows ReLU: the delegate computes both with the product, rounded once."""
+
+        def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+            clamps = [(node, node.target) for node in model.graph.nodes if _is_clamp_of_product(node)]
+            for node, _ in clamps:
+                node.target = torch.ops.aten.relu.default
+            super().annotate(model)
+            for node, target in clamps:
+                node.target = target
+            return model
+
+    quantizer = Quantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic))
     if not dynamic:
         quantizer.set_filter_function(lambda node: node.name not in products[-1:])
@@ -97,6 +110,15 @@ def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, *, dynam
         for sample in calibration[:, None]:
             prepared(sample)
     return convert_pt2e(prepared)  # type: ignore[no-any-return]
+
+
+_PRODUCTS = {torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
+_CLAMPS = {torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default}
+
+
+def _is_clamp_of_product(node: torch.fx.Node) -> bool:
+    """ReLU6 and its like: between 0 and a number."""
+    return node.target in _CLAMPS and node.args[1:2] == (0,) and node.args[0].target in _PRODUCTS
 
 
 def _operators(graph_module: torch.fx.GraphModule) -> dict[str, int]:

@@ -35,6 +35,7 @@ RECIPES = {
 }
 
 _PRODUCTS = ("MatMul", "Gemm")
+_ACTIVATIONS = ("Relu", "Clip")  # that the rounding of what stands before them does by itself
 _OWN_DOMAIN = {"com.microsoft": {"MatMulNBits"}}
 
 
@@ -123,19 +124,19 @@ def _quantized(model: ModelProto, recipe: str, calibration: Tensor) -> ModelProt
         present = [node for node in onnx.load(prepared).graph.node]
         products = [node.name for node in present if node.op_type in _PRODUCTS]
         # What follows a convolution is rounded once, after its activation: half of the range before a ReLU is lost.
-        activated = {name for node in present if node.op_type == "Relu" for name in node.input}
+        activated = {name for node in present if node.op_type in _ACTIVATIONS for name in node.input[:1]}
         sums = [node.name for node in present if node.op_type == "Add" and node.output[0] not in activated]
         # A convolution of an image of 1 or 3 channels has next to no weights, and its rounding is in all that follows.
         first = [node.name for node in present if node.op_type == "Conv" and node.input[0] == "x"]
         few = calibration.shape[1] <= 4
-        ranged = ["Conv", "Relu", "Add", *(_PRODUCTS if recipe == "int8-static" else ())]
-        if any(node.op_type in ("Conv", *ranged[3:]) for node in present):
+        weighted = ["Conv", *(_PRODUCTS if recipe == "int8-static" else ())]
+        if any(node.op_type in weighted for node in present):
             quantize_static(
                 prepared,
                 result,
                 _Samples(calibration),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=ranged,
+                op_types_to_quantize=[*weighted, *_ACTIVATIONS, "Add"],
                 nodes_to_exclude=[*products[-1:], *sums, *(first if few else ())],
                 per_channel=True,
                 activation_type=QuantType.QUInt8,

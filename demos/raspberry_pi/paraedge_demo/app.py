@@ -17,7 +17,8 @@ from paraedge_demo.keeper import Keeper, open_session
 from paraedge_demo.loop import Loop
 from paraedge_demo.messages import FORMAT, Header
 from paraedge_demo.records import Recorder, Replay, read_header
-from paraedge_demo.sources import SourceOptions, open_source
+from paraedge_demo.shots import SourceOptions
+from paraedge_demo.sources import open_source
 from paraedge_measure.silence import engines_silent
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cores import available_cores
@@ -40,7 +41,7 @@ class LiveOptions:
     Attributes:
         bundle: its path.
         source: a key of ``SOURCES``.
-        folder: of images, for the source ``folder``.
+        folder: of images, or of recordings for the source ``wav-folder``.
         camera: number, for the source ``camera``.
         fps: images per second, for a source without a speed of its own.
         budget_ms: twice what all branches take here when ``None``.

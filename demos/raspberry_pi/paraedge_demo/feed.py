@@ -7,7 +7,8 @@ import threading
 import time
 from dataclasses import replace
 
-from paraedge_demo.sources import Shot, Source, SourceOptions
+from paraedge_demo.shots import Shot, SourceOptions
+from paraedge_demo.sources import Source
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.errors import ParaEdgeError
 from paraedge_runtime.frames import LatestFrame

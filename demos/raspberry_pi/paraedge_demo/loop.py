@@ -11,7 +11,7 @@ from paraedge_demo.board import Board
 from paraedge_demo.controls import Controls, Settings
 from paraedge_demo.keeper import Keeper
 from paraedge_demo.messages import FrameRecord, branch_bars, return_ms
-from paraedge_demo.sources import Shot
+from paraedge_demo.shots import Shot
 from paraedge_runtime.errors import ParaEdgeError
 from paraedge_runtime.frames import Frame, LatestFrame
 from paraedge_runtime.prediction import Prediction

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "main", "stop_at_signals"]
 
-NO_BUNDLE = (
-    "there is no bundle to run; on a workstation make one with 'paraedge export --target raspberry-pi --out "
-    "pi.paraedge{model}', copy it here ('scp -r pi.paraedge pi@raspberrypi:'), then "
-    "'paraedge-demo --bundle pi.paraedge'"
-)
 REFRESH_S = 0.2
 # A view's thread that computes holds the interpreter for that long at most when a prediction is due; Python's own
 # 5 ms is a quarter of the default budget.
@@ -37,9 +32,22 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="paraedge")
-@click.option("--bundle", type=click.Path(path_type=Path), help="What 'paraedge export' made, a folder or a zip.")
-@click.option("--source", default="packaged", show_default=True, help="packaged: the bundle's images; folder; camera.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder of images for --source folder.")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="What 'paraedge export' made, a folder or a zip. [default: a packaged model; waste for a camera]",
+)
+@click.option(
+    "--source",
+    default="packaged",
+    show_default=True,
+    help="packaged (the bundle's own inputs), folder, camera, wav-folder or microphone.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Folder of images for --source folder, of .wav files for wav-folder.",
+)
 @click.option("--camera", default=0, show_default=True, help="Number of the camera for --source camera.")
 @click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Images per second.")
 @click.option(
@@ -103,6 +111,8 @@ def demo(
     Example:
       paraedge-demo --bundle pi.paraedge
       paraedge-demo --bundle pi.paraedge --source camera --budget-ms 10 --headless
+      paraedge-demo --source camera
+      paraedge-demo --bundle keywords.paraedge --source microphone
       paraedge-demo --replay out.jsonl
     """
     from paraedge_demo.app import LiveOptions, live_app, replay_app
@@ -118,10 +128,10 @@ def demo(
         if bundle is not None or record is not None:
             raise InputError("--replay shows a recording and runs nothing; leave --bundle and --record out")
         app = replay_app(replay, ends=headless, frames=frames or 0)
-    elif bundle is not None:
+    else:
         app = live_app(
             LiveOptions(
-                bundle,
+                bundle or _packaged_bundle(source),
                 source,
                 folder,
                 camera,
@@ -138,8 +148,6 @@ def demo(
                 min_confidence,
             )
         )
-    else:
-        raise InputError(NO_BUNDLE.format(model=" --model waste" if source == "camera" else ""))
     stop_at_signals(app.stop)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with app:
@@ -147,6 +155,14 @@ def demo(
             _show_in_terminal(app)
         else:
             _show_on_page(app, listening, host, token or (secrets.token_urlsafe(16) if host else None))
+
+
+def _packaged_bundle(source: str) -> Path:
+    """For whoever named no bundle on a workstation: ``waste`` for a camera, else the default model."""
+    from paraedge.cli.packaged_bundle import packaged_bundle  # the one import that a device can do without
+    from paraedge.packaged import DEFAULT_MODEL
+
+    return packaged_bundle(None, "waste" if source == "camera" else DEFAULT_MODEL)
 
 
 def stop_at_signals(stop: threading.Event) -> None:

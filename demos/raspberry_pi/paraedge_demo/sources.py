@@ -1,4 +1,5 @@
-"""Where images come from: the bundle's own, a folder, a camera. Each a generator of shots that fit the bundle."""
+"""Where images and sound come from: the bundle's own, a folder, a camera, a microphone. Each a generator of shots that
+fit the bundle."""
 
 from __future__ import annotations
 
@@ -8,54 +9,22 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.bundle import Bundle
+from paraedge_demo.hearing import find_recordings, microphone, need_microphone, recordings, waveform
+from paraedge_demo.shots import Shot, SourceOptions, wanted_folder
 from paraedge_runtime.errors import DeviceError, InputError
 from paraedge_runtime.inputs import display_name, find_images, read_image
 from paraedge_runtime.manifest import InputSpec
+from paraedge_runtime.sound import hears
 
 __all__ = ["PREVIEW_SIZE", "SOURCES", "Shot", "Source", "SourceOptions", "open_source"]
 
 PREVIEW_SIZE = 240  # pixels: the side of what is shown of a camera's image
 CAMERA_SIZE = (640, 480)
-
-
-class Shot(NamedTuple):
-    """One image.
-
-    Attributes:
-        image: (H, W, C) uint8, as the bundle reads it.
-        preview: (h, w, 1 or 3) uint8, for people.
-        name: what to call it.
-        truth: its right label where that is known.
-    """
-
-    image: NDArray[np.uint8]
-    preview: NDArray[np.uint8]
-    name: str
-    truth: str | None
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """What a source may need.
-
-    Attributes:
-        bundle: that will run the images.
-        tell: takes a message for people.
-        folder: of images.
-        camera: number of the camera.
-    """
-
-    bundle: Bundle
-    tell: Callable[[str], None]
-    folder: Path | None = None
-    camera: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,21 +35,27 @@ class Source:
         shots: an endless generator; raises ``DeviceError`` or ``InputError`` when it is cut off.
         check: raises ``InputError`` for what no waiting will mend.
         paced: whether it has no speed of its own.
+        sound: whether it gives sound, not images; ``None`` where it gives what the bundle reads.
     """
 
     shots: Callable[[SourceOptions], Generator[Shot, None, None]]
     check: Callable[[SourceOptions], object]
     paced: bool
+    sound: bool | None
 
 
 def _packaged(options: SourceOptions) -> Generator[Shot, None, None]:
-    """The real held-out images that every bundle carries, again and again."""
+    """The real held-out inputs that every bundle carries, again and again."""
     golden, names = options.bundle.golden(), options.bundle.manifest.labels
-    images = golden.inputs.astype(np.uint8)
-    labels = [None] * len(images) if golden.labels is None else [names[label] for label in golden.labels]
+    labels = [None] * len(golden.inputs) if golden.labels is None else [names[label] for label in golden.labels]
+    previews = golden.inputs if golden.inputs.dtype == np.uint8 else map(waveform, golden.inputs)
+    kind = "image" if golden.inputs.dtype == np.uint8 else "signal"
+    shots = [
+        Shot(value, preview.astype(np.uint8), f"{kind} {number}", label)
+        for number, (value, preview, label) in enumerate(zip(golden.inputs, previews, labels, strict=True))
+    ]
     while True:
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield Shot(image, image, f"image {number}", label)
+        yield from shots
 
 
 def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
@@ -90,7 +65,7 @@ def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
     labels = {unicodedata.normalize("NFC", label): label for label in options.bundle.manifest.labels}
     while True:
         readable = False
-        for path in find_images([_wanted_folder(options)]):
+        for path in find_images([wanted_folder(options, "folder")]):
             try:
                 image = read_image(path, spec)
             except InputError as error:
@@ -103,14 +78,8 @@ def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
             raise InputError(f"{options.folder} holds no readable image; put one there")
 
 
-def _wanted_folder(options: SourceOptions) -> Path:
-    if options.folder is None:
-        raise InputError("the source 'folder' needs a folder; add --folder FOLDER")
-    return options.folder
-
-
 def _check_folder(options: SourceOptions) -> None:
-    find_images([_wanted_folder(options)])
+    find_images([wanted_folder(options, "folder")])
 
 
 def _camera(options: SourceOptions) -> Generator[Shot, None, None]:
@@ -192,9 +161,11 @@ def _as_input(square: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
 
 
 SOURCES = {
-    "packaged": Source(_packaged, check=lambda options: None, paced=True),
-    "folder": Source(_folder, check=_check_folder, paced=True),
-    "camera": Source(_camera, check=lambda options: _open_camera(), paced=False),
+    "packaged": Source(_packaged, check=lambda options: None, paced=True, sound=None),
+    "folder": Source(_folder, check=_check_folder, paced=True, sound=False),
+    "camera": Source(_camera, check=lambda options: _open_camera(), paced=False, sound=False),
+    "wav-folder": Source(recordings, check=find_recordings, paced=True, sound=True),
+    "microphone": Source(microphone, check=lambda options: need_microphone(), paced=False, sound=True),
 }
 
 
@@ -202,18 +173,20 @@ def open_source(name: str, options: SourceOptions) -> Source:
     """A source by name, checked.
 
     Raises:
-        InputError: unknown name, no such folder, no library for cameras, or a bundle that reads no images.
+        InputError: unknown name, no such folder, no library for cameras or microphones, or a bundle that reads
+            something else.
     """
     if name not in SOURCES:
         raise InputError(f"unknown source {name!r}; choose one of {', '.join(SOURCES)}")
-    manifest = options.bundle.manifest
-    if not manifest.classifies_images:
-        path = options.bundle.path
+    source, manifest, path = SOURCES[name], options.bundle.manifest, options.bundle.path
+    if not (manifest.classifies_images or manifest.classifies_signals):
         raise InputError(
-            f"{path} does not classify images, which the demo shows; "
+            f"{path} classifies neither images nor signals, which the demo shows; "
             f"'paraedge run {shlex.quote(str(path))}' runs its golden inputs"
         )
-    if name != "packaged" and manifest.input.shape[1] not in (1, 3):
-        raise InputError(f"this bundle reads no images; the source {name!r} gives only images")
-    SOURCES[name].check(options)
-    return SOURCES[name]
+    sees = manifest.classifies_images and manifest.input.shape[1] in (1, 3)
+    if source.sound is not None and not (hears(manifest.input) if source.sound else sees):
+        kind = "sound" if source.sound else "images"
+        raise InputError(f"this bundle reads no {kind}; the source {name!r} gives only {kind}")
+    source.check(options)
+    return source

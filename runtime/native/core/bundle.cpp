@@ -11,6 +11,7 @@
 #include <map>
 #include <new>
 #include <set>
+#include <string_view>
 
 #include "archive.h"
 #include "manifest.h"
@@ -75,7 +76,7 @@ class Storage {
   virtual bool is_litter(const std::string&) const { return false; }
   // A file that must have exactly `size_bytes`; the caller compares its hash.
   Bytes read(const std::string& name, int64_t size_bytes) const { return read(name, size_bytes, size_bytes); }
-  // A short file whose size and hash nobody knows: the manifest, its signature.
+  // A short file whose size and hash no manifest has: the manifest itself, its hash, its signature.
   virtual Bytes read_unhashed(const std::string& name, int64_t most) const { return read(name, 0, most); }
 
  protected:
@@ -215,6 +216,26 @@ std::array<int64_t, 4> storage_identity(const std::string& path) {
           static_cast<int64_t>(changed.tv_nsec)};
 }
 
+// The bytes of manifest.json, which have the hash that manifest.sha256 says, as sha256sum writes it; not parsed yet.
+Bytes read_manifest_of(const Storage& storage, const std::string& path) {
+  constexpr std::string_view kAfter = "  manifest.json\n";
+  constexpr size_t kDigits = 64;
+  Bytes manifest = storage.read_unhashed(kManifestName, kMaxManifestBytes);
+  const Bytes bytes = storage.read_unhashed(kManifestHashName, kDigits + kAfter.size());
+  const std::string_view line(reinterpret_cast<const char*>(bytes.span().data()), bytes.span().size());
+  const std::string digest = sha256_hex(manifest.span());
+  const std::string_view wanted = line.substr(0, kDigits);
+  if (wanted.size() != kDigits || wanted.find_first_not_of("0123456789abcdef") != std::string_view::npos ||
+      line.substr(kDigits) != kAfter) {
+    refuse(path, ": manifest.sha256 is not the line that 'sha256sum manifest.json' writes; copy it again");
+  }
+  if (wanted != digest) {
+    refuse(path, ": manifest.json has SHA-256 " + digest.substr(0, 12) + "…, manifest.sha256 says " +
+                     std::string(wanted.substr(0, 12)) + "…; it was damaged or changed, copy it again");
+  }
+  return manifest;
+}
+
 class OpenedBundle final : public Bundle {
  public:
   // Of no keys: whoever signed it, if anybody.
@@ -225,7 +246,10 @@ class OpenedBundle final : public Bundle {
     if (unlisted.erase(kManifestName) == 0) {
       refuse(path, " has no manifest.json; it is not a bundle, or was copied in part");
     }
-    const Bytes json = storage->read_unhashed(kManifestName, kMaxManifestBytes);
+    if (unlisted.erase(kManifestHashName) == 0) {
+      refuse(path, ": manifest.sha256 is missing; copy all of it again, or export the bundle again");
+    }
+    const Bytes json = read_manifest_of(*storage, path);
     const Bytes signature = has_signature ? storage->read_unhashed(kSignatureName, kMaxSignatureBytes) : Bytes(0);
     if (!keys.empty()) check_signature(path, json.span(), signature.span(), keys);  // before anything is parsed
     ManifestFile file = read_manifest({reinterpret_cast<const char*>(json.span().data()), json.span().size()});

@@ -2,8 +2,10 @@
 #include "manifest.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -128,6 +130,20 @@ std::string name_of(const Value& value) {
   return name;
 }
 
+// It decides how near to torch 'paraedge verify' wants the bundle.
+void check_quantization(const Value& value) {
+  constexpr std::array kRecipes = {"fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"};
+  const std::string name = name_of(value);
+  std::string known;
+  for (const std::string recipe : kRecipes) {
+    if (name == recipe || (name == recipe + "+fp32-stem" && recipe != "fp32")) return;
+    known += (known.empty() ? "" : ", ") + recipe;
+  }
+  throw Refusal(ErrorCode::manifest, "manifest.json: field '" + value.field + "' is '" + name + "', not one of " + known +
+                                         " (all but fp32 also with +fp32-stem); update paraedge on this device, or "
+                                         "export the bundle again");
+}
+
 void check_version(const Value& value) {
   const std::string text = value.text();
   int numbers = 0, digits = 0;
@@ -169,7 +185,7 @@ class Reader {
     require(!versions.empty(), f[4].field, "is empty");
     for (const auto& [package, version] : versions) check_version(version);
     name_of(f[5]);
-    name_of(f[6]);
+    check_quantization(f[6]);
     read_input(f[7]);
     read_output(f[8]);
     m.stem = read_part(f[9], /*is_branch=*/false);
@@ -304,7 +320,13 @@ class Reader {
     const std::string kind = kind_of(value);
     if (kind == "labels") {
       const auto f = value.fields({"kind", "labels"});
-      for (const Value& label : f[1].list(1, 100'000)) m.labels.push_back(label.text());
+      std::map<std::string, std::string> first;  // field by label
+      for (const Value& label : f[1].list(1, 100'000)) {
+        m.labels.push_back(label.text());
+        require(!m.labels.back().empty(), label.field, "is empty");
+        const auto [same, is_new] = first.emplace(m.labels.back(), label.field);
+        require(is_new, label.field, "is the same as " + same->second);
+      }
       m.num_outputs = static_cast<int64_t>(m.labels.size());
     } else {
       require(kind == "vector", value.field + ".kind", "is '" + kind + "', not 'labels' or 'vector'");
@@ -396,7 +418,7 @@ class Reader {
   }
 
   ManifestFile out_;
-  std::set<std::string> paths_ = {kManifestName, kSignatureName}, folders_;
+  std::set<std::string> paths_ = {kManifestName, kManifestHashName, kSignatureName}, folders_;
   int64_t total_bytes_ = 0;
 };
 

@@ -14,6 +14,7 @@ inline constexpr int64_t kMaxManifestBytes = 1 << 20;  // of the card too
 inline constexpr int64_t kMaxSignatureBytes = 4096;
 inline constexpr int64_t kMaxBundleBytes = int64_t{1} << 31;  // of all files together
 inline constexpr const char* kManifestName = "manifest.json";
+inline constexpr const char* kManifestHashName = "manifest.sha256";
 inline constexpr const char* kCardName = "card.json";
 inline constexpr const char* kSignatureName = "manifest.json.minisig";
 
@@ -24,7 +25,7 @@ struct FileEntry {
 
 struct ManifestFile {
   Manifest manifest;
-  std::vector<FileEntry> files;  // everything that lies beside manifest.json and its signature
+  std::vector<FileEntry> files;  // everything that lies beside manifest.json, its hash and its signature
   bool is_signed = false;
 };
 

@@ -12,6 +12,7 @@
 #include <numeric>
 #include <optional>
 
+#include "arrivals.h"
 #include "controller.h"
 #include "engine.h"
 #include "placement.h"
@@ -219,7 +220,7 @@ class Scheduler {
     return *std::find_if(slots_.begin(), slots_.end(), [](const Request& slot) { return slot.users == 0; });
   }
 
-  void prepare(Request& request, const RunOptions& options) const {
+  void prepare(Request& request, const RunOptions& options) {
     choose(request.positions, options);
     if (options.early_stop && options_.stop_rules.size() != parts_.size()) {
       throw Refusal(ErrorCode::input, "early_stop needs a rule for each of the " + std::to_string(branches()) +
@@ -231,11 +232,24 @@ class Scheduler {
     }
     request.started = Clock::now();
     request.deadline = options.deadline;
-    request.leave = std::min(options.deadline, options.leave);
+    request.leave = std::min(options.leave, time_to_leave(request.started, options));
     request.in_order = request.has_deadline() || options.early_stop || options.on_prediction;
     request.policy = options.policy;
     request.early_stop = options.early_stop;
     request.cancelled = false;
+  }
+
+  // The deadline, or earlier where others may come meanwhile.
+  Clock::time_point time_to_leave(Clock::time_point started, const RunOptions& options) {
+    std::lock_guard lock(mutex_);
+    if (options.deadline == Clock::time_point::max()) {
+      arrivals_.came_without_deadline();
+      return options.deadline;
+    }
+    const double mandatory_ms = controller_.mandatory_ms();
+    arrivals_.came(started, options.deadline, ended_, mandatory_ms);
+    if (options.policy == Policy::all || std::isnan(mandatory_ms)) return options.deadline;
+    return arrivals_.leave(options.deadline, mandatory_ms);
   }
 
   // The positions of the branches asked for.
@@ -458,6 +472,7 @@ class Scheduler {
     const bool learns = request.has_deadline() && !options.on_prediction && request.positions.size() > 1;
     const bool waited = waits && (all_finished() || request.cut_short);
     close(request);
+    ended_ = Clock::now();
     refuse_if_ending();
     const bool cancelled = request.cancelled;
     lock.unlock();
@@ -566,6 +581,8 @@ class Scheduler {
   std::vector<Request> slots_;
   std::vector<char> busy_;  // per branch: a thread is inside
   Controller controller_;
+  Arrivals arrivals_;
+  Clock::time_point ended_;  // the request before
   Request* current_ = nullptr;
   size_t used_ = 0, running_ = 0;  // branches of the current request
   std::atomic<size_t> unfinished_{0};  // written with mutex_ held, read without while spinning

@@ -10,8 +10,11 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "../core/sha256.h"
 
 namespace application {
 
@@ -22,6 +25,16 @@ inline std::string bundle_path() {
   const char* folder = std::getenv("PARAEDGE_TEST_BUNDLE");
   REQUIRE_MESSAGE(folder != nullptr, "PARAEDGE_TEST_BUNDLE must name an ExecuTorch bundle");
   return folder;
+}
+
+inline void write(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
+}
+
+// manifest.json of a bundle, and the hash of it that stands beside it.
+inline void write_manifest(const std::filesystem::path& bundle, const std::string& json) {
+  write(bundle / "manifest.json", json);
+  write(bundle / "manifest.sha256", paraedge::sha256_hex(std::as_bytes(std::span(json))) + "  manifest.json\n");
 }
 
 // The content of an .npy file of the bundle's golden/, without its header.

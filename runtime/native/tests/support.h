@@ -8,10 +8,12 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "runtime.h"
+#include "sha256.h"
 
 namespace paraedge::tests {
 
@@ -32,6 +34,12 @@ inline std::string read(const fs::path& path) {
 
 inline void write(const fs::path& path, const std::string& text) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
+}
+
+// manifest.json of a bundle, and the hash of it that stands beside it.
+inline void write_manifest(const fs::path& bundle, const std::string& json) {
+  write(bundle / "manifest.json", json);
+  write(bundle / "manifest.sha256", sha256_hex(std::as_bytes(std::span(json))) + "  manifest.json\n");
 }
 
 inline std::shared_ptr<const Bundle> open_bundle() {

@@ -285,7 +285,7 @@ class SensorBundle {
                        "normalized_axis": "channel", "mean": [0.286041], "std": [0.353024]})");
     change("\"output\": \\{[^}]*\\}", R"("output": {"kind": "vector", "name": "embedding", "size": 10})");
     change("\"stop_rules\": \\[[^\\]]*\\]", "\"stop_rules\": null");
-    std::ofstream(folder_ / "manifest.json", std::ios::binary | std::ios::trunc) << json;
+    application::write_manifest(folder_, json);
   }
   ~SensorBundle() { std::filesystem::remove_all(folder_); }
   std::string path() const { return folder_.string(); }

@@ -19,6 +19,7 @@
 namespace {
 
 namespace fs = std::filesystem;
+using application::write;
 using Bytes = std::vector<uint8_t>;
 
 std::string base64(const Bytes& bytes) {
@@ -58,10 +59,6 @@ std::string read(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-void write(const fs::path& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
-}
-
 // A copy of the test's bundle, and a folder of trusted keys.
 class Device {
  public:
@@ -85,7 +82,7 @@ class Device {
     if (const size_t place = json.find(field); place != std::string::npos) {
       json.replace(place, field.size(), R"("signature": {"algorithm": "ed25519", "file": "manifest.json.minisig"})");
     }
-    write(manifest, json);
+    application::write_manifest(bundle(), json);
     Bytes hash(64);
     crypto_blake2b(hash.data(), reinterpret_cast<const uint8_t*>(json.data()), json.size());
     const Bytes signature = pair.sign(hash);
@@ -144,7 +141,7 @@ TEST_CASE("what a trusted key signed is opened, nothing else") {
   device.sign(stranger);
   CHECK(has(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY), "which is not among the trusted keys"));
   device.sign(release);
-  write(fs::path(device.bundle()) / "manifest.json", read(fs::path(device.bundle()) / "manifest.json") + " ");
+  application::write_manifest(device.bundle(), read(fs::path(device.bundle()) / "manifest.json") + " ");
   CHECK(has(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY), "does not fit manifest.json"));
 }
 

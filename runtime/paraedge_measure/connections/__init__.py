@@ -1,4 +1,4 @@
-"""Where a device is measured: on this machine, over ssh, over adb."""
+"""Where a device is measured: on this machine, over ssh, over adb; a browser measures by itself."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_measure.connections.adb import AdbConnection
+from paraedge_measure.connections.browser import BrowserConnection
 from paraedge_measure.connections.local import LocalConnection
 from paraedge_measure.connections.ssh import SshConnection
-from paraedge_measure.device import Adb, Device, Hardware, Local, Measurement, Ssh
+from paraedge_measure.device import Adb, Browser, Device, Hardware, Local, Measurement, Ssh
 from paraedge_measure.outputs import Inputs
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
@@ -54,8 +55,9 @@ def connect(device: Device) -> Connection:
     return _CONNECTIONS[type(as_instance("device", device, Device).connection)](device.connection)
 
 
-_CONNECTIONS: dict[type[Local | Ssh | Adb], Callable[[Any], Connection]] = {
+_CONNECTIONS: dict[type[Local | Ssh | Adb | Browser], Callable[[Any], Connection]] = {
     Local: LocalConnection,
     Ssh: SshConnection,
     Adb: AdbConnection,
+    Browser: BrowserConnection,
 }

@@ -2,6 +2,7 @@
 import { crc32Of, readArchive } from "./archive.js";
 import { BundleError, IntegrityError } from "./errors.js";
 import {
+  MANIFEST_HASH_NAME,
   MANIFEST_NAME,
   MAX_BUNDLE_BYTES,
   MAX_MANIFEST_BYTES,
@@ -11,12 +12,16 @@ import {
   SIGNATURE_NAME,
 } from "./manifest.js";
 import { parseNpy } from "./npy.js";
+import { checkSignature, readTrustedKeys } from "./signature.js";
 
 const STALL_MS = 60_000; // a download that brings nothing for so long has ended
+const HASH_LINE = /^([0-9a-f]{64}) {2}manifest\.json\n$/; // without the flag m, $ is the end of all
+const HASH_LINE_BYTES = 80;
 const ZIP_HEADERS_BYTES = 2 ** 22; // more than 4096 entries need
 
 /**
  * @typedef {import("./manifest.js").FileEntry} FileEntry
+ * @typedef {import("./signature.js").PublicKey} PublicKey
  * @typedef {string | URL | Blob | ArrayBuffer | Uint8Array<ArrayBuffer>} BundleSource
  */
 
@@ -28,9 +33,13 @@ export class Bundle {
    *
    * @param {import("./manifest.js").Manifest} manifest
    * @param {(entry: FileEntry) => Promise<Uint8Array<ArrayBuffer>>} read the bytes of a file, not hashed yet
+   * @param {string | null} signedBy name of the trusted key that signed it; null when no trusted key was named
+   * @param {string} hash SHA-256 of `manifest.json`, which holds those of all other files
    */
-  constructor(manifest, read) {
+  constructor(manifest, read, signedBy, hash) {
     this.manifest = manifest;
+    this.sha256 = hash;
+    this.signedBy = signedBy;
     this.#read = read;
   }
 
@@ -41,19 +50,24 @@ export class Bundle {
    * first branch can run while the others are on their way.
    *
    * @param {BundleSource} source an address that ends with `.zip` is a zip's, another one a folder's
+   * @param {{trustedKeys?: string | readonly string[]}} [options] `trustedKeys`: open it only if one of these public
+   *   keys (56 letters each) signed it; whoever made it is trusted when it is left out
    * @returns {Promise<Bundle>}
    * @throws {BundleError} it cannot be fetched, or cannot be trusted
+   * @throws {import("./errors.js").InputError} a trusted key is none
+   * @throws {import("./errors.js").EngineUnavailable} this browser cannot check signatures
    */
-  static async open(source) {
+  static async open(source, { trustedKeys } = {}) {
+    const keys = trustedKeys === undefined ? [] : readTrustedKeys(trustedKeys);
     requireHashes();
-    if (source instanceof Uint8Array) return openZip("the zip", source);
-    if (source instanceof ArrayBuffer) return openZip("the zip", new Uint8Array(source));
-    if (source instanceof Blob) return openZip("the zip", new Uint8Array(await source.arrayBuffer()));
+    if (source instanceof Uint8Array) return openZip("the zip", source, keys);
+    if (source instanceof ArrayBuffer) return openZip("the zip", new Uint8Array(source), keys);
+    if (source instanceof Blob) return openZip("the zip", new Uint8Array(await source.arrayBuffer()), keys);
     const url = addressOf(source);
     if (url.pathname.endsWith(".zip"))
-      return openZip(url.href, await fetched(url, MAX_BUNDLE_BYTES + ZIP_HEADERS_BYTES));
+      return openZip(url.href, await fetched(url, MAX_BUNDLE_BYTES + ZIP_HEADERS_BYTES), keys);
     if (!url.pathname.endsWith("/")) url.pathname += "/";
-    return openFolder(url);
+    return openFolder(url, keys);
   }
 
   /**
@@ -122,15 +136,28 @@ function addressOf(source) {
   }
 }
 
-/** @param {string} where @param {Uint8Array<ArrayBuffer>} zip */
-async function openZip(where, zip) {
+/** @param {string} where @param {Uint8Array<ArrayBuffer>} zip @param {PublicKey[]} keys */
+async function openZip(where, zip, keys) {
   const found = readArchive(where, zip);
   const json = found.get(MANIFEST_NAME);
   if (!json) throw new IntegrityError(`${where} has no ${MANIFEST_NAME}; it is not a bundle, or was copied in part`);
   unhashed(where, MANIFEST_NAME, json, MAX_MANIFEST_BYTES);
+  const hash = found.get(MANIFEST_HASH_NAME);
+  if (!hash) {
+    throw new IntegrityError(
+      `${where}: ${MANIFEST_HASH_NAME} is missing; copy all of it again, or export the bundle again`,
+    );
+  }
+  unhashed(where, MANIFEST_HASH_NAME, hash, HASH_LINE_BYTES);
+  await checkManifestHash(where, json.bytes, hash.bytes);
+  const signature = found.get(SIGNATURE_NAME);
+  if (signature) unhashed(where, SIGNATURE_NAME, signature, MAX_SIGNATURE_BYTES);
+  // Before anything of it is parsed.
+  const signedBy = await signerOf(where, json.bytes, signature?.bytes ?? new Uint8Array(), keys);
   const { manifest, files } = parseManifest(json.bytes);
   const listed = new Set([
     MANIFEST_NAME,
+    MANIFEST_HASH_NAME,
     ...files.map(({ file }) => file),
     ...(manifest.isSigned ? [SIGNATURE_NAME] : []),
   ]);
@@ -139,11 +166,11 @@ async function openZip(where, zip) {
   for (const name of found.keys()) {
     if (!listed.has(name)) throw new IntegrityError(`${where}: ${name} is not listed in ${MANIFEST_NAME}; remove it`);
   }
-  const signature = found.get(SIGNATURE_NAME);
-  if (signature) unhashed(where, SIGNATURE_NAME, signature, MAX_SIGNATURE_BYTES);
   const bundle = new Bundle(
     manifest,
     async ({ file }) => /** @type {import("./archive.js").ArchiveEntry} */ (found.get(file)).bytes,
+    signedBy,
+    await sha256(json.bytes),
   );
   for (const entry of files) await bundle.read(entry);
   return bundle;
@@ -157,23 +184,64 @@ function unhashed(where, name, { bytes, crc32 }, most) {
   if (crc32Of(bytes) !== crc32) throw new IntegrityError(`${where}: ${name} is damaged; copy the file again`);
 }
 
-/** @param {URL} url */
-async function openFolder(url) {
-  const { manifest } = parseManifest(await fetched(new URL(MANIFEST_NAME, url), MAX_MANIFEST_BYTES));
-  return new Bundle(manifest, (entry) => fetched(new URL(entry.file, url), entry.sizeBytes));
+/**
+ * Whether a manifest, not parsed yet, has the hash that `manifest.sha256` says, as sha256sum writes it.
+ *
+ * @param {string} where @param {Uint8Array<ArrayBuffer>} manifest @param {Uint8Array} line
+ */
+async function checkManifestHash(where, manifest, line) {
+  const wanted = HASH_LINE.exec(new TextDecoder("latin1").decode(line))?.[1];
+  if (wanted === undefined) {
+    throw new IntegrityError(
+      `${where}: ${MANIFEST_HASH_NAME} is not the line that 'sha256sum ${MANIFEST_NAME}' writes; copy it again`,
+    );
+  }
+  const digest = await sha256(manifest);
+  if (digest !== wanted) {
+    throw new IntegrityError(
+      `${where}: ${MANIFEST_NAME} has SHA-256 ${digest.slice(0, 12)}…, ${MANIFEST_HASH_NAME} says ` +
+        `${wanted.slice(0, 12)}…; it was damaged or changed, copy it again`,
+    );
+  }
+}
+
+/** @param {string} where @param {Uint8Array<ArrayBuffer>} json @param {Uint8Array<ArrayBuffer>} signature @param {PublicKey[]} keys */
+const signerOf = async (where, json, signature, keys) =>
+  keys.length ? checkSignature(where, json, signature, keys) : null;
+
+/** @param {URL} url @param {PublicKey[]} keys */
+async function openFolder(url, keys) {
+  const [json, hash, signature] = await Promise.all([
+    fetched(new URL(MANIFEST_NAME, url), MAX_MANIFEST_BYTES),
+    fetched(new URL(MANIFEST_HASH_NAME, url), HASH_LINE_BYTES),
+    keys.length ? fetched(new URL(SIGNATURE_NAME, url), MAX_SIGNATURE_BYTES, [404]) : new Uint8Array(),
+  ]);
+  await checkManifestHash(url.href, json, hash);
+  const signedBy = await signerOf(url.href, json, signature, keys);
+  const { manifest } = parseManifest(json);
+  if (signedBy && !manifest.isSigned)
+    throw new IntegrityError(`${url.href}: ${SIGNATURE_NAME} is not listed in ${MANIFEST_NAME}; remove it`);
+  return new Bundle(
+    manifest,
+    (entry) => fetched(new URL(entry.file, url), entry.sizeBytes),
+    signedBy,
+    await sha256(json),
+  );
 }
 
 /**
  * @param {URL} url @param {number} most bytes; one that says more, or sends more, is given up
+ * @param {number[]} nothing statuses that say that there is no such file: no bytes
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
-async function fetched(url, most) {
+async function fetched(url, most, nothing = []) {
   const stop = new AbortController();
   let timer = setTimeout(() => stop.abort(), STALL_MS);
   /** @type {Uint8Array<ArrayBuffer>[]} */ const chunks = [];
   let size = 0;
   try {
     const response = await fetch(url, { signal: stop.signal });
+    if (nothing.includes(response.status)) return new Uint8Array();
     if (!response.ok)
       throw new BundleError(`${url} cannot be fetched: the server says ${response.status}; check the address`);
     const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();

@@ -23,5 +23,8 @@ export class EngineError extends ParaEdgeError {}
 /** The engine that a bundle needs cannot be loaded here. */
 export class EngineUnavailable extends EngineError {}
 
+/** A device cannot be measured. */
+export class DeviceError extends ParaEdgeError {}
+
 /** What the caller passed cannot be used. */
 export class InputError extends ParaEdgeError {}

@@ -3,6 +3,7 @@ export { Bundle } from "./bundle.js";
 export { registerEngine } from "./engines.js";
 export {
   BundleError,
+  DeviceError,
   EngineError,
   EngineUnavailable,
   InputError,
@@ -11,4 +12,5 @@ export {
   ParaEdgeError,
 } from "./errors.js";
 export { BranchState, Prediction } from "./prediction.js";
+export { profileBundle } from "./profile.js";
 export { Session } from "./session.js";

@@ -3,6 +3,7 @@ import { ManifestError } from "./errors.js";
 import { parseJson } from "./json.js";
 
 export const MANIFEST_NAME = "manifest.json";
+export const MANIFEST_HASH_NAME = "manifest.sha256";
 export const CARD_NAME = "card.json";
 export const SIGNATURE_NAME = "manifest.json.minisig";
 export const MAX_MANIFEST_BYTES = 2 ** 20; // of the card too
@@ -11,6 +12,7 @@ export const MAX_BUNDLE_BYTES = 2 ** 31; // of all files together
 
 const FORMAT = "paraedge-bundle/2";
 const FORMAT_PATTERN = /^paraedge-bundle\/([0-9]{1,6})$/;
+const RECIPES = ["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"];
 const MAX_COUNT = 2n ** 53n;
 const MAX_ELEMENTS = 2 ** 28;
 const MAX_DIMENSION = 2n ** 20n;
@@ -147,7 +149,7 @@ class Value {
 /** Every file once, none the folder of another, compared without case: some file systems do not tell A from a. */
 class Files {
   /** @type {FileEntry[]} */ entries = [];
-  #paths = new Set([MANIFEST_NAME, SIGNATURE_NAME]);
+  #paths = new Set([MANIFEST_NAME, MANIFEST_HASH_NAME, SIGNATURE_NAME]);
   /** @type {Set<string>} */ #folders = new Set();
   #totalBytes = 0;
 
@@ -183,7 +185,7 @@ class Files {
  * Parse and check `manifest.json`.
  *
  * @param {Uint8Array} bytes
- * @returns {{manifest: Manifest, files: FileEntry[]}} and everything that lies beside it and its signature
+ * @returns {{manifest: Manifest, files: FileEntry[]}} and everything that lies beside it, its hash and its signature
  * @throws {ManifestError} the message names the field
  */
 export function parseManifest(bytes) {
@@ -252,7 +254,7 @@ function readManifest(root) {
     version: f.version.integer(1n, MAX_COUNT),
     engine: f.engine.name(),
     target: f.target.name(),
-    quantization: f.quantization.name(),
+    quantization: readQuantization(f.quantization),
     input: readInput(f.input),
     labels,
     numOutputs,
@@ -360,17 +362,33 @@ function readNormalisation(mean, std, count, range) {
   return { scale, shift };
 }
 
+/** It decides how near to torch `paraedge verify` wants the bundle. @param {Value} value */
+function readQuantization(value) {
+  const name = value.name();
+  const isKnown = RECIPES.some((recipe) => name === recipe || (name === `${recipe}+fp32-stem` && recipe !== "fp32"));
+  if (!isKnown) {
+    throw new ManifestError(
+      `${MANIFEST_NAME}: field '${value.field}' is '${name}', not one of ${RECIPES.join(", ")} (all but fp32 also with ` +
+        "+fp32-stem); update paraedge-web, or export the bundle again",
+    );
+  }
+  return name;
+}
+
 /** @param {Value} value */
 function readOutput(value) {
   const kind = value.kind();
   require(kind === "labels" ||
     kind === "vector", `${value.field}.kind`, `is ${JSON.stringify(kind)}, not 'labels' or 'vector'`);
   if (kind === "labels") {
-    const labels = value
-      .fields("kind", "labels")
-      .labels.list(1, 100_000)
-      .map((label) => label.text());
-    return { labels, numOutputs: labels.length };
+    /** @type {Map<string, string>} */ const first = new Map(); // field by label
+    for (const label of value.fields("kind", "labels").labels.list(1, 100_000)) {
+      const text = label.text();
+      require(text !== "", label.field, "is empty");
+      require(!first.has(text), label.field, `is the same as ${first.get(text)}`);
+      first.set(text, label.field);
+    }
+    return { labels: [...first.keys()], numOutputs: first.size };
   }
   const f = value.fields("kind", "name", "size");
   f.name.name();

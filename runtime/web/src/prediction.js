@@ -35,7 +35,8 @@ export const BranchState = Object.freeze({
  * @property {string} engine
  * @property {readonly number[]} temperatures of the first 1, 2, … branches; empty: not calibrated
  * @property {number} thread which ran the stem
- * @property {number} stemMs
+ * @property {number} stemStartMs
+ * @property {number} stemEndMs
  * @property {number} elapsedMs
  * @property {boolean} deadlineMet
  * @property {number} requestsToLearn
@@ -174,8 +175,8 @@ export class Prediction {
         endMs,
       }))
       .sort((a, b) => a.startMs - b.startMs);
-    const { thread, stemMs } = this.#facts;
-    return [{ part: "stem", thread, startMs: 0, endMs: stemMs }, ...finished];
+    const { thread, stemStartMs, stemEndMs } = this.#facts;
+    return [{ part: "stem", thread, startMs: stemStartMs, endMs: stemEndMs }, ...finished];
   }
 
   /** Everything about the prediction in types that JSON has. */

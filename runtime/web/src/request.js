@@ -37,6 +37,7 @@ export class Task {
 export class Request {
   isOpen = true; // results count
   thread = -1; // that runs the stem
+  stemStartMs = NaN;
   stemEndMs = NaN;
   lastEndMs = -Infinity; // of a branch
   hasWaited = false; // the time to return has come
@@ -130,7 +131,8 @@ export class Request {
     const prediction = new Prediction(runs, this.#prefixSum.length, {
       ...session,
       thread: this.thread,
-      stemMs: since(this.stemEndMs),
+      stemStartMs: since(this.stemStartMs),
+      stemEndMs: since(this.stemEndMs),
       elapsedMs: nowMs - this.startedMs,
       deadlineMet: nowMs <= this.deadlineMs,
     });

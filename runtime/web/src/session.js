@@ -27,8 +27,9 @@ const MAX_ATTEMPTS = 3; // of a request whose stem's worker crashes
  * @property {number} [branches] load the first so many; all when it is left out
  * @property {string | URL} [engines] folder with the engines' files, a folder for each: `engines/` beside the page when
  *   it is left out; `npx paraedge-web-engine` fills it
+ * @property {string | readonly string[]} [trustedKeys] open the bundle only if one of these public keys signed it
  * @property {{partMs: readonly number[], contention?: readonly number[]}} [latency] of these parts on this device, as
- *   `profileOf` measures it; learned in twenty requests when it is left out
+ *   `profileBundle` measures it; learned in twenty requests when it is left out
  * @property {(number: number) => Worker} [createWorker] for bundlers, which must see where a worker is made:
  *   `() => new Worker(new URL("paraedge-web/worker", import.meta.url))`
  *
@@ -96,7 +97,10 @@ export class Session {
    * @throws {InputError} an option is invalid
    */
   static async open(source, options = {}) {
-    const bundle = source instanceof Bundle ? source : await Bundle.open(source);
+    const { trustedKeys } = options;
+    if (source instanceof Bundle && trustedKeys !== undefined)
+      throw new InputError("trustedKeys are for a bundle that is opened here; pass them to Bundle.open");
+    const bundle = source instanceof Bundle ? source : await Bundle.open(source, { trustedKeys });
     const { branches, engine } = bundle.manifest;
     const count = options.branches ?? branches.length;
     if (!isWhole(count, 1, branches.length))
@@ -487,6 +491,7 @@ export class Session {
   #stemEnded(request, { problem, startMs, endMs }) {
     if (problem)
       return request.fail(new EngineError(`running the stem: ${problem}; 'paraedge verify' checks the bundle`));
+    request.stemStartMs = startMs - performance.timeOrigin;
     request.stemEndMs = endMs - performance.timeOrigin;
     this.#observe(0, 1, endMs - startMs);
   }

@@ -79,7 +79,9 @@ export function bundleFiles({ branches = 3, macs = [], changes = {} } = {}) {
     signature: null,
     ...changes,
   };
-  return new Map([["manifest.json", Buffer.from(JSON.stringify(manifest))], ["card.json", card], ...files]);
+  const json = Buffer.from(JSON.stringify(manifest));
+  const hash = Buffer.from(`${createHash("sha256").update(json).digest("hex")}  manifest.json\n`);
+  return new Map([["manifest.json", json], ["manifest.sha256", hash], ["card.json", card], ...files]);
 }
 
 /** @param {Parameters<typeof bundleFiles>[0]} [options] */

@@ -25,13 +25,13 @@ const TASKS = {
       },
     ),
 
-  /** For each zip's path: what it refuses, or the files that it read. */
-  bundles: async (paths) => {
+  /** For each zip's path and trusted keys: what it refuses, or the files that it read. */
+  bundles: async (cases) => {
     const answers = [];
-    for (const path of paths) {
+    for (const { path, trustedKeys } of cases) {
       try {
-        const { manifest } = await Bundle.open(new Uint8Array(readFileSync(path)));
-        answers.push({ name: manifest.name, branches: manifest.branches.length, labels: manifest.labels });
+        const { manifest, signedBy } = await Bundle.open(new Uint8Array(readFileSync(path)), { trustedKeys });
+        answers.push({ name: manifest.name, branches: manifest.branches.length, labels: manifest.labels, signedBy });
       } catch (error) {
         const { name, message } = /** @type {Error} */ (error);
         answers.push({ error: name, message });

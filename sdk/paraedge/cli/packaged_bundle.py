@@ -1,21 +1,23 @@
-"""The bundle of commands that were named none: the packaged model, exported for this machine once."""
+"""The bundle of commands that were named none: a packaged model, exported for this machine once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from paraedge.cli.output import progress_bar, working
+from paraedge.packaged import DEFAULT_MODEL, packaged_folder
 
 __all__ = ["packaged_bundle"]
 
 _ENGINES = ("litert", "onnxruntime", "executorch")  # in the order of choice
 
 
-def packaged_bundle(engine: str | None) -> Path:
-    """The packaged model as a bundle for this machine, made once and kept in the cache.
+def packaged_bundle(engine: str | None, model: str = DEFAULT_MODEL) -> Path:
+    """A packaged model as a bundle for this machine, made once and kept in the cache.
 
     Args:
         engine: the first that is installed when ``None``.
+        model: its name.
 
     Raises:
         EngineUnavailable: no engine is installed, or not the one that was named.
@@ -25,21 +27,21 @@ def packaged_bundle(engine: str | None) -> Path:
     import shutil
 
     from paraedge.cli._chatter import captured_chatter
-    from paraedge.packaged import DEFAULT_MODEL, packaged_folder
     from paraedge_runtime.cache_folder import own_folder
     from paraedge_runtime.errors import InputError
 
-    folder = packaged_folder(DEFAULT_MODEL)
+    folder = packaged_folder(model)
+    example = "paraedge export --target raspberry-pi" + ("" if model == DEFAULT_MODEL else f" --model {model}")
     if folder is None:
         raise InputError(
             "no bundle was named, and the packaged models are not installed; export one on a workstation "
-            "('paraedge export --target raspberry-pi') and name it here, or pip install 'paraedge[export]'"
+            f"('{example}') and name it here, or pip install 'paraedge[export]'"
         )
     weights = (folder / "model.safetensors").read_bytes()
     version = hashlib.sha256(weights).hexdigest()[:12]
 
     def path_for(name: str) -> Path:
-        return own_folder("bundles") / f"{DEFAULT_MODEL}-{name}-{version}.paraedge"
+        return own_folder("bundles") / f"{model}-{name}-{version}.paraedge"
 
     installed = next((name for name in _ENGINES if _is_installed(name)), None) if engine is None else engine
     if installed is not None and path_for(installed).exists() and _opens(path_for(installed)):
@@ -50,8 +52,8 @@ def packaged_bundle(engine: str | None) -> Path:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise InputError(
-            "no bundle was named, and making one of the packaged model needs torch; export one on a "
-            "workstation ('paraedge export --target raspberry-pi') and name it here"
+            f"no bundle was named, and making one of the packaged model {model} needs torch; export one on a "
+            f"workstation ('{example}') and name it here"
         ) from None
     from paraedge.exporting import export
 
@@ -59,7 +61,7 @@ def packaged_bundle(engine: str | None) -> Path:
     with progress_bar(is_steady=False) as bar, captured_chatter():
         task = bar.add_task(f"exporting for {chosen}, once", total=None)
         export(
-            DEFAULT_MODEL,
+            model,
             target="linux",
             engine=chosen,
             out=path,

@@ -12,12 +12,15 @@ from paraedge.model.signals import LogMel, Signal
 from paraedge_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from paraedge.model.backbones import register_backbone
     from paraedge.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from paraedge.model.paraformer import ParaFormer
+    from paraedge.model.records import CheckpointConfig
     from paraedge.model.splitting import SplitNetwork, branches_from, distill
 
 __all__ = [
     "Checkpoint",
+    "CheckpointConfig",
     "LogMel",
     "ParaFormer",
     "ParaFormerConfig",
@@ -26,6 +29,7 @@ __all__ = [
     "branches_from",
     "distill",
     "load_checkpoint",
+    "register_backbone",
     "save_checkpoint",
 ]
 
@@ -36,7 +40,10 @@ _WITH_TORCH = {
     "branches_from": "paraedge.model.splitting",
     "distill": "paraedge.model.splitting",
     "load_checkpoint": "paraedge.model.checkpoint",
+    "register_backbone": "paraedge.model.backbones",
     "save_checkpoint": "paraedge.model.checkpoint",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _WITH_TORCH, with_torch=_WITH_TORCH)
+__getattr__, __dir__ = lazy_names(
+    __name__, {**_WITH_TORCH, "CheckpointConfig": "paraedge.model.records"}, with_torch=_WITH_TORCH
+)

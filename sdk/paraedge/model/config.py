@@ -176,7 +176,10 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def _check_backbone(self) -> None:
         if self.backbone not in STAGES:
-            raise ValueError(f"unknown backbone {self.backbone!r}; choose one of {', '.join(STAGES)}")
+            raise ValueError(
+                f"unknown backbone {self.backbone!r}; choose one of {', '.join(STAGES)}, "
+                "or make yours known before with paraedge.model.register_backbone"
+            )
         count = len(self._stages.channels)
         if self.backbone_stage is None or not 1 <= self.backbone_stage <= count:
             raise ValueError(f"backbone_stage must be 1 to {count} with {self.backbone}, got {self.backbone_stage}")
@@ -186,8 +189,11 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             )
         if self.branch_width is None:
             raise ValueError(f"with {self.backbone} every branch needs a branch_width, for convolutions of its own")
-        if self.in_channels != 3:
-            raise ValueError(f"{self.backbone} reads images in colour, in_channels must be 3, got {self.in_channels}")
+        if self.in_channels != (needed := len(self._stages.mean)):
+            kind = "in colour" if needed == 3 else f"of {needed} channel(s)"
+            raise ValueError(
+                f"{self.backbone} reads images {kind}, in_channels must be {needed}, got {self.in_channels}"
+            )
         if self.image_size % self.token_stride:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of {self.token_stride}, which {self.backbone} needs"

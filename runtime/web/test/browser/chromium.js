@@ -1,5 +1,6 @@
 // Headless Chromium and a server of what tests need: the package, the engines' files, bundles.
-//   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder) and `bundles` (name -> folder)
+//   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder), `bundles` (name -> folder), `signed`, a
+//   bundle with the public key that signed it and one that did not, `downloads`, a folder for what pages save
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "../server.js";
@@ -17,7 +18,8 @@ const FLAGS = [
   "--use-fake-ui-for-media-stream",
 ];
 
-/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string}} */
+/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string, downloads?: string,
+ *   signed: {path: string, key: string, stranger: string}}} */
 export const setup = JSON.parse(process.env.PARAEDGE_WEB_SETUP ?? "{}");
 
 const folder = (/** @type {string} */ name) => fileURLToPath(new URL(name, import.meta.url));
@@ -25,7 +27,12 @@ const folder = (/** @type {string} */ name) => fileURLToPath(new URL(name, impor
 /** @param {Omit<Parameters<typeof serve>[1], "folders">} [options] */
 export async function served(options) {
   return serve(
-    { src: folder("../../src"), page: folder("./page"), engines: setup.engines, bundles: setup.bundles },
+    {
+      src: folder("../../src"),
+      page: folder("./page"),
+      engines: setup.engines,
+      bundles: { ...setup.bundles, signed: setup.signed?.path },
+    },
     options,
   );
 }

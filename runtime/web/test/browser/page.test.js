@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync } from "node:zlib";
 import { serve } from "../server.js";
 import { launch, openPage, setup } from "./chromium.js";
 
@@ -82,6 +82,50 @@ test("what is wrong is said on the page", async () => {
   await page.close();
 });
 
+test("a page with trusted keys opens nothing else", async () => {
+  const { page } = await openPage(browser, `${server.url}site/`);
+  await page.locator("#about", { hasText: /signed by [0-9A-F]{16}\. Nothing leaves this device/ }).waitFor();
+  await page.close();
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const other = await context.newPage();
+  const manifest = readFileSync(path.join(site, "bundles/fashion-mnist/manifest.json"), "utf8");
+  await other.route("**/manifest.json", (route) => route.fulfill({ body: `${manifest} ` }));
+  await other.goto(`${server.url}site/`);
+  await other.getByRole("alert").filter({ hasText: "does not fit manifest.json" }).waitFor();
+  assert.equal(await other.locator("#status").textContent(), "stopped");
+  await other.unroute("**/manifest.json");
+  await other.route("**/manifest.json.minisig", (route) => route.fulfill({ status: 404 }));
+  await other.goto(`${server.url}site/`);
+  await other.getByRole("alert").filter({ hasText: "is not signed" }).waitFor();
+  await context.close();
+});
+
+test("it measures the device, and offers device.json", async () => {
+  const { page, problems } = await openPage(browser, `${server.url}site/`);
+  await page.getByLabel("Model").selectOption("fashion-mnist-2");
+  await page.getByText(/^running, LiteRT\.js/).waitFor();
+  const text = page.locator("#profile-text");
+  const button = page.getByRole("button", { name: "Measure this device" });
+  await button.click();
+  await text.filter({ hasText: /^measuring, \d/ }).waitFor();
+  await button.click(); // ends it
+  await text.filter({ hasText: "not measured" }).waitFor();
+  assert.equal(await page.locator("#save").isVisible(), false);
+  await button.click();
+  await text
+    .filter({ hasText: /^fashion-mnist, 1 thread: [\d.]+ ms; fashion-mnist, 2 threads: [\d.]+ ms \(p50\)/ })
+    .waitFor({ timeout: 60_000 });
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "Save device.json" }).click(),
+  ]);
+  assert.equal(download.suggestedFilename(), "device.json");
+  await download.saveAs(path.join(/** @type {string} */ (setup.downloads), "device.json"));
+  await page.locator("#verdict", { hasText: /in [\d.]+ ms/ }).waitFor(); // and it goes on
+  assert.deepEqual(problems, []);
+  await page.close();
+});
+
 test("it works offline after the first visit", async () => {
   const own = await serve({ site });
   const context = await browser.newContext();
@@ -96,12 +140,12 @@ test("it works offline after the first visit", async () => {
 });
 
 test("nothing comes from elsewhere, and the page's own scripts are small", () => {
-  const scripts = ["", "paraedge", "paraedge/engines"].flatMap((folder) =>
+  const scripts = ["", "paraedge", "paraedge/engines", "paraedge/vendor"].flatMap((folder) =>
     readdirSync(path.join(site, folder)).flatMap((name) =>
       name.endsWith(".js") ? [path.join(site, folder, name)] : [],
     ),
   );
-  const bytes = scripts.reduce((sum, script) => sum + gzipSync(readFileSync(script)).length, 0);
+  const bytes = scripts.reduce((sum, script) => sum + brotliCompressSync(readFileSync(script)).length, 0);
   assert.ok(scripts.length > 15);
   assert.ok(bytes <= 60_000, `${bytes} bytes compressed`);
   const page = readFileSync(path.join(site, "index.html"), "utf8");

@@ -1,6 +1,6 @@
 // The package in headless Chromium, with both engines and the packaged models.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { launch, openPage, served, setup } from "./chromium.js";
@@ -198,6 +198,47 @@ for (const order of ["trap", "throw"]) {
   });
 }
 
+test("a profile has the same rules as Python's, and refuses what cannot be measured", async () => {
+  const found = await opened.page.evaluate(async (name) => {
+    const { refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
+    const { Bundle, profileBundle, registerEngine } = await import(/** @type {any} */ ("/src/index.js"));
+    registerEngine("litert", "/src/engines/litert.js");
+    const bundle = await Bundle.open(`/bundles/${name}/`);
+    const short = { engines: "/engines", minRuns: 10, minMs: 5 };
+    /** @type {number[]} */ const shares = [];
+    const device = await profileBundle(bundle, {
+      ...short,
+      threads: [2],
+      onProgress: (/** @type {number} */ share) => shares.push(share),
+    });
+    const found = {
+      device,
+      shares,
+      name: await refusal(profileBundle(bundle, { ...short, name: "a b" })),
+      threads: await refusal(profileBundle(bundle, { ...short, threads: [9] })),
+      nothing: await refusal(profileBundle(bundle, { ...short, minRuns: 0 })),
+      hidden: "",
+    };
+    Object.defineProperty(document, "hidden", { value: true, configurable: true });
+    found.hidden = await refusal(profileBundle(bundle, short));
+    Reflect.deleteProperty(document, "hidden");
+    return found;
+  }, FAST);
+  writeFileSync(path.join(/** @type {string} */ (setup.downloads), "profile.json"), JSON.stringify(found.device));
+  const [measurement] = found.device.measurements;
+  assert.equal(found.device.measurements.length, 1);
+  assert.equal(measurement.threads, 2);
+  assert.equal(measurement.contention.length, 2);
+  assert.equal(Object.keys(measurement.parts).length, 1 + readManifest(FAST).branches.length);
+  assert.match(measurement.engine_version, /^LiteRT\.js [\d.]+$/);
+  assert.ok(measurement.request.p50_ms > measurement.parts.stem.p50_ms);
+  assert.equal(found.shares.at(-1), 1);
+  assert.match(found.name, /^InputError: the name is 'a b'/);
+  assert.match(found.threads, /^InputError: threads is 9, and the bundle has 8 branches/);
+  assert.match(found.nothing, /^InputError: 0 runs and 5 ms measure nothing/);
+  assert.match(found.hidden, /^DeviceError: the page went to the background.*measure again/);
+});
+
 test("what is wrong is said, with a next step", async () => {
   const found = await opened.page.evaluate(async (bundle) => {
     const { refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
@@ -220,6 +261,51 @@ test("what is wrong is said, with a next step", async () => {
     found.noEngine,
     /^EngineUnavailable: the engine 'litert' cannot be loaded from .*nowhere\/litert\/: .*404; 'npx paraedge-web-engine litert FOLDER' copies/,
   );
+});
+
+test("with trusted keys only what one of them signed is opened", async () => {
+  const { page } = await openPage(browser, `${server.url}page/`);
+  const manifest = readFileSync(path.join(setup.signed.path, "manifest.json"), "utf8");
+  await page.route("**/changed/**", (route) => {
+    const name = path.basename(new URL(route.request().url()).pathname);
+    if (name === "manifest.json") return route.fulfill({ body: `${manifest} ` });
+    return route.fulfill({ path: path.join(setup.signed.path, name) });
+  });
+  const found = await page.evaluate(
+    async ({ unsigned, key, stranger }) => {
+      const { refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
+      const { Bundle, Session } = await import(/** @type {any} */ ("/src/index.js"));
+      const options = { engines: "/engines", threads: 1, branches: 1 };
+      const session = await Session.open("/bundles/signed/", { ...options, trustedKeys: [stranger, key] });
+      const { output } = await session.run((await session.bundle.golden()).inputs.data.subarray(0, 28 * 28));
+      session.close();
+      const found = {
+        signedBy: session.bundle.signedBy,
+        outputs: output.length,
+        asked: (await Bundle.open("/bundles/signed/")).signedBy,
+        unsigned: await refusal(Session.open(`/bundles/${unsigned}/`, { ...options, trustedKeys: key })),
+        stranger: await refusal(Bundle.open("/bundles/signed/", { trustedKeys: stranger })),
+        changed: await refusal(Bundle.open("/changed/", { trustedKeys: key })),
+        late: await refusal(Session.open(session.bundle, { trustedKeys: key })),
+        old: "",
+      };
+      crypto.subtle.importKey = async () => {
+        throw new DOMException("Unrecognized name", "NotSupportedError");
+      };
+      found.old = await refusal(Bundle.open("/bundles/signed/", { trustedKeys: key }));
+      return found;
+    },
+    { unsigned: FAST, ...setup.signed },
+  );
+  await page.close();
+  assert.match(found.signedBy, /^[0-9A-F]{16}$/);
+  assert.equal(found.outputs, 10);
+  assert.equal(found.asked, null);
+  assert.match(found.unsigned, /^IntegrityError: http.* is not signed, and only what a trusted key signed is opened/);
+  assert.match(found.stranger, /^IntegrityError: .* is signed by [0-9A-F]{16}, which is not among the trusted keys/);
+  assert.match(found.changed, /^IntegrityError: .*does not fit manifest\.json; one of the two was changed/);
+  assert.match(found.late, /^InputError: trustedKeys .* pass them to Bundle\.open/);
+  assert.match(found.old, /^EngineUnavailable: this browser cannot check signatures \(Ed25519\).*update it/);
 });
 
 test("a changed program is refused, and an opened session goes on", async () => {
