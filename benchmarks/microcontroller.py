@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/microcontroller.py
     .venv/bin/python benchmarks/microcontroller.py --data-dir data --quantize int8-static
     .venv/bin/python benchmarks/microcontroller.py --model cifar10 --quantize int8-static+fp32-stem
+    .venv/bin/python benchmarks/microcontroller.py --model watch-0 --data-dir motion/watch-0.npz
 
 Runs each part in the interpreter of the package tflite-micro, on this machine. *Arena* is the working memory that the
 interpreter has allocated when a part has run; pointers are twice as long here as on a board. Nothing here is timed.

@@ -19,6 +19,7 @@ from paraedge.exporting import export
 from paraedge.model import load_checkpoint
 from paraedge.training import TrainingConfig
 from paraedge.training.augment_signals import augment_signals, sensor_axes
+from paraedge.training.batches import TrainingBatches
 from paraedge_runtime import Bundle, InputError, Session
 from paraedge_runtime.inputs import normalise
 
@@ -197,6 +198,17 @@ def test_turned_sensors_keep_what_does_not_depend_on_how_they_are_held():
     dots = [(both[:, :3] * both[:, 3:]).sum(dim=1) for both in (signals, turned)]  # both sensors turned alike
     torch.testing.assert_close(*dots, atol=1e-4, rtol=1e-3)
     assert augment_signals(signals, config, torch.Generator()) is signals
+
+
+def test_batches_are_of_turned_windows(npz):
+    train = load_dataset("npz", npz).train
+    signals, labels = torch.from_numpy(train.signals), torch.from_numpy(train.labels)
+    config = TrainingConfig(batch_size=32, rotation_degrees=30.0)
+    batches = [TrainingBatches(signals, labels, 3, config, channel_names=names)[0] for names in (CHANNELS, ())]
+    (turned, targets), (plain, same_targets) = batches
+    torch.testing.assert_close(targets, same_targets)
+    torch.testing.assert_close(turned[:, :3].norm(dim=1), plain[:, :3].norm(dim=1))
+    assert (turned - plain).abs().mean(dim=(1, 2)).gt(0.01).float().mean() > 0.9
 
 
 # --- from training to a device --------------------------------------------------------------------

@@ -84,8 +84,11 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         part, parts = self._share
         chosen = chosen[torch.arange(part, -(-len(chosen) // parts) * parts, parts) % len(chosen)]
         generator = random_numbers(config.seed, epoch, step * parts + part + 1)
-        change = augment_signals if self._images.ndim == 3 else augment
-        images = change(self._images[chosen], config, generator)
+        images = self._images[chosen]
+        if images.ndim == 3:
+            images = augment_signals(images, config, generator, self._axes)
+        else:
+            images = augment(images, config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
 
 
