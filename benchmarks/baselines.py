@@ -27,6 +27,7 @@ import msgspec
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from experiments import Experiment, ExperimentStep
 from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -382,7 +383,7 @@ class SGDStep(TrainingStep):
 
 
 _EXITS = replace(RECIPES["cifar10"].training, branch_weight=1.0)  # the mean cross-entropy of all predictions
-_PAPER = TrainingConfig(
+_PAPER = Experiment(
     epochs=300,
     batch_size=500,
     learning_rate=1e-4,
@@ -392,7 +393,7 @@ _PAPER = TrainingConfig(
     rand_augment_magnitude=14,
 )
 _WIDE = replace(
-    RECIPES["cifar10"].training,
+    Experiment(**msgspec.structs.asdict(RECIPES["cifar10"].training)),
     epochs=240,
     learning_rate=0.4,
     weight_decay=5e-4,
@@ -489,7 +490,9 @@ def train(options: argparse.Namespace) -> None:
         if teacher is not None:
             teacher.network.compile(dynamic=False)
     images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
-    split = TrainingBatches(images[: options.images], labels[: options.images], NUM_CLASSES, config)
+    split = TrainingBatches(
+        images[: options.images], labels[: options.images], NUM_CLASSES, config, augment=ExperimentStep.augment
+    )
     batches = training_batches(split, first_epoch, num_workers=options.workers, pin_memory=device.type == "cuda")
     started = saved = time.monotonic()
     for epoch in range(first_epoch, config.epochs):

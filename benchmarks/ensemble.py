@@ -1,6 +1,6 @@
 """Accuracy of networks that were trained apart, added up: the mean over every choice of k, from the logits kept.
 
-    .venv/bin/paraedge train --recipe cifar10-small --seed 0 --data-dir data --out small0 --compile   # and so on
+    .venv/bin/python benchmarks/experiments.py cifar10-small --seed 0 --data-dir data --out small0   # and so on
 .venv/bin/python benchmarks/ensemble.py small0 small1 small2 small3
 """
 

@@ -25,7 +25,7 @@ DEPTHS = (1, 2, 4, 8, 14)
 
 
 def vit_bundle(depth: int, out: Path) -> None:
-    """The recipe ``cifar10-vit`` with so many blocks, from random weights."""
+    """``cifar10-vit`` of ``experiments.py`` with so many blocks, from random weights."""
     packaged = load_checkpoint(resolve_checkpoint("cifar10"))
     torch.manual_seed(0)
     shape = replace(packaged.config.model, num_branches=1, branch_width=128, branch_depth=depth)

@@ -9,9 +9,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1
 seconds=${FUZZ_SECONDS:-60}
-native=(native-archive native-manifest native-signature)
+native=(native-archive native-manifest native-program native-signature)
 # The slowest to start first.
-targets=(checkpoint data image "${native[@]}" bundle archive signature update device plan recording)
+targets=(checkpoint data image "${native[@]}" bundle archive signature program update device plan recording)
 [ $# -eq 1 ] || targets=("${@:2}")
 
 scripts/need_debian.sh clang-19 libclang-rt-19-dev cmake ninja-build

@@ -16,6 +16,8 @@ from support.motion import write_folder
 from paraedge.cli.bench import bench
 from paraedge.cli.export import export
 from paraedge.cli.profile import profile
+from paraedge.cli.pull import pull
+from paraedge.cli.push import push
 from paraedge.cli.train import train
 from paraedge.cli.web import web
 from paraedge.model import load_checkpoint
@@ -27,7 +29,9 @@ NATIVE = ROOT / "runtime" / "native"
 OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
 JAVA_EXAMPLES = ROOT / "runtime" / "android" / "examples"  # run by tests/java
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-PARSED = {"train": train, "bench": bench, "export": export, "profile": profile, "web": web}
+PARSED = {
+    "train": train, "bench": bench, "export": export, "profile": profile, "web": web, "push": push, "pull": pull,
+}  # fmt: skip
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -123,10 +127,12 @@ def test_make_targets_and_extras_exist(page):
             if match := re.fullmatch(r"make (\S+)", command):
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), command
             elif match := re.fullmatch(
-                r"pip install (?:\./sdk/models )?'?(?:paraedge|\.)(?:\[([\w,-]+)\])?'?", command
+                r"pip install (?:--find-links dist |\./sdk/models )?'?(?:paraedge|\.)(?:\[([\w,-]+)\])?'?", command
             ):
                 assert set((match[1] or "all").split(",")) <= set(extras), command
-            elif match := re.fullmatch(r"(?:torchrun .* -- )?paraedge (train|bench|export|profile|web) (.*)", command):
+            elif match := re.fullmatch(
+                r"(?:torchrun .* -- )?paraedge (train|bench|export|profile|web|push|pull) (.*)", command
+            ):
                 # parsed, not run: some take an hour
                 PARSED[match[1]].make_context(match[1], shlex.split(match[2]))
             elif match := re.fullmatch(r"~/paraedge-demo/bin/paraedge-demo (.*)", command):

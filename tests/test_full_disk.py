@@ -21,7 +21,7 @@ from support.keys import private_key
 from paraedge import web
 from paraedge.model import load_checkpoint, save_checkpoint
 from paraedge.signing import make_keys, sign_bundle
-from paraedge.training.loop import _ResumeFile, _RunState
+from paraedge.training.resume import ResumeFile, RunState
 from paraedge_converters.cache import CachedPart, PartCache
 from paraedge_measure.deadlines.records import RecordFile
 from paraedge_measure.device import write_device
@@ -62,7 +62,7 @@ def _resume(made, out):
     """What 'paraedge train' saves after an epoch."""
     model = made.checkpoint.model
     step = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters()), average=None)
-    _ResumeFile(out, [1]).save(step, _RunState(1, 1.0, 1.0))
+    ResumeFile(out, [1]).save(step, RunState(1, 1.0, 1.0))
 
 
 def _old_bundle(made, out):

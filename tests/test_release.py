@@ -17,6 +17,9 @@ def test_one_version_everywhere():
     assert PYPROJECT["project"]["optional-dependencies"]["models"] == [f"paraedge-models=={models}"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == VERSION
     assert json.loads((ROOT / "runtime/web/package.json").read_text())["version"] == VERSION
+    assert f'\\"{VERSION}\\"' in (ROOT / "Package.swift").read_text()
+    assert f'versionName = "{VERSION}"' in (ROOT / "runtime/android/app/build.gradle.kts").read_text()
+    assert models == VERSION
     assert f"\n## {VERSION} " in (ROOT / "CHANGELOG.md").read_text()
 
 

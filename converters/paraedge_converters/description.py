@@ -23,7 +23,7 @@ Samples = NDArray[np.uint8] | NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationSet:
-    """Inputs that trained nothing, on which the parts that were just made are measured.
+    """Held-out inputs on which the exported parts are measured.
 
     Attributes:
         samples: (M, …), as those of :class:`ModelDescription`.
@@ -40,7 +40,7 @@ class EvaluationSet:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelDescription:
-    """What a bundle says about its model, and the real inputs that prove it right.
+    """What a bundle says about its model, and the real inputs that verify it.
 
     A model whose output is a vector (a regression, an embedding) has ``vector`` in place of ``labels``, and
     nothing that counts labels: ``sample_labels``, ``accuracy``, ``early_stop`` and ``test_set`` stay ``None``.

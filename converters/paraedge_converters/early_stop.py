@@ -65,7 +65,7 @@ def calibrate_early_stop(
     max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     seed: int = 0,
 ) -> Calibration:
-    """Thresholds that lose at most ``max_accuracy_drop`` of all images; the module says what that means.
+    """Find early-stop thresholds that lose at most ``max_accuracy_drop`` of accuracy.
 
     A tenth of the images, taken at random, fits the temperatures, half of them the threshold, and on
     the rest, which decided nothing, the outcome is measured (``held_out``).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import CachedPart, PartCache
+from paraedge_converters.file_metadata import with_metadata
 from paraedge_converters.request import ExportRequest
 from paraedge_converters.split import Part, count_macs, quantizable
 from paraedge_runtime.bundle import file_entry
@@ -55,6 +56,7 @@ def lower_parts(
     cache: PartCache,
     *,
     anew: bool,
+    metadata: Mapping[str, object],
     on_part: Callable[[str, bool], None],
 ) -> Iterator[LoweredModel]:
     """Yield the parts as a :class:`LoweredModel`, which is closed when the block ends.
@@ -66,6 +68,7 @@ def lower_parts(
         inputs: (n, …), normalised; quantized parts are calibrated on some of them.
         cache: of lowered parts.
         anew: take nothing from the cache.
+        metadata: what the file of a fused model says about it.
         on_part: called with each name, and whether it came from the cache.
 
     Raises:
@@ -79,11 +82,17 @@ def lower_parts(
     loaded: dict[str, LoadedPart] = {}
     keys: dict[str, str] = {}
     from_cache: list[str] = []
-    samples = inputs[1::2][:NUM_CALIBRATION] if len(inputs) > 1 else inputs
+    images = samples = inputs[1::2][:NUM_CALIBRATION] if len(inputs) > 1 else inputs
     with contextlib.ExitStack() as stack:
         for part in parts:
             name = part.name
-            programs[name], key, was_cached = _lower(part, request, samples, cache, anew)
+            is_fused = name == "fused"
+            programs[name], key, was_cached = _lower(part, request, images if is_fused else samples, cache, anew)
+            if is_fused:  # the cache's has none: a label decides nothing that is computed
+                suffix = engine_info(request.engine).suffix
+                programs[name] = replace(
+                    programs[name], program=with_metadata(suffix, programs[name].program, metadata)
+                )
             if key is not None:
                 keys[name] = key
             if was_cached:

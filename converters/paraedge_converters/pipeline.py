@@ -13,11 +13,12 @@ from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache, tool_versions
 from paraedge_converters.description import ModelDescription, check_description
+from paraedge_converters.file_metadata import file_metadata
 from paraedge_converters.lowering import lower_parts
 from paraedge_converters.parity import torch_reference
 from paraedge_converters.proof import prove
 from paraedge_converters.protocol import BranchModel
-from paraedge_converters.recipes import finer_recipes
+from paraedge_converters.recipes import FLOAT_STEM, finer_recipes
 from paraedge_converters.request import ExportRequest, parse_request
 from paraedge_converters.split import check_contract, split_model
 from paraedge_runtime._arguments import as_callable, as_instance, as_path
@@ -32,7 +33,7 @@ __all__ = ["ConversionProgress", "convert", "run_export"]
 
 @dataclass(frozen=True)
 class ConversionProgress:
-    """One thing done: ``what`` of ``total`` steps; ``cached`` parts were not lowered again."""
+    """One finished step of an export. ``cached`` parts were not lowered again."""
 
     what: str
     step: int
@@ -54,7 +55,7 @@ def convert(
     cache: PartCache | None = None,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
-    """Export chosen branches of a model as a bundle that is proven against torch.
+    """Export chosen branches of a model as a bundle, and check every part against torch.
 
     Args:
         model: any network that keeps the ``BranchModel`` contract; it is not changed.
@@ -130,11 +131,14 @@ def _export(
 
     parts = split_model(model, request.branches, fused=request.fused)
     reference = torch_reference(model, request.branches, normalise(description.samples, model.input_spec))
+    metadata = file_metadata(model.input_spec, description.output(model.num_outputs), description)
     num_tested = 0 if description.test_set is None else len(description.test_set.labels)
     progress = _Progress(on_progress, len(parts) + len(reference.inputs) + num_tested)
 
     def lower_and_prove(asked: ExportRequest, described: ModelDescription, write: bool, anew: bool) -> Bundle | None:
-        with lower_parts(parts, asked, engine, reference.inputs, cache, anew=anew, on_part=progress.part) as lowered:
+        with lower_parts(
+            parts, asked, engine, reference.inputs, cache, anew=anew, metadata=metadata, on_part=progress.part
+        ) as lowered:
             try:
                 proof = prove(lowered, reference, described, model.input_spec, asked, progress.sample)
             except ParityError as error:
@@ -170,6 +174,8 @@ def _export(
         bundle = attempt(request, description, write=True)
     except ParityError as error:
         finer = finer_recipes(request.quantize, request.converter) if try_finer else ()
+        if request.fused:  # which has no stem of its own
+            finer = tuple(name for name in finer if not name.endswith(FLOAT_STEM))
         if not finer:
             raise
         found = next((name for name in finer if passes(name)), "fp32")

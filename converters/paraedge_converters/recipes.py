@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to write the numbers of a part smaller.
+    """A quantization recipe: how the numbers of a part are stored and computed.
 
     Attributes:
         description: one line for people.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from paraedge_converters.recipes import Recipe, part_recipe, recipe_for
+from paraedge_converters.recipes import FLOAT_STEM, Recipe, part_recipe, recipe_for
 from paraedge_converters.targets import TARGETS, backend_for
 from paraedge_runtime._arguments import as_path, choose_branches
 from paraedge_runtime.atomic import check_writable
@@ -27,7 +27,7 @@ SMALL = "small"  # stands for the target's own quantization recipe
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """One export, every field valid. Made by :func:`parse_request` only.
+    """A validated export request, made by :func:`parse_request`.
 
     Attributes:
         name: of the model, and so of the bundle.
@@ -97,9 +97,10 @@ def parse_request(
     engine_info(engine_name)
     recipe_name = TARGETS[target].recipe if isinstance(quantize, str) and quantize == SMALL else quantize
     recipe_for(recipe_name, converter)
-    if fused and recipe_name != "fp32":
+    if fused and recipe_name.endswith(FLOAT_STEM):
         raise InputError(
-            f"a fused model is float32 only; leave out fused (--fused) or the quantization recipe {recipe_name!r}"
+            f"a fused model has no stem of its own; leave out fused (--fused), or use the recipe "
+            f"{recipe_name.removesuffix(FLOAT_STEM)!r}"
         )
     chosen = choose_branches(branches, tuple(range(num_branches)))
     place = (

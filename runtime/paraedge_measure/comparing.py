@@ -23,7 +23,7 @@ __all__ = ["ComparedBundle", "compare_bundles", "display_names"]
 
 @dataclass(frozen=True)
 class ComparedBundle:
-    """One of the bundles. A prefix is the first k of its branches; tuples have a value for each.
+    """Results of one bundle. Tuples have one value for each prefix, which is the first k branches.
 
     Attributes:
         path: where it is.
@@ -66,7 +66,7 @@ def compare_bundles(
     rounds: int = 30,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ComparedBundle]:
-    """Run every input through every bundle, then take turns for the times.
+    """Run every input through every bundle, then measure latency with the bundles in turns.
 
     A round of times asks every bundle for every prefix once, in random order: what slows the machine down
     slows them all, and no bundle keeps its caches warm.

@@ -115,7 +115,7 @@ class Browser(_Record, frozen=True, kw_only=True, tag_field="kind", tag="browser
 
 
 class Hardware(_Record, frozen=True, kw_only=True):
-    """What a machine is. What its system does not tell is ``null``, never guessed.
+    """The hardware of a machine. What the system does not report is ``null``, never guessed.
 
     ``cores`` counts the machine's cores, also those that a process may not use. ``clusters`` groups
     their numbers by speed, fastest first, and is empty where the system tells no speeds.
@@ -214,7 +214,7 @@ class Measurement(_Record, frozen=True, kw_only=True):
 
 
 class Device(_Record, frozen=True, kw_only=True):
-    """The whole of ``device.json``. ``hardware`` is ``null`` until something was measured."""
+    """The contents of ``device.json``. ``hardware`` is ``null`` before the first measurement."""
 
     format: Literal["paraedge-device/1"] = "paraedge-device/1"
     name: Name
@@ -309,7 +309,7 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
 
 
 def merge(device: Device, measurements: Iterable[Measurement]) -> Device:
-    """The device with these measurements added.
+    """Return the device with these measurements added.
 
     Each replaces the one with the same bundle, engine and number of threads, in its place; every
     other one is kept, and so is what was sustained, until that is measured again.

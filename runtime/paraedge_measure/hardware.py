@@ -49,7 +49,7 @@ _VCGENCMD_LIMIT_S = 2.0
 
 
 def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> Hardware:
-    """What this machine is.
+    """Read the hardware of this machine.
 
     Clusters are cores of one ``cpu_capacity`` (Arm), else of one highest frequency, as in the native
     core's placement.

@@ -24,7 +24,7 @@ def known_latency(
     branches: int | Sequence[int] | None = None,
     allow_foreign: bool = False,
 ) -> Latency | None:
-    """What ``paraedge profile`` measured of a session, for ``Session.open(latency=...)``.
+    """Read a session's latency from a device profile, for ``Session.open(latency=...)``.
 
     Args:
         profile: of this device, or the path of its ``device.json``; ``None`` gives ``None``.

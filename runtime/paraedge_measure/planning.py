@@ -41,7 +41,7 @@ _MAX_PLAN_BYTES = 1 << 20
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a plan shall satisfy: p95 of a request within ``budget_ms``, and two limits that may be left open."""
+    """Requirements of a plan: p95 latency of at most ``budget_ms``, and two optional limits."""
 
     budget_ms: Annotated[float, msgspec.Meta(gt=0)]
     min_accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
@@ -67,7 +67,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Some branches of a bundle, with one engine on so many threads, and what that gives.
+    """A choice of branches, engine and threads, with its latency, accuracy and size.
 
     ``branches`` are positions in the model that the bundle was taken from, ascending: in this order they run.
     ``size_bytes`` counts programs and golden files. ``memory_bytes`` was measured with all branches of
@@ -149,7 +149,7 @@ def belong_together(bundle: Bundle, evaluation: Evaluation) -> bool:
 
 
 def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | None = None) -> tuple[Plan, ...]:
-    """Choices of branches of a bundle, with every engine and thread count that was measured on the device.
+    """List the choices of branches of a bundle, for every engine and thread count measured on the device.
 
     They are all prefixes, and their accuracy is the bundle's. With an ``evaluation`` of all branches of
     the model, other choices that are :func:`~paraedge_measure.subsets.worthwhile` come to them, and the
@@ -233,7 +233,7 @@ def _p50_ms(measurement: Measurement, positions: Positions) -> float:
 
 
 def pareto_plans(plans: Iterable[Plan]) -> tuple[Plan, ...]:
-    """Those that no other one beats or equals in p95, accuracy and size together; fastest first."""
+    """Return the plans that no other plan matches in p95 latency, accuracy and size together, fastest first."""
     kept: list[Plan] = []
     for plan in sorted(
         as_instances("plans", plans, Plan), key=lambda one: (one.p95_ms, -one.accuracy, one.size_bytes, one.threads)
@@ -244,7 +244,7 @@ def pareto_plans(plans: Iterable[Plan]) -> tuple[Plan, ...]:
 
 
 def choose_plan(plans: Iterable[Plan], wish: Wish) -> Plan:
-    """The most accurate plan that satisfies the wish; among equals the fastest, then the smallest.
+    """Return the most accurate plan that meets the requirements; ties go to the fastest, then the smallest.
 
     Raises:
         PlanError: none does; the message has the nearest.

@@ -66,7 +66,7 @@ _MAX_SUSTAINED_S = 86_400.0
 
 @dataclass(frozen=True)
 class SeriesLength:
-    """How long requests are measured: until every part has ``min_runs`` runs, and took ``min_s`` in all of them.
+    """How long to measure: every part runs at least ``min_runs`` times, and ``min_s`` seconds in total.
 
     With ``sustained_s`` whole requests on the most threads follow for so long, without a pause.
     """

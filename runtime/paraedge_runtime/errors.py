@@ -41,11 +41,11 @@ class ParaEdgeError(Exception):
 
 
 class BundleError(ParaEdgeError):
-    """A bundle cannot be trusted or read."""
+    """A bundle cannot be read, or is not trusted."""
 
 
 class ManifestError(BundleError):
-    """``manifest.json`` is malformed, or says something impossible."""
+    """``manifest.json`` is malformed or contradicts itself."""
 
 
 class IntegrityError(BundleError):
@@ -61,7 +61,7 @@ class EngineUnavailable(EngineError):
 
 
 class InputError(ParaEdgeError):
-    """What the caller passed cannot be used."""
+    """An argument, option or file from the caller is invalid."""
 
 
 class ConversionError(ParaEdgeError):
@@ -73,7 +73,7 @@ class ParityError(ConversionError):
 
 
 class UnsupportedModel(ConversionError):
-    """The network does not keep the ``BranchModel`` contract."""
+    """The network does not implement the ``BranchModel`` protocol."""
 
 
 class DeviceError(ParaEdgeError):
@@ -81,7 +81,7 @@ class DeviceError(ParaEdgeError):
 
 
 class ProfileError(DeviceError):
-    """``device.json`` is not there or malformed, or is of another device or bundle."""
+    """``device.json`` is missing or malformed, or belongs to another device or bundle."""
 
 
 class PlanError(ParaEdgeError):

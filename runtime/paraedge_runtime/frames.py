@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Frame(NamedTuple, Generic[T]):
-    """An image, and when it came.
+    """An image and the time it arrived.
 
     Attributes:
         image: what was put.

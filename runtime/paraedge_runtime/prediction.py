@@ -29,7 +29,7 @@ __all__ = [
 
 
 class BranchState(IntEnum):
-    """What became of a branch; the numbers are those of ``paraedge.h``."""
+    """State of a branch after a request. The values are those of ``paraedge.h``."""
 
     USED = 0
     FAILED = 1
@@ -124,7 +124,7 @@ def softmax_confidence(logits: NDArray[np.float32], temperature: float) -> float
 
 @dataclass(frozen=True)
 class DroppedBranch:
-    """A branch that does not count in the prediction, and why."""
+    """A branch that is not part of the prediction, and the reason."""
 
     index: int
     reason: str
@@ -178,7 +178,7 @@ def _kept(
 
 
 class Prediction:
-    """The result of one request. Nothing of it is computed before somebody reads it, and nothing can be changed.
+    """The result of one request. It is immutable, and its values are computed when they are first read.
 
     A bundle whose output is a vector has no labels: ``label``, ``label_index``, ``confidence``, ``probabilities``
     and ``top_k`` raise ``InputError``; read ``output``.

@@ -419,14 +419,43 @@ class Session:
             "process; open a session in the child process"
         )
 
-    def close(self) -> None:
-        """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing."""
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing.
+
+        Args:
+            timeout_s: do not wait longer than this; a call in progress is told to end, and gets an ``EngineError``.
+                ``None`` waits as long as it takes.
+
+        Raises:
+            EngineError: a branch still runs after ``timeout_s``. The session takes no more calls; its threads and
+                memory stay until the branch ends and it is closed again, or the process ends.
+            InputError: ``timeout_s`` is no number of at least 0.
+        """
+        if timeout_s is not None and not (_is_number(timeout_s) and 0 <= timeout_s < math.inf):
+            raise InputError(f"timeout_s is {shown(timeout_s)}; a finite number of seconds, 0 or more, is needed")
         if self._pid != os.getpid():
             return  # the threads are the parent's
-        with self._lock:
-            if self._core is not None:
-                self._core.close()
-            self._core = None
+        if timeout_s is None:
+            with self._lock:
+                self._free()
+            return
+        until_s = time.monotonic() + float(timeout_s)
+        core = self._core
+        settled = core is None or core.settle(float(timeout_s))  # ends the call that has the lock
+        if not settled or not self._lock.acquire(timeout=max(0.0, until_s - time.monotonic())):
+            raise EngineError(
+                f"a branch of {self.bundle.path} did not end within {timeout_s:g} s; close the session again later, or "
+                "end the process"
+            )
+        try:
+            self._free()
+        finally:
+            self._lock.release()
+
+    def _free(self) -> None:
+        if self._core is not None:
+            self._core.close()
+        self._core = None
 
     def __enter__(self) -> Session:
         return self

@@ -1,7 +1,7 @@
 """A program's first run, in a process of its own: a damaged one with a right hash may kill whoever loads it.
 
-What came through is remembered in the user's cache folder by its hash, the engine's version and the machine, and not
-tried there again.
+What the check of programs refuses is not run at all. What came through is remembered in the user's cache folder by its
+hash, the engine's version and the machine, and not tried there again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.engines import ENGINES, engine_info, open_engine
+from paraedge_runtime.engines.base import check_program
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError, IntegrityError, ParaEdgeError
 from paraedge_runtime.manifest import PartEntry
 from paraedge_runtime.session import Session
@@ -38,6 +39,9 @@ _NOT_THERE = 75  # what stands there is not the bundle that was opened
 _REFUSED = 76  # an error that whoever opens it in this process gets as well
 _NO_START = 1  # Python found no module to run, or failed in it before the first run
 _TIMEOUT_S = 300.0
+# Memory that was never written is zero in a young process, and anything in one that has run for long. With this, glibc
+# fills it with a pattern: what a program reads beyond its own shows here.
+_FOUND_MEMORY = {"MALLOC_PERTURB_": "165"}
 _HINT = "a program in it is damaged or hostile; export the bundle again"
 
 
@@ -73,7 +77,8 @@ def try_bundle(
         timeout_s: until the child is taken for hanging, its start included.
 
     Raises:
-        IntegrityError: a program killed or ended its process, or did not come back; or the bundle was changed since.
+        IntegrityError: a program is not sound, killed or ended its process, or did not come back; or the bundle was
+            changed since.
         EngineError: no child process can be started, or it cannot run paraedge.
     """
     chosen = bundle.manifest.engine if engine is None else engine
@@ -81,6 +86,8 @@ def try_bundle(
     if _is_remembered(key):
         return
     name = str(bundle.path if called is None else called)
+    for entry in bundle.manifest.parts().values():
+        check_program(chosen, entry.file, bundle.program(entry))
     status, _ = _in_child(name, ["bundle", str(bundle.path.absolute()), bundle.sha256, chosen], timeout_s)
     if status == _NOT_THERE:
         raise IntegrityError(f"{name} was changed since it was opened, and not tried; open it again")
@@ -101,12 +108,13 @@ def try_part(engine: str, name: str, program: bytes, entry: PartEntry, *, timeou
         timeout_s: until the child is taken for hanging.
 
     Raises:
-        IntegrityError: it killed or ended its process, or did not come back.
+        IntegrityError: it is not sound, killed or ended its process, or did not come back.
         EngineError: no child process can be started, or it cannot run paraedge.
     """
     key = _key("part", entry.sha256, engine)
     if _is_remembered(key):
         return
+    check_program(engine, entry.file, program)
     arguments = ["part", engine, name, msgspec.json.encode(entry).decode()]
     status, _ = _in_child(name, arguments, timeout_s, program)
     if status == _DONE:
@@ -181,6 +189,7 @@ def _in_child(what: str, arguments: list[str], timeout_s: float, given: bytes = 
             stdout=subprocess.PIPE if arguments[0] == "engine" else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=timeout_s,
+            env=os.environ | _FOUND_MEMORY,
         )
     except subprocess.TimeoutExpired:
         raise IntegrityError(f"{what}: its first run did not end within {timeout_s:g} s; {_HINT}") from None

@@ -38,6 +38,7 @@ from paraedge_runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from paraedge.data import load_dataset
     from paraedge.exporting import export
+    from paraedge.hub import pull, push
     from paraedge.model import ParaFormer, ParaFormerConfig, branches_from, load_checkpoint
     from paraedge_converters import BranchModel, EvaluationSet, ModelDescription, convert
     from paraedge_runtime import Bundle, LatestFrame, Prediction, Session, __version__
@@ -74,6 +75,8 @@ __all__ = [
     "export",
     "load_checkpoint",
     "load_dataset",
+    "pull",
+    "push",
 ]
 
 _WITH_TORCH = {
@@ -100,6 +103,8 @@ __getattr__, __dir__ = lazy_names(
         "TensorInput": "paraedge_runtime.manifest",
         "__version__": "paraedge_runtime",
         "load_dataset": "paraedge.data",
+        "pull": "paraedge.hub",
+        "push": "paraedge.hub",
     },
     with_torch=_WITH_TORCH,
 )

@@ -87,12 +87,11 @@ def test_a_teacher_is_trained_kept_tested_and_teaches(baselines, data_dir, monke
         network=replace(RECIPES["cifar10-taught"].network, embed_dim=16, branch_width=8, stem_width=8),
     )
     (data_dir / "small.json").write_bytes(msgspec.json.encode(recipe))
-    taught = importlib.import_module("taught")
+    experiments = importlib.import_module("experiments")
     out = data_dir / "pupil"
-    monkeypatch.setattr(sys, "argv", ["taught.py"])
-    taught.main(
+    monkeypatch.setattr(sys, "argv", ["experiments.py"])
+    experiments.main(
         [
-            "--recipe",
             str(data_dir / "small.json"),
             "--teacher",
             str(weights),

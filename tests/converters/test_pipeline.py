@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.conv_branches import ConvBranches
 from support.deadly import in_children
+from support.file_metadata import read_metadata
 
 from paraedge_converters import TARGETS, calibrate_early_stop, pipeline
 from paraedge_converters.backends import converter_for
@@ -52,12 +53,49 @@ def test_a_convolutional_branch_model_goes_the_same_way(engine_name, description
     assert bundle.card.early_stop is None
     assert bundle.manifest.fused is not None
     assert verify_bundle(bundle).problems == ()
+    said = read_metadata(bundle.path / bundle.manifest.fused.file)
+    assert said["names"] == dict(enumerate(description.labels))
+    assert (said["task"], said["imgsz"], said["channels"], said["stride"], said["batch"]) == (
+        "classify",
+        [28, 28],
+        1,
+        1,
+        1,
+    )
+    assert (said["mean"], said["std"]) == (list(model.input_spec.mean), list(model.input_spec.std))
+    assert (said["license"], said["resize"]) == (description.license, model.input_spec.resize)
     model.eval()
     with Session.open(bundle, threads=2) as session, torch.inference_mode():
         for image in description.samples[:20]:
             tokens = model.stem(torch.from_numpy(normalise(image[None], model.input_spec)))
             wanted = sum(branch(tokens) for branch in model.branches)[0].numpy()
             np.testing.assert_allclose(session.run(image).output, wanted, rtol=1e-4, atol=1e-5)
+
+
+def _has_integers(file):
+    if file.suffix == ".onnx":
+        import onnx
+
+        return any(tensor.data_type == onnx.TensorProto.UINT8 for tensor in onnx.load(file).graph.initializer)
+    from ai_edge_litert.interpreter import Interpreter
+
+    return any(detail["dtype"] is np.int8 for detail in Interpreter(str(file)).get_tensor_details())
+
+
+@pytest.mark.parametrize(("engine_name", "recipe"), [("onnxruntime", "int8-static"), ("litert", "int8-weight")])
+def test_a_fused_model_in_int8_is_one_file_that_says_how_to_use_it(engine_name, recipe, description, tmp_path):
+    """It is calibrated on images, not on what a stem makes of them, and nothing in the cache has labels."""
+    model, cache = ConvBranches(), PartCache(tmp_path / "cache")
+    for labels in (description.labels, tuple(f"größe {number}" for number in range(10))):
+        steps = []
+        bundle = convert(
+            model, dataclasses.replace(description, labels=labels), tmp_path / "b", target="linux",
+            engine=engine_name, quantize=recipe, fused=True, cache=cache, on_progress=steps.append,
+        )  # fmt: skip
+        file = bundle.path / bundle.manifest.fused.file
+        assert read_metadata(file)["names"] == dict(enumerate(labels))
+    assert _has_integers(file)
+    assert [step.what for step in steps if step.cached] == ["stem", "branch_00", "branch_01", "branch_02", "fused"]
 
 
 def test_a_second_export_takes_the_parts_from_the_cache(description, tmp_path):
@@ -276,7 +314,7 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
             {"target": "android", "quantize": "int8-weight"},
             "executorch does not support int8-weight: XNNPACK has no weight-only",
         ),
-        ({"target": "linux", "quantize": "fp16", "fused": True}, "a fused model is float32 only"),
+        ({"target": "linux", "quantize": "fp16+fp32-stem", "fused": True}, "a fused model has no stem of its own"),
         ({"target": "linux", "branches": 4}, "4 branches were asked for; there are 3"),
         ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),
         ({"target": "linux", "branches": (1, 0)}, "ascending order"),

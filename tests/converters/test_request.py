@@ -36,7 +36,7 @@ def test_the_stem_may_have_a_recipe_of_its_own(tmp_path):
         ({"engine": "tvm"}, "unknown engine 'tvm'"),
         ({"quantize": "int7"}, "unknown quantization recipe 'int7'; choose one of fp32"),
         ({"quantize": "int8-weight", "engine": "executorch"}, "executorch does not support int8-weight"),
-        ({"quantize": "fp16", "fused": True}, "a fused model is float32 only"),
+        ({"quantize": "fp16+fp32-stem", "fused": True}, "a fused model has no stem of its own"),
         ({"branches": 9}, "9 branches were asked for; there are 8"),
         ({"branches": (0, 8)}, "there is no branch 8"),
     ],

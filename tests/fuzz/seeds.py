@@ -25,6 +25,7 @@ from fuzz.targets import (  # noqa: E402
     CHECKPOINT_FILES,
     NEW,
     OLD,
+    PROGRAM_ENGINES,
     RELEASE_KEY,
     UPDATE_FILES,
     files_of_zip,
@@ -116,6 +117,24 @@ def _signature_seeds(folder: Path) -> dict[str, bytes]:
     }
 
 
+def _program_seeds() -> dict[str, bytes]:
+    """The same small network as a program of each engine."""
+    import torch
+
+    from paraedge_converters.backends import converter_for
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.GELU(), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+    example = torch.zeros(1, 1, 4, 4)
+    return {
+        name: bytes([at])
+        + converter_for(name)
+        .lower(network.eval(), example, recipe="fp32", calibration=example, allow_undelegated=False)
+        .program
+        for at, name in enumerate(PROGRAM_ENGINES)
+    }
+
+
 def record(policy: str = "all") -> Record:
     """One of ten requests."""
     (cell,) = grid(
@@ -200,6 +219,7 @@ def main() -> None:
         checkpoint = tiny_checkpoint(folder / "model")
         seeds = {
             **_bundle_seeds(folder),
+            "program": _program_seeds(),
             "signature": _signature_seeds(folder / "keys"),
             "device": {"device": msgspec.json.encode(DEVICE)},
             "plan": _plan_seeds(),

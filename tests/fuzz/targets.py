@@ -35,6 +35,7 @@ BUNDLE_FILES = (
     "manifest.sha256",
 )
 UPDATE_FILES = ("update.json", "manifest.json", "card.json", "branch_02.fake", "manifest.sha256")
+PROGRAM_ENGINES = ("executorch", "litert", "onnxruntime")  # as in native/fuzz/program.cpp
 CHECKPOINT_FILES = ("config.json", "training.json", "model.safetensors", "samples.npz", "evaluation.npz")
 RELEASE_KEY = "RWSqmeO2r707AZ1Y/Pv55/qY1fy2o9q6RwrOe5eofa6TOVId14k2nExb"  # of support.keys
 
@@ -262,7 +263,17 @@ def files_of_zip(path: Path) -> dict[str, bytes]:
         return {name: packed.read(name) for name in packed.namelist()}
 
 
+def program(_folder: Path) -> Target:
+    """A program, after a byte that says whose: passed, or refused by name."""
+
+    def read(data: bytes) -> None:
+        with contextlib.suppress(IntegrityError):
+            load_core().check_program(PROGRAM_ENGINES[data[0] % len(PROGRAM_ENGINES)], "x", data[1:])
+
+    return read
+
+
 TARGETS: dict[str, Callable[[Path], Target]] = {
     target.__name__: target
-    for target in (bundle, archive, signature, update, device, plan, recording, checkpoint, data, image)
+    for target in (bundle, archive, signature, program, update, device, plan, recording, checkpoint, data, image)
 }

@@ -186,6 +186,18 @@ def test_with_hardly_any_hope_for_the_next_one_only_the_first_branch_is_waited_f
         assert session.run(image(), deadline_s=now_s + 600).branches_used == (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize(("gap_s", "used"), [(1.0, (0,)), (3e5, (0, 1))])
+def test_requests_that_may_come_have_time_for_a_first_prediction(fake_engine, tmp_path, gap_s, used):
+    """Twelve requests come so soon after one another, or so late; the next one is as any other."""
+    path = fake_bundle(tmp_path / "b.paraedge", [{"add": 1.0}, {"add": 2.0}])
+    with Session.open(path, threads=2, latency=Latency((1e6, 1e6, 1e6))) as session:
+        now_s = time.monotonic()
+        session.run(image(), deadline_s=now_s + 1e6)  # whoever has less left when it begins has waited
+        for number in range(12):
+            session.run(image(), deadline_s=now_s + 2000 + number * gap_s)
+        assert session.run(image(), deadline_s=now_s + 2000 + (13 if gap_s == 1.0 else 0)).branches_used == used
+
+
 @pytest.mark.parametrize("other_s", [math.nan, None, "soon", True, 10**400])
 def test_a_request_that_waits_has_a_point_in_time(bundle, other_s):
     with Session.open(bundle, threads=2) as session:

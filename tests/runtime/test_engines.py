@@ -366,11 +366,15 @@ def _ort_format(path):
     return (head.ljust(new, b"\0") + root).ljust(8 + shift, b"\0") + raw[8:]
 
 
+# By the core's check of programs, or by the engine where there is no core.
+_NO_PROGRAM = r"(branch_00\.bin is damaged or hostile|onnxruntime failed while loading branch_00\.bin)"
+
+
 def test_another_format_that_passes_for_onnx_is_refused(onnxruntime, tmp_path):
     """Nothing looks into it for weights from outside."""
     program = _ort_format(tmp_path / "x.ort")
     refuse_external_data("x.ort", program)
-    with pytest.raises(EngineError, match=r"onnxruntime failed while loading branch_00\.bin"):
+    with pytest.raises((EngineError, IntegrityError), match=_NO_PROGRAM):
         onnxruntime.load("branch_00", program, _entry())
 
 
@@ -398,9 +402,7 @@ def test_unusual_spellings_of_elsewhere_are_refused(onnxruntime, location):
     "end", [b"\x3b", b"\x3a\x7f", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x38", b"\x80" * 11]
 )
 def test_what_is_no_message_is_no_program(onnxruntime, end):
-    with pytest.raises(
-        EngineError, match=r"onnxruntime failed while loading branch_00\.bin: it is not an ONNX program; "
-    ):
+    with pytest.raises((EngineError, IntegrityError), match=rf"{_NO_PROGRAM}: it is not an ONNX program; "):
         onnxruntime.load("branch_00", _onnx() + end, _entry())
 
 

@@ -19,7 +19,7 @@ import pytest
 from support.bundles import fake_bundle, image
 from support.fake_engine import GATES, PARTS, RUNNING, FakeEngine, FakePart, Gate
 
-from paraedge_runtime import DroppedBranch, EngineError, Session
+from paraedge_runtime import DroppedBranch, EngineError, InputError, Session
 
 PATIENCE_S = 30
 TESTS = Path(__file__).resolve().parents[1]
@@ -101,6 +101,72 @@ def test_the_interpreter_ends_whatever_an_engine_is_doing(bundles, engine_name, 
 def test_a_branch_that_does_not_end_does_not_keep_the_interpreter(tmp_path, how):
     behaviours = [{"add": 1.0}, {"add": 2.0, "sleep_s": 1000}, {"add": 2.0, "sleep_s": 3}]
     _exits(how, fake_bundle(tmp_path / "b.paraedge", behaviours).path, count=1)
+
+
+# Branches that do not end ------------------------------------------------------------------------
+
+
+def test_close_waits_no_longer_than_it_is_told(gated, gate):
+    session = Session.open(gated, threads=2)
+    session.run(image(), budget_ms=200, policy="all")
+    assert gate.entered.wait(PATIENCE_S)  # by the worker that is late
+    started_s = time.monotonic()
+    with pytest.raises(
+        EngineError, match=r"a branch of .*g\.paraedge did not end within 0\.2 s; close the session again"
+    ):
+        session.close(timeout_s=0.2)
+    assert time.monotonic() - started_s < PATIENCE_S / 2
+    with pytest.raises(EngineError, match="this session is being closed"):
+        session.run(image())
+    gate.release.set()
+    session.close(timeout_s=PATIENCE_S)
+    assert all(part.closed for part in PARTS)
+    session.close(timeout_s=0)
+
+
+def test_close_in_time_ends_a_request_that_waits(gated, gate):
+    """Its caller waits for the branch that is held; the branch itself goes on."""
+    session, problems = Session.open(gated, threads=2), []
+
+    def ask():
+        try:
+            session.run(image(), budget_ms=1e6, policy="all")
+        except EngineError as error:
+            problems.append(str(error))
+
+    caller = threading.Thread(target=ask)
+    caller.start()
+    assert gate.entered.wait(PATIENCE_S)
+    with pytest.raises(EngineError, match="did not end within"):
+        session.close(timeout_s=0.5)
+    caller.join(PATIENCE_S)
+    assert len(problems) == 1
+    gate.release.set()
+    session.close()
+
+
+def test_an_idle_session_closes_at_once_whatever_the_timeout(bundle):
+    session = Session.open(bundle, threads=2)
+    session.run(image())
+    session.close(timeout_s=0)
+    assert all(part.closed for part in PARTS)
+
+
+def test_a_session_that_was_given_up_may_be_forgotten(gated, gate):
+    session = Session.open(gated, threads=2)
+    session.run(image(), budget_ms=200, policy="all")
+    assert gate.entered.wait(PATIENCE_S)
+    with pytest.raises(EngineError):
+        session.close(timeout_s=0)
+    del session
+    gc.collect()  # waits for nobody
+    assert not any(part.closed for part in PARTS)
+
+
+@pytest.mark.parametrize("timeout_s", [-1, float("nan"), float("inf"), "1", True])
+def test_a_timeout_is_a_number_of_seconds(bundle, timeout_s):
+    with Session.open(bundle) as session, pytest.raises(InputError, match=r"timeout_s is .*; a finite number"):
+        session.close(timeout_s=timeout_s)
 
 
 # Ctrl-C -----------------------------------------------------------------------------------------

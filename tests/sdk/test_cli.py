@@ -321,13 +321,13 @@ def test_models_lists_what_ships_with_its_accuracy():
 
 
 def test_train_by_a_recipe_that_options_change(tmp_path):
-    recipe = msgspec.to_builtins(RECIPES["fashion-mnist-one-stem"])
+    recipe = msgspec.to_builtins(RECIPES["fashion-mnist"])
     recipe["dataset"] = "digits"
-    recipe["network"].update(embed_dim=16, num_heads=2, num_branches=3, stem_stride=2, stem_width=8)
+    recipe["network"].update(embed_dim=16, num_heads=2, num_branches=3, stem_stride=4, stem_width=8, branch_width=8)
     recipe["training"].update(epochs=50, ema_decay=0.5)
     (tmp_path / "mine.json").write_text(json.dumps(recipe))
     succeed(
-        "train", "--recipe", "mine.json", "--epochs", 2, "--seed", 7, "--num-branches", 2, "--out", "small",
+        "train", "--recipe", "mine.json", "--epochs", 2, "--seed", 7, "--set", "num_branches=2", "--out", "small",
         "--holdout", 100, "--log", "log.jsonl", "--workers", 1, cwd=tmp_path,
     )  # fmt: skip
     record = json.loads((tmp_path / "small" / "training.json").read_text())
@@ -354,8 +354,8 @@ def test_a_stranger_s_images_go_the_whole_way(tmp_path):
     document = json.loads(
         succeed(
             "train", "--dataset", "folder", "--data-dir", "images", "--out", "mine", "--name", "colours",
-            "--epochs", 6, "--batch-size", 16, "--embed-dim", 16, "--num-heads", 2, "--num-branches", 3,
-            "--image-size", 16, "--json", cwd=tmp_path,
+            "--epochs", 6, "--set", "batch_size=16", "--set", "embed_dim=16", "--set", "num_heads=2",
+            "--set", "num_branches=3", "--image-size", 16, "--json", cwd=tmp_path,
         )
     )  # fmt: skip
     assert document["prefix_accuracy"][-1] > 0.9
@@ -384,8 +384,9 @@ def test_a_model_is_extended_by_a_new_class_and_only_the_new_parts_travel(tmp_pa
                 pixels = np.clip(rng.normal(colours[name], 40, (16, 16, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
     succeed(
-        "train", "--dataset", "folder", "--data-dir", "two", "--out", "small", "--epochs", 4, "--batch-size", 16,
-        "--embed-dim", 16, "--num-heads", 2, "--num-branches", 2, "--image-size", 16, cwd=tmp_path,
+        "train", "--dataset", "folder", "--data-dir", "two", "--out", "small", "--epochs", 4,
+        "--set", "batch_size=16", "--set", "embed_dim=16", "--set", "num_heads=2", "--set", "num_branches=2",
+        "--image-size", 16, cwd=tmp_path,
     )  # fmt: skip
     document = json.loads(
         succeed(
@@ -431,8 +432,11 @@ MISTAKES = [
     ),
     (["export", "--target", "linux", "--quantize", "fp32+fp32-stem"], "unknown quantization recipe 'fp32+fp32-stem'"),
     (["export", "--target", "linux", "--quantize", "auto"], "Fashion-MNIST was not found"),
-    (["export", "--target", "linux", "--quantize", "auto", "--fused"], "a fused model is float32 only"),
-    (["export", "--target", "linux", "--quantize", "fp16", "--fused"], "a fused model is float32 only"),
+    (["export", "--target", "linux", "--quantize", "auto", "--fused"], "compares bundles without a fused model"),
+    (
+        ["export", "--target", "linux", "--quantize", "int8-static+fp32-stem", "--fused"],
+        "a fused model has no stem of its own; leave out fused (--fused), or use the recipe 'int8-static'",
+    ),
     (["inspect", "nowhere.paraedge"], "nowhere.paraedge does not exist"),
     (["verify", "nowhere.zip"], "nowhere.zip does not exist"),
     (["run", "nowhere.png"], "nowhere.png does not exist"),
@@ -450,13 +454,20 @@ MISTAKES = [
     (["train", "--out", "x", "--data-dir", "nowhere"], "the data folder nowhere does not exist"),
     (["train", "--out", "x", "--dataset", "cifar10"], "CIFAR-10 was not found"),
     (
-        ["train", "--out", "x", "--dataset", "digits", "--embed-dim", "10"],
+        ["train", "--out", "x", "--dataset", "digits", "--set", "embed_dim=10"],
         "embed_dim 10 is not a multiple of num_heads",
     ),
-    (["train", "--out", "x", "--dataset", "digits", "--epochs", "0"], "invalid epochs 0; see"),
-    (["train", "--out", "x", "--dataset", "digits", "--learning-rate", "nan"], "invalid learning_rate nan"),
-    (["train", "--out", "x", "--dataset", "digits", "--save-interval", "nan"], "invalid save_interval_s nan"),
-    (["train", "--out", "x", "--dataset", "digits", "--save-interval", "-1"], "invalid save_interval_s -1.0"),
+    (["train", "--out", "x", "--dataset", "digits", "--epochs", "0"], "invalid epochs 0; give at least 1"),
+    (
+        ["train", "--out", "x", "--set", "num_branch=2"],
+        "unknown setting 'num_branch'; did you mean 'num_branches'? choose",
+    ),
+    (["train", "--out", "x", "--set", "epochs=two"], "invalid epochs 'two': Expected `int`, got `str`"),
+    (["train", "--out", "x", "--set", "epochs"], "'epochs' is no setting; give KEY=VALUE"),
+    (
+        ["train", "--out", "x", "--init", "fashion-mnist", "--set", "num_branches=2"],
+        "--init decides the shape of the network; leave out --set num_branches",
+    ),
     (["train", "--out", "x", "--dataset", "digits", "--log", "gone/x.log"], "there is no folder gone; make it first"),
     (["train", "--out", "x", "--dataset", "digits", "--log", "."], "'.' is a directory"),
     (
@@ -471,10 +482,10 @@ MISTAKES = [
     (["train", "--out", "x", "--log", __file__], "which exists and is no log of a training; name another file"),
     (
         ["train", "--out", "x", "--dataset", "digits", "--backbone", "efficientnet-lite0"],
-        "efficientnet-lite0 reads images in colour, those of digits are grey; leave out --backbone, or give images",
+        "efficientnet-lite0 reads images in colour, those of digits are grey; leave out --grey or --backbone, or give",
     ),
     (["train", "--dataset", "digits"], "Missing option '--out'"),
-    (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of fashion-mnist"),
+    (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of plain, fashion-mnist"),
     (["train", "--out", "x", "--recipe", "none.json"], "none.json cannot be read"),
     (["train", "--out", "x", "--dataset", "digits", "--holdout", "1437"], "1437 cannot be held out"),
 ]

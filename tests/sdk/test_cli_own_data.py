@@ -17,8 +17,8 @@ from paraedge_runtime import Bundle, InputError
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 SMALL = [
-    "--epochs", "6", "--batch-size", "16", "--embed-dim", "16", "--num-heads", "2", "--num-branches", "2",
-    "--image-size", "16",
+    "--epochs", "6", "--set", "batch_size=16", "--set", "embed_dim=16", "--set", "num_heads=2",
+    "--set", "num_branches=2", "--image-size", "16",
 ]  # fmt: skip
 
 

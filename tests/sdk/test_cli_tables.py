@@ -117,9 +117,9 @@ def test_a_pipe_gets_whole_lines_and_no_bar(folder, tmp_path, monkeypatch, capfd
     """Whatever FORCE_COLOR says, which services that keep logs set."""
     monkeypatch.chdir(folder.path)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    training = "train --dataset digits --epochs 2 --num-branches 2 --branch-depth 1 --embed-dim 8 --num-heads 2 --out"
+    training = "train --dataset digits --epochs 2 --set num_branches=2 --set branch_depth=1"
     for command in (
-        [*training.split(), tmp_path / "model"],
+        [*training.split(), "--set", "embed_dim=8", "--set", "num_heads=2", "--out", tmp_path / "model"],
         ["compare", "all.paraedge.zip", "--limit", "10", "--rounds", "1"],
         ["bench", "all.paraedge.zip", "--requests", "8", "--limit", "10", "--out", tmp_path / "b.jsonl"],
         ["run", "all.paraedge.zip"],

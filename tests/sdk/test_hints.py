@@ -125,8 +125,9 @@ def test_a_folder_of_any_name_goes_from_training_to_running_by_the_hints(tmp_pat
             Image.fromarray(pixels).save(tmp_path / folder / label / f"{number}.png")
         (tmp_path / folder / label / "._0.png").write_bytes(b"\0\5\26\7")
     done = run(
-        "train", "--dataset", "folder", "--data-dir", folder, "--out", "my model", "--epochs", 2, "--num-branches", 2,
-        "--embed-dim", 16, "--num-heads", 2, "--branch-depth", 1, "--image-size", 16, "--grey", "--batch-size", 8,
+        "train", "--dataset", "folder", "--data-dir", folder, "--out", "my model", "--epochs", 2,
+        "--set", "embed_dim=16", "--set", "num_heads=2", "--set", "branch_depth=1", "--image-size", 16, "--grey",
+        "--set", "num_branches=2", "--set", "batch_size=8",
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from support.bundles import EMBEDDING, MOTION, fake_bundle
 
 from paraedge.cli.main import paraedge
 from paraedge.sbom import bundle_sbom
-from paraedge_runtime import EngineUnavailable
+from paraedge_runtime import EngineUnavailable, __version__
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def test_a_bundle_says_what_it_is_made_of(tmp_path, kinds):
     hashes = {part["name"]: part["hashes"][0]["content"] for part in found["components"] if part["type"] == "file"}
     assert hashes == {entry.file: entry.sha256 for entry in bundle.manifest.entries().values()}
     tools = {tool["name"]: tool["version"] for tool in found["metadata"]["tools"]["components"]}
-    assert {**bundle.card.tool_versions, "paraedge": "0.1.0"} == tools
+    assert {**bundle.card.tool_versions, "paraedge": __version__} == tools
 
 
 def test_other_bundles_have_other_serial_numbers(tmp_path):

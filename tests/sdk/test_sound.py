@@ -102,7 +102,7 @@ def test_train_takes_a_folder_of_recordings_and_the_recipe_for_sound(tones, tmp_
     assert (shown["num_samples"], shown["source"]) == (5, "run in torch on tones")
 
 
-@pytest.mark.parametrize("option", ["--grey", "--image-size=32", "--backbone=efficientnet-lite0", "--no-flip"])
+@pytest.mark.parametrize("option", ["--grey", "--image-size=32", "--backbone=efficientnet-lite0"])
 def test_train_refuses_what_is_for_images(tones, tmp_path, option):
     with pytest.raises(InputError, match="is for images, tones has none; leave it out"):
         CliRunner().invoke(

@@ -19,7 +19,7 @@ from paraedge.training.recipes import RECIPES
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     """Nothing random but the order of the images, so that shares of a batch, 1,400 images in all, add up to it."""
-    fields = msgspec.to_builtins(RECIPES["fashion-mnist-one-stem"])
+    fields = msgspec.to_builtins(RECIPES["fashion-mnist"])
     fields["dataset"] = "digits"
     fields["network"] = {
         "embed_dim": 16, "num_heads": 2, "mlp_ratio": 2.0, "num_branches": 3, "branch_depth": (1, 2, 1),

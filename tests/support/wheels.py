@@ -12,7 +12,10 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 def wheel_of_this_machine() -> Path:
-    """The wheel that 'make wheels' makes for this machine; the first test process that asks builds it."""
+    """The wheel that 'make wheels' makes for this machine, beside that of paraedge-models.
+
+    The first test process that asks builds both.
+    """
     folder = Path(os.environ["PARAEDGE_CACHE"]) / "wheels"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -22,6 +25,18 @@ def wheel_of_this_machine() -> Path:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = folder.glob("paraedge-*.whl")
     return wheel
+
+
+def packages_of_others(folder: Path) -> Path:
+    """A folder of links to every package of this environment but paraedge's own: a workstation's, not downloaded."""
+    folder.mkdir()
+    for site in (Path(path) for path in sys.path if path.endswith("site-packages")):
+        for entry in site.iterdir():
+            name = entry.name.lower()
+            is_ours = name.startswith(("paraedge", "_paraedge", "__editable__", "_editable")) or name.endswith(".pth")
+            if not is_ours and not os.path.lexists(folder / entry.name):
+                (folder / entry.name).symlink_to(entry)
+    return folder
 
 
 class DeviceEnvironment:

@@ -3,7 +3,7 @@ find_package(Python 3.11 COMPONENTS Interpreter Development.Module REQUIRED)
 find_package(nanobind CONFIG REQUIRED)
 
 nanobind_add_module(_native STABLE_ABI NB_STATIC python/native.cpp python/gil.cpp python/python_engine.cpp)
-target_include_directories(_native PRIVATE core)
+target_include_directories(_native PRIVATE core programs)
 target_link_libraries(_native PRIVATE paraedge_core)
 if(NOT APPLE)
   target_link_options(_native PRIVATE -Wl,-z,max-page-size=16384)

@@ -302,6 +302,18 @@ pe_session* pe_session_open(const pe_bundle* bundle, const pe_session_options* o
   });
 }
 
+int pe_session_close(pe_session* session, int timeout_ms, pe_error** error) {
+  return attempt_to(error, [&] {
+    if (timeout_ms < 0) {
+      throw Refusal(ErrorCode::input, "timeout_ms is " + std::to_string(timeout_ms) + "; give 0 or more");
+    }
+    if (session && !session->value->settle(std::chrono::milliseconds(timeout_ms))) {
+      throw Refusal(ErrorCode::engine, "a branch did not end within " + std::to_string(timeout_ms) +
+                                           " ms; close the session again later, or leave it as it is");
+    }
+  });
+}
+
 void pe_session_free(pe_session* session) { delete session; }
 
 int pe_session_threads(const pe_session* session) { return session ? session->value->threads() : 0; }

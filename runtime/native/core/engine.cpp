@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 
+#include "program.h"
 #include "refusal.h"
 
 namespace paraedge {
@@ -125,6 +126,7 @@ std::string as_utf8(std::string text) {
 LoadedPart::LoadedPart(const pe_engine& engine, const Program& program, std::string name, int threads)
     : engine_(complete(engine)), name_(std::move(name)) {
   const Part& part = program.part;
+  check_program(engine_.name, part.file, program.bytes);
   pe_part described{};
   described.size = sizeof described;
   described.name = name_.c_str();

@@ -195,7 +195,7 @@ class Session {
   // Whoever hands a prediction of `run` to the application calls this last: it says whether the deadline was met, and
   // the session learns how long before a deadline it has to return. `later` is what handing over still takes.
   virtual void hand_over(Prediction& prediction, Clock::duration later = {}) = 0;
-  // For the end of a process, where a hung branch must not hold it up. No further branch is started, late ones are
+  // Where a hung branch must not hold up whoever ends the session, or the process. No further branch is started, late ones are
   // cancelled, requests end with ErrorCode::cancelled. Says whether every thread has left the parts in time; if not, the
   // session cannot be destroyed, and whoever owns it leaves it as it is.
   virtual bool settle(Clock::duration patience) = 0;

@@ -191,7 +191,7 @@ class Scheduler {
   };
 
   void refuse_if_ending() const {  // with mutex_ held
-    if (ending_) throw Refusal(ErrorCode::cancelled, "the process ends, and this session with it");
+    if (ending_) throw Refusal(ErrorCode::cancelled, "this session is being closed, or the process ends; open a new one");
   }
 
   void load(const pe_engine& engine, const Program& stem, const std::vector<Program>& branches) {

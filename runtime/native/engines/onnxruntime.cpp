@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "engine.h"
-#include "onnx_external_data.h"
 #include "onnxruntime_api.h"
 #include "refusal.h"
 #include "shape.h"
@@ -60,25 +59,12 @@ const char* name_of(ort::ElementType type) {
   }
 }
 
-void refuse_external_data(const std::string& file, std::span<const std::byte> program) {
-  switch (find_external_data(program)) {
-    case ExternalData::none: return;
-    case ExternalData::some:
-      throw Refusal(ErrorCode::integrity,
-                    file + " reads weights from outside of itself; a bundle holds all it needs, export it again");
-    case ExternalData::malformed:
-      throw Refusal(ErrorCode::engine, "onnxruntime failed while loading " + file +
-                                           ": it is not an ONNX program; 'paraedge verify' checks the bundle");
-  }
-}
-
 class OnnxPart {
  public:
   OnnxPart(const pe_part& part, const void* program, size_t bytes)
       : name_(part.name), input_shape_(part.input_shape, part.input_shape + part.input_rank),
         output_shape_(part.output_shape, part.output_shape + part.output_rank) {
     const std::string file = part.file, loading = "loading " + file;
-    refuse_external_data(file, {static_cast<const std::byte*>(program), bytes});
     ort::SessionOptions* options = nullptr;
     check(ort::create_session_options(table, &options), loading);
     const OwnedSessionOptions owned(options);

@@ -21,6 +21,7 @@
 #include "controller.h"
 #include "engine.h"
 #include "gil.h"
+#include "program.h"
 #include "python_engine.h"
 #include "refusal.h"
 #include "request.h"
@@ -274,7 +275,12 @@ class NativeSession {
 
   ~NativeSession() {
     const ErrorAside aside;
-    close();
+    // Whoever did not want to wait for a branch does not want it here either: its threads and memory are left alone.
+    if (is_given_up_ && !settle(0)) {
+      new std::shared_ptr<SessionState>(take());
+    } else {
+      close();
+    }
   }
   NativeSession(const NativeSession&) = delete;
 
@@ -324,6 +330,17 @@ class NativeSession {
   }
 
   void close() { take().reset(); }
+
+  // Ends requests, and says whether every thread has left the parts in time; until then it cannot be closed.
+  bool settle(double timeout_s) {
+    const std::shared_ptr<SessionState> state = state_;
+    if (!state) return true;
+    const Clock::time_point until = time_point(std::chrono::duration<double>(Clock::now().time_since_epoch()).count() + timeout_s);
+    const GilRelease free;
+    const bool settled = state->session->settle(std::max(until - Clock::now(), Clock::duration::zero()));
+    is_given_up_ = !settled;
+    return settled;
+  }
 
   std::shared_ptr<SessionState> take() {
     open_sessions().erase(this);
@@ -419,6 +436,7 @@ class NativeSession {
   std::vector<Py_ssize_t> image_shape_, grey_shape_, float_shape_;
   nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
   std::shared_ptr<SessionState> state_;  // none: closed
+  bool is_given_up_ = false;             // somebody has waited long enough for it
 };
 
 // At exit: sessions are closed, unless a branch does not end. Then its threads and memory are left alone.
@@ -454,6 +472,13 @@ Controller make_controller(const std::vector<double>& macs, const std::vector<do
 // For the tests that compare the two readers.
 void check_bundle(const std::string& path) { value_of(Bundle::open(path)); }
 
+void check_program_of(const std::string& engine, const std::string& file, nb::bytes program) {
+  value_of(guarded<bool>([&] {
+    check_program(engine, file, {static_cast<const std::byte*>(program.data()), program.size()});
+    return true;
+  }));
+}
+
 // For signature.py, which reads the rest.
 bool ed25519_check_of(nb::bytes signature, nb::bytes key, nb::bytes message) {
   const auto bytes = [](const nb::bytes& from) { return static_cast<const uint8_t*>(from.data()); };
@@ -479,6 +504,7 @@ NB_MODULE(_native, m) {
   const auto never = std::numeric_limits<double>::infinity();
   m.attr("api_version") = PE_API_VERSION;
   m.def("check_bundle", &check_bundle, "path"_a);
+  m.def("check_program", &check_program_of, "engine"_a, "file"_a, "program"_a);
   m.def("ed25519_check", &ed25519_check_of, "signature"_a, "key"_a, "message"_a);
   m.def("normalise", &normalise_for, "path"_a, "value"_a);
   m.def("load_engine", &load<load_engine>, "library"_a);
@@ -522,6 +548,7 @@ NB_MODULE(_native, m) {
            "on_prediction"_a = nb::none(), "is_cancelled"_a = nb::none())
       .def_prop_ro("threads", &NativeSession::threads)
       .def_prop_ro("mandatory_ms", &NativeSession::mandatory_ms)
+      .def("settle", &NativeSession::settle, "timeout_s"_a)
       .def("close", &NativeSession::close);
   nb::class_<Controller>(m, "Controller")
       .def_static("make", &make_controller, "macs"_a, "part_ms"_a, "contention"_a)

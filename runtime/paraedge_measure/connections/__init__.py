@@ -22,7 +22,7 @@ __all__ = ["Connection", "connect"]
 
 
 class Connection(Protocol):
-    """A device that can be asked what it is, and to measure a bundle."""
+    """A device that reports its hardware and measures bundles."""
 
     def hardware(self) -> Hardware:
         """What the device is.
@@ -51,7 +51,7 @@ class Connection(Protocol):
 
 
 def connect(device: Device) -> Connection:
-    """The connection that ``device`` names. Nothing is reached before it is used."""
+    """Return the connection that ``device`` names. The device is not contacted before the first use."""
     return _CONNECTIONS[type(as_instance("device", device, Device).connection)](device.connection)
 
 

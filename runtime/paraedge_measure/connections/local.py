@@ -28,7 +28,7 @@ class LocalConnection:
         pass
 
     def hardware(self) -> Hardware:
-        """What this machine is."""
+        """Read the hardware of this machine."""
         return self._ask(["hardware"], Hardware)
 
     def measure(

@@ -19,7 +19,7 @@ _HOGGED = ("compute", "memory", "square")
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One cell. What does not apply is 0, so that equal measurements have equal cells.
+    """One combination of settings. Fields that do not apply are 0, so that equal measurements have equal cells.
 
     Attributes:
         arrivals: name of the pattern.

@@ -264,7 +264,7 @@ INTERFERENCES: dict[str, Callable[[InterferenceSettings], AbstractContextManager
 
 
 def open_interference(name: str, settings: InterferenceSettings) -> AbstractContextManager[Align]:
-    """An interference by name; it begins with the ``with`` block.
+    """Create an interference by name. It runs during the ``with`` block.
 
     What the block gets is called with a time (``time.monotonic()`` seconds) at which the square wave
     shall have a rising edge; others take no notice.

@@ -9,10 +9,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_runtime.core import core_problem, load_core
 from paraedge_runtime.errors import EngineError, ManifestError, ParaEdgeError
 from paraedge_runtime.manifest import PartEntry, StopRule
 
-__all__ = ["Engine", "LoadedPart", "SessionOptions", "check_shapes", "mapped_error", "mapped_errors"]
+__all__ = ["Engine", "LoadedPart", "SessionOptions", "check_program", "check_shapes", "mapped_error", "mapped_errors"]
 
 
 class LoadedPart(Protocol):
@@ -101,6 +102,18 @@ def mapped_error(engine: str, doing: str, error: Exception) -> ParaEdgeError:
         return EngineError(f"{engine} ran out of memory while {doing}; use fewer branches")
     text = " ".join(str(error).split())[:300] or type(error).__name__
     return EngineError(f"{engine} failed while {doing}: {text}; 'paraedge verify' checks the bundle")
+
+
+def check_program(engine: str, file: str, program: bytes) -> None:
+    """Refuse what the engine would believe of a damaged or hostile program; the core knows how.
+
+    Without the core nothing is checked here: the engine's own checks, and the trial in a child process, remain.
+
+    Raises:
+        IntegrityError: a size, an index or an operator in the program is wrong.
+    """
+    if not core_problem():
+        load_core().check_program(engine, file, program)
 
 
 def check_shapes(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.engines.base import check_shapes, mapped_errors
+from paraedge_runtime.engines.base import check_program, check_shapes, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
 
@@ -49,6 +49,7 @@ class ExecuTorchBinding:
     def load(self, name: str, program: bytes, entry: PartEntry) -> _ExecuTorchPart:
         """Load a part with one thread of its own."""
         with mapped_errors(self.name, f"loading {entry.file}"):
+            check_program(self.name, entry.file, program)
             verification = self._binding.Verification.InternalConsistency
             loaded = self._binding._load_program_from_buffer(program, program_verification=verification)
             methods = [loaded.get_method_name(position) for position in range(loaded.num_methods())]

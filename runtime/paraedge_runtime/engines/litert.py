@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime.engines.base import check_shapes, mapped_error, mapped_errors
+from paraedge_runtime.engines.base import check_program, check_shapes, mapped_error, mapped_errors
 from paraedge_runtime.errors import EngineUnavailable
 from paraedge_runtime.manifest import PartEntry
 
@@ -52,6 +52,7 @@ class LiteRTEngine:
     def load(self, name: str, program: bytes, entry: PartEntry) -> _LiteRTPart:
         """Load a part with one thread of its own."""
         with mapped_errors(self.name, f"loading {entry.file}"):
+            check_program(self.name, entry.file, program)
             interpreter = self._interpreter(model_content=program, num_threads=1)
             interpreter.allocate_tensors()
             inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()

@@ -155,7 +155,9 @@ def export(
         allow_undelegated=allow_undelegated,
     )
     if fused and quantize == _AUTO:
-        raise click.UsageError("a fused model is float32 only; remove --fused or --quantize auto")
+        raise click.UsageError(
+            "--quantize auto compares bundles without a fused model; remove --fused, or name a recipe"
+        )
     if own is not None:
         with telling_of_lost_signature(request.out):
             bundle, note = _export_own(request, *own)

@@ -31,7 +31,7 @@ __all__ = ["main", "paraedge"]
 # the line is repeated here so that --help imports none of them.
 COMMANDS = {
     "models": "List the packaged models.",
-    "train": "Train a model on a data set or on your own images.",
+    "train": "Train a model on a data set, or on images or recordings of your own.",
     "extend": "Add branches to a trained model.",
     "evaluate": "Measure the accuracy of every prefix of branches.",
     "export": "Export a model to a bundle for a device.",
@@ -44,6 +44,8 @@ COMMANDS = {
     "apply": "Apply an update to a bundle.",
     "keygen": "Create a key pair for signing bundles.",
     "sign": "Sign a bundle.",
+    "push": "Upload a model or a bundle to a hub.",
+    "pull": "Download a model or a bundle from a hub.",
     "targets": "List the kinds of device to export to.",
     "profile": "Measure how fast a device runs bundles.",
     "plan": "Choose branches, engine and threads for a budget.",
@@ -121,7 +123,7 @@ def _fail_at_length() -> NoReturn:
 
 def _missing(error: ModuleNotFoundError) -> str:
     package = (error.name or str(error)).split(".")[0]
-    extra = "cli" if package in ("rich", "PIL") else "export"
+    extra = {"rich": "cli", "PIL": "cli", "huggingface_hub": "hub"}.get(package, "export")
     return f"this command needs {package}, which is not installed; pip install 'paraedge[{extra}]'"
 
 

@@ -62,7 +62,7 @@ _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "fro
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """How files of one's own become a data set.
+    """How to read a folder of images or recordings as a data set.
 
     Attributes:
         image_size: for ``folder``: images become squares of so many pixels.

@@ -151,7 +151,7 @@ def register_backbone(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    """Make a convolutional network known as ``ParaFormerConfig(backbone=name)``, until the process ends.
+    """Register a convolutional network as ``ParaFormerConfig(backbone=name)`` for this process.
 
     Its first stages become the stem, as those of ``efficientnet-lite0`` do. Checkpoints keep the name and the weights
     of the stages, not the code: whoever loads one makes this call before; the file ``weights`` is not read then.

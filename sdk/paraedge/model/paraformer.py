@@ -255,7 +255,7 @@ def _stem(config: ParaFormerConfig) -> nn.Module:
 
 
 class ParaFormer(nn.Module):
-    """A ParaFormer: each of ``branches`` reads what ``stem`` made of the image or signal, their logits add up.
+    """A ParaFormer: every branch reads the stem's output, and the branches' logits add up.
 
     Every prefix of branches is a working model: ``prefix_logits(images)[k]`` is the prediction of the
     first k + 1 branches. Implements the ``BranchModel`` protocol of the converters.

@@ -19,7 +19,7 @@ _MAX_RECORD_BYTES = 16 << 20
 
 
 class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``config.json``.
+    """The contents of ``config.json``.
 
     Attributes:
         name: short name, used for the bundles made from it.

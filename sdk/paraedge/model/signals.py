@@ -13,7 +13,7 @@ __all__ = ["LogMel", "Signal", "log_mel"]
 
 
 class LogMel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the stem hears: the power of the spectrum in bands that are evenly spaced on the mel scale, in decibels.
+    """A log-mel spectrogram: power in decibels, in bands that are evenly spaced on the mel scale.
 
     Attributes:
         num_bands: from 20 Hz to half the sampling rate.

@@ -184,7 +184,7 @@ def distill(
     temperature: float = 2.0,
     on_step: Callable[[int, float], Any] = lambda step, loss: None,
 ) -> None:
-    """Teach every prefix of branches, and every branch alone, what the network they were cut from predicts.
+    """Train every prefix of branches, and every branch alone, to predict what the original network predicts.
 
     Half of the loss is every branch alone (times the number of branches), half every prefix (brought to the size of
     the whole sum); each is the divergence from the teacher's softened prediction. No labels are needed. One step of

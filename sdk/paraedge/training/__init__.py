@@ -5,11 +5,12 @@ from paraedge.training.evaluate import evaluate_model
 from paraedge.training.extension import extend
 from paraedge.training.loop import TrainingProgress, train
 from paraedge.training.loss import prefix_sums, prefix_weights, progressive_loss
-from paraedge.training.recipes import RECIPES, Recipe, load_recipe
+from paraedge.training.recipes import RECIPES, NetworkShape, Recipe, load_recipe, with_settings
 from paraedge.training.teacher import Teacher
 
 __all__ = [
     "RECIPES",
+    "NetworkShape",
     "Recipe",
     "Teacher",
     "TrainingConfig",
@@ -21,4 +22,5 @@ __all__ = [
     "prefix_weights",
     "progressive_loss",
     "train",
+    "with_settings",
 ]

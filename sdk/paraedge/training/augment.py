@@ -1,17 +1,13 @@
-"""Random changes of whole uint8 batches: crops, turns, flips, colours, RandAugment, erasing, mixup and cutmix.
+"""Random changes of whole uint8 batches: crops, turns, flips, colours, erasing, mixup and cutmix.
 
 Letters in shape comments: B images of H×W pixels with c channels, C classes. The images may be on a GPU; random numbers
 are drawn on the CPU, the same for both.
 
-RandAugment is torchvision's. The others are a few lines of torch each: torchvision's own draw once
-for the whole batch, where these draw for every image, and torchvision's wheels load only beside
-the build of torch they were made for.
+Each is a few lines of torch: torchvision's draw once for the whole batch, where these draw for every image, and
+torchvision's wheels load only beside the build of torch they were made for.
 """
 
 from __future__ import annotations
-
-import functools
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,12 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paraedge.training.config import TrainingConfig
-from paraedge_runtime.errors import InputError
 
-__all__ = ["augment", "check_augmentation", "mix"]
+__all__ = ["augment", "erase", "mix"]
 
-# RandAugment draws its operations once for so many images; one by one costs ten times the time.
-_RAND_AUGMENT_GROUP = 16
 # Share of the image that erasing takes, and the ratio of the rectangle's sides at most.
 _ERASED_AREA = (0.02, 0.25)
 _ERASED_ASPECT = 3.0
@@ -32,18 +25,8 @@ _ERASED_ASPECT = 3.0
 _CROP_ASPECT = 4 / 3
 
 
-def check_augmentation(config: TrainingConfig) -> None:
-    """Refuse at once what would fail in the first batch.
-
-    Raises:
-        InputError: RandAugment is asked for and torchvision cannot be imported.
-    """
-    if config.rand_augment_magnitude:
-        _rand_augment(config.rand_augment_magnitude)
-
-
 def augment(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
-    """What one image alone decides: crop, turn, flip, colours, RandAugment, erasing. uint8 (B, H, W, c) -> the same."""
+    """What one image alone decides: crop, turn, flip, colours, erasing. uint8 (B, H, W, c) -> the same."""
     if config.crop_padding:
         images = _crop(images, config.crop_padding, generator)
     if config.crop_area < 1 or config.rotation_degrees:
@@ -53,10 +36,8 @@ def augment(images: Tensor, config: TrainingConfig, generator: torch.Generator) 
         images = torch.where(flip[:, None, None, None], images.flip(2), images)
     if config.colour_jitter:
         images = _jitter(images, config.colour_jitter, generator)
-    if config.rand_augment_magnitude:
-        images = _apply_rand_augment(images, config.rand_augment_magnitude, generator)
     if config.erasing_probability:
-        images = _erase(images, config.erasing_probability, generator)
+        images = erase(images, config.erasing_probability, generator)
     return images
 
 
@@ -129,28 +110,7 @@ def _jitter(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return pixels.round().clamp(0, 255).to(torch.uint8)
 
 
-@functools.cache
-def _rand_augment(magnitude: int) -> Callable[[Tensor], Tensor]:
-    try:
-        from torchvision.transforms import v2
-    except (ImportError, RuntimeError) as error:  # RuntimeError: made for another build of torch
-        raise InputError(
-            f"RandAugment needs torchvision, made for torch {torch.__version__} ({str(error).splitlines()[0]}); "
-            "install it from where torch came from, or set rand_augment_magnitude to 0"
-        ) from error
-    transform: Callable[[Tensor], Tensor] = v2.RandAugment(num_ops=2, magnitude=magnitude)
-    return transform
-
-
-def _apply_rand_augment(images: Tensor, magnitude: int, generator: torch.Generator) -> Tensor:
-    transform = _rand_augment(magnitude)
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        groups = [transform(group) for group in torch.split(images.permute(0, 3, 1, 2), _RAND_AUGMENT_GROUP)]
-    return torch.cat(groups).permute(0, 2, 3, 1)
-
-
-def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Random erasing (arXiv 1708.04896) with random pixels."""
     count, height, width, channels = images.shape
     chosen, area, aspect, top, left = torch.rand(5, count, generator=generator).to(images.device)

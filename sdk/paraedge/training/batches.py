@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -66,10 +66,11 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         num_classes: int,
         config: TrainingConfig,
         share: tuple[int, int] = (0, 1),
+        augment: Callable[[Tensor, TrainingConfig, torch.Generator], Tensor] = augment,
         channel_names: tuple[str, ...] = (),
     ) -> None:
+        self._share, self._augment = share, augment
         self._axes = sensor_axes(channel_names)
-        self._share = share
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._images, self._labels, self._num_classes, self._config = images, labels, num_classes, config
 
@@ -88,7 +89,7 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         if images.ndim == 3:
             images = augment_signals(images, config, generator, self._axes)
         else:
-            images = augment(images, config, generator)
+            images = self._augment(images, config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
 
 

@@ -3,14 +3,78 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["TrainingConfig"]
+__all__ = ["Range", "TrainingConfig", "check_ranges"]
+
+
+class Range(NamedTuple):
+    """What a number may be: both ends belong to it but for those that are ``open``."""
+
+    low: float = 0.0
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        is_above = self.low < value if self.open_low else self.low <= value
+        return is_above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.open_low else 'at least'} {self.low:.12g}"
+        return (
+            low if self.high == math.inf else f"{low} and {'below' if self.open_high else 'at most'} {self.high:.12g}"
+        )
+
+
+_ABOVE_0 = Range(open_low=True)
+_SHARE = Range(high=1)
+_BELOW_1 = Range(high=1, open_high=True)
+_RANGES = {
+    "epochs": Range(1),
+    "batch_size": Range(1),
+    "learning_rate": _ABOVE_0,
+    "weight_decay": Range(),
+    "warmup_epochs": Range(),
+    "clip_norm": _ABOVE_0,
+    "ema_decay": _BELOW_1,
+    "label_smoothing": _BELOW_1,
+    "crop_padding": Range(),
+    "crop_area": Range(high=1, open_low=True),
+    "rotation_degrees": Range(high=180),
+    "colour_jitter": _BELOW_1,
+    "erasing_probability": _SHARE,
+    "time_shift": _SHARE,
+    "speed_change": _BELOW_1,
+    "gain_db": Range(high=60),
+    "noise_db": Range(-60, 0),
+    "mixup_alpha": Range(),
+    "cutmix_alpha": Range(),
+    "mix_probability": _SHARE,
+    "prefix_temperature_power": _SHARE,
+    "branch_weight": _SHARE,
+    "teacher_weight": _SHARE,
+    "backbone_rate": _SHARE,
+    "feature_copies": Range(high=64),
+    "seed": Range(high=2**32 - 1),
+}
+
+
+def check_ranges(config: msgspec.Struct, ranges: Mapping[str, Range]) -> None:
+    """Raise ``ValueError`` for the first field that is outside its range."""
+    for name, allowed in ranges.items():
+        value = getattr(config, name)
+        if value not in allowed:
+            raise ValueError(f"invalid {name} {value}; give {allowed}")
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """AdamW with warm-up and cosine decay over the summed prefix losses.
+    """Settings of a training: AdamW with warm-up and cosine decay on the summed prefix losses.
 
     Crops, flips and the like are for images; shift, speed, gain and noise for signals. Each kind passes over what is
     for the other; turns are for both.
@@ -32,8 +96,6 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             (channels such as ``acc_x``, ``acc_y``, ``acc_z``), all of them alike, about a line drawn at random.
         horizontal_flip: flip half of the images.
         colour_jitter: brightness, contrast and saturation change by up to this share.
-        rand_augment_magnitude: two random operations of RandAugment per image, of this strength out
-            of 30; 0 for none. Needs torchvision.
         erasing_probability: share of images in which a random rectangle is erased.
         time_shift: signals begin up to this share of their window earlier or later.
         speed_change: signals are played up to this share faster or slower, so higher or lower.
@@ -43,22 +105,12 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             for none. With both, either is chosen for each batch.
         mix_probability: share of batches that are mixed.
         prefix_weights: one loss weight per prefix, scaled to sum to 1; ``None`` for equal ones.
-        earlier_gradient: share of a prefix's gradient that reaches the branches before its last one:
-            1 trains every prefix jointly, 0 is boosting (each branch fits what the ones before it left).
         prefix_temperature_power: the logits of the first k branches are divided by k to this power in
             the loss: 0 for a plain sum, 1 for the mean, as in an ensemble.
         branch_weight: share of the loss that is the mean cross-entropy of the branches, each alone, as in an
             ensemble; the rest is that of the prefixes.
-        distillation_weight: share of the loss of every prefix but the last that is taken against the
-            prediction of all branches rather than against the labels.
-        distillation_temperature: softens both sides of that comparison.
         teacher_weight: share of the targets that is the prediction of another, trained network (all its branches) to
             the same augmented images; the rest are the labels.
-        teacher_temperature: the teacher's logits are divided by it.
-        subset_probability: share of images for which the branches after the first add up in random
-            order, so that every subset with the first branch is trained.
-        stochastic_depth: share of images for which attention or MLP of a branch's last block is skipped;
-            proportionally less in the blocks before it.
         backbone_rate: learning rate of a pretrained backbone, as a share of ``learning_rate``.
         feature_copies: the backbone stays as it is, and what it makes of so many augmented copies of every image is
             computed once, before the first epoch; 0 where it learns too.
@@ -78,7 +130,6 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     rotation_degrees: float = 0.0
     horizontal_flip: bool = True
     colour_jitter: float = 0.0
-    rand_augment_magnitude: int = 0
     erasing_probability: float = 0.0
     time_shift: float = 0.0
     speed_change: float = 0.0
@@ -88,59 +139,17 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cutmix_alpha: float = 0.0
     mix_probability: float = 1.0
     prefix_weights: tuple[float, ...] | None = None
-    earlier_gradient: float = 1.0
     prefix_temperature_power: float = 0.0
     branch_weight: float = 0.0
-    distillation_weight: float = 0.0
-    distillation_temperature: float = 1.0
     teacher_weight: float = 0.0
-    teacher_temperature: float = 1.0
-    subset_probability: float = 0.0
-    stochastic_depth: float = 0.0
     backbone_rate: float = 0.1
     feature_copies: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "learning_rate": math.isfinite(self.learning_rate) and self.learning_rate > 0,
-            "weight_decay": math.isfinite(self.weight_decay) and self.weight_decay >= 0,
-            "warmup_epochs": 0 <= self.warmup_epochs <= self.epochs,
-            "clip_norm": math.isfinite(self.clip_norm) and self.clip_norm > 0,
-            "ema_decay": 0 <= self.ema_decay < 1,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "crop_padding": self.crop_padding >= 0,
-            "crop_area": 0 < self.crop_area <= 1,
-            "rotation_degrees": 0 <= self.rotation_degrees <= 180,
-            "colour_jitter": 0 <= self.colour_jitter < 1,
-            "rand_augment_magnitude": 0 <= self.rand_augment_magnitude <= 30,
-            "erasing_probability": 0 <= self.erasing_probability <= 1,
-            "time_shift": 0 <= self.time_shift <= 1,
-            "speed_change": 0 <= self.speed_change < 1,
-            "gain_db": 0 <= self.gain_db <= 60,
-            "noise_db": -60 <= self.noise_db <= 0,
-            "mixup_alpha": math.isfinite(self.mixup_alpha) and self.mixup_alpha >= 0,
-            "cutmix_alpha": math.isfinite(self.cutmix_alpha) and self.cutmix_alpha >= 0,
-            "mix_probability": 0 <= self.mix_probability <= 1,
-            "earlier_gradient": 0 <= self.earlier_gradient <= 1,
-            "prefix_temperature_power": 0 <= self.prefix_temperature_power <= 1,
-            "branch_weight": 0 <= self.branch_weight <= 1,
-            "distillation_weight": 0 <= self.distillation_weight <= 1,
-            "distillation_temperature": math.isfinite(self.distillation_temperature)
-            and self.distillation_temperature > 0,
-            "teacher_weight": 0 <= self.teacher_weight <= 1,
-            "teacher_temperature": math.isfinite(self.teacher_temperature) and self.teacher_temperature > 0,
-            "subset_probability": 0 <= self.subset_probability <= 1,
-            "stochastic_depth": 0 <= self.stochastic_depth < 1,
-            "backbone_rate": 0 <= self.backbone_rate <= 1,
-            "feature_copies": 0 <= self.feature_copies <= 64,
-            "seed": 0 <= self.seed < 2**32,
-        }
-        for name, fine in checks.items():
-            if not fine:
-                raise ValueError(f"invalid {name} {getattr(self, name)}; see 'paraedge train --help'")
+        check_ranges(self, _RANGES)
+        if not self.warmup_epochs <= self.epochs:
+            raise ValueError(f"invalid warmup_epochs {self.warmup_epochs}; give at most epochs, {self.epochs}")
         if self.prefix_weights is not None and (
             not all(math.isfinite(weight) and weight >= 0 for weight in self.prefix_weights)
             or self.prefix_weights[-1:] == (0.0,)

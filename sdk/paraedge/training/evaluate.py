@@ -25,7 +25,7 @@ def evaluate_model(
     batch_size: int | None = None,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
-    """Every branch's logits on ``data``; ``on_batch`` hears how many images each batch had.
+    """Compute every branch's logits on ``data``. ``on_batch`` is called with the size of each batch.
 
     A batch has 256 images, fewer where they are large, unless ``batch_size`` says otherwise.
     """

@@ -20,14 +20,20 @@ from paraedge_runtime.errors import InputError
 __all__ = ["extend", "extension_training"]
 
 
+_SETTINGS = TrainingConfig.__struct_fields__
+
+
 def extension_training(base: Checkpoint, branches: int, **changes: object) -> TrainingConfig:
     """How new branches are trained: as the old ones were, but for ``changes``; only their prefixes count.
+
+    Settings of ``base`` that are not in ``TrainingConfig`` (of experiments, of other versions) are left out.
 
     Raises:
         InputError: the changes make no sense together.
     """
     num_old = base.config.model.num_branches
-    settings = {**base.training.settings, "prefix_weights": (0.0,) * num_old + (1.0,) * branches, **changes}
+    known = {name: base.training.settings[name] for name in _SETTINGS if name in base.training.settings}
+    settings = {**known, "prefix_weights": (0.0,) * num_old + (1.0,) * branches, **changes}
     settings["warmup_epochs"] = min(settings["warmup_epochs"], settings["epochs"] / 10)
     try:
         return msgspec.convert(settings, TrainingConfig)
@@ -47,7 +53,7 @@ def extend(
     width: int | None = None,
     **options: Any,
 ) -> Checkpoint:
-    """Train so many new branches beside those of ``base`` and write the checkpoint folder ``out``.
+    """Train new branches beside those of ``base`` and write the checkpoint folder ``out``.
 
     Stem and old branches keep every bit, so the outputs of the old prefixes do, too. Classes of ``data``
     that ``base`` does not know become new labels after the old ones; only the new branches know them, and

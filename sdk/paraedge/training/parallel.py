@@ -67,6 +67,11 @@ class OneProcess:
         self.image_share = (0, 1)
         self.is_recordable = self.world_size == 1
 
+    @property
+    def writes_state(self) -> bool:
+        """Whether this process writes a state to resume from."""
+        return self.rank == 0 or self.own_state
+
     def branch_logits(self, images: Tensor) -> Tensor:
         """What every branch predicts: (B, in_channels, H, W) -> (N, B, C)."""
         return self.model.branch_logits(images)

@@ -1,33 +1,43 @@
 """Training recipes: network and settings that belong together, by name or from a JSON file.
 
-A name decodes: the data set, then what differs from the plain recipe of that data set.
+They are what shipped models and the tutorials were made with. ``benchmarks/experiments.py`` has those of experiments.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, cast, get_type_hints
 
 import msgspec
 from msgspec.structs import replace
 
+from paraedge.data.images import ImageDataset
+from paraedge.data.signals import SignalDataset
+from paraedge.model.config import ParaFormerConfig
+from paraedge.model.signals import Signal, log_mel
+from paraedge.model.stages import STAGES
 from paraedge.training.config import TrainingConfig
 from paraedge_runtime._arguments import unknown_text
 from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
-__all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe"]
+__all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe", "network_config", "with_settings"]
 
 
 class NetworkShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The part of a ``ParaFormerConfig`` that no data set decides; see there."""
+    """The shape of a network without what the data set decides; see ``ParaFormerConfig`` for the fields.
+
+    ``stem_stride`` may be ``None``: 2 for images of up to 16 pixels, else 4.
+    """
 
     embed_dim: int
     num_heads: int
     mlp_ratio: float
     num_branches: int
     branch_depth: int | tuple[int, ...]
-    stem_stride: int = 4
+    stem_stride: int | None = 4
     stem_width: int | None = None
     stem_residual_blocks: int = 0
     branch_width: int | tuple[int, ...] | None = None
@@ -171,6 +181,13 @@ _MOTION = Recipe(
     ),
 )
 
+_PLAIN = Recipe(
+    description="small images of any kind: 8 equal branches on one stem, a plain sum; minutes on a CPU",
+    dataset="fashion-mnist",
+    network=NetworkShape(embed_dim=64, num_heads=4, mlp_ratio=2.0, num_branches=8, branch_depth=2, stem_stride=None),
+    training=TrainingConfig(),
+)
+
 _SOUND = Recipe(
     description="keywords and other short sounds, 4 small branches on the log-mel of a window",
     dataset="folder",
@@ -205,143 +222,42 @@ _SOUND = Recipe(
     ),
 )
 
-_ONE_STEM: dict[str, object] = {
-    "num_branches": 8,
-    "branch_depth": 2,
-    "branch_width": None,
-    "branch_residual_blocks": 0,
-}
-_PLAIN_SUM: dict[str, object] = {"branch_weight": 0.0, "prefix_temperature_power": 0.0}
-
-
-def _variant(recipe: Recipe, description: str, network: dict[str, object], training: dict[str, object]) -> Recipe:
-    return replace(
-        recipe,
-        description=description,
-        network=replace(recipe.network, **network),
-        training=replace(recipe.training, **training),
-    )
-
-
 RECIPES: dict[str, Recipe] = {
+    "plain": _PLAIN,
     "fashion-mnist": _FASHION_MNIST,
-    "fashion-mnist-four": _variant(
-        _FASHION_MNIST,
-        "Fashion-MNIST, 4 larger branches, each two blocks deep",
-        {"embed_dim": 96, "num_heads": 3, "num_branches": 4, "branch_depth": 2, "branch_width": (32, 48, 80, 128)},
-        {},
-    ),
-    "fashion-mnist-one-stem": _variant(
-        _FASHION_MNIST,
-        "Fashion-MNIST, 8 equal branches on one stem, a plain sum: accurate, but flat",
-        {**_ONE_STEM, "embed_dim": 128, "num_heads": 4, "mlp_ratio": 2.0, "stem_width": 96},
-        {**_PLAIN_SUM, "epochs": 60, "warmup_epochs": 4.0, "erasing_probability": 0.5, "mix_probability": 0.5},
-    ),
     "cifar10": _CIFAR10,
-    "cifar10-two-blocks": _variant(
+    "cifar10-taught": replace(
         _CIFAR10,
-        "CIFAR-10; branches of two blocks behind narrower convolutions, each larger than the one before",
-        {"branch_depth": 2, "branch_width": (48, 80, 128, 208)},
-        {},
-    ),
-    "cifar10-wider": _variant(
-        _CIFAR10,
-        "CIFAR-10; wider convolutions, each branch larger than the one before",
-        {"branch_width": (88, 112, 152, 224)},
-        {},
-    ),
-    "cifar10-equal": _variant(_CIFAR10, "CIFAR-10; branches of one size", {"branch_width": 128}, {}),
-    "cifar10-boosting": _variant(
-        _CIFAR10, "CIFAR-10; a prefix's loss teaches its last branch only", {}, {"earlier_gradient": 0.0}
-    ),
-    "cifar10-sum": _variant(_CIFAR10, "CIFAR-10; the loss of every prefix of a plain sum", {}, _PLAIN_SUM),
-    "cifar10-last": _variant(
-        _CIFAR10,
-        "CIFAR-10; only the sum of all branches is trained",
-        {},
-        {**_PLAIN_SUM, "prefix_weights": (0.0, 0.0, 0.0, 1.0)},
-    ),
-    "cifar10-one-stem": _variant(
-        _CIFAR10,
-        "CIFAR-10, 8 equal branches on one stem, a plain sum: accurate, but flat",
-        {**_ONE_STEM, "embed_dim": 192, "num_heads": 3, "stem_width": 128},
-        {**_PLAIN_SUM, "epochs": 150, "rand_augment_magnitude": 9},
-    ),
-    "cifar10-double": _variant(
-        _CIFAR10,
-        "CIFAR-10; cifar10-two-blocks, everything twice as wide, to teach cifar10-taught",
-        {
-            "embed_dim": 256,
-            "num_heads": 8,
-            "branch_depth": 2,
-            "stem_width": 96,
-            "branch_width": (96, 160, 256, 416),
-        },
-        {"epochs": 60},
-    ),
-    "cifar10-taught": _variant(
-        _CIFAR10,
-        "CIFAR-10; a teacher's predictions are the targets (--teacher), every batch is mixed, for long",
-        {},
-        {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
-    ),
-    "cifar10-deeper-taught": _variant(
-        _CIFAR10,
-        "CIFAR-10; cifar10-taught with twice as many residual blocks, narrower ones, and twice as many steps",
-        {"branch_residual_blocks": 2, "branch_width": (64, 64, 96, 184)},
-        {"epochs": 300, "batch_size": 250, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
-    ),
-    "fashion-mnist-taught": _variant(
-        _FASHION_MNIST,
-        "Fashion-MNIST; a teacher's predictions are the targets (--teacher), every batch is mixed, for long",
-        {},
-        {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
-    ),
-    # One branch is an ordinary network. Both cost about as many multiply-adds as the four branches.
-    "cifar10-vit": _variant(
-        _CIFAR10,
-        "CIFAR-10; one deep branch, to compare with",
-        {"num_branches": 1, "branch_width": 128, "branch_depth": 14},
-        {},
-    ),
-    "cifar10-wide": _variant(
-        _CIFAR10,
-        "CIFAR-10; one branch of wide convolutions, to compare with",
-        {"num_branches": 1, "branch_depth": 2, "branch_width": 304},
-        {},
-    ),
-    # Eight of them, each with a seed of its own, are an ensemble that costs as many.
-    "cifar10-small": _variant(
-        _CIFAR10,
-        "CIFAR-10; one small branch, for ensembles to compare with",
-        {"num_branches": 1, "branch_depth": 2, "branch_width": 72, "stem_width": 32, "stem_residual_blocks": 0},
-        {},
+        description="CIFAR-10; a teacher's predictions are the targets (--teacher), every batch is mixed, for long",
+        training=replace(_CIFAR10.training, epochs=300, teacher_weight=1.0, label_smoothing=0.0, mix_probability=1.0),
     ),
     "motion": _MOTION,
     "sound": _SOUND,
     "photographs": _PHOTOGRAPHS,
-    "photographs-frozen": _variant(
+    "photographs-frozen": replace(
         _PHOTOGRAPHS,
-        "photographs, behind a pretrained backbone that stays as it is, on a CPU in minutes",
-        {"backbone_stage": 6},  # not trained, its later stages know more: 83 % instead of 82, on one split
-        {"epochs": 30, "ema_decay": 0.0, "feature_copies": 4, "cutmix_alpha": 0.0},
+        description="photographs, behind a pretrained backbone that stays as it is, on a CPU in minutes",
+        # Not trained, the backbone's later stages know more: 83 % instead of 82, on one split.
+        network=replace(_PHOTOGRAPHS.network, backbone_stage=6),
+        training=replace(_PHOTOGRAPHS.training, epochs=30, ema_decay=0.0, feature_copies=4, cutmix_alpha=0.0),
     ),
-    "waste": _variant(
+    "waste": replace(
         _PHOTOGRAPHS,
-        "photographs; branches begin earlier, the last two go on with pretrained stages of their own",
-        {
-            "backbone_stage": 4,
-            "branch_stage": (4, 4, 5, 5),
-            "branch_depth": (1, 2, 2, 2),
-            "branch_width": (32, 96, 96, 128),
-        },
-        {"epochs": 98, "rotation_degrees": 15.0},
+        description="photographs; branches begin earlier, the last two go on with pretrained stages of their own",
+        network=replace(
+            _PHOTOGRAPHS.network,
+            backbone_stage=4,
+            branch_stage=(4, 4, 5, 5),
+            branch_depth=(1, 2, 2, 2),
+            branch_width=(32, 96, 96, 128),
+        ),
+        training=replace(_PHOTOGRAPHS.training, epochs=98, rotation_degrees=15.0),
     ),
 }
 
 
 def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
-    """A recipe by name, or from a JSON file with the fields of :class:`Recipe`.
+    """Load a recipe by name, or from a JSON file with the fields of :class:`Recipe`.
 
     Raises:
         InputError: unknown name, or a file that is missing or malformed.
@@ -355,3 +271,108 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
         return msgspec.json.decode(read_bounded(path, _MAX_RECIPE_BYTES), type=Recipe)
     except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"the recipe {path} cannot be read: {error}") from error
+
+
+def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Return ``recipe`` with other settings.
+
+    Args:
+        recipe: where all the others come from.
+        settings: ``key=value`` each. A key is a field of :class:`NetworkShape` or :class:`TrainingConfig`;
+            a value is JSON or plain text, numbers with commas are a list.
+
+    Raises:
+        InputError: there is no such setting, or it cannot have that value.
+    """
+    network, training = get_type_hints(type(recipe.network)), get_type_hints(type(recipe.training))
+    changes: dict[str, dict[str, object]] = {"network": {}, "training": {}}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"{setting!r} is no setting; give KEY=VALUE, such as num_branches=4")
+        if key not in network and key not in training:
+            raise InputError(unknown_text("setting", key, (*network, *training)))
+        place, kind = ("network", network[key]) if key in network else ("training", training[key])
+        try:
+            changes[place][key] = msgspec.convert(_value(text), kind)
+        except msgspec.ValidationError as error:
+            raise InputError(f"invalid {key} {text!r}: {error}") from error
+    if "epochs" in changes["training"] and "warmup_epochs" not in changes["training"]:
+        epochs = cast("int", changes["training"]["epochs"])
+        changes["training"]["warmup_epochs"] = min(recipe.training.warmup_epochs, epochs / 10)
+    try:
+        return replace(
+            recipe,
+            network=replace(recipe.network, **changes["network"]),
+            training=replace(recipe.training, **changes["training"]),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _value(text: str) -> object:
+    """What a value on the command line means."""
+    for candidate in (text, f"[{text}]"):
+        try:
+            return msgspec.json.decode(candidate)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+    return text
+
+
+def network_config(
+    shape: NetworkShape, data: ImageDataset | SignalDataset, resize: Literal["stretch", "crop"] = "stretch"
+) -> ParaFormerConfig:
+    """The network of that shape for this data, normalised as it, or its backbone, wants it.
+
+    Raises:
+        InputError: the two do not fit together.
+    """
+    takes = _signal(shape, data) if isinstance(data, SignalDataset) else _image(shape, data, resize)
+    fields = {name: value for name, value in msgspec.structs.asdict(shape).items() if name != "mel_bands"}
+    try:
+        return ParaFormerConfig(num_classes=len(data.class_names), **{**fields, **takes})
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _image(shape: NetworkShape, data: ImageDataset, resize: str) -> dict[str, Any]:
+    """What the images decide of a ``ParaFormerConfig``."""
+    height, width, channels = data.image_shape
+    if shape.backbone is not None and channels != 3:
+        raise InputError(
+            f"the backbone {shape.backbone} reads images in colour, those of {data.name} are grey; "
+            "leave out --grey or --backbone, or give images with three channels"
+        )
+    if height != width:
+        raise InputError(f"{data.name} has images of {height}×{width}; a ParaFormer needs square images")
+    if shape.mel_bands is not None:
+        raise InputError(f"the recipe is for sound, {data.name} has images; leave out --recipe, or name another")
+    known = STAGES.get(shape.backbone or "")
+    mean, std = (known.mean, known.std) if known is not None else data.channel_statistics()
+    return {
+        "image_size": height,
+        "in_channels": channels,
+        "stem_stride": shape.stem_stride or (2 if height <= 16 else 4),
+        "resize": resize,
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _signal(shape: NetworkShape, data: SignalDataset) -> dict[str, Any]:
+    """What the signals decide of a ``ParaFormerConfig``."""
+    channels, length = data.sample_shape
+    mean, std = data.channel_statistics()
+    return {
+        "signal": Signal(
+            length=length,
+            rate_hz=data.rate_hz,
+            channel_names=data.channel_names,
+            log_mel=None if shape.mel_bands is None else log_mel(shape.mel_bands, data.rate_hz),
+        ),
+        "in_channels": channels,
+        "stem_stride": shape.stem_stride or 4,
+        "mean": mean,
+        "std": std,
+    }

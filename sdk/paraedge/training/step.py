@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from paraedge.model.paraformer import ParaFormer
+from paraedge.training.augment import augment
 from paraedge.training.batches import normalise
 from paraedge.training.config import TrainingConfig
-from paraedge.training.loss import branch_loss, prefix_sums, prefix_weights, progressive_loss, shuffle_branches
+from paraedge.training.loss import branch_loss, prefix_sums, prefix_weights, progressive_loss
 from paraedge.training.parallel import OneProcess
-from paraedge.training.stochastic_depth import add_stochastic_depth
 from paraedge.training.teacher import Teacher
 
 __all__ = ["TrainingStep"]
@@ -35,7 +35,15 @@ class TrainingStep:
     With ``num_frozen`` the stem, the first so many branches and their classifier stay exactly as they are.
     ``teacher`` sees the same images, and its predictions become a share of the targets.
     ``parallel`` says what this process does of the step; processes that share out the images go without the graph.
+    Another rule of training overrides :meth:`compute_loss`, :attr:`augment` and :attr:`generators`.
+
+    Attributes:
+        augment: what changes the images of a batch at random before it comes here.
+        generators: random numbers that the rule draws on the device.
     """
+
+    augment = staticmethod(augment)
+    generators: tuple[torch.Generator, ...] = ()
 
     def __init__(
         self,
@@ -47,6 +55,7 @@ class TrainingStep:
         teacher: Teacher | None = None,
         parallel: type[OneProcess] = OneProcess,
     ) -> None:
+        self.device = device
         self.model = model.to(device)
         if model.pretrained_parts():  # separable convolutions are faster so
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -68,10 +77,6 @@ class TrainingStep:
         self.average = copy.deepcopy(self.model) if config.ema_decay else None
         self._move_average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         self._weights = prefix_weights(model.config.num_branches, config.prefix_weights).to(device)
-        self._generator = torch.Generator(device)
-        self._depth_generator = torch.Generator(device)  # its own: how much is drawn differs where branches are shared
-        if config.stochastic_depth:
-            add_stochastic_depth(model, config.stochastic_depth, self._depth_generator)
         self._loss = torch.zeros((), device=device)
         self._correct = torch.zeros(model.config.num_branches, device=device, dtype=torch.int64)
         self._count = self._steps = 0
@@ -84,13 +89,10 @@ class TrainingStep:
         return self.model if self.average is None else self.average
 
     def start_epoch(self, epoch: int) -> None:
-        """Training mode, means over nothing yet, and this epoch's random numbers."""
+        """Training mode, and means over nothing yet."""
         self.model.train()
         for part in self._frozen:
             part.eval()  # BatchNorm's running statistics too
-        share, shares = self.parallel.image_share
-        self._generator.manual_seed((self.config.seed * 1_000_003 + epoch) * shares + share)
-        self._depth_generator.manual_seed((self.config.seed * 1_000_003 + epoch) * 1_009 + self.parallel.rank)
         self._loss.zero_()
         self._correct.zero_()
         self._count = self._steps = 0
@@ -116,6 +118,22 @@ class TrainingStep:
         else:
             self._compute_on_gpu(images, targets)
 
+    def compute_loss(self, branch_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss, and logits of every prefix (N, B, C), of what every branch predicts (N, B, C) and targets (B, C)."""
+        config = self.config
+        prefix_logits = prefix_sums(branch_logits)
+        loss = progressive_loss(
+            prefix_logits,
+            targets,
+            self._weights,
+            label_smoothing=config.label_smoothing,
+            temperature_power=config.prefix_temperature_power,
+        )
+        if config.branch_weight:
+            alone = branch_loss(branch_logits[self._num_frozen :], targets, config.label_smoothing)
+            loss = torch.lerp(loss, alone, config.branch_weight)
+        return loss, prefix_logits
+
     @property
     def loss(self) -> float:
         """Mean over the epoch so far. Waits for the device."""
@@ -135,14 +153,7 @@ class TrainingStep:
 
     def _learn(self, branch_logits: Tensor, targets: Tensor, labels: Tensor) -> None:
         """From what every branch predicts, (N, B, C): loss, gradients, weights, means."""
-        branch_logits = branch_logits.float()
-        if self.config.subset_probability:
-            branch_logits = shuffle_branches(branch_logits, self.config.subset_probability, self._generator)
-        prefix_logits = prefix_sums(branch_logits, self.config.earlier_gradient)
-        loss = progressive_loss(prefix_logits, targets, self._weights, self.config)
-        if self.config.branch_weight:
-            alone = branch_loss(branch_logits[self._num_frozen :], targets, self.config.label_smoothing)
-            loss = torch.lerp(loss, alone, self.config.branch_weight)
+        loss, prefix_logits = self.compute_loss(branch_logits.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.parallel.share_gradients()
@@ -159,7 +170,7 @@ class TrainingStep:
         """The targets (B, C) with the teacher's share: its prediction for these images (B, H, W, channels)."""
         if self._teacher is None:
             return targets
-        prediction = (self._teacher.logits(images) / self.config.teacher_temperature).softmax(dim=1)
+        prediction = self._teacher.logits(images).softmax(dim=1)
         return torch.lerp(targets, prediction, self.config.teacher_weight)
 
     def _compute_on_gpu(self, images: Tensor, targets: Tensor) -> None:
@@ -185,8 +196,8 @@ class TrainingStep:
             return
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
-            self._graph.register_generator_state(self._generator)
-            self._graph.register_generator_state(self._depth_generator)
+            for generator in self.generators:
+                self._graph.register_generator_state(generator)
             # thread_local: the thread that pins batches may go on allocating.
             with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._compute(*self._graph_inputs)

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from paraedge.data.images import ImageDataset
+from paraedge.data.signals import SignalDataset
+from paraedge.model.checkpoint import Checkpoint
 from paraedge.training.batches import normalise
+from paraedge_runtime.errors import InputError
 
-__all__ = ["Teacher"]
+__all__ = ["Teacher", "teacher_for"]
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A network that knows the classes of the data, and how it wants its images.
+    """A trained network whose predictions become targets, and how its images are normalised.
 
     Attributes:
         network: images (B, c, H, W), normalised -> logits (B, C).
@@ -47,3 +51,31 @@ class Teacher:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+def teacher_for(given: Checkpoint | Teacher | None, data: ImageDataset | SignalDataset) -> Teacher | None:
+    """The teacher of the images of ``data``, checked on one of them.
+
+    Raises:
+        InputError: it knows other classes, or takes other images.
+    """
+    if given is None:
+        return None
+    problem = ""
+    if isinstance(given, Checkpoint):
+        if given.config.labels != data.class_names:
+            problem = f"knows the classes {', '.join(given.config.labels)}"
+        given = Teacher(given.model, given.config.model.mean, given.config.model.std)
+    if not problem:
+        try:
+            logits = given.ready(torch.device("cpu")).logits(torch.from_numpy(data.train.inputs[:1]))
+            if logits.shape != (1, len(data.class_names)):
+                problem = f"gives logits of shape {tuple(logits.shape)} for one image"
+        except (RuntimeError, ValueError, TypeError) as error:
+            problem = f"cannot take an image ({str(error).splitlines()[0]})"
+    if problem:
+        raise InputError(
+            f"the teacher {problem}; {data.name} has {len(data.class_names)} classes and {data.kind} of "
+            f"{'×'.join(map(str, data.sample_shape))}: give one trained on the same data"
+        )
+    return given

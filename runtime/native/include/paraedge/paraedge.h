@@ -30,15 +30,15 @@ extern "C" {
 #define PE_API_VERSION 1 /* grows when something is added; what exists keeps its meaning */
 
 PE_API int pe_api_version(void);     /* PE_API_VERSION of the library */
-PE_API const char* pe_version(void); /* version of paraedge, such as "0.1.0" */
+PE_API const char* pe_version(void); /* version of paraedge, such as "0.2.0" */
 
 /* ---- errors */
 typedef struct pe_error pe_error;
 enum {
   PE_OK = 0,
   PE_ERROR_MANIFEST = 1,    /* manifest.json is malformed or contradicts itself, or a program is not what it says */
-  PE_ERROR_INTEGRITY = 2,   /* a file is missing, unlisted, of the wrong size or hash, or a program that needs others; or
-                               no trusted key signed the bundle */
+  PE_ERROR_INTEGRITY = 2,   /* a file is missing, unlisted, of the wrong size or hash, or a program that needs others or
+                               is damaged; or no trusted key signed the bundle */
   PE_ERROR_ENGINE = 3,      /* an engine failed to load or run a part */
   PE_ERROR_UNAVAILABLE = 4, /* the engine that the bundle needs is not there */
   PE_ERROR_INPUT = 5,       /* an argument is invalid */
@@ -148,6 +148,9 @@ PE_API void pe_session_options_init(pe_session_options*, size_t size);
 /* With the engine registered under the name that the bundle says. Options of NULL: the defaults. The bundle may be freed
  * before the session. */
 PE_API pe_session* pe_session_open(const pe_bundle*, const pe_session_options*, pe_error** error);
+/* Ends requests with PE_ERROR_CANCELLED, starts nothing more, and waits at most so long for branches that are running.
+ * PE_ERROR_ENGINE: one still is. Then call it again later, or never free the session: its threads end with the process. */
+PE_API int pe_session_close(pe_session*, int timeout_ms, pe_error** error);
 PE_API void pe_session_free(pe_session*); /* waits for branches that are still running */
 PE_API int pe_session_threads(const pe_session*);
 PE_API size_t pe_session_num_branches(const pe_session*);

@@ -1,0 +1,37 @@
+// Which check belongs to which engine, and the words for what it finds.
+#include "program.h"
+
+#include <algorithm>
+
+#include "engine.h"
+#include "formats.h"
+#include "onnx_external_data.h"
+#include "refusal.h"
+
+namespace paraedge {
+
+bool is_known_operator(std::span<const std::string_view> known, std::string_view name) {
+  return std::ranges::binary_search(known, name);
+}
+
+void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program) {
+  try {
+    if (engine == "executorch") check_executorch(program);
+    if (engine == "litert") check_litert(program);
+    if (engine == "onnxruntime") {
+      if (find_external_data(program) == ExternalData::some) {
+        throw Refusal(ErrorCode::integrity,
+                      file + " reads weights from outside of itself; a bundle holds all it needs, export it again");
+      }
+      check_onnx(program);
+    }
+  } catch (const Damage& damage) {
+    throw Refusal(ErrorCode::integrity, file + " is damaged or hostile: " + damage.problem + "; export the bundle again");
+  } catch (const UnknownOperator& found) {
+    throw Refusal(ErrorCode::integrity,
+                  as_utf8(file + " has the operator '" + found.name.substr(0, 100) + "', which no bundle may have (" + engine +
+                          "); replace it in the network (docs/threat-model.md says which ones are left out)"));
+  }
+}
+
+}  // namespace paraedge

@@ -1,0 +1,14 @@
+// What an engine does not look at in a program before it trusts it: sizes, indexes, offsets, operators.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace paraedge {
+
+// Checks the program of an engine known here ("executorch", "litert", "onnxruntime") before the engine gets it; those of
+// other engines pass. Throws Refusal (integrity). See docs/threat-model.md for what is refused.
+void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program);
+
+}  // namespace paraedge
