@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--recipe", help="Name of a recipe (network and settings), or a .json file. [default: plain; sound or motion for these]"
+    "--recipe",
+    help="Recipe name (network and settings), or a .json file. [default: plain, sound or motion, by the data]",
 )
 @click.option(
     "--set",
