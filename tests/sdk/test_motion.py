@@ -273,12 +273,14 @@ def test_another_window_is_refused_by_name_with_what_to_do(bundle, tmp_path, nam
     assert re.search(rf"{re.escape(name)}: .*{said.format('this bundle')}", done.stderr), done.stderr
 
 
-def test_evaluate_takes_folders_and_npz(bundle, folder, npz):
-    for name, path, count in (("folder", folder, 12), ("npz", npz, 24)):
-        done = run("evaluate", bundle.path, "--dataset", name, "--data-dir", path, "--json")
-        document = json.loads(done.stdout)
-        assert document["num_samples"] == count
-        assert document["prefix_accuracy"][-1] > 0.9
+def test_evaluate_counts_what_a_session_predicts_of_folders_and_npz(bundle, folder, npz):
+    for name, path in (("folder", folder), ("npz", npz)):
+        document = json.loads(run("evaluate", bundle.path, "--dataset", name, "--data-dir", path, "--json").stdout)
+        test = load_dataset(name, path).test
+        with Session.open(bundle, threads=1) as session:
+            found = [session.run(signal).label_index for signal in test.signals]
+        assert document["num_samples"] == len(test)
+        assert document["prefix_accuracy"][-1] == pytest.approx(np.mean(found == test.labels), abs=1e-6)
 
 
 def test_evaluate_refuses_other_windows(bundle, tmp_path):

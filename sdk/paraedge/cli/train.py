@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "--recipe",
-    help="Recipe name (network and settings), or a .json file. [default: plain, sound or motion, by the data]",
+    help="Name of a recipe (network and settings), or a .json file. [default: by the data]",
 )
 @click.option(
     "--set",
