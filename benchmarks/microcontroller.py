@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/microcontroller.py
     .venv/bin/python benchmarks/microcontroller.py --data-dir data --quantize int8-static
     .venv/bin/python benchmarks/microcontroller.py --model cifar10 --quantize int8-static+fp32-stem
+    .venv/bin/python benchmarks/microcontroller.py --model watch-0 --data-dir motion/watch-0.npz
 
 Runs each part in the interpreter of the package tflite-micro, on this machine. *Arena* is the working memory that the
 interpreter has allocated when a part has run; pointers are twice as long here as on a board. Nothing here is timed.
@@ -66,17 +67,17 @@ def main() -> None:
     stem, *branches = (runtime.Interpreter.from_bytes(program, arena_size=ENOUGH) for program in programs.values())
     spec = checkpoint.model.input_spec
 
-    def prediction(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def prediction(image: NDArray[Any]) -> NDArray[np.float32]:
         tokens = run(stem, normalise(image[None], spec))
         return np.stack([run(branch, tokens)[0] for branch in branches])  # (k, C)
 
-    prediction(checkpoint.samples.images[0])
+    prediction(checkpoint.samples.inputs[0])
     for (name, program), interpreter in zip(programs.items(), (stem, *branches), strict=True):
         print(f"{name}: program {len(program):,} bytes, arena {arena_bytes(interpreter):,} bytes", flush=True)
     if arguments.data_dir is None:
         return
-    test = load_dataset(checkpoint.config.dataset, arguments.data_dir).test
-    logits = np.stack([prediction(image) for image in test.images], axis=1)  # (k, M, C)
+    test = load_dataset(checkpoint.config.loader or checkpoint.config.dataset, arguments.data_dir).test
+    logits = np.stack([prediction(image) for image in test.inputs], axis=1)  # (k, M, C)
     labels = logits.cumsum(axis=0, dtype=np.float32).argmax(axis=2)
     chosen = list(bundle.manifest.branch_indexes)
     reference = checkpoint.evaluation.branch_logits[chosen].cumsum(axis=0).argmax(axis=2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.motion import write_folder
 from support.recordings import write_tones
 
 from paraedge.cli.bench import bench
@@ -52,7 +53,7 @@ def masked(text):
 
 @pytest.fixture
 def workplace(tmp_path, checkpoint, bundles, monkeypatch):
-    """A folder as the reader has it: an image, folders of images, and ``paraedge`` on the path."""
+    """A folder as the reader has it: an image, folders of images and of motion, and ``paraedge`` on the path."""
     assert bundles["litert"]  # the packaged model's parts are in the cache
     samples = checkpoint.samples
     Image.fromarray(samples.images[0, :, :, 0]).save(tmp_path / "image.png")
@@ -68,6 +69,7 @@ def workplace(tmp_path, checkpoint, bundles, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photographs.samples.images[place]).save(folder / f"{number}.jpg")
     write_tones(tmp_path / "recordings", count=6, yes=400, no=900, other=1600)
+    write_folder(tmp_path / "motion", 90)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -16,6 +16,7 @@ from paraedge_runtime._images import on_background, upright_image
 from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import ImageInput, InputSpec, TensorInput
+from paraedge_runtime.sensor_windows import WINDOW_SUFFIXES, WindowShape, read_window
 from paraedge_runtime.sound import SOUND_SUFFIXES, hears, read_clip
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
+
+_TENSOR_SUFFIXES = WINDOW_SUFFIXES | {".npy"}
 
 # What systems leave in folders, in small letters.
 _LITTER = frozenset(
@@ -155,8 +158,10 @@ def read_image(path: str | os.PathLike[str], spec: InputSpec) -> NDArray[np.uint
     """
     check_image_input(spec)
     assert isinstance(spec, ImageInput)
-    if Path(path).suffix == ".npy":
-        raise InputError(f"{path}: .npy files are for bundles that read a tensor, this one reads an image; name images")
+    if (suffix := Path(path).suffix.lower()) in _TENSOR_SUFFIXES:
+        raise InputError(
+            f"{path}: {suffix} files are for bundles that read a tensor, this one reads an image; name images"
+        )
     _, channels, height, width = spec.shape
     return image_array(path, height, width, channels, spec.resize)
 
@@ -227,11 +232,16 @@ def _scaled(upright: Any, height: int, width: int, channels: int, resize: Resize
 
 
 def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.float32]:
-    """A ``.npy`` file of one input as a bundle of tensors reads it: float32 of ``spec.shape[1:]``.
+    """A file of one input as a bundle of tensors reads it: float32 of ``spec.shape[1:]``.
+
+    ``.npy`` is that array. ``.csv`` and ``.npz`` are a window of samples, see
+    :func:`paraedge_runtime.sensor_windows.read_window`; its channels, rate and length are those of the bundle.
 
     Raises:
-        InputError: it does not exist, is no such array, or holds values that are not finite.
+        InputError: it does not exist, is no such array or window, or holds values that are not finite.
     """
+    if Path(path).suffix.lower() in WINDOW_SUFFIXES:
+        return _window_tensor(Path(path), spec)
     most_bytes = 4 * math.prod(spec.shape) + 4096  # the array and its header
     try:
         if Path(path).exists() and not Path(path).is_file():
@@ -253,6 +263,20 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
         raise InputError(f"{path}: {error}") from None
 
 
+def _window_tensor(path: Path, spec: TensorInput) -> NDArray[np.float32]:
+    if spec.rate_hz is None or spec.channel_names is None or sorted(spec.axes) != ["channel", "time"]:
+        raise InputError(
+            f"{path}: this bundle does not say which channels it reads at which rate; save the input with numpy.save"
+        )
+    window = read_window(path)
+    wanted = WindowShape(spec.shape[1 + spec.axes.index("time")], spec.rate_hz, spec.channel_names)
+    try:
+        values = window.fitted(wanted, "this bundle")  # (T, C)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return np.ascontiguousarray(values if spec.axes[0] == "time" else values.T)
+
+
 def find_inputs(paths: list[Path], spec: InputSpec) -> list[Path]:
     """The files among ``paths`` that a bundle can read: files as they are, folders searched, sorted by name.
 
@@ -263,7 +287,7 @@ def find_inputs(paths: list[Path], spec: InputSpec) -> list[Path]:
         return find_images(paths)
     if hears(spec):
         return _find(paths, SOUND_SUFFIXES | {".npy"}, ".wav or .npy files")
-    return _find(paths, frozenset({".npy"}), ".npy files")
+    return _find(paths, _TENSOR_SUFFIXES, f"files ({', '.join(sorted(_TENSOR_SUFFIXES))})")
 
 
 def find_images(paths: list[Path]) -> list[Path]:

@@ -179,8 +179,11 @@ def _data_seeds() -> dict[str, bytes]:
     batch = pickle.dumps({b"data": planes, b"labels": [1], b"batch_label": b"b"}, protocol=2)
     npy = io.BytesIO()
     np.save(npy, np.zeros(MOTION.shape[1:], np.float32))
-    kinds = [npz.getvalue(), idx, gzip.compress(idx, mtime=0), batch, npy.getvalue()]
-    names_of_kinds = ("npz", "idx", "idx-gz", "cifar", "npy")
+    csv = b"time_ms,acc_x,acc_y\n0,1,-2.5\n20,2e-3,4\n40,.5,6\n"
+    window = io.BytesIO()
+    np.savez(window, x=np.zeros((3, 2)), rate_hz=50, channel_names=np.array(["acc_x", "acc_y"]))
+    kinds = [npz.getvalue(), idx, gzip.compress(idx, mtime=0), batch, npy.getvalue(), csv, window.getvalue()]
+    names_of_kinds = ("npz", "idx", "idx-gz", "cifar", "npy", "csv", "window")
     return {name: bytes([at]) + kind for at, (name, kind) in enumerate(zip(names_of_kinds, kinds, strict=True))}
 
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from support.bundles import MOTION, fake_bundle, hash_line, replace_file, tree, write_manifest
@@ -167,14 +168,14 @@ def recording(folder: Path) -> Target:
     """Lines that ``paraedge bench`` goes on with, or a recording of the demo."""
     from fuzz.seeds import HEADER
 
-    from paraedge_demo.records import read_recording
+    from paraedge_demo.records import read_window
     from paraedge_measure.deadlines.records import RecordFile
 
     def bench(path: Path) -> None:
         for record in RecordFile(path, HEADER).records:
             assert len(record.missed) == len(record.right) == record.requests
 
-    return _files(folder, bench, lambda path: list(read_recording(path)))
+    return _files(folder, bench, lambda path: list(read_window(path)))
 
 
 def checkpoint(folder: Path) -> Target:
@@ -197,9 +198,16 @@ def checkpoint(folder: Path) -> Target:
 
 
 def data(folder: Path) -> Target:
-    """The data sets' files: npz, idx, idx with gzip, a batch of CIFAR; a tensor for a bundle."""
+    """The data sets' files: npz, idx, idx with gzip, a batch of CIFAR; a tensor for a bundle; windows of sensors."""
     from paraedge.data.readers import read_cifar_batch, read_class_names, read_idx, read_npz
     from paraedge_runtime.inputs import read_tensor
+    from paraedge_runtime.sensor_windows import read_window
+
+    def csv(path: Path) -> None:
+        read_window(path.replace(path.with_suffix(".csv")))
+
+    def window(path: Path) -> None:
+        read_window(path.replace(path.with_suffix(".npz")))
 
     def npz(path: Path) -> None:
         read_class_names(path)
@@ -208,7 +216,8 @@ def data(folder: Path) -> Target:
     def gzipped(path: Path) -> None:
         read_idx(path.replace(path.with_suffix(".gz")))
 
-    return _files(folder, npz, read_idx, gzipped, read_cifar_batch, lambda path: read_tensor(path, MOTION))
+    tensor = partial(read_tensor, spec=MOTION)
+    return _files(folder, npz, read_idx, gzipped, read_cifar_batch, tensor, csv, window)
 
 
 def image(folder: Path) -> Target:

@@ -313,9 +313,7 @@ def test_folder_with_fewer_than_two_classes_is_refused(tmp_path, classes, messag
 
 
 def test_folder_needs_a_folder():
-    with pytest.raises(
-        InputError, match="needs --data-dir, a folder with one sub-folder of images or recordings per class"
-    ):
+    with pytest.raises(InputError, match="needs --data-dir, a folder with one sub-folder of images, recordings or"):
         load_dataset("folder")
 
 

@@ -69,10 +69,11 @@ def run(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Run a bundle on images, on sound in .wav files, or on tensors in .npy files.
+    """Run a bundle on images, on sound in .wav files, or on tensors.
 
-    INPUTS are files or folders, or - for one file from the standard input. Default: the golden inputs
-    in the bundle. Without BUNDLE, the packaged Fashion-MNIST model is exported first (needs torch).
+    INPUTS are files or folders, or - for one file from the standard input: images, or tensors in .npy
+    files, windows of a sensor in .csv or .npz files. Default: the golden inputs in the bundle. Without
+    BUNDLE, the packaged Fashion-MNIST model is exported first (needs torch).
 
     Results are printed as they come. A file that cannot be read is reported and skipped, and the exit
     status is 1. With --json each line is one JSON document; that of a skipped file has the key "error".
@@ -83,6 +84,7 @@ def run(
       paraedge run fashion-mnist-linux-all.paraedge shirt.png --threads 2
       paraedge run fashion-mnist-linux-all.paraedge --budget-ms 5 --explain
       paraedge run fashion-mnist-linux-all.paraedge --min-confidence 0.8 --top-k 3
+      paraedge run motion.paraedge window.csv
       paraedge run keywords-linux-all.paraedge yes.wav
       cat shirt.png | paraedge run fashion-mnist-linux-all.paraedge -
     """

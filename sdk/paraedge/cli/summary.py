@@ -92,7 +92,9 @@ def _input_text(manifest: Manifest) -> str:
         return f"image {height} × {width}, {channels} channel(s)"
     axes = ", ".join(f"{axis} {size}" for axis, size in zip(spec.axes, spec.shape[1:], strict=True))
     rate = "" if spec.rate_hz is None else f", {spec.rate_hz:g} samples a second"
-    return f"tensor {spec.name} ({axes}){rate}"
+    names = spec.channel_names or ()
+    listed = f": {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    return f"tensor {spec.name} ({axes}){rate}{listed}"
 
 
 def _output_text(manifest: Manifest) -> str:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--recipe", help="Name of a recipe (network and settings), or a .json file. [default: plain; sound for recordings]"
+    "--recipe",
+    help="Name of a recipe (network and settings), or a .json file. [default: by the data]",
 )
 @click.option(
     "--set",
@@ -84,7 +85,7 @@ def train(
     log: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a model on a data set, or on images or .wav recordings of your own.
+    """Train a model on a data set, or on images, .wav recordings or .csv windows of your own.
 
     A recipe is a network and how to train it; --set changes one of its settings, and an unknown KEY is
     answered with all of them. Every prefix of branches is trained to be a working model (progressive

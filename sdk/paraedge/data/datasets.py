@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.data.labelled import Labelled
+from paraedge.data.motion import holds_windows, is_window_npz, read_window_folders, read_window_npz
 from paraedge.data.readers import (
     class_folders,
     read_cifar_batch,
@@ -26,6 +28,7 @@ from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import Resize, display_name
 from paraedge_runtime.manifest import ImageInput, InputSpec
+from paraedge_runtime.sensor_windows import WindowShape
 
 __all__ = [
     "DATASETS",
@@ -53,6 +56,7 @@ _FASHION_MNIST_CLASSES = (
     "Bag",
     "Ankle boot",
 )
+_OWN_WINDOWS = "unknown (your own windows)"
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -66,6 +70,7 @@ class FolderOptions:
         channels: for ``folder``: 1 (grey) or 3 (colour).
         test_fraction: for ``folder`` without a split: the share of images that are the test split.
         length, rate_hz: of signals: windows of so many samples at so many a second; as the data has them when ``None``.
+        channel_names: of signals with several channels: those, in this order; as the data has them when ``None``.
         class_names: for ``npz``: one name per class index, for a file that has none inside.
     """
 
@@ -75,6 +80,7 @@ class FolderOptions:
     test_fraction: float = 0.2
     length: int | None = None
     rate_hz: float | None = None
+    channel_names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
 
 
@@ -83,7 +89,9 @@ def options_for(spec: InputSpec, class_names: tuple[str, ...] | None) -> FolderO
     if isinstance(spec, ImageInput):
         _, channels, height, _ = spec.shape
         return FolderOptions(image_size=height, resize=spec.resize, channels=channels, class_names=class_names)
-    return FolderOptions(length=spec.shape[-1], rate_hz=spec.rate_hz, class_names=class_names)
+    return FolderOptions(
+        length=spec.shape[-1], rate_hz=spec.rate_hz, channel_names=spec.channel_names, class_names=class_names
+    )
 
 
 def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str, data_dir: Path | None) -> None:
@@ -200,21 +208,28 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
 
 
 def usual_recipe(dataset: str, data_dir: Path | None) -> str | None:
-    """The training recipe for data of a kind that has one: ``sound`` for a folder of recordings."""
+    """The training recipe for data of a kind that has one: ``sound`` for a folder of recordings, ``motion`` for
+    windows."""
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE) or ""
-    if dataset == "folder" and folder and Path(folder).is_dir() and holds_sound(Path(folder)):
+    if dataset == "npz" and folder and Path(folder).is_file() and is_window_npz(Path(folder)):
+        return "motion"
+    if dataset != "folder" or not folder or not Path(folder).is_dir():
+        return None
+    if holds_sound(Path(folder)):
         return "sound"
-    return None
+    return "motion" if holds_windows(Path(folder)) else None
 
 
 def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
     """One sub-folder per class; ``train/`` and ``test/`` above them if the split is given."""
     if folder is None:
         raise InputError(
-            "the data set 'folder' needs --data-dir, a folder with one sub-folder of images or recordings per class"
+            "the data set 'folder' needs --data-dir, a folder with one sub-folder of images, recordings or windows "
+            "per class"
         )
     is_sound = holds_sound(folder)
-    what = "recordings" if is_sound else "images"
+    is_motion = not is_sound and holds_windows(folder)
+    what = "recordings" if is_sound else "windows" if is_motion else "images"
     roots = {name: folder / name for name in ("train", "test")}
     split_given = all(path.is_dir() for path in roots.values())
     class_root = roots["train"] if split_given else folder
@@ -236,6 +251,8 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | Signa
             raise InputError(f"{roots['test']} has classes that {roots['train']} lacks: {', '.join(only_test)}")
     if is_sound:
         return _recordings(folder, list(roots.values()) if split_given else [folder], names, options)
+    if is_motion:
+        return _windows(folder, list(roots.values()) if split_given else [folder], names, options)
     if split_given:
         train, test = (
             read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)
@@ -257,6 +274,21 @@ def _recordings(folder: Path, roots: list[Path], names: tuple[str, ...], options
     return SignalDataset(name, train, test, names, "unknown (your own recordings)", rate_hz, ("mono",))
 
 
+def _windows(folder: Path, roots: list[Path], names: tuple[str, ...], options: FolderOptions) -> SignalDataset:
+    """Folders of ``.csv`` files; without ``train`` and ``test`` one person may be on both sides."""
+    splits, shape = read_window_folders(roots, names, _wanted(options))
+    train, test = splits if len(splits) == 2 else _split(splits[0], options.test_fraction)
+    name = display_name(folder.resolve().name) or "windows"
+    return SignalDataset(name, train, test, names, _OWN_WINDOWS, shape.rate_hz, shape.channel_names)
+
+
+def _wanted(options: FolderOptions) -> WindowShape | None:
+    """What windows must be, if a model says so."""
+    if options.length is None or options.rate_hz is None or options.channel_names is None:
+        return None
+    return WindowShape(options.length, options.rate_hz, options.channel_names)
+
+
 def _split(everything: L, test_fraction: float) -> tuple[L, L]:
     """Train and test. The same inputs are the same split whatever the seed is: whoever tests a model later must not
     meet what trained it. One that is added or removed changes the split; folders train and test do not."""
@@ -265,7 +297,7 @@ def _split(everything: L, test_fraction: float) -> tuple[L, L]:
     return everything.take(order[count:]), everything.take(order[:count])
 
 
-def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
+def _npz(path: Path | None, options: FolderOptions) -> ImageDataset | SignalDataset:
     """One file with the arrays of both splits; ``class_names`` in it, or by option."""
     if path is None or not path.is_file():
         given = "" if path is None else f", and {path} is none"
@@ -273,11 +305,21 @@ def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
             "the data set 'npz' needs a file as --data-dir, such as mine.npz, with the arrays x_train, y_train, "
             f"x_test and y_test{given}"
         )
-    train, test = read_npz(path)
+    if is_window_npz(path):
+        (train, shape), (test, _) = read_window_npz(path, _wanted(options))
+        names = _npz_class_names(path, options, train.labels, test.labels)
+        return SignalDataset(path.stem, train, test, names, _OWN_WINDOWS, shape.rate_hz, shape.channel_names)
+    images = read_npz(path)
+    names = _npz_class_names(path, options, *(split.labels for split in images))
+    return ImageDataset(path.stem, *images, names, "unknown (your own images)")
+
+
+def _npz_class_names(path: Path, options: FolderOptions, *labels: NDArray[np.int64]) -> tuple[str, ...]:
+    """Those in the file, or by option."""
     inside = read_class_names(path)
     names = inside or options.class_names
     if names is None:
-        count = int(max(train.labels.max(initial=-1), test.labels.max(initial=-1))) + 1
+        count = int(max(split.max(initial=-1) for split in labels)) + 1
         raise InputError(
             f"{path} does not name its {count} classes; save them in it as the array class_names, or pass --labels"
         )
@@ -286,7 +328,7 @@ def _npz(path: Path | None, options: FolderOptions) -> ImageDataset:
             f"{path} has the class {unknown[0]!r}, which is not among {', '.join(options.class_names)}; "
             "leave --labels out, or change the array class_names"
         )
-    return ImageDataset(path.stem, train, test, names, "unknown (your own images)")
+    return names
 
 
 def _read_archive(path: Path, class_names: tuple[str, ...]) -> tuple[LabelledImages, LabelledImages]:

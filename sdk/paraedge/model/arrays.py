@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
-from paraedge.data.npz import read_arrays
 from paraedge.data.signals import LabelledSignals
 from paraedge.model.config import ParaFormerConfig
 from paraedge_measure.evaluation import Evaluation
+from paraedge_runtime._npz import read_arrays
 from paraedge_runtime.errors import InputError
 
 __all__ = ["read_evaluation", "read_samples", "sample_arrays"]

@@ -231,6 +231,11 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return (self.in_channels, self.image_size, self.image_size)
 
     @property
+    def kernel_rows(self) -> int:
+        """Height of kernels, which are 3 wide: 1 where the map is one row, and the rest all zeros."""
+        return 1 if self.map_shape[1] == 1 else 3
+
+    @property
     def branch_depths(self) -> tuple[int, ...]:
         """Blocks of each branch, (N,)."""
         return self.branch_depth if isinstance(self.branch_depth, tuple) else (self.branch_depth,) * self.num_branches

@@ -158,29 +158,30 @@ class LinearCLSBlock(nn.Module):
         return cls + self.mlp(self.norm2(cls))  # type: ignore[no-any-return]
 
 
-def _conv_norm(width_in: int, width: int, stride: int = 1) -> list[nn.Module]:
-    conv = nn.Conv2d(width_in, width, kernel_size=3, stride=stride, padding=1, bias=False)
+def _conv_norm(width_in: int, width: int, rows: int, stride: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(width_in, width, kernel_size=(rows, 3), stride=stride, padding=(rows // 2, 1), bias=False)
     return [conv, nn.BatchNorm2d(width)]
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions beside a skip connection: (B, width, H, W) -> (B, width, H, W)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, rows: int = 3) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*_conv_norm(width, width), nn.ReLU(), *_conv_norm(width, width))
+        self.convs = nn.Sequential(*_conv_norm(width, width, rows), nn.ReLU(), *_conv_norm(width, width, rows))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> (B, width, H, W)."""
         return F.relu(x + self.convs(x))
 
 
-def _stages(width_in: int, widths: Sequence[int], residual_blocks: int) -> list[nn.Module]:
+def _stages(config: ParaFormerConfig, width_in: int, widths: Sequence[int], residual_blocks: int) -> list[nn.Module]:
     """Stages of convolutions, each halving the side. Every BatchNorm follows a convolution it folds into at export."""
+    rows = config.kernel_rows
     layers: list[nn.Module] = []
     for width in widths:
-        layers += [*_conv_norm(width_in, width, stride=2), nn.ReLU(), *_conv_norm(width, width), nn.ReLU()]
-        layers += [ResidualBlock(width) for _ in range(residual_blocks)]
+        layers += [*_conv_norm(width_in, width, rows, stride=2), nn.ReLU(), *_conv_norm(width, width, rows), nn.ReLU()]
+        layers += [ResidualBlock(width, rows) for _ in range(residual_blocks)]
         width_in = width
     return layers
 
@@ -190,7 +191,7 @@ class Tokens(nn.Module):
 
     def __init__(self, config: ParaFormerConfig, width_in: int, widths: Sequence[int], residual_blocks: int) -> None:
         super().__init__()
-        stages = _stages(width_in, widths, residual_blocks)
+        stages = _stages(config, width_in, widths, residual_blocks)
         self.convs = nn.Sequential(*stages, nn.Conv2d((width_in, *widths)[-1], config.embed_dim, kernel_size=1))
         # The CLS token is the first position's row: token plus position would be one constant anyway.
         self.positions = nn.Parameter(torch.randn(1, config.num_positions, config.embed_dim) * 0.02)
@@ -249,7 +250,7 @@ def _stem(config: ParaFormerConfig) -> nn.Module:
     if config.branch_width is None:
         convs = [Tokens(config, channels, widths, config.stem_residual_blocks)]
     else:
-        convs = _stages(channels, widths, config.stem_residual_blocks)
+        convs = _stages(config, channels, widths, config.stem_residual_blocks)
     if config.signal is not None:
         convs.insert(0, front_end(config.signal))
     return convs[0] if config.branch_width is None and len(convs) == 1 else nn.Sequential(*convs)

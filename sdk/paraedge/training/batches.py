@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from paraedge.training.augment import augment, mix
-from paraedge.training.augment_signals import augment_signals
+from paraedge.training.augment_signals import augment_signals, sensor_axes
 from paraedge.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
     worker processes, sees what an uninterrupted one would have seen.
 
     With ``share`` (i, n) it holds every n-th image of the batch, from the i-th on: the shares are equally
-    large (the last batch is filled up with its first images), and each is augmented by itself.
+    large (the last batch is filled up with its first images), and each is augmented by itself. ``channel_names``
+    are those of signals.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         config: TrainingConfig,
         share: tuple[int, int] = (0, 1),
         augment: Callable[[Tensor, TrainingConfig, torch.Generator], Tensor] = augment,
+        channel_names: tuple[str, ...] = (),
     ) -> None:
         self._share, self._augment = share, augment
+        self._axes = sensor_axes(channel_names)
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._images, self._labels, self._num_classes, self._config = images, labels, num_classes, config
 
@@ -82,8 +85,11 @@ class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
         part, parts = self._share
         chosen = chosen[torch.arange(part, -(-len(chosen) // parts) * parts, parts) % len(chosen)]
         generator = random_numbers(config.seed, epoch, step * parts + part + 1)
-        change = augment_signals if self._images.ndim == 3 else self._augment
-        images = change(self._images[chosen], config, generator)
+        images = self._images[chosen]
+        if images.ndim == 3:
+            images = augment_signals(images, config, generator, self._axes)
+        else:
+            images = self._augment(images, config, generator)
         return mix(images, self._labels[chosen], self._num_classes, config, generator)
 
 

@@ -77,7 +77,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Settings of a training: AdamW with warm-up and cosine decay on the summed prefix losses.
 
     Crops, flips and the like are for images; shift, speed, gain and noise for signals. Each kind passes over what is
-    for the other.
+    for the other; turns are for both.
 
     Attributes:
         epochs: passes over the train split.
@@ -92,7 +92,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         crop_padding: random crops from the image padded by this many pixels; 0 for none.
         crop_area: random crops, scaled to the whole image, have this share of its area at least, sides up to 4:3;
             1 for none.
-        rotation_degrees: images are turned by up to so much either way.
+        rotation_degrees: images are turned by up to so much either way; of signals every sensor with three axes
+            (channels such as ``acc_x``, ``acc_y``, ``acc_z``), all of them alike, about a line drawn at random.
         horizontal_flip: flip half of the images.
         colour_jitter: brightness, contrast and saturation change by up to this share.
         erasing_probability: share of images in which a random rectangle is erased.

@@ -302,7 +302,9 @@ def _batches(
     if config.feature_copies:
         split = FeatureBatches(frozen_features(step.model, images, config, on_features), labels, num_classes, config)
     else:
-        split = TrainingBatches(images, labels, num_classes, config, step.parallel.image_share, step.augment)
+        names = data.channel_names if isinstance(data, SignalDataset) else ()
+        share = step.parallel.image_share
+        split = TrainingBatches(images, labels, num_classes, config, share, step.augment, names)
     pin_memory = is_cuda and images.device.type == "cpu"
     return training_batches(split, epochs_done, num_workers=num_workers, pin_memory=pin_memory), split.steps_per_epoch
 
