@@ -32,8 +32,15 @@ OUTSIDE = NATIVE / "examples" / "outside"  # built and run by 'make test-native'
 JAVA_EXAMPLES = ROOT / "runtime" / "android" / "examples"  # run by tests/java
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 PARSED = {
-    "train": train, "bench": bench, "export": export, "plan": plan, "profile": profile, "web": web, "push": push, "pull": pull,
-}  # fmt: skip
+    "train": train,
+    "bench": bench,
+    "export": export,
+    "plan": plan,
+    "profile": profile,
+    "web": web,
+    "push": push,
+    "pull": pull,
+}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
