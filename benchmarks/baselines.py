@@ -57,7 +57,9 @@ TEACHERS = {"cifar10": "wide-resnet", "fashion-mnist": "wide-resnet-grey"}
 
 def shape(num_predictions: int, dataset: str = "cifar10", **network: object) -> ParaFormerConfig:
     """The network shape of the recipe ``cifar10`` but for what is given; ``num_branches`` counts the predictions."""
-    fields = {name: getattr(RECIPES["cifar10"].network, name) for name in RECIPES["cifar10"].network.__struct_fields__}
+    fields = {
+        name: value for name, value in msgspec.structs.asdict(RECIPES["cifar10"].network).items() if name != "mel_bands"
+    }
     fields.update(network, num_branches=num_predictions)
     return ParaFormerConfig(num_classes=NUM_CLASSES, **IMAGES[dataset], **fields)
 
