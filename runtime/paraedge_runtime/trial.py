@@ -87,7 +87,8 @@ def try_bundle(
         return
     name = str(bundle.path if called is None else called)
     for entry in bundle.manifest.parts().values():
-        check_program(chosen, entry.file, bundle.program(entry))
+        if entry.file.endswith(engine_info(chosen).suffix):  # else the session says which engine runs such files
+            check_program(chosen, entry.file, bundle.program(entry))
     status, _ = _in_child(name, ["bundle", str(bundle.path.absolute()), bundle.sha256, chosen], timeout_s)
     if status == _NOT_THERE:
         raise IntegrityError(f"{name} was changed since it was opened, and not tried; open it again")

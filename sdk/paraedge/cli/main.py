@@ -31,7 +31,7 @@ __all__ = ["main", "paraedge"]
 # the line is repeated here so that --help imports none of them.
 COMMANDS = {
     "models": "List the packaged models.",
-    "train": "Train a model on a data set, or on images or recordings of your own.",
+    "train": "Train a model on a data set or on your own files.",
     "extend": "Add branches to a trained model.",
     "evaluate": "Measure the accuracy of every prefix of branches.",
     "export": "Export a model to a bundle for a device.",

@@ -85,7 +85,9 @@ def train(
     log: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a model on a data set, or on images, .wav recordings or .csv windows of your own.
+    """Train a model on a data set or on your own files.
+
+    Files of your own are images, .wav recordings or .csv windows of a sensor, in one folder per class.
 
     A recipe is a network and how to train it; --set changes one of its settings, and an unknown KEY is
     answered with all of them. Every prefix of branches is trained to be a working model (progressive
