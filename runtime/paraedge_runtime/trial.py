@@ -86,8 +86,11 @@ def try_bundle(
     if _is_remembered(key):
         return
     name = str(bundle.path if called is None else called)
+    known = ENGINES.get(chosen)
     for entry in bundle.manifest.parts().values():
-        if entry.file.endswith(engine_info(chosen).suffix):  # else the session says which engine runs such files
+        if known is not None and entry.file.endswith(
+            known.suffix
+        ):  # else the session says which engine runs such files
             check_program(chosen, entry.file, bundle.program(entry))
     status, _ = _in_child(name, ["bundle", str(bundle.path.absolute()), bundle.sha256, chosen], timeout_s)
     if status == _NOT_THERE:
