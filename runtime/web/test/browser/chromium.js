@@ -2,7 +2,6 @@
 //   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder), `bundles` (name -> folder), `signed`, a
 //   bundle with the public key that signed it and one that did not, `downloads`, a folder for what pages save, `zip`, a packed bundle, `photo`, a photograph
 //   and what Python makes of it
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -28,9 +27,6 @@ export const setup = JSON.parse(process.env.PARAEDGE_WEB_SETUP ?? "{}");
 
 export const readManifest = (/** @type {string} */ bundle) =>
   JSON.parse(readFileSync(path.join(setup.bundles[bundle], "manifest.json"), "utf8"));
-
-/** What `sha256sum manifest.json` writes. @param {string} manifest */
-export const hashLine = (manifest) => `${createHash("sha256").update(manifest).digest("hex")}  manifest.json\n`;
 
 const folder = (/** @type {string} */ name) => fileURLToPath(new URL(name, import.meta.url));
 

@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { brotliCompressSync } from "node:zlib";
 import { hashLine } from "../bundles.js";
 import { serve } from "../server.js";
-import { hashLine, launch, openPage, setup } from "./chromium.js";
+import { launch, openPage, setup } from "./chromium.js";
 
 const site = /** @type {string} */ (setup.site);
 /** @type {Awaited<ReturnType<typeof launch>>} */ let browser;

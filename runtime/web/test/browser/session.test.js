@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { hashLine, launch, openPage, readManifest, served, setup } from "./chromium.js";
+import { hashLine } from "../bundles.js";
+import { launch, openPage, readManifest, served, setup } from "./chromium.js";
 
 /** @type {Awaited<ReturnType<typeof launch>>} */ let browser;
 /** @type {Awaited<ReturnType<typeof served>>} */ let server;
