@@ -168,14 +168,14 @@ def recording(folder: Path) -> Target:
     """Lines that ``paraedge bench`` goes on with, or a recording of the demo."""
     from fuzz.seeds import HEADER
 
-    from paraedge_demo.records import read_window
+    from paraedge_demo.records import read_recording
     from paraedge_measure.deadlines.records import RecordFile
 
     def bench(path: Path) -> None:
         for record in RecordFile(path, HEADER).records:
             assert len(record.missed) == len(record.right) == record.requests
 
-    return _files(folder, bench, lambda path: list(read_window(path)))
+    return _files(folder, bench, lambda path: list(read_recording(path)))
 
 
 def checkpoint(folder: Path) -> Target:
