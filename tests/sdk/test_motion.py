@@ -54,7 +54,7 @@ def refusal(*arguments):
 @pytest.fixture(scope="module")
 def trained(npz, tmp_path_factory):
     out = tmp_path_factory.mktemp("model") / "mine"
-    options = ["--dataset", "npz", "--data-dir", npz, "--epochs", 30, "--set", "batch_size=8", "--device", "cpu"]
+    options = ["--dataset", "npz", "--data-dir", npz, "--epochs", 60, "--set", "batch_size=8", "--device", "cpu"]
     run("train", *options, "--out", out)
     return out
 

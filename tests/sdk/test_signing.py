@@ -106,6 +106,8 @@ def _killed_at(moment, name):
         os._exit(0)
 
 
+# JAX, which other tests of this process may have imported, warns of every fork.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_keygen_killed_at_any_call_leaves_no_half_of_a_key(tmp_path):
     for moment in range(1, 100):
         folder = tmp_path / str(moment)
@@ -403,7 +405,7 @@ def test_apply_takes_what_a_trusted_key_signed(tmp_path, device, sign_new):
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"train", "extend", "export", "keygen", "sign"}))
 def test_every_command_that_is_given_a_bundle_takes_keys(name):
     command = getattr(importlib.import_module(f"paraedge.cli.{name}"), name)
-    opens = "Bundle.open(" in inspect.getsource(inspect.getmodule(command.callback)) or name == "web"
+    opens = "Bundle.open(" in inspect.getsource(inspect.getmodule(command.callback)) or name in ("web", "pull")
     assert any(option.name == "trusted_keys" for option in command.params) == opens
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,7 +21,7 @@ from paraedge_runtime.errors import BundleError, EngineUnavailable, InputError, 
 if TYPE_CHECKING:
     from paraedge_demo.app import App
 
-__all__ = ["demo", "main", "stop_at_signals"]
+__all__ = ["demo", "main", "stopping_at_signals"]
 
 REFRESH_S = 0.2
 # A view's thread that computes holds the interpreter for that long at most when a prediction is due; Python's own
@@ -148,9 +150,8 @@ def demo(
                 min_confidence,
             )
         )
-    stop_at_signals(app.stop)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with app:
+    with stopping_at_signals(app.stop), app:
         if listening is None:
             _show_in_terminal(app)
         else:
@@ -165,10 +166,17 @@ def _packaged_bundle(source: str) -> Path:
     return packaged_bundle(None, "waste" if source == "camera" else DEFAULT_MODEL)
 
 
-def stop_at_signals(stop: threading.Event) -> None:
+@contextlib.contextmanager
+def stopping_at_signals(stop: threading.Event) -> Iterator[None]:
     """Set ``stop`` at Ctrl-C or SIGTERM, by another thread: this one may hold the lock inside ``stop.wait``."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         signal.signal(number, lambda *_: threading.Thread(target=stop.set, daemon=True).start())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _show_in_terminal(app: App) -> None:
