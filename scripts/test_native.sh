@@ -85,7 +85,7 @@ echo "run 1 8 3" | build/native/paraedge-testbed "$sensor" 1 2>/dev/null
 
 test_interfaces() { # what applications see: tests through the shared library, its symbols, its installation
     local sanitizer folder library
-    export PARAEDGE_TEST_REFUSED_BUNDLE=$refused PARAEDGE_TEST_ONNX_BUNDLE=build/native/onnx.paraedge
+    export PARAEDGE_TEST_ONNX_BUNDLE=build/native/onnx.paraedge
     PARAEDGE_TEST_ONNXRUNTIME=$("$python" -c 'import importlib.util as u, pathlib
 print(*pathlib.Path(u.find_spec("onnxruntime").submodule_search_locations[0]).glob("capi/libonnxruntime.so.1.*"))')
     export PARAEDGE_TEST_ONNXRUNTIME

@@ -1,5 +1,7 @@
 // paraedge.h: every function, wrong arguments, structures of other sizes, callbacks, an engine of the application's
 // own.
+#include <dlfcn.h>
+
 #include <paraedge/paraedge.h>
 
 #include <atomic>
@@ -708,16 +710,23 @@ TEST_CASE("the log is silent unless somebody listens; ExecuTorch's messages of o
   CHECK(messages[0].level == PE_LOG_INFO);
   CHECK(messages[0].text == "the fake engine is here");
 
-  // A program that is none: its size is the manifest's, its content is not, so ExecuTorch itself has to refuse it.
-  const char* refused = std::getenv("PARAEDGE_TEST_REFUSED_BUNDLE");
-  REQUIRE_MESSAGE(refused != nullptr, "PARAEDGE_TEST_REFUSED_BUNDLE must name one whose first branch is no program");
-  const ExecuTorch engine;
-  const Bundle bundle(pe_bundle_open(refused, nullptr));
-  REQUIRE(bundle);
+  // A session refuses a program that is none before any engine sees it, so the engine itself is asked.
+  const ExecuTorch registered;
+  void* library = dlopen(application::kEngine, RTLD_NOW | RTLD_NOLOAD);
+  REQUIRE(library != nullptr);
+  const auto entry = reinterpret_cast<const pe_engine* (*)(int)>(dlsym(library, "pe_engine_entry"));
+  REQUIRE(static_cast<bool>(entry));
+  const pe_engine* engine = entry(PE_API_VERSION);
+  alignas(16) const char program[64] = {};
+  const int64_t shape[] = {1, 4};
+  const pe_part part{sizeof part, "stem", "stem.pte", shape, shape, 2, 2, 1};
+  void* loaded = nullptr;
+  char message[PE_MESSAGE_BYTES];
   messages.clear();
   pe_set_log(listen, &messages);
-  CHECK(pe_session_open(bundle.get(), nullptr, nullptr) == nullptr);
+  CHECK(engine->load(engine->context, &part, program, sizeof program, &loaded, message) != PE_OK);
   pe_set_log(nullptr, nullptr);
+  dlclose(library);
   REQUIRE(!messages.empty());
   CHECK(messages[0].level == PE_LOG_ERROR);
   CHECK(messages[0].text.starts_with("executorch: "));
