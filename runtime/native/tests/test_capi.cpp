@@ -1,7 +1,6 @@
 // paraedge.h: every function, wrong arguments, structures of other sizes, callbacks, an engine of the application's
 // own.
 #include <dlfcn.h>
-
 #include <paraedge/paraedge.h>
 
 #include <atomic>
@@ -324,8 +323,7 @@ TEST_CASE("a bundle that reads a tensor and makes a vector") {
 
   const Bundle images = open_bundle();
   const Session other = open_session(images.get());
-  const Prediction wanted(
-      made(pe_session_run_image(other.get(), image.data(), image.size(), nullptr, &error), error));
+  const Prediction wanted(made(pe_session_run_image(other.get(), image.data(), image.size(), nullptr, &error), error));
   const float* logits = pe_prediction_output(wanted.get(), nullptr);
   for (size_t i = 0; i < count; ++i) CHECK(output[i] == doctest::Approx(logits[i]).epsilon(1e-3));
 
@@ -335,9 +333,8 @@ TEST_CASE("a bundle that reads a tensor and makes a vector") {
                 PE_ERROR_INPUT, "has 7 values; this bundle reads a float32 tensor of shape [1, 28, 28]");
   pe_run_options options = run_options();
   options.early_stop = 1;
-  check_refused(
-      [&](pe_error** e) { pe_session_run_tensor(session.get(), values.data(), values.size(), &options, e); },
-      PE_ERROR_INPUT, "early");
+  check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), values.data(), values.size(), &options, e); },
+                PE_ERROR_INPUT, "early");
 }
 
 TEST_CASE("a session outlives its bundle, and two bundles work side by side") {
@@ -428,7 +425,8 @@ TEST_CASE("a session is closed in time, and takes no request afterwards") {
   const Bundle bundle = open_bundle();
   const Session session = open_session(bundle.get());
   const auto image = golden_image(image_bytes(bundle.get()));
-  check_refused([&](pe_error** e) { pe_session_close(session.get(), -1, e); }, PE_ERROR_INPUT, "timeout_ms is -1; give 0 or more");
+  check_refused([&](pe_error** e) { pe_session_close(session.get(), -1, e); }, PE_ERROR_INPUT,
+                "timeout_ms is -1; give 0 or more");
   CHECK(Prediction(pe_session_run_image(session.get(), image.data(), image.size(), nullptr, nullptr)));
   CHECK(pe_session_close(session.get(), 1000, nullptr) == PE_OK);
   CHECK(pe_session_close(session.get(), 0, nullptr) == PE_OK);
