@@ -20,14 +20,21 @@ NATIVE = ROOT / "runtime" / "native"
 STUBS = ROOT / "tests" / "support" / "android"
 SOURCES = sorted(
     path.relative_to(NATIVE).as_posix()
-    for folder in ("core", "engines", "tools", "java")
+    for folder in ("core", "engines", "programs", "tools", "java")
     for path in (NATIVE / folder).glob("*.cpp")
 )
 COMPILE = [
     *("-target", "aarch64-linux-musl", "-D__ANDROID__", "-D__ANDROID_API__=26", "-include", f"{STUBS}/bionic.h"),
     *("-std=c++20", "-O0", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror"),
     *("-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_USE_THREADPOOL", '-DPARAEDGE_EXECUTORCH_VERSION="1.5.1"'),
-    *('-DPARAEDGE_VERSION="0"', f"-I{STUBS}", f"-I{NATIVE}/include", f"-I{NATIVE}/core", f"-I{NATIVE}/engines"),
+    *(
+        '-DPARAEDGE_VERSION="0"',
+        f"-I{STUBS}",
+        f"-I{NATIVE}/include",
+        f"-I{NATIVE}/core",
+        f"-I{NATIVE}/engines",
+        f"-I{NATIVE}/programs",
+    ),
     *("-isystem", f"{NATIVE}/third_party/yyjson", "-isystem", f"{NATIVE}/third_party/monocypher"),
 ]
 

@@ -81,7 +81,7 @@ def linked(tmp_path_factory, macos_executorch):
         objects.append(folder / f"{source.stem}.o")
         done = zig("cc", "-c", source, "-o", objects[-1])
         assert done.returncode == 0, done.stderr
-    includes = [f"-I{NATIVE}/{name}" for name in ("include", "core", "engines")]
+    includes = [f"-I{NATIVE}/{name}" for name in ("include", "core", "engines", "programs")]
     for place in (
         f"{NATIVE}/third_party/yyjson",
         f"{NATIVE}/third_party/monocypher",
