@@ -5,7 +5,6 @@ Letters in shape comments: N windows of T samples of C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge.data.readers import check_inside, class_folders
+from paraedge.data.readers import class_files
 from paraedge.data.signals import LabelledSignals
 from paraedge_runtime._npz import read_arrays
 from paraedge_runtime.errors import InputError
@@ -55,7 +54,7 @@ def read_window_folders(
     for root in roots:
         windows: list[NDArray[np.float32]] = []
         labels: list[int] = []
-        for path, label in _files(root, class_names):
+        for path, label in class_files(root, class_names, _SUFFIXES, ".csv files"):
             window = read_window(path)
             if shape is None:
                 shape, reader = window.shape, path.name
@@ -69,20 +68,6 @@ def read_window_folders(
         splits.append(LabelledSignals(signals, np.asarray(labels, dtype=np.int64)))
     assert shape is not None  # no root is empty
     return splits, wanted or shape._replace(rate_hz=float(f"{np.median(rates):.4g}"))
-
-
-def _files(root: Path, class_names: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
-    """The windows of every class, with its index."""
-    folders = class_folders(root)
-    if not any(name in folders for name in class_names):
-        raise InputError(f"{root} has no .csv files in its class folders ({', '.join(class_names)})")
-    for label, name in enumerate(class_names):
-        paths = [path for folder in folders.get(name, []) for path in visible_files(folder, _SUFFIXES)]
-        if name in folders and not paths:
-            raise InputError(f"{root / name} has no .csv files; put some there, or remove that folder")
-        for path in paths:
-            check_inside(path, root)
-            yield path, label
 
 
 def is_window_npz(path: Path) -> bool:

@@ -14,7 +14,7 @@ import pickletools
 import struct
 import unicodedata
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name, image_array, is_hidden, visible_files
 
 __all__ = [
-    "check_inside",
+    "class_files",
     "class_folders",
     "read_cifar_batch",
     "read_class_folder",
@@ -287,7 +287,7 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
-def check_inside(path: Path, root: Path) -> None:
+def _check_inside(path: Path, root: Path) -> None:
     """Images and recordings become a part of bundles: a link in a folder of somebody else's takes none from elsewhere.
 
     Raises:
@@ -295,6 +295,36 @@ def check_inside(path: Path, root: Path) -> None:
     """
     if not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{path} is a link to outside of {root}; copy the files there, or name their folder")
+
+
+def class_files(
+    root: Path, class_names: tuple[str, ...], suffixes: frozenset[str], what: str
+) -> Iterator[tuple[Path, int]]:
+    """The files in sub-folders that are named after their classes, each with the index of its class.
+
+    Args:
+        root: the folder above them.
+        class_names: in their order; a class without a folder has no files.
+        suffixes: of the files.
+        what: how messages call these files.
+
+    Raises:
+        InputError: no file is there, a class folder has none, or one is a link to outside of ``root``.
+    """
+    folders = class_folders(root)
+    found = {
+        name: [path for folder in folders[name] for path in visible_files(folder, suffixes)]
+        for name in class_names
+        if name in folders
+    }
+    if not any(found.values()):
+        raise InputError(f"{root} has no {what} in its class folders ({', '.join(class_names)})")
+    for name, paths in found.items():
+        if not paths:
+            raise InputError(f"{root / name} has no {what}; put some there, or remove that folder")
+        for path in paths:
+            _check_inside(path, root)
+            yield path, class_names.index(name)
 
 
 def read_class_folder(
@@ -305,21 +335,9 @@ def read_class_folder(
     Raises:
         InputError: a class folder has no image, or one cannot be read.
     """
-    folders = class_folders(root)
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
-    empty: list[str] = []
-    for label, name in enumerate(class_names):
-        before = len(images)
-        for folder in folders.get(name, []):
-            for path in visible_files(folder, IMAGE_SUFFIXES):
-                check_inside(path, root)
-                images.append(image_array(path, image_size, image_size, channels, resize))
-                labels.append(label)
-        if name in folders and len(images) == before:
-            empty.append(name)
-    if not images:
-        raise InputError(f"{root} has no images in its class folders ({', '.join(class_names)})")
-    if empty:
-        raise InputError(f"{root / empty[0]} has no images; put some there, or remove that folder")
+    for path, label in class_files(root, class_names, IMAGE_SUFFIXES, "images"):
+        images.append(image_array(path, image_size, image_size, channels, resize))
+        labels.append(label)
     return LabelledImages(np.stack(images), np.asarray(labels, dtype=np.int64))

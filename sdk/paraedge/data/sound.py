@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge.data.readers import check_inside, class_folders
+from paraedge.data.readers import class_files
 from paraedge.data.signals import LabelledSignals
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, visible_files
@@ -53,7 +52,7 @@ def read_sound_folders(
     total_bytes = 0
     for root in roots:
         clips.append([])
-        for path, label in _files(root, class_names):
+        for path, label in class_files(root, class_names, SOUND_SUFFIXES, ".wav files"):
             samples, found_hz = read_wav(path)
             rate_hz, first = (found_hz, path) if rate_hz is None else (rate_hz, first)
             if found_hz != rate_hz:
@@ -83,15 +82,3 @@ def window_length(lengths: list[int], rate_hz: float) -> int:
     enough_s = float(np.quantile(lengths, 0.95, method="inverted_cdf")) / rate_hz
     shortest, longest = _WINDOW_S
     return round(min(max(math.ceil(10 * enough_s - 1e-9) / 10, shortest), longest) * rate_hz)
-
-
-def _files(root: Path, class_names: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
-    """Every recording with its class index."""
-    folders = class_folders(root)
-    for label, name in enumerate(class_names):
-        found = [path for folder in folders.get(name, []) for path in visible_files(folder, SOUND_SUFFIXES)]
-        if name in folders and not found:
-            raise InputError(f"{root / name} has no .wav files; put some there, or remove that folder")
-        for path in found:
-            check_inside(path, root)
-            yield path, label
