@@ -1,5 +1,5 @@
 // What bench.js measures inside a page.
-import { largest, opened, snrDb } from "/page/helpers.js";
+import { golden as goldenOf, opened } from "/page/helpers.js";
 import { Bundle, Session } from "/src/index.js";
 
 const WARM = 30;
@@ -116,18 +116,7 @@ async function fusedModel(bundle) {
 }
 
 /** Against what torch computed. @param {{bundle: string}} options */
-export async function golden({ bundle }) {
-  const { session, input, expected, count } = await opened(bundle.split("/")[2]);
-  const positions = [...session.branches.keys()];
-  let [worstDb, labels] = [Infinity, 0];
-  for (let number = 0; number < count; number++) {
-    const { output, labelIndex } = await session.run(input(number));
-    worstDb = Math.min(worstDb, snrDb(expected(number, positions), output));
-    labels += Number(labelIndex === largest(expected(number, positions)));
-  }
-  session.close();
-  return { worstDb, labels, count };
-}
+export const golden = ({ bundle }) => goldenOf(bundle.split("/")[2]);
 
 /** Late predictions at twice what stem and first branch take. @param {{bundle: string, rounds: number, slowdown: number}} options */
 export async function budgets({ bundle, rounds, slowdown }) {

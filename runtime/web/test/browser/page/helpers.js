@@ -59,3 +59,17 @@ export async function refusal(promise) {
   }
   return "";
 }
+
+/** Every golden input of a bundle against what torch computed. @param {string} name */
+export async function golden(name) {
+  const { session, input, expected, count } = await opened(name);
+  const positions = [...session.branches.keys()];
+  let [worstDb, labels] = [Infinity, 0];
+  for (let number = 0; number < count; number++) {
+    const { output, labelIndex } = await session.run(input(number));
+    worstDb = Math.min(worstDb, snrDb(expected(number, positions), output));
+    labels += Number(labelIndex === largest(expected(number, positions)));
+  }
+  session.close();
+  return { worstDb, labels, count };
+}

@@ -1,23 +1,9 @@
 // What browsers without a remote control do: run every bundle, and post what came of it to /results.
 import { Bundle } from "/src/index.js";
-import { largest, opened, refusal, snrDb } from "./helpers.js";
+import { golden, opened, refusal, snrDb } from "./helpers.js";
 
 const BUDGETS_MS = [10, 20, 400];
 const REQUESTS = 40;
-
-/** @param {string} name */
-async function golden(name) {
-  const { session, input, expected, count } = await opened(name);
-  const positions = [...session.branches.keys()];
-  let [worstDb, labels] = [Infinity, 0];
-  for (let number = 0; number < count; number++) {
-    const { output, labelIndex } = await session.run(input(number));
-    worstDb = Math.min(worstDb, snrDb(expected(number, positions), output));
-    labels += Number(labelIndex === largest(expected(number, positions)));
-  }
-  session.close();
-  return { worstDb, labels, count };
-}
 
 /** The step of the clock, and what budgets give on it. @param {string} name */
 async function budgets(name) {
