@@ -76,14 +76,17 @@ def print_bundle(bundle: Bundle) -> None:
     if not manifest.labels:
         return
     if accuracy is not None:
-        console().print(f"accuracy on {accuracy.num_samples} {_inputs_word(manifest)}: {printable(accuracy.dataset)}")
+        console().print(f"accuracy on {accuracy.num_samples} {_kind(manifest)}: {printable(accuracy.dataset)}")
     else:
         how = "" if manifest.quantization == "fp32" else "; export with --data-dir, which measures it"
         console().print(f"accuracy unknown: nobody has measured these parts together{how}")
     console().print(_early_stop_text(bundle))
 
 
-def _inputs_word(manifest: Manifest) -> str:
+def _kind(manifest: Manifest) -> str:
+    """What its inputs are called."""
+    from paraedge_runtime.manifest import ImageInput
+
     return "images" if isinstance(manifest.input, ImageInput) else "signals"
 
 
@@ -117,16 +120,14 @@ def _early_stop_text(bundle: Bundle) -> str:
     if len(rules) == 1:
         return "early stop: nothing to stop with one branch"
     held, drop = early_stop.held_out, f"{100 * early_stop.max_accuracy_drop:g} points"
+    decided = f"{early_stop.num_samples} {_kind(bundle.manifest)}"
     thresholds = [rule.threshold for rule in rules if rule.threshold is not None]
     if not thresholds:
-        return (
-            f"early stop: never; on {early_stop.num_samples} {_inputs_word(bundle.manifest)} no threshold could be shown "
-            f"to lose at most {drop}"
-        )
+        return f"early stop: never; on {decided} no threshold could be shown to lose at most {drop}"
     low, high = min(thresholds), max(thresholds)
     return (
         f"early stop: confidence {f'{low:g}' if low == high else f'{low:g} to {high:g}'} loses at most {drop} "
-        f"(with {100 * early_stop.risk_confidence:g} % probability, {early_stop.num_samples} {_inputs_word(bundle.manifest)}); "
+        f"(with {100 * early_stop.risk_confidence:g} % probability, {decided}); "
         f"on {held.num_samples} others "
         f"{as_percent(held.accuracy_stopped)} with {held.mean_branches:.2f} branches on average, "
         f"{as_percent(held.accuracy_full)} with all"
