@@ -43,6 +43,7 @@ def export(
     out: str | os.PathLike[str] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
+    delegate: str | None = None,
     max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
@@ -63,6 +64,7 @@ def export(
         out: bundle folder; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
         fused: add one ordinary single-file model.
         allow_undelegated: accept operators outside the engine's fast backend.
+        delegate: hardware beside the CPU that gets some parts; see :func:`paraedge_converters.convert`.
         max_accuracy_drop: what early stop may cost, a fraction above 0 and at most 0.1; see
             :func:`paraedge_converters.calibrate_early_stop`. Nothing stops early unless a session is told to.
         on_progress: called after each step.
@@ -82,6 +84,7 @@ def export(
         out=out,
         fused=fused,
         allow_undelegated=allow_undelegated,
+        delegate=delegate,
     )
     return export_checkpoint(
         checkpoint, request, test_set=test_set, max_accuracy_drop=max_accuracy_drop, on_progress=on_progress

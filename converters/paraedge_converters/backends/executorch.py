@@ -8,13 +8,13 @@ before.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from paraedge_converters.backends import LoweredPart, _undelegated, _xnnpack_forms, lowering_with
+from paraedge_converters.backends._whole import operators_of
 from paraedge_runtime.errors import ConversionError
 
 TOOLS = ("torch", "executorch", "torchao")
@@ -56,7 +56,7 @@ def lower(
         exported = torch.export.export(module, (example,))
         edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
         lowered = edge.exported_program().graph_module
-        operators = _operators(lowered)
+        operators = operators_of(lowered)
         outside = {name: count for name, count in operators.items() if name not in allowed}
         if (outside or _DELEGATE not in operators) and not allow_undelegated:
             listed = _undelegated.undelegated(lowered, outside) or "anything"
@@ -127,17 +127,3 @@ def _is_clamp_of_product(node: torch.fx.Node) -> bool:
     """ReLU6 and its like: between 0 and a number."""
     source = node.args[0] if node.target in _CLAMPS and node.args[1:2] == (0,) else None
     return isinstance(source, torch.fx.Node) and source.target in _PRODUCTS
-
-
-def _operators(graph_module: torch.fx.GraphModule) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for node in graph_module.graph.nodes:
-        if node.op != "call_function":
-            continue
-        name = getattr(node.target, "__name__", str(node.target))
-        if name == "getitem":  # takes a result out of a tuple; nothing runs
-            continue
-        if name == "executorch_call_delegate":
-            name = str(getattr(graph_module, str(node.args[0].target)).backend_id)
-        counts[name] += 1
-    return dict(sorted(counts.items()))

@@ -33,7 +33,7 @@ size_t element_bytes(int8_t scalar_type) {
 
 class Program {
  public:
-  explicit Program(std::span<const std::byte> file) : file_(file) {}
+  Program(std::span<const std::byte> file, std::string_view backend) : file_(file), backend_(backend) {}
 
   void check() {
     read_header();
@@ -224,7 +224,9 @@ class Program {
   }
 
   size_t check_delegate(const Object& delegate) const {
-    if (const auto id = delegate.string(et::BackendDelegate::id); id != "XnnpackBackend") throw UnknownOperator(std::string(id));
+    const auto id = delegate.string(et::BackendDelegate::id);
+    const bool is_opaque = !backend_.empty() && id == backend_;
+    if (id != "XnnpackBackend" && !is_opaque) throw UnknownOperator(std::string(id));
     for (size_t i = 0; i < delegate.count(et::BackendDelegate::compile_specs); ++i) {
       const Object setting = delegate.table(et::BackendDelegate::compile_specs, i);
       require(setting.has(et::CompileSpec::key) && setting.has(et::CompileSpec::value), kIndex);
@@ -234,10 +236,13 @@ class Program {
     const auto index = where.scalar<uint32_t>(et::BackendDelegateDataReference::index);
     const auto location = where.scalar<int8_t>(et::BackendDelegateDataReference::location);
     require(location == 0 || location == 1, kIndex);
-    if (location == 1) return check_xnnpack(segment(index), named_);
+    if (location == 1) {
+      const auto bytes = segment(index);
+      return is_opaque ? 0 : check_xnnpack(bytes, named_);
+    }
     require(index < root_.count(et::Program::backend_delegate_data), kIndex);
     const auto data = root_.table(et::Program::backend_delegate_data, index).scalars<uint8_t>(et::BackendDelegateInlineData::data);
-    return check_xnnpack({data.data(), data.size()}, named_);
+    return is_opaque ? 0 : check_xnnpack({data.data(), data.size()}, named_);
   }
 
   void check_instruction(const Object& instruction) const {
@@ -288,6 +293,7 @@ class Program {
   }
 
   const std::span<const std::byte> file_;
+  const std::string_view backend_;  // of a delegate that may be in it beside XNNPACK's
   std::span<const std::byte> segments_;
   size_t program_bytes_ = 0;
   Object root_, plan_;
@@ -298,6 +304,12 @@ class Program {
 
 }  // namespace
 
-void check_executorch(std::span<const std::byte> program) { Program(program).check(); }
+std::string_view executorch_backend(std::string_view delegate) {
+  if (delegate == "coreml") return "CoreMLBackend";
+  if (delegate == "vulkan") return "VulkanBackend";
+  return delegate.starts_with("ethos-u") ? "EthosUBackend" : "";
+}
+
+void check_executorch(std::span<const std::byte> program, std::string_view backend) { Program(program, backend).check(); }
 
 }  // namespace paraedge

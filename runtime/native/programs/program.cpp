@@ -14,9 +14,14 @@ bool is_known_operator(std::span<const std::string_view> known, std::string_view
   return std::ranges::binary_search(known, name);
 }
 
-void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program) {
+void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program,
+                   const std::string& delegate) {
+  if (!delegate.empty() && (engine == "onnxruntime" || (engine == "executorch" && executorch_backend(delegate).empty()))) {
+    throw Refusal(ErrorCode::unavailable, file + " was made for the delegate '" + delegate + "', which " + engine +
+                                              " does not have; export the bundle without --delegate");
+  }
   try {
-    if (engine == "executorch") check_executorch(program);
+    if (engine == "executorch") check_executorch(program, executorch_backend(delegate));
     if (engine == "litert") check_litert(program);
     if (engine == "onnxruntime") {
       if (find_external_data(program) == ExternalData::some) {

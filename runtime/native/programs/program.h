@@ -8,7 +8,9 @@
 namespace paraedge {
 
 // Checks the program of an engine known here ("executorch", "litert", "onnxruntime") before the engine gets it; those of
-// other engines pass. Throws Refusal (integrity). See docs/threat-model.md for what is refused.
-void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program);
+// other engines pass. What a `delegate` that the manifest names reads is opaque, and left to it. Throws Refusal
+// (integrity). See docs/threat-model.md for what is refused.
+void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program,
+                   const std::string& delegate = "");
 
 }  // namespace paraedge
