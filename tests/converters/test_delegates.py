@@ -1,7 +1,10 @@
 """Parts for a GPU or an NPU: which there are, what a bundle says of them, and that the CPU never runs them instead."""
 
-import ctypes
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +42,6 @@ def description(checkpoint):
 def no_gpu(monkeypatch):
     monkeypatch.delenv("VK_ICD_FILENAMES", raising=False)
     monkeypatch.setenv("VK_DRIVER_FILES", "/nowhere")
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    if not (SWIFTSHADER / "libvk_swiftshader.so").exists():
-        pytest.skip("no SwiftShader: LiteRT's GPU delegate was not run; apt-get install chromium")
-    monkeypatch.setenv("VK_ICD_FILENAMES", str(SWIFTSHADER / "vk_swiftshader_icd.json"))
-    ctypes.CDLL(str(SWIFTSHADER / "libvulkan.so.1"))  # found by its name from now on
 
 
 def test_the_registries_agree():
@@ -108,17 +103,26 @@ def test_without_a_gpu_the_stem_is_exported_and_not_run(no_gpu, description, tmp
             attempt(bundle)
 
 
-def test_a_stem_on_the_gpu_computes_what_torch_computes(gpu, description, checkpoint, tmp_path):
-    options = {"target": "linux", "engine": "litert"}
-    bundle = convert(ConvBranches(), description, tmp_path / "gpu.paraedge", delegate="gpu", **options)
-    assert bundle.manifest.stem.delegate == "gpu"
-    assert bundle.card.parts["stem"].proof == "engine"
-    assert bundle.card.parts["stem"].similarity.snr_db > 100
-    assert verify_bundle(bundle).problems == ()
-    on_cpu = convert(ConvBranches(), description, tmp_path / "cpu.paraedge", **options)
-    with Session.open(bundle, threads=2) as session, Session.open(on_cpu, threads=2) as other:
-        for image in checkpoint.samples.images[32:40]:
-            np.testing.assert_allclose(session.run(image).output, other.run(image).output, rtol=0, atol=1e-5)
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (SWIFTSHADER / "libvk_swiftshader.so").exists(),
+    reason="no SwiftShader: LiteRT's GPU delegate was not run; apt-get install chromium",
+)
+def test_a_stem_on_the_gpu_computes_what_torch_computes(tmp_path):
+    icd = str(SWIFTSHADER / "vk_swiftshader_icd.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "support.gpu", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "LD_LIBRARY_PATH": str(SWIFTSHADER), "VK_ICD_FILENAMES": icd},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["proof"], found["problems"]) == ("engine", [])
+    assert found["snr_db"] > 100
+    assert found["largest_error"] < 1e-5
 
 
 @pytest.mark.slow
@@ -153,7 +157,7 @@ def test_a_reference_model_that_computes_something_else_is_refused(description, 
             pass
 
         def run(self, x):
-            return np.zeros((1, 12, 14, 14), np.float32)
+            return np.zeros((1, 12, 14, 14) if x.shape[1] == 1 else (1, 10), np.float32)
 
         def close(self):
             pass
