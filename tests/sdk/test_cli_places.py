@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support.bundles import fake_bundle
+
+from paraedge.cli.main import paraedge
+from paraedge_runtime import Bundle
 
 PARAEDGE = "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"
 NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: []; "
@@ -187,3 +191,15 @@ def test_a_full_disk_behind_the_output_is_one_line(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=280)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: a file or the output cannot be written: No space left on device")
+
+
+def test_what_is_made_of_the_bundle_of_the_current_folder_stands_beside_it(tmp_path, monkeypatch):
+    old, new = fake_bundle(tmp_path / "old.paraedge", [{}]), fake_bundle(tmp_path / "new.paraedge")
+    monkeypatch.chdir(new.path)
+    for arguments in (["pack", "."], ["update", str(old.path), "."]):
+        assert CliRunner().invoke(paraedge, arguments).exception is None
+    monkeypatch.chdir(new.path / "golden")
+    assert CliRunner().invoke(paraedge, ["pack", ".."]).exception is None
+    made = ["new.paraedge", "new.paraedge.update.zip", "new.paraedge.zip", "old.paraedge"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == made
+    assert Bundle.open(new.path)
