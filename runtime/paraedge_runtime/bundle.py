@@ -482,8 +482,11 @@ def write_files(
                 file = building / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            bundle = Bundle._open(building, keys)
-            _ = bundle.card  # read for its checks
+            try:
+                bundle = Bundle._open(building, keys)
+                _ = bundle.card  # read for its checks
+            except BundleError as error:  # where it was built is gone when somebody reads this
+                raise type(error)(str(error).replace(str(building), str(path))) from error
             check(bundle)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error

@@ -86,7 +86,7 @@ def try_bundle(
     if _is_remembered(key):
         return
     name = str(bundle.path if called is None else called)
-    _check_programs(bundle, chosen)
+    _check_programs(bundle, chosen, name)
     status, _ = _in_child(name, ["bundle", str(bundle.path.absolute()), bundle.sha256, chosen], timeout_s)
     if status == _NOT_THERE:
         raise IntegrityError(f"{name} was changed since it was opened, and not tried; open it again")
@@ -96,7 +96,7 @@ def try_bundle(
         raise IntegrityError(f"{name}: its first run {_end(status)}; {_HINT}")
 
 
-def _check_programs(bundle: Bundle, engine: str) -> None:
+def _check_programs(bundle: Bundle, engine: str, called: str) -> None:
     """Refuse what is not sound, or has other operators than the card says, which the manifest has the hash of."""
     known = ENGINES.get(engine)
     for name, entry in bundle.manifest.parts().items():
@@ -107,7 +107,7 @@ def _check_programs(bundle: Bundle, engine: str) -> None:
         if found and differing:
             first = differing[0]
             raise IntegrityError(
-                f"{bundle.path}: {entry.file} has the operator {first!r} {_times(found.get(first, 0))}, "
+                f"{called}: {entry.file} has the operator {first!r} {_times(found.get(first, 0))}, "
                 f"{CARD_NAME} says {_times(listed.get(first, 0))}; export the bundle again"
             )
 
