@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,10 @@ MAX_JPEG_PIXELS = 256_000_000
 _SEQUENTIAL, _PROGRESSIVE, _SCAN = (b"\xc0", b"\xc1", b"\xc9"), (b"\xc2", b"\xc6", b"\xca", b"\xce"), b"\xda"
 _WITHOUT_LENGTH = tuple(bytes([marker]) for marker in (0x00, 0x01, *range(0xD0, 0xD9)))
 _MAX_SEGMENTS = 10_000
+# Pillow reads a PGM's or PPM's header byte by byte, comments and all: a long one takes minutes.
+_MAX_PNM_HEADER = 4096
+_PNM_NUMBER = rb"(?:\s|#[^\r\n]*[\r\n])+[0-9]{1,9}"
+_PNM_HEADER = re.compile(rb"(?:P[14](?:%b){2}|P[2356](?:%b){3})\s" % (_PNM_NUMBER, _PNM_NUMBER))
 _DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like scaling from the full size
 # Beside JPEG; others start programs (EPS) or are containers of containers.
 _FORMATS = ("PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF")
@@ -60,8 +65,10 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
     if Path(path).is_fifo():
         raise ValueError("it is a pipe")  # which would be waited for
     with Path(path).open("rb") as file:
-        is_jpeg = file.read(3) == b"\xff\xd8\xff"
-    return JpegImageFile(path) if is_jpeg else Image.open(path, formats=_FORMATS)
+        head = file.read(_MAX_PNM_HEADER)
+    if head.startswith(b"P") and not _PNM_HEADER.match(head):
+        raise ValueError("its header is no PGM's or PPM's, or too long")
+    return JpegImageFile(path) if head.startswith(b"\xff\xd8\xff") else Image.open(path, formats=_FORMATS)
 
 
 def _has_one_scan(path: str | os.PathLike[str]) -> bool:

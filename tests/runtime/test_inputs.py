@@ -6,6 +6,7 @@ import random
 import struct
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -411,6 +412,23 @@ def test_a_reduced_jpeg_looks_like_the_whole_one(tmp_path):
     Image.fromarray(whole).save(tmp_path / "p.png")
     reduced, exact = (read_image(tmp_path / name, GREY).astype(int) for name in ("p.jpg", "p.png"))
     assert np.abs(reduced - exact).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "header", [b"P5\n#" + b"x" * (8 << 20), b"P6 " + b" " * (8 << 20), b"P6 " + b"9" * 5000, b"Pf 1 1 -1\n"]
+)
+def test_a_header_that_takes_long_to_read_is_refused_at_once(tmp_path, header):
+    (tmp_path / "p.ppm").write_bytes(header + bytes(100))
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=r"p\.ppm .*its header is no PGM's or PPM's, or too long"):
+        read_image(tmp_path / "p.ppm", COLOUR)
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("header", [b"P6\n# a comment\n1 1\n255\n", b"P6 #x\n1\t1\r\n#y\n255\n", b"P3 1 1 255 "])
+def test_a_header_with_comments_is_read(tmp_path, header):
+    (tmp_path / "p.ppm").write_bytes(header + (b"7 8 9 " if header[1:2] == b"3" else b"\7\10\11"))
+    assert read_image(tmp_path / "p.ppm", COLOUR).max() == 9
 
 
 def test_too_many_pixels_are_refused_with_the_limit(tmp_path):
