@@ -75,7 +75,8 @@ def _opened(path: str | os.PathLike[str]) -> tuple[Image.Image, bool]:
     if head.startswith(b"P") and not _PNM_HEADER.match(head):
         raise ValueError("its header is no binary PGM's or PPM's, or too long; save it as PNG")
     if head.startswith(b"\xff\xd8\xff"):
-        can_reduce = has_one_scan(path)  # before Pillow looks at it
+        with Path(path).open("rb") as file:
+            can_reduce = has_one_scan(file)  # before Pillow looks at it
         return JpegImageFile(path), can_reduce
     return Image.open(path, formats=_FORMATS), False
 

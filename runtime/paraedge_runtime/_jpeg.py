@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 __all__ = ["has_one_scan"]
@@ -19,7 +17,7 @@ _MAX_SCANS = 100  # each goes over all pixels, and need not have more than 70 by
 _CHUNK_BYTES = 1 << 20
 
 
-def has_one_scan(path: str | os.PathLike[str]) -> bool:
+def has_one_scan(file: BinaryIO) -> bool:
     """Whether a JPEG's only scan has all its channels, so that it is decoded block by block.
 
     Progressive ones have several scans; so may others, whose first scan lists fewer channels than the frame. Pillow
@@ -29,17 +27,16 @@ def has_one_scan(path: str | os.PathLike[str]) -> bool:
         ValueError: it has too many scans or segments, or too much between them.
     """
     channels, is_understood = b"", True
-    with Path(path).open("rb") as file:
-        for marker, is_clean in _segments(file):
-            is_understood = is_understood and is_clean and marker not in _PROGRESSIVE
-            if marker in _SEQUENTIAL:
-                channels = file.read(6)[5:]
-            elif marker == _SCAN:
-                if is_understood and file.read(1) == channels != b"":
-                    return True
-                break
-        if _num_scans(file) > _MAX_SCANS:
-            raise ValueError(f"it has more than {_MAX_SCANS} scans")
+    for marker, is_clean in _segments(file):
+        is_understood = is_understood and is_clean and marker not in _PROGRESSIVE
+        if marker in _SEQUENTIAL:
+            channels = file.read(6)[5:]
+        elif marker == _SCAN:
+            if is_understood and file.read(1) == channels != b"":
+                return True
+            break
+    if _num_scans(file) > _MAX_SCANS:
+        raise ValueError(f"it has more than {_MAX_SCANS} scans")
     return False
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -203,3 +204,14 @@ def test_what_is_made_of_the_bundle_of_the_current_folder_stands_beside_it(tmp_p
     made = ["new.paraedge", "new.paraedge.update.zip", "new.paraedge.zip", "old.paraedge"]
     assert sorted(path.name for path in tmp_path.iterdir()) == made
     assert Bundle.open(new.path)
+
+
+def test_a_file_does_not_make_its_decoder_fill_the_terminal(bundle, tmp_path):
+    """A TIFF whose tags point beyond its end; Pillow warns of each."""
+    tags = [(256, 28), (257, 28), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 28), (279, 784)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+    entries += [struct.pack("<HHII", 40000 + number, 1, 4_000_000, 8) for number in range(100)]
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    (tmp_path / "a.tif").write_bytes(head + b"".join(entries) + bytes(1000))
+    done = run("run", bundle, "a.tif", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
