@@ -54,7 +54,12 @@ def lower(
             module = _quantized(module, example, calibration, dynamic=recipe == "int8-dynamic")
             passes = get_transform_passes()
         exported = torch.export.export(module, (example,))
-        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        try:
+            edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        except Exception as error:
+            if (clause := _undelegated.unknown_operator(exported.graph_module, str(error))) is None:
+                raise
+            raise ConversionError(f"ExecuTorch has no {clause}") from error
         lowered = edge.exported_program().graph_module
         found = _operators(lowered)
         outside = {name: count for name, count in found.items() if name not in allowed}
