@@ -49,18 +49,18 @@ _PATIENCE_S, _SLOWEST_BYTES_PER_S = 60.0, 10_000
 
 
 def push(source: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
-    """Upload a bundle or a checkpoint folder with its model card; what the repository held before is replaced.
+    """Upload a bundle or a checkpoint folder with its model card. The repository's previous contents are replaced.
 
     Args:
         source: a bundle (folder or zip), a checkpoint folder, or a packaged model's name.
-        repo_id: ``user/name``; made if it is not there.
-        private: a new repository is visible to its owner only.
+        repo_id: ``user/name``; created if it does not exist.
+        private: make a new repository private.
 
     Returns:
         The address of the repository.
 
     Raises:
-        InputError: ``source`` is neither, the name cannot be, or the token is missing or may not write there.
+        InputError: ``source`` or ``repo_id`` is invalid, or the token is missing or has no write access.
         BundleError: the bundle is damaged.
         ParaEdgeError: the hub cannot be reached, or failed.
     """
@@ -93,20 +93,21 @@ def pull(
     trusted_keys: TrustedKeys | None = None,
     on_progress: Callable[[str, int], None] = lambda name, num_bytes: None,
 ) -> Path:
-    """Download the bundle or the checkpoint folder of a repository, whole or not at all.
+    """Download the bundle or checkpoint folder of a repository. ``out`` is written completely or not at all.
 
     Args:
         repo_id: ``user/name``.
-        out: folder to write; ``name.paraedge`` or ``name`` here when ``None``.
-        revision: branch, tag or commit; the main branch when ``None``.
-        trusted_keys: as for :meth:`paraedge.Bundle.open`; a checkpoint folder has no signature, so it is refused.
-        on_progress: called with a file's name and the bytes that came.
+        out: folder to write; ``None`` for ``name.paraedge`` or ``name`` in the current folder.
+        revision: branch, tag or commit; ``None`` for the main branch.
+        trusted_keys: as in :meth:`paraedge.Bundle.open`; a checkpoint folder, which has no signature, is then
+            rejected.
+        on_progress: called with a file's name and the number of bytes received.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: there is no such repository, it holds neither, or ``out`` cannot be written.
+        InputError: the repository does not exist or contains neither, or ``out`` cannot be written.
         BundleError: the bundle is damaged, or no trusted key signed it.
         ParaEdgeError: the hub cannot be reached, failed, or sends too much or too slowly.
     """

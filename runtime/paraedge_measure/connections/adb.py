@@ -74,7 +74,7 @@ class AdbConnection:
         self._to = connection
 
     def hardware(self) -> Hardware:
-        """What the device is."""
+        """Read the device's hardware."""
         self._check_state()
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)

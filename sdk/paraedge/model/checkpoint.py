@@ -101,10 +101,11 @@ def check_exportable(config: CheckpointConfig) -> None:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dtype: torch.dtype) -> None:
-    """Write a checkpoint folder, whole or not at all; one that stands there already is replaced.
+    """Write a checkpoint folder, completely or not at all. An existing one is replaced.
 
     Raises:
-        InputError: ``path`` exists and is not a checkpoint folder, or it cannot be written; what stood there stays.
+        InputError: ``path`` exists and is not a checkpoint folder, or it cannot be written; an existing folder is
+        kept.
     """
     target = check_target(path)
     try:
