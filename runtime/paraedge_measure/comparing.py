@@ -180,7 +180,7 @@ def _check(
                 f"{bundle.path} {_task(manifest)}, {bundles[0].path} {_task(first)}; compare bundles of one task"
             )
     if labels is None and first.labels:
-        raise InputError(f"labels is None, and {bundles[0].path} knows classes; every input needs its class index")
+        raise InputError(f"labels is None, but {bundles[0].path} has classes; give a class index for every input")
     if labels is not None and not first.labels:
         raise InputError(f"labels were given, and {bundles[0].path} {_task(first)}; give None instead")
     if labels is not None and labels.shape != (len(inputs),):

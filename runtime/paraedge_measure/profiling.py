@@ -78,7 +78,7 @@ class SeriesLength:
     def __post_init__(self) -> None:
         as_whole("min_runs", self.min_runs, least=0), as_number("min_s", self.min_s)
         if not 0 <= as_number("sustained_s", self.sustained_s) <= _MAX_SUSTAINED_S:
-            raise InputError(f"{self.sustained_s} s cannot be sustained; give at most {_MAX_SUSTAINED_S:.0f} s, a day")
+            raise InputError(f"sustained_s must be at most {_MAX_SUSTAINED_S:.0f} (a day), got {self.sustained_s}")
         if self.min_runs < 1 or not 0 < self.min_s < math.inf:
             raise InputError(
                 f"{self.min_runs} runs and {self.min_s} s measure nothing; give at least 1 run and a time above 0"
@@ -261,7 +261,7 @@ def _thread_counts(threads: Sequence[int] | None, branches: int, bed: TestBed) -
         return tuple(sorted({1, min(bed.cores, most)}))
     threads = as_list("threads", threads)
     if not threads:
-        raise InputError("threads is empty; name at least one number of threads")
+        raise InputError("threads is empty; give at least one number of threads")
     counts = [as_whole("threads", count) for count in threads]
     for count in counts:
         if count > most:

@@ -231,7 +231,7 @@ class Prediction:
     engine: str
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a prediction cannot be changed, nor its {name!r}")
+        raise AttributeError(f"a prediction is immutable; {name!r} cannot be set")
 
     def __repr__(self) -> str:
         what = (

@@ -195,7 +195,7 @@ class _Repository(NamedTuple):
         ):
             if response.status_code != 200:
                 raise ParaEdgeError(
-                    f"{name} of {self.repo_id} cannot be read: the hub answers {response.status_code}; try again"
+                    f"{name} of {self.repo_id} cannot be read: the hub returned {response.status_code}; try again"
                 )
             for chunk in response.iter_raw():
                 count += len(chunk)
@@ -205,7 +205,7 @@ class _Repository(NamedTuple):
                     )
                 waited = time.monotonic() - started - _PATIENCE_S
                 if waited > 0 and count < waited * _SLOWEST_BYTES_PER_S:
-                    raise ParaEdgeError(f"{name} of {self.repo_id} comes too slowly; try again later")
+                    raise ParaEdgeError(f"{name} of {self.repo_id} downloads too slowly; try again later")
                 chunks.append(chunk)
                 self.on_progress(name, len(chunk))
         return b"".join(chunks)
@@ -250,7 +250,7 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
     except errors.HFValidationError:
         raise InputError(f"{repo_id!r} is not the name of a repository; give user/name") from None
     except errors.LocalTokenNotFoundError:
-        raise InputError(f"the hub wants to know who you are; {login}") from None
+        raise InputError(f"the hub requires a login; {login}") from None
     except errors.RevisionNotFoundError:
         raise InputError(f"{repo_id} has no such revision; name a branch, a tag or a commit") from None
     except (errors.RepositoryNotFoundError, errors.GatedRepoError):
@@ -258,7 +258,9 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
-            raise InputError(f"your token may not do this with {repo_id}; {login}, with a token that may") from None
-        raise ParaEdgeError(f"the hub answers {status} for {repo_id}; try again later") from None
+            raise InputError(
+                f"your token has no permission for this with {repo_id}; {login}, with one that has"
+            ) from None
+        raise ParaEdgeError(f"the hub returned {status} for {repo_id}; try again later") from None
     except (errors.HTTPError, OSError) as error:
         raise ParaEdgeError(f"the hub cannot be reached ({type(error).__name__}); check the network") from None

@@ -79,7 +79,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     if target.exists() and (others := [path.name for path in target.iterdir() if path.name not in _FILES]):
         raise InputError(
             f"{target} holds {min(others)!r} beside a checkpoint, so it is not replaced; move that away and run "
-            "the same command again, it goes on where it stopped"
+            "the same command again; it continues where it stopped"
         )
     return target
 

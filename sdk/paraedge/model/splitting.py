@@ -84,7 +84,7 @@ def branches_from(
     if not isinstance(input_spec, ImageInput | TensorInput):
         raise InputError(f"input_spec is {shown(input_spec)}; an ImageInput or a TensorInput is needed")
     if (head is None) == (exits is None):
-        raise InputError("give head, what comes after the last block, or exits, one for each block")
+        raise InputError("give either head (the layers after the last block) or exits (one per block)")
     if exits is not None:
         if stem_blocks is not None or num_branches is not None:
             raise InputError("stem_blocks and num_branches go with head; exits say where the branches end")

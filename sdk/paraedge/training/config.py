@@ -86,7 +86,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         warmup_epochs: linear warm-up; may be a fraction.
         clip_norm: maximum norm of the gradients.
         ema_decay: decay per step of the moving average of the weights, which is the result; 0 for the weights of the
-            last step.
+            last step. A training of less than 10 / (1 - decay) steps uses a smaller decay.
         label_smoothing: label smoothing of every prefix's cross-entropy.
         crop_padding: padding in pixels for random crops; 0 for none.
         crop_area: smallest area of a random resized crop, as a fraction of the image, with sides up to 4:3; 1 for

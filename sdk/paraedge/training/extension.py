@@ -81,7 +81,7 @@ def extend(
     checkpoint_config = replace(
         base.config,
         name=fitting_name(base.config.name),
-        description=f"{base.config.description}, and {branches} branches on {data.name}",
+        description=f"{base.config.description}, and {branches} branch{'es' * (branches > 1)} on {data.name}",
         license=base.config.license
         if data.license == base.config.license
         else f"{base.config.license}; new branches: {data.license}",

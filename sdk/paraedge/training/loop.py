@@ -143,6 +143,7 @@ def train(
     if compile_parts:
         _compile(step.model, checked_teacher)
     batches, steps_per_epoch = _batches(data, step, state.epochs_done, num_workers, on_features)
+    step.expect_steps(config.epochs * steps_per_epoch)
 
     saved = time.monotonic()
     for epoch in range(state.epochs_done, config.epochs):
@@ -157,19 +158,7 @@ def train(
 
     step.parallel.assemble(step.trained)
     model, evaluation = _tested(step.trained, data, torch_device, dtype)
-    record = TrainingRecord(
-        command=display_name(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
-        seed=config.seed,
-        epochs=config.epochs,
-        settings=msgspec.to_builtins(config),
-        hardware=_hardware(torch_device, step.parallel.world_size),
-        torch_version=str(torch.__version__),
-        train_seconds=round(state.train_seconds, 1),
-        final_train_loss=round(state.loss, 6),
-        num_test_samples=len(data.test),
-        prefix_accuracy=evaluation.prefix_accuracy(),
-        previous=previous,
-    )
+    record = _record(step, state, evaluation, previous)
     samples = data.test.balanced_sample(NUM_SAMPLES, seed=0)
     checkpoint = Checkpoint(checkpoint_config, model, record, samples, evaluation)
     if step.parallel.rank == 0:
@@ -322,6 +311,24 @@ def _tested(
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 throughout, as on a device
         evaluation = evaluate_model(model.to(device), data.test)
     return model.cpu().eval(), evaluation
+
+
+def _record(
+    step: TrainingStep, state: RunState, evaluation: Evaluation, previous: TrainingRecord | None
+) -> TrainingRecord:
+    return TrainingRecord(
+        command=display_name(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        seed=step.config.seed,
+        epochs=step.config.epochs,
+        settings=msgspec.to_builtins(step.config),
+        hardware=_hardware(step.device, step.parallel.world_size),
+        torch_version=str(torch.__version__),
+        train_seconds=round(state.train_seconds, 1),
+        final_train_loss=round(state.loss, 6),
+        num_test_samples=len(evaluation.labels),
+        prefix_accuracy=evaluation.prefix_accuracy(),
+        previous=previous,
+    )
 
 
 def _hardware(device: torch.device, num_processes: int) -> str:

@@ -290,7 +290,7 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise InputError(f"{setting!r} is no setting; give KEY=VALUE, such as num_branches=4")
+            raise InputError(f"{setting!r} is not a setting; give KEY=VALUE, such as num_branches=4")
         if key not in network and key not in training:
             raise InputError(unknown_text("setting", key, (*network, *training)))
         place, kind = ("network", network[key]) if key in network else ("training", training[key])
