@@ -160,6 +160,6 @@ trusted_keys_option = click.option(
     "trusted_keys",
     multiple=True,
     callback=_given_or_none,
-    help="Open it only if this key signed it: a public key, its file, or a folder of them; again for more. "
+    help="Require a signature by this key: a public key, its file, or a folder of keys. May be repeated. "
     "[default: what PARAEDGE_TRUSTED_KEYS names]",
 )
