@@ -4,7 +4,11 @@ import { BranchState, Bundle, profileBundle, Session } from "./paraedge/index.js
 const KEPT = 200; // predictions that the figures are of
 const REST_MS = 30; // between two images that come from the bundle
 
-/** @typedef {import("./paraedge/index.js").Prediction} Prediction */
+/**
+ * @typedef {import("./paraedge/index.js").Prediction} Prediction
+ * @typedef {import("./paraedge/inputs.js").InputSpec} InputSpec
+ * @typedef {import("./paraedge/manifest.js").TensorInput} TensorInput
+ */
 
 const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const field = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ ($(id));
@@ -15,6 +19,7 @@ const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(
 /** What the bundle's own images are, and what they show. @type {Awaited<ReturnType<Bundle["golden"]>> | null} */ let golden =
   null;
 /** @type {MediaStream | null} */ let camera = null;
+/** @type {import("./microphone.js").Microphone | null} */ let microphone = null;
 /** @type {{ms: number, isLate: boolean, used: number, isRight: boolean | null}[]} */ let recent = [];
 let isPaused = false;
 /** Ends the measuring that goes on. @type {AbortController | null} */ let measuring = null;
@@ -55,9 +60,7 @@ async function open() {
     if (mine !== opening) return opened.close();
     session = opened;
     golden = await bundle.golden();
-    const takesImages = bundle.manifest.input.kind === "image";
-    /** @type {HTMLButtonElement} */ ($("camera")).disabled = !takesImages;
-    if (camera && !takesImages) closeCamera();
+    offerSource(bundle.manifest.input);
     opened.loaded.then(
       () => mine === opening && describe(bundle),
       (error) => {
@@ -75,12 +78,31 @@ async function open() {
   }
 }
 
+/** Whether a model reads sound: one channel over time, of a known rate. @param {InputSpec} spec @returns {spec is TensorInput} */
+const hears = (spec) =>
+  spec.kind === "tensor" && spec.rateHz !== null && `${spec.axes}` === "channel,time" && spec.shape[1] === 1;
+
+/** What this model can be shown or told: the camera, the microphone, or nothing but its own inputs. @param {InputSpec} spec */
+function offerSource(spec) {
+  const [isImage, isSound] = [spec.kind === "image", hears(spec)];
+  if (camera && !isImage) closeCamera();
+  if (microphone && !(isSound && microphone.fits(spec))) closeMicrophone();
+  $("source").textContent = isSound ? "Microphone" : "Camera";
+  /** @type {HTMLButtonElement} */ ($("source")).disabled = !isImage && !isSound;
+  $("image").setAttribute("aria-label", `The ${isImage ? "image" : "input"} of the last prediction`);
+}
+
 /** @param {Bundle} bundle */
 function describe({ manifest, signedBy }) {
   $("status").textContent = `running, ${session?.engine}`;
   const outputs = manifest.labels.length ? `${manifest.labels.length} labels` : `${manifest.numOutputs} numbers`;
+  const { input } = manifest;
+  const isShownOnly = input.kind !== "image" && !hears(input);
+  const ownInputs = isShownOnly
+    ? ` It reads (${input.axes.join(", ")}), neither images nor sound: this page runs it on its own inputs only.`
+    : "";
   $("about").textContent =
-    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}. Nothing leaves this device.`;
+    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}.${ownInputs} Nothing leaves this device.`;
 }
 
 /** One image after another, while this model is the one chosen. @param {Session} opened @param {number} mine */
@@ -90,19 +112,37 @@ async function predictAll(opened, mine) {
       await sleep(100);
       continue;
     }
-    const isCamera = camera !== null;
-    if (isCamera && video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) {
-      await sleep(REST_MS);
-      continue;
-    }
+    const source = microphone ?? camera;
+    const next = await nextInput(opened, number);
+    if (!next || mine !== opening) continue;
+    if (!next.isLive) number += 1;
     const budget = budgetMs();
-    const { input, label } = isCamera ? { input: video, label: null } : packaged(opened, number++);
-    const prediction = await opened.run(input, { budgetMs: budget });
+    const prediction = await opened.run(next.input, { budgetMs: budget });
     if (mine !== opening) return;
-    if (input instanceof Uint8Array) showImage(input, opened);
-    show(prediction, budget, label);
-    await (isCamera ? new Promise(requestAnimationFrame) : sleep(REST_MS));
+    if (source !== (microphone ?? camera)) continue; // its figures are of another source
+    if (next.input instanceof Uint8Array) showImage(next.input, opened);
+    else if (next.input instanceof Float32Array) showWave(next.input, opened);
+    show(prediction, budget, next.label);
+    if (camera) await new Promise(requestAnimationFrame);
+    else if (!next.isLive) await sleep(REST_MS);
   }
+}
+
+/**
+ * The camera's image, the newest that the microphone heard, or one of the bundle's own inputs; null: not yet.
+ *
+ * @param {Session} opened @param {number} number
+ * @returns {Promise<{input: import("./paraedge/inputs.js").Input, label: string | null, isLive: boolean} | null>}
+ */
+async function nextInput(opened, number) {
+  if (microphone) {
+    const input = await microphone.next();
+    return input && { input, label: null, isLive: true };
+  }
+  if (!camera) return { ...packaged(opened, number), isLive: false };
+  if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) return { input: video, label: null, isLive: true };
+  await sleep(REST_MS);
+  return null;
 }
 
 /** One of the bundle's own inputs. @param {Session} opened @param {number} number */
@@ -127,6 +167,30 @@ function showImage(pixels, { bundle }) {
     image.data[4 * place + 3] = 255;
   }
   canvas.getContext("2d")?.putImageData(image, 0, 0);
+}
+
+/** Each column from its lowest to its highest value, axes before the last one below each other. @param {Float32Array} values @param {Session} opened */
+function showWave(values, { bundle }) {
+  const length = /** @type {number} */ (bundle.manifest.input.shape.at(-1));
+  const rows = Math.min(values.length / length, 12);
+  const canvas = /** @type {HTMLCanvasElement} */ ($("image"));
+  const side = 240;
+  if (canvas.width !== side || canvas.height !== side) Object.assign(canvas, { width: side, height: side });
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.clearRect(0, 0, side, side);
+  context.fillStyle = getComputedStyle(canvas).color;
+  for (let row = 0; row < rows; row++) {
+    const samples = values.subarray(row * length, (row + 1) * length);
+    const half = side / rows / 2;
+    const most = samples.reduce((least, value) => Math.max(least, Math.abs(value)), 1e-3);
+    for (let column = 0; column < side; column++) {
+      const at = (/** @type {number} */ edge) => Math.min(Math.floor((edge * length) / side), length - 1);
+      const part = samples.subarray(at(column), at(column + 1) + 1); // the next one too: a line, not points
+      const [low, high] = [Math.min(...part), Math.max(...part)];
+      const top = (2 * row + 1) * half - (high / most) * (half - 2);
+      context.fillRect(column, top, 1, Math.max(((high - low) / most) * (half - 2), 1));
+    }
+  }
 }
 
 /** @param {Prediction} prediction @param {number} budget @param {string | null} label of the image, if it is known */
@@ -206,12 +270,17 @@ function showFigures() {
   $("right").textContent = judged.length ? percent(mean(judged)) : "–";
 }
 
-/** What a camera that is not there says, by the name of its error. @type {Record<string, string>} */
-const CAMERA_PROBLEMS = {
-  NotAllowedError: "The camera was refused; allow it in the browser's settings of this page.",
-  NotFoundError: "This device has no camera; connect one, or go on with the bundle's own images.",
-  NotReadableError: "The camera is used by another program; close that, and press Camera again.",
-};
+/** What a camera or microphone that is not there says. @param {unknown} error @param {"camera" | "microphone"} what @param {string} own the bundle's own inputs */
+function sourceProblem(error, what, own) {
+  const { name, message } = /** @type {Error} */ (error);
+  const button = what === "camera" ? "Camera" : "Microphone";
+  /** @type {Record<string, string>} */ const known = {
+    NotAllowedError: `The ${what} was refused; allow it in the browser's settings of this page.`,
+    NotFoundError: `This device has no ${what}; connect one, or go on with the bundle's own ${own}.`,
+    NotReadableError: `The ${what} is used by another program; close that, and press ${button} again.`,
+  };
+  return known[name] ?? `No ${what} can be used: ${message || name}.`;
+}
 
 /** The camera's images are of the model of photographs, where the page has one. */
 async function openCamera() {
@@ -228,8 +297,7 @@ async function openCamera() {
     await video.play();
   } catch (error) {
     closeCamera();
-    const { name, message } = /** @type {Error} */ (error);
-    return say(CAMERA_PROBLEMS[name] ?? `No camera can be used: ${message || name}.`);
+    return say(sourceProblem(error, "camera", "images"));
   }
   showCamera();
   if (cameraModel === null || cameraModel === field("model").value) return;
@@ -246,13 +314,45 @@ function closeCamera() {
 function showCamera() {
   video.hidden = camera === null;
   $("image").hidden = camera !== null;
-  $("camera").setAttribute("aria-pressed", String(camera !== null));
+  showSource();
+}
+
+/** What was measured is of another source now. */
+function showSource() {
+  $("source").setAttribute("aria-pressed", String(camera !== null || microphone !== null));
   recent = [];
 }
 
-function toggleCamera() {
+/** @param {TensorInput} spec */
+async function openMicrophone(spec) {
+  if (!navigator.mediaDevices) return say("No microphone here: a page needs https, or localhost, to use one.");
+  try {
+    const { Microphone } = await import("./microphone.js"); // few pages have a model that hears
+    const opened = await Microphone.open(spec, () => {
+      closeMicrophone();
+      say("The microphone has stopped; press Microphone to start it again.");
+    });
+    const now = session?.bundle.manifest.input;
+    if (microphone || !now || !hears(now) || !opened.fits(now)) return opened.close(); // another model was chosen meanwhile
+    microphone = opened;
+    showSource();
+  } catch (error) {
+    say(sourceProblem(error, "microphone", "sounds"));
+  }
+}
+
+function closeMicrophone() {
+  microphone?.close();
+  microphone = null;
+  showSource();
+}
+
+function toggleSource() {
   say(null);
+  const spec = session?.bundle.manifest.input;
   if (camera) closeCamera();
+  else if (microphone) closeMicrophone();
+  else if (spec && hears(spec)) openMicrophone(spec);
   else openCamera();
 }
 
@@ -311,7 +411,7 @@ async function start() {
   $("model").addEventListener("change", open);
   $("threads").addEventListener("change", open);
   $("settings").addEventListener("submit", (event) => event.preventDefault());
-  $("camera").addEventListener("click", toggleCamera);
+  $("source").addEventListener("click", toggleSource);
   $("measure").addEventListener("click", measure);
   $("save").addEventListener("click", save);
   $("pause").addEventListener("click", () => {
