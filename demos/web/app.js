@@ -20,8 +20,10 @@ const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(
   null;
 /** @type {MediaStream | null} */ let camera = null;
 /** @type {import("./microphone.js").Microphone | null} */ let microphone = null;
+/** What the model that was opened last reads, if that is sound. @type {TensorInput | null} */ let sound = null;
 /** @type {{ms: number, isLate: boolean, used: number, isRight: boolean | null}[]} */ let recent = [];
 let isPaused = false;
+let isOpeningSource = false; // the user may be asked for permission meanwhile
 /** Ends the measuring that goes on. @type {AbortController | null} */ let measuring = null;
 /** What was measured since the page was opened. @type {Record<string, any> | null} */ let device = null;
 /** Public keys; the page opens nothing that none of them signed. Null: whoever serves it is trusted. @type {string[] | null} */ let trustedKeys =
@@ -84,11 +86,12 @@ const hears = (spec) =>
 
 /** What this model can be shown or told: the camera, the microphone, or nothing but its own inputs. @param {InputSpec} spec */
 function offerSource(spec) {
-  const [isImage, isSound] = [spec.kind === "image", hears(spec)];
+  const isImage = spec.kind === "image";
+  sound = hears(spec) ? spec : null;
   if (camera && !isImage) closeCamera();
-  if (microphone && !(isSound && microphone.fits(spec))) closeMicrophone();
-  $("source").textContent = isSound ? "Microphone" : "Camera";
-  /** @type {HTMLButtonElement} */ ($("source")).disabled = !isImage && !isSound;
+  if (microphone && !(sound && microphone.fits(sound))) closeMicrophone();
+  $("source").textContent = sound ? "Microphone" : "Camera";
+  /** @type {HTMLButtonElement} */ ($("source")).disabled = !isImage && !sound;
   $("image").setAttribute("aria-label", `The ${isImage ? "image" : "input"} of the last prediction`);
 }
 
@@ -226,6 +229,7 @@ function showTop(top) {
     const [name, meter, text] = item.children;
     name.textContent = label;
     /** @type {HTMLMeterElement} */ (meter).value = probability;
+    meter.ariaHidden = "true"; // the text beside it says the same
     text.textContent = percent(probability);
   });
 }
@@ -279,34 +283,44 @@ function sourceProblem(error, what, own) {
     NotFoundError: `This device has no ${what}; connect one, or go on with the bundle's own ${own}.`,
     NotReadableError: `The ${what} is used by another program; close that, and press ${button} again.`,
   };
-  return known[name] ?? `No ${what} can be used: ${message || name}.`;
+  return known[name] ?? `No ${what} can be used: ${(message || name).replace(/\.$/, "")}.`;
 }
 
 /** The camera's images are of the model of photographs, where the page has one. */
 async function openCamera() {
   if (!navigator.mediaDevices) return say("No camera here: a page needs https, or localhost, to use one.");
+  /** @type {MediaStream | null} */ let stream = null;
   try {
-    camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
-    for (const track of camera.getTracks()) {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    if (sound) return stopTracks(stream); // a model that reads no images was chosen meanwhile
+    camera = stream;
+    for (const track of stream.getTracks()) {
       track.onended = () => {
         closeCamera();
         say("The camera has stopped; press Camera to start it again.");
       };
     }
-    video.srcObject = camera;
+    video.srcObject = stream;
     await video.play();
   } catch (error) {
+    if (stream && !camera) return; // the same
     closeCamera();
     return say(sourceProblem(error, "camera", "images"));
   }
+  if (!camera) return;
   showCamera();
   if (cameraModel === null || cameraModel === field("model").value) return;
   field("model").value = cameraModel;
   open();
 }
 
+/** @param {MediaStream | null} stream */
+function stopTracks(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+}
+
 function closeCamera() {
-  for (const track of camera?.getTracks() ?? []) track.stop();
+  stopTracks(camera);
   camera = null;
   showCamera();
 }
@@ -332,8 +346,7 @@ async function openMicrophone(spec) {
       closeMicrophone();
       say("The microphone has stopped; press Microphone to start it again.");
     });
-    const now = session?.bundle.manifest.input;
-    if (microphone || !now || !hears(now) || !opened.fits(now)) return opened.close(); // another model was chosen meanwhile
+    if (microphone || !sound || !opened.fits(sound)) return opened.close(); // another model was chosen meanwhile
     microphone = opened;
     showSource();
   } catch (error) {
@@ -347,13 +360,14 @@ function closeMicrophone() {
   showSource();
 }
 
-function toggleSource() {
+async function toggleSource() {
+  if (isOpeningSource) return;
   say(null);
-  const spec = session?.bundle.manifest.input;
-  if (camera) closeCamera();
-  else if (microphone) closeMicrophone();
-  else if (spec && hears(spec)) openMicrophone(spec);
-  else openCamera();
+  if (camera) return closeCamera();
+  if (microphone) return closeMicrophone();
+  isOpeningSource = true;
+  await (sound ? openMicrophone(sound) : openCamera());
+  isOpeningSource = false;
 }
 
 /** As `paraedge profile` does, with whatever was measured before; a second press ends it. */
@@ -397,6 +411,7 @@ function save() {
 }
 
 async function start() {
+  $("hint").remove();
   const cores = Math.max(navigator.hardwareConcurrency ?? 2, 1);
   for (let threads = 1; threads <= Math.min(cores, 8); threads++) {
     field("threads").append(new Option(String(threads), String(threads), threads === Math.min(cores, 4)));

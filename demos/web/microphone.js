@@ -34,17 +34,19 @@ export class Microphone {
   static async open(spec, ended) {
     // As it is recorded for training: a browser's filters for calls would change it.
     const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: plain, video: false });
     const context = new AudioContext();
-    const microphone = new Microphone(stream, context, /** @type {number} */ (spec.rateHz), spec.shape[2]);
+    /** @type {MediaStream | null} */ let stream = null;
     try {
       await context.audioWorklet.addModule("listener.js");
+      stream = await navigator.mediaDevices.getUserMedia({ audio: plain, video: false });
+      const microphone = new Microphone(stream, context, /** @type {number} */ (spec.rateHz), spec.shape[2]);
       microphone.#listen(ended);
+      return microphone;
     } catch (error) {
-      microphone.close();
+      for (const track of stream?.getTracks() ?? []) track.stop();
+      context.close().catch(() => {});
       throw error;
     }
-    return microphone;
   }
 
   /** @param {() => void} ended */
@@ -78,7 +80,7 @@ export class Microphone {
       track.onended = null;
       track.stop();
     }
-    if (this.context.state !== "closed") this.context.close().catch(() => {});
+    this.context.close().catch(() => {}); // it may be closed already
     this.#wake();
   }
 
