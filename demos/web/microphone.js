@@ -2,6 +2,7 @@
 import { Resampler } from "./resampler.js";
 
 const STEPS = 8; // of the window
+const DEAD_MS = 3000; // even silence comes as samples, unless a browser has not started its sound
 
 /** @typedef {import("./paraedge/manifest.js").TensorInput} TensorInput */
 
@@ -9,6 +10,8 @@ export class Microphone {
   #window;
   #fresh = 0; // samples that no window has had yet
   #wake = () => {};
+  #pieces = 0; // that came since somebody looked
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #watch;
   isOpen = true;
 
   /**
@@ -59,6 +62,10 @@ export class Microphone {
     listener.connect(context.destination); // silence: what is connected to nothing does not run everywhere
     context.resume().catch(() => {});
     for (const track of stream.getTracks()) track.onended = ended;
+    this.#watch = setInterval(() => {
+      if (this.#pieces === 0) ended();
+      this.#pieces = 0;
+    }, DEAD_MS);
   }
 
   /** Whether its windows are what a bundle reads. @param {TensorInput} spec */
@@ -76,6 +83,7 @@ export class Microphone {
 
   close() {
     this.isOpen = false;
+    clearInterval(this.#watch);
     for (const track of this.stream.getTracks()) {
       track.onended = null;
       track.stop();
@@ -90,6 +98,7 @@ export class Microphone {
     this.#window.copyWithin(0, newest.length);
     this.#window.set(newest, this.#window.length - newest.length);
     this.#fresh += samples.length;
+    this.#pieces += 1;
     this.#wake();
   }
 }

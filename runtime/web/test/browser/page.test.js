@@ -239,6 +239,23 @@ for (const [model, button, own] of [
     await page.close();
   });
 
+test("a microphone that gives nothing is said", async () => {
+  const { page } = await visit();
+  await page.getByLabel("Model").selectOption("tones");
+  await page.getByRole("button", { name: "Microphone" }).waitFor();
+  await page.evaluate(() => {
+    Object.defineProperty(AudioWorkletNode.prototype, "port", { value: {} });
+  });
+  await page.getByRole("button", { name: "Microphone" }).click();
+  await page
+    .getByRole("alert")
+    .filter({ hasText: "The microphone has stopped; press Microphone to start it" })
+    .waitFor();
+  await page.locator("#source[aria-pressed=false]").waitFor();
+  await page.locator("#truth", { hasText: /right|wrong/ }).waitFor(); // the bundle's own recordings again
+  await page.close();
+});
+
 test("a page with trusted keys opens nothing else", async () => {
   const { page } = await openPage(browser, `${server.url}site/`);
   await page.locator("#about", { hasText: /signed by [0-9A-F]{16}\. Nothing leaves this device/ }).waitFor();
