@@ -483,7 +483,8 @@ class ArrivalTimes {
 
  private:
   static Clock::time_point at(double ms) {
-    return Clock::time_point(std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms)));
+    return Clock::time_point(
+        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms)));
   }
   Arrivals arrivals_;
 };
