@@ -110,7 +110,7 @@ def lower_parts(
                     keys[f"{name} for the CPU"] = key
                 if was_cached_too:
                     from_cache.append(f"{name} for the CPU")
-                ready = engine.load(name, stood_in.program, _entry(part, stood_in, on_cpu))
+                ready = _open(engine, name, stood_in.program, _entry(part, stood_in, on_cpu))
             loaded[name] = ready
             stack.callback(loaded[name].close)
             if name == "stem" and request.quantize != "fp32":
@@ -129,11 +129,23 @@ def _load(part: Part, lowered: CachedPart, entry: PartEntry, engine: Engine) -> 
         return TosaPart(lowered.reference), proof
     if proof == "engine":
         try:
-            return engine.load(part.name, lowered.program, entry), proof
+            return _open(engine, part.name, lowered.program, entry), proof
         except EngineUnavailable:
             if entry.delegate is None:
                 raise
     return None, "never run"
+
+
+def _open(engine: Engine, name: str, program: bytes, entry: PartEntry) -> LoadedPart:
+    """Open a program; what a device would refuse is a fault of the export, and no file of anybody is damaged."""
+    try:
+        return engine.load(name, program, entry)
+    except IntegrityError as error:
+        problem, _, _ = str(error).rpartition("; ")
+        raise ConversionError(
+            f"{name}: the program that was made would be refused on devices: {problem}; write this part of the network "
+            "in other operators, or try another --engine"
+        ) from error
 
 
 def _lower(

@@ -70,7 +70,7 @@ def lowered(
             allow_undelegated=allow_undelegated,
         )
         graphs = list(Path(folder).glob("output_tag*.tosa"))
-        if len(graphs) != 1 or not all(part.operators.get(name) == 1 for name in _ENDS):
+        if len(graphs) != 1 or part.operators.get("EthosUBackend") != 1 or len(part.operators) != 1 + len(_ENDS):
             raise ConversionError("Vela made several delegates of it, and no gate is known for these")
         reference = _Reference(graphs[0].read_bytes(), *scales)
         return LoweredPart(part.program, part.operators, msgspec.msgpack.encode(reference))

@@ -10,7 +10,7 @@ import torch
 from paraedge_converters.backends import LoweredPart, _undelegated
 from paraedge_runtime.errors import ConversionError
 
-__all__ = ["lowered_whole", "operators_of"]
+__all__ = ["lowered_whole", "operators_in", "operators_of"]
 
 
 def lowered_whole(
@@ -44,11 +44,25 @@ def lowered_whole(
         raise ConversionError(
             f"the delegate {backend} did not take {listed}; or accept slower portable kernels with --allow-undelegated"
         )
-    return LoweredPart(bytes(edge.to_executorch().buffer), operators)
+    made = edge.to_executorch()
+    return LoweredPart(bytes(made.buffer), operators_in(made.executorch_program))
+
+
+def operators_in(program: Any) -> dict[str, int]:
+    """How often each operator occurs in ExecuTorch's program, by the names that its runtime knows them by."""
+    counts: Counter[str] = Counter()
+    for plan in program.execution_plan:
+        names = [".".join(filter(None, (operator.name, operator.overload))) for operator in plan.operators]
+        for instruction in (one.instr_args for chain in plan.chains for one in chain.instructions):
+            if hasattr(instruction, "op_index"):
+                counts[names[instruction.op_index]] += 1
+            elif hasattr(instruction, "delegate_index"):
+                counts[plan.delegates[instruction.delegate_index].id] += 1
+    return dict(sorted(counts.items()))
 
 
 def operators_of(graph_module: torch.fx.GraphModule) -> dict[str, int]:
-    """How often each operator occurs; a delegate is one operator of its name."""
+    """How often each operator occurs in a graph; a delegate is one operator of its name."""
     counts: Counter[str] = Counter()
     for node in graph_module.graph.nodes:
         if node.op != "call_function":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paraedge_converters.backends import LoweredPart, _undelegated, _xnnpack_forms, lowering_with
-from paraedge_converters.backends._whole import operators_of
+from paraedge_converters.backends._whole import operators_in, operators_of
 from paraedge_runtime.errors import ConversionError
 
 TOOLS = ("torch", "executorch", "torchao")
@@ -54,18 +54,23 @@ def lower(
             module = _quantized(module, example, calibration, dynamic=recipe == "int8-dynamic")
             passes = get_transform_passes()
         exported = torch.export.export(module, (example,))
-        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        try:
+            edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        except Exception as error:
+            if (clause := _undelegated.unknown_operator(exported.graph_module, str(error))) is None:
+                raise
+            raise ConversionError(f"ExecuTorch has no {clause}") from error
         lowered = edge.exported_program().graph_module
-        operators = operators_of(lowered)
-        outside = {name: count for name, count in operators.items() if name not in allowed}
-        if (outside or _DELEGATE not in operators) and not allow_undelegated:
+        found = operators_of(lowered)
+        outside = {name: count for name, count in found.items() if name not in allowed}
+        if (outside or _DELEGATE not in found) and not allow_undelegated:
             listed = _undelegated.undelegated(lowered, outside) or "anything"
             raise ConversionError(
                 f"the XNNPACK delegate did not take {listed}; "
                 "or accept slower portable kernels with --allow-undelegated"
             )
-        program = bytes(edge.to_executorch().buffer)
-    return LoweredPart(program, operators)
+        made = edge.to_executorch()
+    return LoweredPart(bytes(made.buffer), operators_in(made.executorch_program))
 
 
 class _HalfPrecision(nn.Module):

@@ -15,6 +15,7 @@ using flatbuffer::Vector;
 constexpr const char* kSegment = "a segment of it is outside of the file";
 constexpr const char* kIndex = "an index in it names nothing";
 constexpr const char* kTensor = "a tensor in it has another size than its memory";
+constexpr std::string_view kDelegate = "XnnpackBackend";
 constexpr size_t kMostDimensions = 16;  // kTensorDimensionLimit
 constexpr int64_t kMostMemoryBytes = int64_t{1} << 32;
 
@@ -35,7 +36,7 @@ class Program {
  public:
   Program(std::span<const std::byte> file, std::string_view backend) : file_(file), backend_(backend) {}
 
-  void check() {
+  OperatorCounts check() {
     read_header();
     root_ = flatbuffer::checked_root(file_.first(program_bytes_), "ET12", et::kSchema);
     check_segments();
@@ -44,6 +45,7 @@ class Program {
       plan_ = root_.table(et::Program::execution_plan, i);
       check_plan();
     }
+    return counts_;
   }
 
  private:
@@ -107,7 +109,9 @@ class Program {
     }
     for (size_t i = 0; i < plan_.count(et::ExecutionPlan::delegates); ++i) {
       exchanged_.resize(i + 1);
-      exchanged_[i] = check_delegate(plan_.table(et::ExecutionPlan::delegates, i));
+      const Object delegate = plan_.table(et::ExecutionPlan::delegates, i);
+      exchanged_[i] = check_delegate(delegate);
+      delegates_.push_back(delegate.string(et::BackendDelegate::id) == kDelegate ? kDelegate : backend_);
     }
     require(plan_.count(et::ExecutionPlan::chains) >= 1, "a method of it has nothing to run");
     for (size_t i = 0; i < plan_.count(et::ExecutionPlan::chains); ++i) {
@@ -226,7 +230,7 @@ class Program {
   size_t check_delegate(const Object& delegate) const {
     const auto id = delegate.string(et::BackendDelegate::id);
     const bool is_opaque = !backend_.empty() && id == backend_;
-    if (id != "XnnpackBackend" && !is_opaque) throw UnknownOperator(std::string(id));
+    if (id != kDelegate && !is_opaque) throw UnknownOperator(std::string(id));
     for (size_t i = 0; i < delegate.count(et::BackendDelegate::compile_specs); ++i) {
       const Object setting = delegate.table(et::BackendDelegate::compile_specs, i);
       require(setting.has(et::CompileSpec::key) && setting.has(et::CompileSpec::value), kIndex);
@@ -245,7 +249,7 @@ class Program {
     return is_opaque ? 0 : check_xnnpack({data.data(), data.size()}, named_);
   }
 
-  void check_instruction(const Object& instruction) const {
+  void check_instruction(const Object& instruction) {
     const Object step = instruction.table(et::Instruction::instr_args);
     const auto kind = static_cast<Step>(instruction.scalar<uint8_t>(et::Instruction::instr_args_type));
     if (kind != Step::kernel && kind != Step::delegate) throw UnknownOperator("jump, move or free");
@@ -258,9 +262,12 @@ class Program {
       require(kind == Step::kernel || found == Value::tensor, "a delegate in it gets something else than tensors");
     }
     if (kind == Step::kernel) {
-      check_arguments(known_[static_cast<size_t>(which)]->arguments, args);
+      const ExecuTorchOperator& called = *known_[static_cast<size_t>(which)];
+      check_arguments(called.arguments, args);
+      ++counts_[called.name];
     } else {
       require(args.size() >= exchanged_[static_cast<size_t>(which)], "a delegate in it gets too little");
+      ++counts_[delegates_[static_cast<size_t>(which)]];
     }
   }
 
@@ -300,6 +307,8 @@ class Program {
   std::vector<NamedBytes> named_;
   std::vector<const ExecuTorchOperator*> known_;  // of each operator of the method
   std::vector<size_t> exchanged_;  // values that each delegate exchanges
+  std::vector<std::string_view> delegates_;  // their names
+  OperatorCounts counts_;
 };
 
 }  // namespace
@@ -310,6 +319,8 @@ std::string_view executorch_backend(std::string_view delegate) {
   return delegate.starts_with("ethos-u") ? "EthosUBackend" : "";
 }
 
-void check_executorch(std::span<const std::byte> program, std::string_view backend) { Program(program, backend).check(); }
+OperatorCounts check_executorch(std::span<const std::byte> program, std::string_view backend) {
+  return Program(program, backend).check();
+}
 
 }  // namespace paraedge
