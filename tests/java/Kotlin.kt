@@ -61,5 +61,16 @@ fun main() {
             check(count in 1..99) { count }
         }
     }
+    Prepared.session("images.paraedge", 2).use { session: Session ->
+        // Real images: the bits of Python's outputs.
+        val images = Prepared.bytes("images.u8")
+        val outputs = Prepared.floats("outputs.f32")
+        runBlocking {
+            repeat(1024) {
+                val found = session.predict(Prepared.direct(images, it * 784, 784)).output()
+                check(found.contentEquals(outputs.copyOfRange(it * 10, (it + 1) * 10))) { it }
+            }
+        }
+    }
     println("Kotlin: all checks passed")
 }
