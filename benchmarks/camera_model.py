@@ -144,7 +144,7 @@ def one_program(module: nn.Module, recipe: str, inputs: Tensor) -> Callable[[np.
     """The module as one LiteRT program that the engine shares out between its own threads."""
     from ai_edge_litert.interpreter import Interpreter
 
-    plain, folded = part_recipe(recipe, "branch_00"), fold_batchnorm(module)
+    plain, folded = part_recipe(recipe, "stem"), fold_batchnorm(module)
     lowered = converter_for("litert").lower(
         folded if plain == "fp32" else quantizable(folded),
         inputs[:1],

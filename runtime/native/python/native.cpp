@@ -492,11 +492,13 @@ class ArrivalTimes {
 // For the tests that compare the two readers.
 void check_bundle(const std::string& path) { value_of(Bundle::open(path)); }
 
-void check_program_of(const std::string& engine, const std::string& file, nb::bytes program) {
-  value_of(guarded<bool>([&] {
-    check_program(engine, file, {static_cast<const std::byte*>(program.data()), program.size()});
-    return true;
+nb::dict check_program_of(const std::string& engine, const std::string& file, nb::bytes program) {
+  const auto counts = value_of(guarded<OperatorCounts>([&] {
+    return check_program(engine, file, {static_cast<const std::byte*>(program.data()), program.size()});
   }));
+  nb::dict made;
+  for (const auto& [name, count] : counts) made[nb::str(name.data(), name.size())] = count;
+  return made;
 }
 
 // For signature.py, which reads the rest.

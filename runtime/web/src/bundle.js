@@ -1,6 +1,6 @@
 // A bundle: one stored zip (its address, a Blob, bytes), or the address of a folder. Every file is checked before it is used.
 import { crc32Of, readArchive } from "./archive.js";
-import { BundleError, IntegrityError } from "./errors.js";
+import { BundleError, IntegrityError, ManifestError } from "./errors.js";
 import {
   MANIFEST_HASH_NAME,
   MANIFEST_NAME,
@@ -101,17 +101,36 @@ export class Bundle {
    * @throws {BundleError} the card or the data is damaged
    */
   async golden() {
-    const card = JSON.parse(new TextDecoder().decode(await this.read(this.manifest.card)));
+    const golden = goldenOf(await this.read(this.manifest.card));
     const [inputs, branchOutputs] = await Promise.all(
-      ["inputs", "outputs"].map(async (field) => {
-        const entry = this.manifest.files.find(({ file }) => file === card.golden?.[field]);
+      /** @type {const} */ (["inputs", "outputs"]).map(async (field) => {
+        const entry = this.manifest.files.find(({ file }) => file === golden[field]);
         if (!entry)
           throw new IntegrityError(`card.json: field 'golden.${field}' names no file of the bundle; export it again`);
         return parseNpy(await this.read(entry), entry.file);
       }),
     );
-    return { inputs, branchOutputs, labels: card.golden.labels };
+    return { inputs, branchOutputs, labels: golden.labels };
   }
+}
+
+/**
+ * What `card.json` says of the golden data.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {{inputs: unknown, outputs: unknown, labels: number[] | null}}
+ */
+function goldenOf(bytes) {
+  /** @type {any} */ let golden;
+  try {
+    golden = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes))?.golden;
+  } catch (error) {
+    throw new ManifestError(`card.json: ${messageOf(error)}; export the bundle again`, { cause: error });
+  }
+  const { inputs, outputs, labels = null } = golden ?? {};
+  if (labels !== null && !(Array.isArray(labels) && labels.every((label) => Number.isSafeInteger(label) && label >= 0)))
+    throw new ManifestError("card.json: field 'golden.labels' has no class indexes; export the bundle again");
+  return { inputs, outputs, labels };
 }
 
 /** Fetched when a key is trusted: few pages have one. */
