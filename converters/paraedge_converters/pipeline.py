@@ -58,28 +58,28 @@ def convert(
     """Export chosen branches of a model as a bundle, and check every part against torch.
 
     Args:
-        model: any network that keeps the ``BranchModel`` contract; it is not changed.
-        description: names, and real inputs.
-        out: bundle folder to write; a bundle that stands there is replaced.
+        model: a network that implements ``BranchModel``; it is not changed.
+        description: name, labels, licence and real inputs.
+        out: bundle folder to write; an existing bundle is replaced.
         target: kind of device, a key of ``targets.TARGETS``.
-        engine: another engine than the target's own.
-        quantize: a quantization recipe, a key of ``recipes.RECIPES`` that the engine has; ``NAME+fp32-stem``
-            leaves the stem as it is, ``small`` is the target's own.
-        branches: the first so many, or these indexes in ascending order; all when ``None``.
-        fused: add the chosen branches as one ordinary model for other tools.
-        allow_undelegated: accept operators outside the engine's fast backend (they are listed).
-        cache: of lowered parts; the user's when ``None``.
-        on_progress: called when a step is done.
+        engine: an engine; ``None`` for the target's own.
+        quantize: quantization recipe, a key of ``recipes.RECIPES`` that the engine supports; ``NAME+fp32-stem``
+            leaves the stem in float32, ``small`` is the target's recipe.
+        branches: a count (the first ones), or indexes in ascending order; ``None`` for all.
+        fused: add the chosen branches as a single ordinary model file.
+        allow_undelegated: allow operators outside the engine's fast backend.
+        cache: cache of lowered parts; ``None`` for the user's.
+        on_progress: called after each step.
 
     Raises:
-        InputError: unknown target, engine or quantization recipe, no such branch, unusable samples, or ``out``
-            cannot be written.
-        UnsupportedModel: the network does not keep the contract.
-        ConversionError: the backend failed or left operators it should not have.
-        ParityError: the result does not compute what torch computes. Nothing is written. Of a quantization recipe
-            the message names the next finer one that was tried and does. Each that is tried takes as long as an
-            export without a test set; there are nine at most.
-        BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
+        InputError: unknown target, engine, quantization recipe or branch, invalid samples, or ``out`` cannot be
+            written.
+        UnsupportedModel: the network does not implement ``BranchModel``.
+        ConversionError: the backend failed, or left operators that the target does not run.
+        ParityError: a part does not compute what torch computes; nothing is written. If a quantization recipe fails,
+            finer ones are tried (nine at most, each as long as an export without a test set), and the message names
+            the first that passes.
+        BundleError: ``out`` exists and is not a complete bundle; it is not replaced.
     """
     check_contract(model)
     as_callable("on_progress", on_progress)

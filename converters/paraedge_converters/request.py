@@ -30,16 +30,16 @@ class ExportRequest:
     """A validated export request, made by :func:`parse_request`.
 
     Attributes:
-        name: of the model, and so of the bundle.
-        num_branches: of the whole model.
-        branches: indexes of those that are exported, ascending.
+        name: name of the model and of the bundle.
+        num_branches: number of branches in the whole model.
+        branches: indexes of the exported branches, ascending.
         target: kind of device, a key of ``TARGETS``.
-        engine: that runs the parts.
-        converter: that makes them, a key of ``backends.CONVERTERS``.
+        engine: engine that runs the parts.
+        converter: converter that lowers the parts, a key of ``backends.CONVERTERS``.
         quantize: quantization recipe, a key of ``RECIPES``, or one with ``+fp32-stem``.
         out: bundle folder to write.
-        fused: add the chosen branches as one ordinary model.
-        allow_undelegated: accept operators outside the engine's fast backend.
+        fused: add the chosen branches as a single ordinary model file.
+        allow_undelegated: allow operators outside the engine's fast backend.
     """
 
     name: str
@@ -55,7 +55,7 @@ class ExportRequest:
 
     @property
     def recipe(self) -> Recipe:
-        """Limits that the parity gate holds the bundle to."""
+        """The recipe, whose tolerance the parity gate applies."""
         return recipe_for(self.quantize, self.converter)
 
     def recipe_of(self, part: str) -> str:

@@ -125,7 +125,7 @@ def read_window(path: str | os.PathLike[str]) -> Window:
         raise InputError(f"{path} cannot be read: {error.strerror}; copy it again") from error
     except _Malformed as error:
         raise InputError(f"{path}: {error}") from None
-    raise InputError(f"{path} is no window of samples; name a .csv or .npz file")
+    raise InputError(f"{path} is not a window of samples; give a .csv or .npz file")
 
 
 class _Malformed(ValueError):

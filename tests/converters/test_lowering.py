@@ -34,7 +34,7 @@ CONFIG = ParaFormerConfig(
 )
 # What may be in a ParaFormer's parts: anything else is a change of the graph that somebody should see.
 ALLOWED_OPERATORS = {
-    "executorch": {"XnnpackBackend", "aten.native_layer_norm.default"},
+    "executorch": {"XnnpackBackend", "aten::native_layer_norm.out"},
     "litert": {
         "ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "GELU", "MEAN",
         "MUL", "PAD", "PADV2", "RESHAPE", "RSQRT", "SLICE", "SOFTMAX", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB",
@@ -52,7 +52,7 @@ ENGINE_OF = {target.converter: target.engine for target in TARGETS.values() if t
 # Recipes add these. An operator outside the lists is a change of the graph that somebody should see.
 _INTEGERS = {"DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QuantizeLinear"}
 ADDED_OPERATORS = {
-    "executorch": {"fp16": {"aten.gelu.default", "dim_order_ops._to_dim_order_copy.default"}},
+    "executorch": {"fp16": {"aten::gelu.out", "dim_order_ops::_to_dim_order_copy.out"}},
     "litert": {
         "fp16": {"DEQUANTIZE"},
         "int8-static": {"DEQUANTIZE", "QUANTIZE"},
@@ -64,8 +64,8 @@ ADDED_OPERATORS = {
         "fp16": {"Cast"},
         "int8-dynamic": {"Cast", *_INTEGERS},
         "int8-static": _INTEGERS,
-        "int8-weight": {"MatMulNBits"},
-        "int4-weight": {"MatMulNBits"},
+        "int8-weight": {"com.microsoft.MatMulNBits"},
+        "int4-weight": {"com.microsoft.MatMulNBits"},
     },
 }
 
@@ -229,7 +229,7 @@ def test_executorch_names_what_the_delegate_left_and_accepts_it_when_told():
     with pytest.raises(ConversionError, match=r"did not take aten\.topk\.default ×1.*--allow-undelegated"):
         lower(converter, _Undelegated().eval(), x)
     lowered = lower(converter, _Undelegated().eval(), x, allow_undelegated=True)
-    assert lowered.operators["aten.topk.default"] == 1
+    assert lowered.operators["aten::topk.values"] == 1
 
 
 class _DataDependent(nn.Module):

@@ -89,7 +89,7 @@ def test_what_is_no_recording_is_refused(tmp_path):
         read_window(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"none\.npz does not exist"):
         read_window(tmp_path / "none.npz")
-    with pytest.raises(InputError, match=r"walk\.txt is no window of samples; name a \.csv or \.npz file"):
+    with pytest.raises(InputError, match=r"walk\.txt is not a window of samples; give a \.csv or \.npz file"):
         read_window(tmp_path / "walk.txt")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"folder\.csv cannot be read"):

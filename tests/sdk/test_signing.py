@@ -172,7 +172,7 @@ BAD_KEYS = {
 def test_what_is_no_private_key_is_refused(tmp_path, change):
     place = write_keys(tmp_path) / "release.key"
     place.write_text(change(place.read_text()))
-    with pytest.raises(InputError, match=r"release\.key is no private key, or is damaged"):
+    with pytest.raises(InputError, match=r"release\.key is not a private key, or is damaged"):
         read_private_key(place, asked)
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_bundle_is_not_signed(tmp_path):
     [
         ([], None, "0 keys are given"),
         (["release", "release"], None, "2 keys are given; give at least one, and each once"),
-        (["release"], timedelta(days=-1), r"has begun already \(UTC\); name a day to come"),
+        (["release"], timedelta(days=-1), r"is not in the future \(UTC\); give a later day"),
     ],
 )
 def test_what_cannot_be_signed_is_refused(tmp_path, names, ends_in, message):
@@ -256,6 +256,12 @@ def test_behind_a_link_the_bundle_itself_is_signed(tmp_path, is_zip):
     sign_bundle(tmp_path / "link", [private_key(tmp_path / "keys", "release")])
     assert (tmp_path / "link").is_symlink()
     assert Bundle.open(path, trusted_keys=tmp_path / "keys" / "release.pub").signed_by == KEY_ID["release"]
+
+
+def test_a_link_to_itself_is_no_bundle_to_sign(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(IntegrityError, match="loop cannot be read: Too many levels of symbolic links"):
+        sign_bundle(tmp_path / "loop", [private_key(tmp_path / "keys", "release")])
 
 
 @pytest.mark.parametrize("name", ["", ".", "/"])

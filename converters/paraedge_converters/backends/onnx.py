@@ -37,6 +37,7 @@ RECIPES = {
 
 _PRODUCTS = ("MatMul", "Gemm")
 _ACTIVATIONS = ("Relu", "Clip")  # that the rounding of what stands before them does by itself
+_STANDARD = ("", "ai.onnx")
 _OWN_DOMAIN = {"com.microsoft": {"MatMulNBits"}}
 
 
@@ -73,12 +74,13 @@ def lower(
         {
             node.domain
             for node in model.graph.node
-            if node.domain not in ("", "ai.onnx") and node.op_type not in _OWN_DOMAIN.get(node.domain, ())
+            if node.domain not in _STANDARD and node.op_type not in _OWN_DOMAIN.get(node.domain, ())
         }
     )
     if foreign:
         raise ConversionError(f"the program needs operators of the domain(s) {', '.join(foreign)}; replace them")
-    return LoweredPart(program, dict(sorted(Counter(node.op_type for node in model.graph.node).items())))
+    names = (node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}" for node in model.graph.node)
+    return LoweredPart(program, dict(sorted(Counter(names).items())))
 
 
 def _strip(model: ModelProto) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from paraedge_runtime._console import printable, replace_unprintable
+from paraedge_runtime._console import printable, replace_unprintable, silence_decoders
 from paraedge_runtime.errors import BundleError, EngineUnavailable, InputError, ParaEdgeError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
     "--key",
     "trusted_keys",
     multiple=True,
-    help="Open only bundles that this key signed: a public key, its file, or a folder of them; again for more. "
+    help="Require a signature by this key: a public key, its file, or a folder of keys. May be repeated. "
     "[default: what PARAEDGE_TRUSTED_KEYS names]",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Load a bundle of a lower model version too, when it changes.")
@@ -221,6 +221,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def main() -> NoReturn:
     """Entry point: exits with 0 when stopped by Ctrl-C or SIGTERM, 2 for a user's mistake, 1 for a failure."""
     replace_unprintable()
+    silence_decoders()
     try:
         demo.main(standalone_mode=False)
     except click.exceptions.Abort:

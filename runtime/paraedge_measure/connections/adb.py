@@ -74,7 +74,7 @@ class AdbConnection:
         self._to = connection
 
     def hardware(self) -> Hardware:
-        """What the device is."""
+        """Read the device's hardware."""
         self._check_state()
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
@@ -134,7 +134,7 @@ class AdbConnection:
             name = name.rstrip("\r")
             if _SYSTEM_NAMES.fullmatch(name) is None:
                 raise DeviceError(
-                    f"{self._to.serial} answered with a file that nobody asked for, {plain_line(name, 80)!r}; do not "
+                    f"{self._to.serial} sent a file that was not requested, {plain_line(name, 80)!r}; do not "
                     "trust that device"
                 )
             place = folder / name.lstrip("/")

@@ -79,7 +79,7 @@ def print_bundle(bundle: Bundle) -> None:
         console().print(f"accuracy on {accuracy.num_samples} {_kind(manifest)}: {printable(accuracy.dataset)}")
     else:
         how = "" if manifest.quantization == "fp32" else "; export with --data-dir, which measures it"
-        console().print(f"accuracy unknown: nobody has measured these parts together{how}")
+        console().print(f"accuracy unknown: not measured for these parts together{how}")
     console().print(_early_stop_text(bundle))
 
 
@@ -111,6 +111,10 @@ def _output_text(manifest: Manifest) -> str:
     return f"{len(output.labels)} labels" if isinstance(output, LabelsOutput) else f"{output.size} × {output.name}"
 
 
+def _points(count: float) -> str:
+    return "1 point" if count == 1 else f"{count:g} points"
+
+
 def _early_stop_text(bundle: Bundle) -> str:
     early_stop, rules, recipe = bundle.card.early_stop, bundle.manifest.stop_rules, bundle.manifest.quantization
     if early_stop is None and recipe != "fp32":
@@ -119,7 +123,7 @@ def _early_stop_text(bundle: Bundle) -> str:
         return "early stop: not calibrated for this choice of branches"
     if len(rules) == 1:
         return "early stop: nothing to stop with one branch"
-    held, drop = early_stop.held_out, f"{100 * early_stop.max_accuracy_drop:g} points"
+    held, drop = early_stop.held_out, _points(100 * early_stop.max_accuracy_drop)
     decided = f"{early_stop.num_samples} {_kind(bundle.manifest)}"
     thresholds = [rule.threshold for rule in rules if rule.threshold is not None]
     if not thresholds:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
 import pickle
 import pickletools
 import struct
@@ -293,7 +294,7 @@ def _check_inside(path: Path, root: Path) -> None:
     Raises:
         InputError: ``path`` leads out of ``root``.
     """
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise InputError(f"{path} is a link to outside of {root}; copy the files there, or name their folder")
 
 
