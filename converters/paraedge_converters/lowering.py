@@ -98,13 +98,25 @@ def lower_parts(
             if was_cached:
                 from_cache.append(name)
             entries[name] = _entry(part, programs[name], request.engine)
-            loaded[name] = engine.load(name, programs[name].program, entries[name])
+            loaded[name] = _load(engine, name, programs[name].program, entries[name])
             stack.callback(loaded[name].close)
             if name == "stem" and request.quantize != "fp32":
                 # Branches are calibrated on what this stem makes, its errors included.
                 samples = np.concatenate([loaded[name].run(sample[None]) for sample in samples])
             on_part(name, was_cached)
         yield LoweredModel(programs, entries, loaded, keys, tuple(from_cache))
+
+
+def _load(engine: Engine, name: str, program: bytes, entry: PartEntry) -> LoadedPart:
+    """Open a program; what a device would refuse is a fault of the export, and no file of anybody is damaged."""
+    try:
+        return engine.load(name, program, entry)
+    except IntegrityError as error:
+        problem, _, _ = str(error).rpartition("; ")
+        raise ConversionError(
+            f"{name}: the program that was made would be refused on devices: {problem}; write this part of the network "
+            "in other operators, or try another --engine"
+        ) from error
 
 
 def _lower(

@@ -287,7 +287,8 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     except FileNotFoundError:
         raise PlanError(f"{path} does not exist; make it: {_command(path)}") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PlanError(f"{path}: {error}; make it again: {_command(path)}") from error
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise PlanError(f"{path}: {problem}; make it again: {_command(path)}") from error
 
 
 def _command(path: str | os.PathLike[str]) -> str:

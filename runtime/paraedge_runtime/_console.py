@@ -10,8 +10,9 @@ import io
 import os
 import re
 import sys
+import warnings
 
-__all__ = ["open_missing_streams", "printable", "replace_unprintable"]
+__all__ = ["open_missing_streams", "printable", "replace_unprintable", "silence_decoders"]
 
 # Control characters, marks of direction, ends of lines, invisible tags; Python's stand-ins for bytes that are no UTF-8.
 _HIDDEN = re.compile(
@@ -35,6 +36,11 @@ def _shown(found: re.Match[str]) -> str:
     if 0xD800 <= code <= 0xDFFF:
         return "�"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def silence_decoders() -> None:
+    """Of an image that can be read nothing else is said: a file can make Pillow warn of each of 65,000 tags."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def open_missing_streams() -> None:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paraedge_runtime._jpeg import has_one_scan
+
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["BACKGROUND", "MAX_JPEG_PIXELS", "MAX_PIXELS", "on_background", "upright_image"]
+__all__ = ["BACKGROUND", "MAX_FILE_BYTES", "MAX_JPEG_PIXELS", "MAX_PIXELS", "on_background", "upright_image"]
 
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 MAX_PIXELS = 50_000_000  # decoded: 200 MB
 # Of a JPEG that is decoded block by block, as it lies in its file: at down to an eighth of its width and height.
 MAX_JPEG_PIXELS = 256_000_000
-# Markers of a JPEG: frames that are one scan or several, frames that are several, the first scan, and those that stand
-# alone.
-_SEQUENTIAL, _PROGRESSIVE, _SCAN = (b"\xc0", b"\xc1", b"\xc9"), (b"\xc2", b"\xc6", b"\xca", b"\xce"), b"\xda"
-_WITHOUT_LENGTH = tuple(bytes([marker]) for marker in (0x00, 0x01, *range(0xD0, 0xD9)))
-_MAX_SEGMENTS = 10_000
+# 50 million pixels of four bytes are less. Most decoders take up to a second for a megabyte of what they pass over.
+MAX_FILE_BYTES = 1 << 28
+# Pillow reads a PGM's or PPM's header byte by byte, comments and all: a long one takes minutes. So do comments in one
+# that is written as text (P1 to P3).
+_MAX_PNM_HEADER = 4096
+_PNM_NUMBER = rb"(?:\s|#[^\r\n]*[\r\n])+[0-9]{1,9}"
+_PNM_HEADER = re.compile(rb"(?:P4(?:%b){2}|P[56](?:%b){3})\s" % (_PNM_NUMBER, _PNM_NUMBER))
 _DECODED_OVER_WANTED = 3  # scaling from three times the size down looks like scaling from the full size
 # Beside JPEG; others start programs (EPS) or are containers of containers.
 _FORMATS = ("PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF")
@@ -38,13 +43,13 @@ def upright_image(path: str | os.PathLike[str], side: int) -> Image.Image:
     puts out.
 
     Raises:
-        ValueError: more pixels than the limits above.
+        ValueError: more pixels or bytes than the limits above, or a file that keeps its decoder busy for minutes.
         Exception: whatever Pillow raises for a file that is no image, or damaged.
     """
     from PIL import ImageOps
 
-    with _opened(path) as image:
-        can_reduce = image.format == "JPEG" and _has_one_scan(path)
+    image, can_reduce = _opened(path)
+    with image:
         _check_size(image, MAX_JPEG_PIXELS if can_reduce else MAX_PIXELS)
         image.draft(None, (_DECODED_OVER_WANTED * side,) * 2)
         _check_size(image, MAX_PIXELS)
@@ -52,44 +57,28 @@ def upright_image(path: str | os.PathLike[str], side: int) -> Image.Image:
         return on_background(image)
 
 
-def _opened(path: str | os.PathLike[str]) -> Image.Image:
-    """As ``Image.open``, but for JPEGs without its limit, which is on the size in the file."""
+def _opened(path: str | os.PathLike[str]) -> tuple[Image.Image, bool]:
+    """As ``Image.open``, but for JPEGs without its limit, which is on the size in the file.
+
+    Returns:
+        The image, and whether it is decoded block by block.
+    """
     from PIL import Image
     from PIL.JpegImagePlugin import JpegImageFile
 
     if Path(path).is_fifo():
         raise ValueError("it is a pipe")  # which would be waited for
     with Path(path).open("rb") as file:
-        is_jpeg = file.read(3) == b"\xff\xd8\xff"
-    return JpegImageFile(path) if is_jpeg else Image.open(path, formats=_FORMATS)
-
-
-def _has_one_scan(path: str | os.PathLike[str]) -> bool:
-    """Whether a JPEG's only scan has all its channels, so that it is decoded block by block.
-
-    Progressive ones have several scans; so may others, whose first scan lists fewer channels than the frame. Pillow
-    does not tell. A file that this does not understand is taken for one of several scans.
-    """
-    channels = None
-    with Path(path).open("rb") as file:
-        file.seek(2)  # behind the file's first marker
-        for _ in range(_MAX_SEGMENTS):
-            if file.read(1) != b"\xff":
-                return False
-            while (byte := file.read(1)) == b"\xff":  # any number of them
-                pass
-            if byte in _WITHOUT_LENGTH:
-                continue
-            length = int.from_bytes(file.read(2))
-            begin = file.tell()
-            if byte in _PROGRESSIVE or length < 2:  # at the end of the file too
-                return False
-            if byte in _SEQUENTIAL:
-                channels = file.read(6)[5:]
-            elif byte == _SCAN:
-                return channels is not None and file.read(1) == channels != b""
-            file.seek(begin + length - 2)
-    return False
+        head, size_bytes = file.read(_MAX_PNM_HEADER), os.fstat(file.fileno()).st_size
+    if size_bytes > MAX_FILE_BYTES:
+        raise ValueError(f"it has {size_bytes:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+    if head.startswith(b"P") and not _PNM_HEADER.match(head):
+        raise ValueError("its header is no binary PGM's or PPM's, or too long; save it as PNG")
+    if head.startswith(b"\xff\xd8\xff"):
+        with Path(path).open("rb") as file:
+            can_reduce = has_one_scan(file)  # before Pillow looks at it
+        return JpegImageFile(path), can_reduce
+    return Image.open(path, formats=_FORMATS), False
 
 
 def _check_size(image: Image.Image, most_pixels: int) -> None:

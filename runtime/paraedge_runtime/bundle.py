@@ -51,6 +51,7 @@ __all__ = [
     "Bundle",
     "GoldenData",
     "card_entry",
+    "check_outside",
     "check_place",
     "file_entry",
     "listed_names",
@@ -289,8 +290,9 @@ class Bundle:
                 f"branches {shown(branches)} cannot be taken from {self.path}, which has "
                 f"{list(manifest.branch_indexes)}; name some of these, each once, in order, or how many of the first"
             ) from None
-        if self.path.resolve() in (out.resolve(), *out.resolve().parents):
+        if os.path.realpath(self.path) == os.path.realpath(out):
             raise InputError(f"{out} is the bundle itself, or inside it; choose another name with --out")
+        check_outside(self, out)
         positions = [manifest.branch_indexes.index(index) for index in chosen]
         kept_branches = tuple(manifest.branches[position] for position in positions)
         golden = self.golden()
@@ -319,10 +321,11 @@ class Bundle:
         A packed bundle at ``out`` is replaced.
 
         Raises:
-            InputError: ``out`` is not a path, or cannot be written.
+            InputError: ``out`` is not a path, is inside the bundle, or cannot be written.
             BundleError: ``out`` exists and is not a packed bundle.
         """
         path = as_path("out", out)
+        check_outside(self, path)
         if path.is_dir():
             raise BundleError(f"{path} is a folder; name the file to write with --out")
         if os.path.lexists(path):
@@ -385,6 +388,16 @@ def listed_names(manifest: Manifest) -> set[str]:
     """Paths of all files that a bundle of this manifest has, the manifest and its hash included."""
     names = {MANIFEST_NAME, MANIFEST_HASH_NAME, *(entry.file for entry in manifest.entries().values())}
     return names if manifest.signature is None else names | {SIGNATURE_NAME}
+
+
+def check_outside(bundle: Bundle, out: str | os.PathLike[str]) -> None:
+    """Refuse to write into a bundle's own folder, which holds what its manifest lists and nothing else.
+
+    Raises:
+        InputError: ``out`` is inside it.
+    """
+    if Path(os.path.realpath(bundle.path)) in Path(os.path.realpath(out)).parents:
+        raise InputError(f"{out} is the bundle itself, or inside it; choose another name with --out")
 
 
 def check_place(out: str | os.PathLike[str], *, is_signed: bool = False) -> None:
@@ -468,8 +481,11 @@ def write_files(
                 file = building / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            bundle = Bundle._open(building, keys)
-            _ = bundle.card  # read for its checks
+            try:
+                bundle = Bundle._open(building, keys)
+                _ = bundle.card  # read for its checks
+            except BundleError as error:  # where it was built is gone when somebody reads this
+                raise type(error)(str(error).replace(str(building), str(path))) from error
             check(bundle)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error

@@ -28,7 +28,7 @@ from paraedge_runtime.cache_folder import own_folder
 from paraedge_runtime.engines import ENGINES, engine_info, open_engine
 from paraedge_runtime.engines.base import check_program
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError, IntegrityError, ParaEdgeError
-from paraedge_runtime.manifest import PartEntry
+from paraedge_runtime.manifest import CARD_NAME, PartEntry
 from paraedge_runtime.session import Session
 
 __all__ = ["EngineFound", "remember_bundle", "remember_part", "try_bundle", "try_engine", "try_part"]
@@ -86,12 +86,7 @@ def try_bundle(
     if _is_remembered(key):
         return
     name = str(bundle.path if called is None else called)
-    known = ENGINES.get(chosen)
-    for entry in bundle.manifest.parts().values():
-        if known is not None and entry.file.endswith(
-            known.suffix
-        ):  # else the session says which engine runs such files
-            check_program(chosen, entry.file, bundle.program(entry))
+    _check_programs(bundle, chosen, name)
     status, _ = _in_child(name, ["bundle", str(bundle.path.absolute()), bundle.sha256, chosen], timeout_s)
     if status == _NOT_THERE:
         raise IntegrityError(f"{name} was changed since it was opened, and not tried; open it again")
@@ -99,6 +94,26 @@ def try_bundle(
         _remember(key)
     elif status != _REFUSED:
         raise IntegrityError(f"{name}: its first run {_end(status)}; {_HINT}")
+
+
+def _check_programs(bundle: Bundle, engine: str, called: str) -> None:
+    """Refuse what is not sound, or has other operators than the card says, which the manifest has the hash of."""
+    known = ENGINES.get(engine)
+    for name, entry in bundle.manifest.parts().items():
+        if known is None or not entry.file.endswith(known.suffix):
+            continue  # the session says which engine runs such files
+        found, listed = check_program(engine, entry.file, bundle.program(entry)), bundle.card.parts[name].operators
+        differing = sorted(kind for kind in found | listed if found.get(kind, 0) != listed.get(kind, 0))
+        if found and differing:
+            first = differing[0]
+            raise IntegrityError(
+                f"{called}: {entry.file} has the operator {first!r} {_times(found.get(first, 0))}, "
+                f"{CARD_NAME} says {_times(listed.get(first, 0))}; export the bundle again"
+            )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def try_part(engine: str, name: str, program: bytes, entry: PartEntry, *, timeout_s: float = _TIMEOUT_S) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from paraedge_runtime._manifest_hash import read_manifest
 from paraedge_runtime.archive import write_zip
-from paraedge_runtime.bundle import Bundle, listed_names, manifest_files, write_files
+from paraedge_runtime.bundle import Bundle, check_outside, listed_names, manifest_files, write_files
 from paraedge_runtime.errors import BundleError, InputError, IntegrityError, ParaEdgeError
 from paraedge_runtime.manifest import (
     MANIFEST_NAME,
@@ -67,9 +67,12 @@ def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[
 
     Raises:
         BundleError: ``out`` is something else than an update.
-        InputError: nothing changed, or the new bundle has a file of a name that updates need.
+        InputError: ``out`` is inside one of the bundles, nothing changed, or the new bundle has a file of a name that
+            updates need.
     """
     path = Path(out)
+    for bundle in (old, new):
+        check_outside(bundle, path)
     if os.path.lexists(path) and not _is_update(path):
         raise BundleError(f"{path} exists and is not an update; choose another name with --out")
     if old.manifest_bytes == new.manifest_bytes:
@@ -107,9 +110,11 @@ def apply_update(
     Raises:
         IntegrityError: the update is damaged, was made for another bundle, is signed by no trusted key, or a program in
             it kills the process that runs it.
-        InputError: it leads to a lower ``version`` than the old bundle's, or than that of the same model at ``out``.
+        InputError: ``out`` is inside the old bundle; or the update leads to a lower ``version`` than the old bundle's,
+            or than that of the same model at ``out``.
     """
     keys = read_trusted_keys(trusted_keys)
+    check_outside(old, out)
     found = _read_update(Path(update), keys)
     if found.record.base_sha256 != old.sha256:
         raise IntegrityError(

@@ -162,7 +162,10 @@ def _pull_checkpoint(source: _Repository, out: Path) -> Path:
                 data = source.read(name, min(most, left))
                 left -= len(data)
                 (building / name).write_bytes(data)
-            load_checkpoint(building)
+            try:
+                load_checkpoint(building)
+            except InputError as error:  # where it was built is gone when somebody reads this
+                raise InputError(str(error).replace(str(building), source.repo_id)) from error
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}; choose another --out") from error
     return target

@@ -155,7 +155,7 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
         raise InputError(f"{len(keys)} keys are given; give at least one, and each once")
     if expires_s is not None and expires_s <= now_s:
         raise InputError(f"{expires:%Y-%m-%d} is not in the future (UTC); give a later day")
-    path = path.resolve()  # behind a link, the bundle itself
+    path = Path(os.path.realpath(path))  # behind a link, the bundle itself
     bundle = Bundle.open_untrusted(path)
     manifest_bytes = bundle.manifest_bytes
     if bundle.manifest.signature is None:

@@ -97,7 +97,7 @@ def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
 
 def _stem(path: Path) -> str:
     """The name of a bundle's folder or zip without its endings."""
-    return path.resolve().name.removesuffix(".zip").removesuffix(".paraedge")
+    return Path(os.path.realpath(path)).name.removesuffix(".zip").removesuffix(".paraedge")
 
 
 def _sources() -> tuple[Path, Path]:

@@ -16,7 +16,7 @@ from paraedge_converters.cache import PartCache
 from paraedge_converters.description import EvaluationSet, ModelDescription
 from paraedge_converters.pipeline import convert
 from paraedge_converters.recipes import RECIPES, finer_recipes
-from paraedge_runtime import Bundle, EngineError, InputError, ParityError, Session, UnsupportedModel
+from paraedge_runtime import Bundle, ConversionError, EngineError, InputError, ParityError, Session, UnsupportedModel
 from paraedge_runtime.engines import ENGINES, engine_info
 from paraedge_runtime.inputs import normalise
 from paraedge_runtime.tolerances import least_agreement
@@ -266,6 +266,23 @@ def test_a_recipe_that_loses_labels_is_refused_with_one_that_does_not(descriptio
         with pytest.raises(ParityError):
             convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize=name)
     assert convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize=named[1])
+
+
+def test_what_devices_would_refuse_is_no_damaged_file(description, tmp_path):
+    """ONNX has an operator for random numbers, and no bundle may have it."""
+
+    class Noisy(ConvBranches):
+        def __init__(self):
+            super().__init__()
+            self.branches[0].register_forward_hook(lambda branch, given, made: made + torch.rand_like(made))
+
+    message = (
+        r"^branch_00: the program that was made would be refused on devices: branch_00\.onnx has the operator "
+        r"'Random\w+', which no bundle may have \(onnxruntime\); write .* in other operators, or try another --engine$"
+    )
+    with pytest.raises(ConversionError, match=message):
+        convert(Noisy(), description, tmp_path / "b", target="linux")
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_finer_recipe_that_the_engine_cannot_load_is_passed_over(description, tmp_path, monkeypatch):

@@ -89,7 +89,9 @@ def test_nothing_beside_the_page_is_served(demo, path):
     assert b"root:" not in body
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8360", "10.0.0.1", "[", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8360", "10.0.0.1", "[", "", "x@localhost", "localhost#@x"]
+)
 def test_a_page_of_another_name_is_not_let_in(demo, host):
     assert get(demo.port, Host=host)[0] in (400, 403)
 
@@ -152,6 +154,23 @@ def test_a_client_that_does_not_read_loses_frames_and_holds_up_nobody(demo):
         first = hear(witness, lambda said: said["frame"])
         last = hear(witness, lambda said: said["frame"]["number"] > first["frame"]["number"] + 60)
     assert last["summary"]["misses"] <= 1
+    assert demo.stop() == ""
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+)
+def test_strangers_who_say_nothing_or_never_finish_keep_nobody_out(demo, said):
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stranger = stack.enter_context(socket.create_connection(("127.0.0.1", demo.port)))
+            with contextlib.suppress(ConnectionError):  # it had to give way already
+                stranger.sendall(said)
+        for _ in range(3):
+            assert get(demo.port)[0] == 200
+        assert is_let_in(demo)
+        with follow(demo) as client:
+            hear(client, lambda message: message["type"] == "now")
     assert demo.stop() == ""
 
 

@@ -40,6 +40,7 @@ from paraedge_runtime.bundle import GoldenData, file_entry, write_bundle
 from paraedge_runtime.core import load_core
 from paraedge_runtime.manifest import MAX_MANIFEST_BYTES, decode_manifest
 from paraedge_runtime.storage import FolderStorage
+from paraedge_runtime.update import apply_update, write_update
 
 INPUTS, OUTPUTS = "golden/inputs.npy", "golden/branch_outputs.npy"
 
@@ -1193,6 +1194,20 @@ def test_subset_refuses_to_write_onto_itself(tmp_path, four, spelled):
     before = tree(tmp_path)
     with pytest.raises(InputError, match="is the bundle itself, or inside it; choose another name with --out"):
         four.subset([0], tmp_path / spelled)
+    assert tree(tmp_path) == before
+
+
+def test_nothing_is_written_into_a_bundle(tmp_path, four):
+    small = four.subset([0], tmp_path / "small.paraedge")
+    write_update(small, four, tmp_path / "update.zip")
+    (tmp_path / "link").symlink_to("four.paraedge/golden")
+    before = tree(tmp_path)
+    for out in (four.path / "x", four.path / "golden" / "x", tmp_path / "link" / "x"):
+        for write in (four.pack, lambda path: write_update(small, four, path), lambda path: four.subset([0], path)):
+            with pytest.raises(InputError, match="is the bundle itself, or inside it; choose another name with --out"):
+                write(out)
+    with pytest.raises(InputError, match="is the bundle itself, or inside it"):
+        apply_update(small, tmp_path / "update.zip", small.path / "x")
     assert tree(tmp_path) == before
 
 

@@ -6,6 +6,7 @@ import random
 import struct
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -14,8 +15,8 @@ from PIL import Image
 from support.bundles import fake_bundle, golden_inputs
 
 from paraedge_runtime import InputError
-from paraedge_runtime._images import _has_one_scan
 from paraedge_runtime._input_kinds import as_input
+from paraedge_runtime._jpeg import has_one_scan
 from paraedge_runtime.core import load_core
 from paraedge_runtime.inputs import (
     IMAGE_SUFFIXES,
@@ -413,6 +414,80 @@ def test_a_reduced_jpeg_looks_like_the_whole_one(tmp_path):
     assert np.abs(reduced - exact).max() <= 2
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"P5\n#" + b"x" * (8 << 20),
+        b"P6 " + b" " * (8 << 20),
+        b"P6 " + b"9" * 5000,
+        b"Pf 1 1 -1\n",
+        b"P2 2 2 9\n" + b"#\n" * 99999,
+    ],
+)
+def test_a_header_that_takes_long_to_read_is_refused_at_once(tmp_path, header):
+    (tmp_path / "p.ppm").write_bytes(header + bytes(100))
+    begin = time.monotonic()
+    with pytest.raises(
+        InputError, match=r"p\.ppm .*its header is no binary PGM's or PPM's, or too long; save it as PNG"
+    ):
+        read_image(tmp_path / "p.ppm", COLOUR)
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("header", [b"P6\n# a comment\n1 1\n255\n", b"P6 #x\n1\t1\r\n#y\n255\n"])
+def test_a_header_with_comments_is_read(tmp_path, header):
+    (tmp_path / "p.ppm").write_bytes(header + b"\7\10\11")
+    assert read_image(tmp_path / "p.ppm", COLOUR).max() == 9
+
+
+def _has_one_scan(path):
+    with path.open("rb") as file:
+        return has_one_scan(file)
+
+
+def _jpeg(**options):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (9, 8, 7)).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+_SOI = b"\xff\xd8\xff\xe0"
+SLOW_JPEGS = {
+    "zeros": (_SOI + bytes(8 << 20), "too much between its segments"),
+    "ones": (_SOI + b"\xff" * (8 << 20), "too much between its segments"),
+    "escaped": (_SOI + b"\0\2" + b"\xff\0" * (4 << 20), "too much between its segments"),
+    "alone": (_SOI + b"\0\2" + b"\xff\xd0" * (4 << 20), "more than 2000 segments"),
+    "empty": (_SOI + b"\0\2" + b"\xff\xe1\0\2" * (2 << 20), "more than 2000 segments"),
+    "scans": (lambda jpeg: jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * 200 + jpeg[-2:], "more than 100 scans"),
+}
+
+
+@pytest.mark.parametrize(("made", "problem"), SLOW_JPEGS.values(), ids=SLOW_JPEGS)
+def test_a_jpeg_that_keeps_its_decoder_busy_is_refused_at_once(tmp_path, made, problem):
+    (tmp_path / "a.jpg").write_bytes(made(_jpeg(progressive=True)) if callable(made) else made)
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=rf"a\.jpg .*{problem}"):
+        read_image(tmp_path / "a.jpg", COLOUR)
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("between", [b"\xff" * 99, b"junk\xff\0"])
+def test_a_jpeg_with_a_little_between_its_segments_is_read(tmp_path, between, progressive):
+    jpeg = _jpeg(progressive=progressive)
+    (tmp_path / "a.jpg").write_bytes(
+        jpeg[:2] + between + jpeg[2:] if between[0] == 255 else jpeg[:20] + between + jpeg[20:]
+    )
+    assert read_image(tmp_path / "a.jpg", COLOUR).shape == (*COLOUR.shape[2:], 3)
+
+
+def test_a_file_of_too_many_bytes_is_refused(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=r"a\.png .*1,099,511,627,776 bytes, at most 268,435,456 are read"):
+        read_image(tmp_path / "a.png", COLOUR)
+
+
 def test_too_many_pixels_are_refused_with_the_limit(tmp_path):
     header = b"P6 10000 5001 255\n"
     (tmp_path / "p.ppm").write_bytes(header + b"\0" * 100)
@@ -726,5 +801,5 @@ def test_formats_that_start_programs_are_no_images(tmp_path, content):
     """Ghostscript ran what was in a file called .png."""
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"is not an image that can be read: cannot identify image file"):
+    with pytest.raises(InputError, match=r"is not an image that can be read: it is none of PNG, JPEG,"):
         read_image(path, ImageInput(name="image", shape=(1, 1, 8, 8), mean=(0.5,), std=(0.5,)))

@@ -23,8 +23,8 @@ def test_it_loads_on_pages_of_16_kib(library):
     assert all(segment["p_align"] % 16384 == 0 for segment in loaded)
 
 
-def test_it_exports_nothing_of_what_it_contains(library):
+def test_it_exports_its_init_function_and_nothing_else(library):
+    # A standard library that is linked in too: names of it that are exported get bound to another one in the process.
     symbols = library.get_section_by_name(".dynsym").iter_symbols()
     exported = {symbol.name for symbol in symbols if symbol["st_shndx"] != "SHN_UNDEF"}
-    assert "PyInit__native" in exported
-    assert [name for name in exported if name.startswith(("yyjson", "unsafe_yyjson", "pe_"))] == []
+    assert exported == {"PyInit__native"}

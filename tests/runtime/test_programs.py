@@ -1,15 +1,19 @@
 """Programs that an engine would believe are refused before it gets them; those that converters make are not."""
 
+import hashlib
+import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import onnx
 import pytest
+from support.bundles import hash_line
 from support.damage import damaged, structure
 
-from paraedge_runtime import IntegrityError
+from paraedge_runtime import Bundle, IntegrityError
 from paraedge_runtime.core import load_core
 from paraedge_runtime.trial import try_bundle
 
@@ -42,6 +46,39 @@ def test_what_is_no_program_is_refused_by_name(engine, program):
 
 def test_other_engines_have_programs_of_their_own():
     check("fake", b"{}")
+
+
+def test_the_card_has_the_operators_that_the_check_finds(bundles, engine_name):
+    bundle = bundles[engine_name]
+    for name, entry in bundle.manifest.parts().items():
+        assert load_core().check_program(engine_name, entry.file, bundle.program(entry)) == (
+            bundle.card.parts[name].operators
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda operators: operators.pop("CONV_2D"), "'CONV_2D' [0-9]+ times, card.json says 0 times"),
+        (lambda operators: operators.update(ABS=1), "'ABS' 0 times, card.json says once"),
+        (lambda operators: operators.update(CONV_2D=99), "'CONV_2D' [0-9]+ times, card.json says 99 times"),
+    ],
+)
+def test_other_operators_than_the_card_lists_are_refused(tmp_path, monkeypatch, bundles, change, said):
+    """Each may be in a bundle, but not in this one; no child process is started for it."""
+    monkeypatch.setenv("PARAEDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    path = tmp_path / "b.paraedge"
+    shutil.copytree(bundles["litert"].path, path)
+    card, manifest = (json.loads((path / name).read_bytes()) for name in ("card.json", "manifest.json"))
+    change(card["parts"]["branch_00"]["operators"])
+    raw = json.dumps(card).encode()
+    manifest["card"].update(size_bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+    changed = json.dumps(manifest).encode()
+    for name, content in {"card.json": raw, "manifest.json": changed, "manifest.sha256": hash_line(changed)}.items():
+        (path / name).write_bytes(content)
+    with pytest.raises(IntegrityError, match=rf"branch_00\.tflite has the operator {said}; .*export the bundle again"):
+        try_bundle(Bundle.open(path))
 
 
 def test_an_unsound_program_is_not_even_tried(tmp_path, monkeypatch, bundles):

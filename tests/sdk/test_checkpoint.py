@@ -1,5 +1,6 @@
 """Tests of paraedge.model.checkpoint: what is saved comes back, and a damaged folder is refused by file."""
 
+import io
 import json
 import os
 import pickle
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from paraedge.model import Checkpoint, ParaFormer, load_checkpoint, save_checkpoint
+from paraedge.model.arrays import _decoded
 from paraedge.model.records import CheckpointConfig
 from paraedge_runtime.errors import InputError
 
@@ -418,3 +421,15 @@ def test_labels_are_in_the_composed_form_of_unicode_however_they_are_given(make)
     config = msgspec.structs.replace(make.checkpoint(), labels=labels)
     assert config.labels[0] == "caf\u00e9"
     assert msgspec.json.decode(msgspec.json.encode(config), type=type(config)).labels == config.labels
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_sample_that_would_keep_the_jpeg_decoder_busy_is_refused(tmp_path, progressive):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG", progressive=progressive)
+    files = np.frombuffer(stream.getvalue(), np.uint8)
+    if not progressive:
+        assert _decoded(tmp_path, files, [0, len(files)], (64, 64, 3)).shape == (1, 64, 64, 3)
+        return
+    with pytest.raises(InputError, match=r"image 0 cannot be read \(it is no JPEG of one scan\); copy the checkpoint"):
+        _decoded(tmp_path, files, [0, len(files)], (64, 64, 3))

@@ -92,7 +92,7 @@ def test_the_anchor_command_with_no_other_argument(tmp_path):
     assert bundle.manifest.branch_indexes == (0, 1)
     parts = bundle.card.parts
     assert set(parts["stem"].operators) == {"XnnpackBackend"}
-    assert set(parts["branch_00"].operators) == {"XnnpackBackend", "aten.native_layer_norm.default"}
+    assert set(parts["branch_00"].operators) == {"XnnpackBackend", "aten::native_layer_norm.out"}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def test_an_image_of_another_kind_is_refused_before_the_work(pair, tmp_path):
     done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", str(tmp_path / "sizes.svg")])
     assert isinstance(done.exception, InputError)
     assert "the plot is a PNG" in str(done.exception)
+    done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", "."])
+    assert "the plot is a PNG, . has another suffix; name it plot.png" in str(done.exception)
 
 
 @pytest.mark.parametrize(("limit", "status"), [("p95:50%", 0), ("p95:49%", 1), ("accuracy:1", 0), ("accuracy:0.9", 1)])

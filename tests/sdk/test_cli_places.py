@@ -4,12 +4,17 @@ import json
 import os
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support.bundles import fake_bundle
+
+from paraedge.cli.main import paraedge
+from paraedge_runtime import Bundle
 
 PARAEDGE = "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"
 NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: []; "
@@ -187,3 +192,26 @@ def test_a_full_disk_behind_the_output_is_one_line(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=280)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: a file or the output cannot be written: No space left on device")
+
+
+def test_what_is_made_of_the_bundle_of_the_current_folder_stands_beside_it(tmp_path, monkeypatch):
+    old, new = fake_bundle(tmp_path / "old.paraedge", [{}]), fake_bundle(tmp_path / "new.paraedge")
+    monkeypatch.chdir(new.path)
+    for arguments in (["pack", "."], ["update", str(old.path), "."]):
+        assert CliRunner().invoke(paraedge, arguments).exception is None
+    monkeypatch.chdir(new.path / "golden")
+    assert CliRunner().invoke(paraedge, ["pack", ".."]).exception is None
+    made = ["new.paraedge", "new.paraedge.update.zip", "new.paraedge.zip", "old.paraedge"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == made
+    assert Bundle.open(new.path)
+
+
+def test_a_file_does_not_make_its_decoder_fill_the_terminal(bundle, tmp_path):
+    """A TIFF whose tags point beyond its end; Pillow warns of each."""
+    tags = [(256, 28), (257, 28), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 28), (279, 784)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+    entries += [struct.pack("<HHII", 40000 + number, 1, 4_000_000, 8) for number in range(100)]
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    (tmp_path / "a.tif").write_bytes(head + b"".join(entries) + bytes(1000))
+    done = run("run", bundle, "a.tif", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")

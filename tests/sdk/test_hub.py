@@ -235,3 +235,24 @@ def test_the_commands_print_where_it_is(hub, bundle, tmp_path):
     assert (pulled.exit_code, pulled.stdout) == (0, "ants.paraedge\n"), pulled.output
     assert all(token in (None, f"Bearer {TOKEN}") for _, _, token in hub.seen)
     assert TOKEN not in pushed.output + pulled.output
+
+
+_CHECKPOINT = ("config.json", "training.json", "model.safetensors", "samples.npz", "evaluation.npz")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (dict.fromkeys(_CHECKPOINT, b"{}"), "^ada/x/config.json: "),
+        ({"manifest.sha256": b""}, r"^mine: manifest\.sha256 is not the line"),
+        ({"stem.fake": b""}, r"^mine: stem\.fake has 0 bytes"),
+    ],
+    ids=["checkpoint", "hash", "part"],
+)
+def test_what_is_wrong_is_said_of_a_path_that_somebody_knows(hub, bundle, tmp_path, files, message):
+    """And not of the hidden folder that it was built in, which is gone by then."""
+    hub.repositories["ada/x"] = files if "config.json" in files else {**bundle.files(), **files}
+    with pytest.raises(ParaEdgeError, match=message) as refused:
+        pull("ada/x", "mine")
+    assert ".new." not in str(refused.value)
+    assert not (tmp_path / "mine").exists()

@@ -258,6 +258,12 @@ def test_behind_a_link_the_bundle_itself_is_signed(tmp_path, is_zip):
     assert Bundle.open(path, trusted_keys=tmp_path / "keys" / "release.pub").signed_by == KEY_ID["release"]
 
 
+def test_a_link_to_itself_is_no_bundle_to_sign(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(IntegrityError, match="loop cannot be read: Too many levels of symbolic links"):
+        sign_bundle(tmp_path / "loop", [private_key(tmp_path / "keys", "release")])
+
+
 @pytest.mark.parametrize("name", ["", ".", "/"])
 def test_keys_without_a_name_are_refused(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)

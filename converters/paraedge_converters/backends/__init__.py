@@ -16,6 +16,7 @@ from typing import Protocol, cast
 from torch import Tensor, nn
 
 from paraedge_converters._temporary import no_room
+from paraedge_converters.backends._place import place_in_network
 from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
 
 __all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "in_one_line", "lowering_with"]
@@ -97,10 +98,32 @@ def in_one_line(text: str) -> str:
     return textwrap.shorten(plain, _MOST_LETTERS, placeholder=" …")
 
 
+# What an exporter's text has in it -> what is wrong and what to write instead.
+_HINTS = {
+    "guard on data-dependent": "which way it goes depends on the input's values, and a program has one way; "
+    "compute both and add them by weights",
+    "complex": "complex numbers are not taken; write them as pairs: a rotation is x * cos + y * sin",
+    "stft": "write it as convolutions with the windowed sines",
+}
+
+
+@contextlib.contextmanager
+def _masks_as_given() -> Iterator[None]:
+    """``nn.TransformerEncoder`` looks at its mask's values for a hint, and no exporter follows it; the mask says it."""
+    from torch.nn.modules import transformer
+
+    detect = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = detect
+
+
 @contextlib.contextmanager
 def lowering_with(backend: str) -> Iterator[None]:
     """The one edge where a backend's exceptions become ``ConversionError``."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _masks_as_given():
         # What a backend's packages warn about concerns their own authors.
         warnings.simplefilter("ignore")
         try:
@@ -118,4 +141,6 @@ def lowering_with(backend: str) -> Iterator[None]:
             if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
                 raise no_room(os.strerror(errno.ENOSPC)) from error
             text = in_one_line(str(cause)) or type(cause).__name__
-            raise ConversionError(f"lowering with {backend} failed: {text}") from error
+            hint = next((hint for start, hint in _HINTS.items() if start in text), "")
+            place = place_in_network(cause) or place_in_network(error)
+            raise ConversionError(f"lowering with {backend} failed{place}: {hint or text}") from error

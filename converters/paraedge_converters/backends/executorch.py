@@ -54,18 +54,23 @@ def lower(
             module = _quantized(module, example, calibration, dynamic=recipe == "int8-dynamic")
             passes = get_transform_passes()
         exported = torch.export.export(module, (example,))
-        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        try:
+            edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        except Exception as error:
+            if (clause := _undelegated.unknown_operator(exported.graph_module, str(error))) is None:
+                raise
+            raise ConversionError(f"ExecuTorch has no {clause}") from error
         lowered = edge.exported_program().graph_module
-        operators = _operators(lowered)
-        outside = {name: count for name, count in operators.items() if name not in allowed}
-        if (outside or _DELEGATE not in operators) and not allow_undelegated:
+        found = _operators(lowered)
+        outside = {name: count for name, count in found.items() if name not in allowed}
+        if (outside or _DELEGATE not in found) and not allow_undelegated:
             listed = _undelegated.undelegated(lowered, outside) or "anything"
             raise ConversionError(
                 f"the XNNPACK delegate did not take {listed}; "
                 "or accept slower portable kernels with --allow-undelegated"
             )
-        program = bytes(edge.to_executorch().buffer)
-    return LoweredPart(program, operators)
+        made = edge.to_executorch()
+    return LoweredPart(bytes(made.buffer), _operators_in(made.executorch_program))
 
 
 class _HalfPrecision(nn.Module):
@@ -127,6 +132,19 @@ def _is_clamp_of_product(node: torch.fx.Node) -> bool:
     """ReLU6 and its like: between 0 and a number."""
     source = node.args[0] if node.target in _CLAMPS and node.args[1:2] == (0,) else None
     return isinstance(source, torch.fx.Node) and source.target in _PRODUCTS
+
+
+def _operators_in(program: Any) -> dict[str, int]:
+    """Of ExecuTorch's program, by the names that its runtime knows them by."""
+    counts: Counter[str] = Counter()
+    for plan in program.execution_plan:
+        names = [".".join(filter(None, (operator.name, operator.overload))) for operator in plan.operators]
+        for instruction in (one.instr_args for chain in plan.chains for one in chain.instructions):
+            if hasattr(instruction, "op_index"):
+                counts[names[instruction.op_index]] += 1
+            elif hasattr(instruction, "delegate_index"):
+                counts[plan.delegates[instruction.delegate_index].id] += 1
+    return dict(sorted(counts.items()))
 
 
 def _operators(graph_module: torch.fx.GraphModule) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from paraedge_runtime._console import printable, replace_unprintable
+from paraedge_runtime._console import printable, replace_unprintable, silence_decoders
 from paraedge_runtime.errors import BundleError, EngineUnavailable, InputError, ParaEdgeError
 
 if TYPE_CHECKING:
@@ -221,6 +221,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def main() -> NoReturn:
     """Entry point: exits with 0 when stopped by Ctrl-C or SIGTERM, 2 for a user's mistake, 1 for a failure."""
     replace_unprintable()
+    silence_decoders()
     try:
         demo.main(standalone_mode=False)
     except click.exceptions.Abort:

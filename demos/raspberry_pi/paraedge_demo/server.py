@@ -7,6 +7,7 @@ import base64
 import contextlib
 import errno
 import io
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from paraedge_demo.app import App
+from paraedge_demo.connections import giving_way
 from paraedge_demo.controls import BUDGET_RANGE_MS, POLICIES
 from paraedge_runtime.errors import InputError
 
@@ -34,10 +36,11 @@ __all__ = ["MAX_CLIENTS", "MAX_MESSAGE_BYTES", "MAX_PREVIEW_BYTES", "PageServer"
 
 STATIC = Path(__file__).with_name("static")
 MAX_CLIENTS = 8
+MAX_WAITING = 4 * MAX_CLIENTS  # connections that are no clients yet: those of a page that loads, and strangers'
 MAX_MESSAGE_BYTES = 2048  # of what a client says
 MAX_PREVIEW_BYTES = 64 * 1024  # of what is shown; a larger one is left out
 UPDATE_EVERY_S = 1 / 30  # at most, to each client
-LOCAL_NAMES = {"127.0.0.1", "localhost", "::1"}
+LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 COOKIE = "paraedge-demo-token"
 HEADERS = [
     ("content-security-policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"),
@@ -86,10 +89,11 @@ class PageServer:
         ]
         config = uvicorn.Config(
             _Gate(Starlette(routes=routes, lifespan=self._lifespan), token),
+            http=giving_way(MAX_WAITING),
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,
-            limit_concurrency=8 * MAX_CLIENTS,
+            limit_concurrency=MAX_WAITING + 4 * MAX_CLIENTS,  # never reached
             timeout_graceful_shutdown=1,
             server_header=False,
             headers=HEADERS,
@@ -250,7 +254,7 @@ class _Gate:
         connection = HTTPConnection(scope)
         refusal: Response | None = None
         if self._token is None:
-            if _host_name(connection) not in LOCAL_NAMES:
+            if not LOCAL_HOST.fullmatch(connection.headers.get("host", "")):
                 refusal = PlainTextResponse("this page is for this machine only; see --host\n", 403)
         elif scope["type"] == "http" and self._is_right(connection.query_params.get("token")):
             refusal = RedirectResponse(connection.url.path, 303)
@@ -268,10 +272,3 @@ class _Gate:
 
     def _is_right(self, given: str | None) -> bool:
         return given is not None and secrets.compare_digest(given.encode(), (self._token or "").encode())
-
-
-def _host_name(connection: HTTPConnection) -> str | None:
-    try:
-        return urlsplit(f"//{connection.headers.get('host', '')}").hostname
-    except ValueError:
-        return None

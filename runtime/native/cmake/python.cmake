@@ -6,7 +6,10 @@ nanobind_add_module(_native STABLE_ABI NB_STATIC python/native.cpp python/gil.cp
 target_include_directories(_native PRIVATE core programs)
 target_link_libraries(_native PRIVATE paraedge_core)
 if(NOT APPLE)
-  target_link_options(_native PRIVATE -Wl,-z,max-page-size=16384)
+  # Whatever standard library is linked in stays its own: exported, its symbols would be bound to those of another one that
+  # the process loaded before, of another version perhaps.
+  target_link_options(_native PRIVATE
+    "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/python_exports.map" -Wl,-z,max-page-size=16384)
 endif()
 install(TARGETS _native LIBRARY DESTINATION paraedge_runtime)
 

@@ -15,6 +15,7 @@ using flatbuffer::Vector;
 constexpr const char* kSegment = "a segment of it is outside of the file";
 constexpr const char* kIndex = "an index in it names nothing";
 constexpr const char* kTensor = "a tensor in it has another size than its memory";
+constexpr std::string_view kDelegate = "XnnpackBackend";
 constexpr size_t kMostDimensions = 16;  // kTensorDimensionLimit
 constexpr int64_t kMostMemoryBytes = int64_t{1} << 32;
 
@@ -35,7 +36,7 @@ class Program {
  public:
   explicit Program(std::span<const std::byte> file) : file_(file) {}
 
-  void check() {
+  OperatorCounts check() {
     read_header();
     root_ = flatbuffer::checked_root(file_.first(program_bytes_), "ET12", et::kSchema);
     check_segments();
@@ -44,6 +45,7 @@ class Program {
       plan_ = root_.table(et::Program::execution_plan, i);
       check_plan();
     }
+    return counts_;
   }
 
  private:
@@ -224,7 +226,7 @@ class Program {
   }
 
   size_t check_delegate(const Object& delegate) const {
-    if (const auto id = delegate.string(et::BackendDelegate::id); id != "XnnpackBackend") throw UnknownOperator(std::string(id));
+    if (const auto id = delegate.string(et::BackendDelegate::id); id != kDelegate) throw UnknownOperator(std::string(id));
     for (size_t i = 0; i < delegate.count(et::BackendDelegate::compile_specs); ++i) {
       const Object setting = delegate.table(et::BackendDelegate::compile_specs, i);
       require(setting.has(et::CompileSpec::key) && setting.has(et::CompileSpec::value), kIndex);
@@ -240,7 +242,7 @@ class Program {
     return check_xnnpack({data.data(), data.size()}, named_);
   }
 
-  void check_instruction(const Object& instruction) const {
+  void check_instruction(const Object& instruction) {
     const Object step = instruction.table(et::Instruction::instr_args);
     const auto kind = static_cast<Step>(instruction.scalar<uint8_t>(et::Instruction::instr_args_type));
     if (kind != Step::kernel && kind != Step::delegate) throw UnknownOperator("jump, move or free");
@@ -253,9 +255,12 @@ class Program {
       require(kind == Step::kernel || found == Value::tensor, "a delegate in it gets something else than tensors");
     }
     if (kind == Step::kernel) {
-      check_arguments(known_[static_cast<size_t>(which)]->arguments, args);
+      const ExecuTorchOperator& called = *known_[static_cast<size_t>(which)];
+      check_arguments(called.arguments, args);
+      ++counts_[called.name];
     } else {
       require(args.size() >= exchanged_[static_cast<size_t>(which)], "a delegate in it gets too little");
+      ++counts_[kDelegate];
     }
   }
 
@@ -294,10 +299,11 @@ class Program {
   std::vector<NamedBytes> named_;
   std::vector<const ExecuTorchOperator*> known_;  // of each operator of the method
   std::vector<size_t> exchanged_;  // values that each delegate exchanges
+  OperatorCounts counts_;
 };
 
 }  // namespace
 
-void check_executorch(std::span<const std::byte> program) { Program(program).check(); }
+OperatorCounts check_executorch(std::span<const std::byte> program) { return Program(program).check(); }
 
 }  // namespace paraedge

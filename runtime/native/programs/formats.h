@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "flatbuffer.h"
+#include "program.h"
 
 namespace paraedge {
 
@@ -20,9 +21,8 @@ struct UnknownOperator : std::exception {
   std::string name;
 };
 
-// In operators.cpp: sorted, so that a search is short.
-bool is_known_operator(std::span<const std::string_view> known, std::string_view name);
-extern const std::span<const std::string_view> kOnnxOperators;
+// In operators.cpp: sorted, so that a search is short. NULL: none of that name may be in a program.
+const std::string_view* find_onnx_operator(std::string_view name);
 
 struct ExecuTorchOperator {
   std::string_view name;
@@ -30,13 +30,13 @@ struct ExecuTorchOperator {
   // floats, c of bools. A capital may be left out. Empty: not known, and checked by the kernel itself.
   std::string_view arguments;
 };
-const ExecuTorchOperator* find_executorch_operator(std::string_view name);  // NULL: none of that name may be in a program
+const ExecuTorchOperator* find_executorch_operator(std::string_view name);
 
 struct LiteRTOperator {
   std::string_view name;
   uint16_t least_inputs, most_inputs, outputs;  // 0 outputs: any number
 };
-const LiteRTOperator* find_litert_operator(std::string_view name);  // NULL: none of that name may be in a program
+const LiteRTOperator* find_litert_operator(std::string_view name);
 
 constexpr uint64_t kMostTensorBytes = uint64_t{1} << 31;  // no tensor of a small device's network is as large
 
@@ -58,10 +58,10 @@ struct NamedBytes {  // a segment that others call by a name
   uint64_t bytes;
 };
 
-void check_executorch(std::span<const std::byte> program);
+OperatorCounts check_executorch(std::span<const std::byte> program);
 // The part of an ExecuTorch program that XNNPACK runs. Returns how many values it exchanges with the program.
 size_t check_xnnpack(std::span<const std::byte> graph, const std::vector<NamedBytes>& named);
-void check_litert(std::span<const std::byte> program);
-void check_onnx(std::span<const std::byte> program);
+OperatorCounts check_litert(std::span<const std::byte> program);
+OperatorCounts check_onnx(std::span<const std::byte> program);
 
 }  // namespace paraedge

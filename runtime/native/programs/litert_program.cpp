@@ -29,7 +29,7 @@ class Model {
  public:
   explicit Model(std::span<const std::byte> file) : root_(flatbuffer::checked_root(file, "TFL3", lr::kSchema)) {}
 
-  void check() {
+  OperatorCounts check() {
     require(root_.scalar<uint32_t>(lr::Model::version) == 3, "it is of another version");
     require(root_.count(lr::Model::subgraphs) == 1, "it has more than one graph, or none");
     require(root_.count(lr::Model::external_buffers) == 0 && root_.count(lr::Model::external_buffer_groups) == 0,
@@ -51,6 +51,7 @@ class Model {
     }
     for (size_t i = 0; i < graph_.count(lr::SubGraph::operators); ++i) check_operator(graph_.table(lr::SubGraph::operators, i));
     for (size_t i = 0; i < outputs.size(); ++i) require(there_[tensor(outputs[i])], "an output of it is never computed");
+    return counts_;
   }
 
  private:
@@ -147,6 +148,7 @@ class Model {
     const auto others = given.scalars<int32_t>(lr::Operator::intermediates);
     for (size_t i = 0; i < others.size(); ++i) tensor(others[i]);
     const LiteRTOperator& known = *known_[code];
+    ++counts_[known.name];
     require(inputs.size() >= known.least_inputs && inputs.size() <= known.most_inputs &&
                 (known.outputs ? outputs.size() == known.outputs : outputs.size() >= 1),
             "an operator in it has another number of inputs or outputs than it reads and makes");
@@ -161,10 +163,11 @@ class Model {
   std::vector<const LiteRTOperator*> known_;  // of each operator code
   std::vector<char> there_;  // of each tensor: it is a constant, an input, or was made
   uint64_t activation_bytes_ = 0;
+  OperatorCounts counts_;
 };
 
 }  // namespace
 
-void check_litert(std::span<const std::byte> program) { Model(program).check(); }
+OperatorCounts check_litert(std::span<const std::byte> program) { return Model(program).check(); }
 
 }  // namespace paraedge

@@ -99,7 +99,7 @@ void check_attribute(std::span<const std::byte> bytes) {
   }
 }
 
-void check_node(std::span<const std::byte> bytes) {
+std::string_view check_node(std::span<const std::byte> bytes) {
   Message node(bytes);
   std::string_view type, domain;
   while (const auto field = node.next()) {
@@ -110,35 +110,41 @@ void check_node(std::span<const std::byte> bytes) {
   std::string name(domain == "ai.onnx" ? std::string_view() : domain);
   if (!name.empty()) name += ".";
   name += type;
-  if (!is_known_operator(kOnnxOperators, name)) throw UnknownOperator(name);
+  const std::string_view* known = find_onnx_operator(name);
+  if (!known) throw UnknownOperator(name);
+  return *known;
 }
 
-void check_graph(std::span<const std::byte> bytes) {
+OperatorCounts check_graph(std::span<const std::byte> bytes) {
   Message graph(bytes);
+  OperatorCounts counts;
   size_t nodes = 0;
   while (const auto field = graph.next()) {
     if (field->number == 1) {
       require(++nodes <= kMostNodes, "it has too many operators");
-      check_node(field->bytes);
+      ++counts[check_node(field->bytes)];
     }
     if (field->number == 5) check_tensor(field->bytes);
     require(field->number != 15, "a tensor in it is of a kind that is not used");  // sparse
   }
+  return counts;
 }
 
 }  // namespace
 
-void check_onnx(std::span<const std::byte> program) {
+OperatorCounts check_onnx(std::span<const std::byte> program) {
   Message model(program);
+  OperatorCounts counts;
   size_t graphs = 0;
   while (const auto field = model.next()) {
     if (field->number == 7) {
       require(++graphs == 1 && field->wire == kBytes, kMalformed);
-      check_graph(field->bytes);
+      counts = check_graph(field->bytes);
     }
     require(field->number != 20 && field->number != 25, "it has functions or training of its own");
   }
   require(graphs == 1, kMalformed);
+  return counts;
 }
 
 }  // namespace paraedge

@@ -159,7 +159,10 @@ constexpr std::string_view kForOnnx[] = {
 
 }  // namespace
 
-const std::span<const std::string_view> kOnnxOperators = kForOnnx;
+const std::string_view* find_onnx_operator(std::string_view name) {
+  const auto found = std::ranges::lower_bound(kForOnnx, name);
+  return found != std::end(kForOnnx) && *found == name ? found : nullptr;
+}
 
 const ExecuTorchOperator* find_executorch_operator(std::string_view name) {
   const auto found = std::ranges::lower_bound(kForExecuTorch, name, {}, &ExecuTorchOperator::name);

@@ -1,8 +1,6 @@
 // Which check belongs to which engine, and the words for what it finds.
 #include "program.h"
 
-#include <algorithm>
-
 #include "engine.h"
 #include "formats.h"
 #include "onnx_external_data.h"
@@ -10,21 +8,18 @@
 
 namespace paraedge {
 
-bool is_known_operator(std::span<const std::string_view> known, std::string_view name) {
-  return std::ranges::binary_search(known, name);
-}
-
-void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program) {
+OperatorCounts check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program) {
   try {
-    if (engine == "executorch") check_executorch(program);
-    if (engine == "litert") check_litert(program);
+    if (engine == "executorch") return check_executorch(program);
+    if (engine == "litert") return check_litert(program);
     if (engine == "onnxruntime") {
       if (find_external_data(program) == ExternalData::some) {
         throw Refusal(ErrorCode::integrity,
                       file + " reads weights from outside of itself; a bundle holds all it needs, export it again");
       }
-      check_onnx(program);
+      return check_onnx(program);
     }
+    return {};
   } catch (const Damage& damage) {
     throw Refusal(ErrorCode::integrity, file + " is damaged or hostile: " + damage.problem + "; export the bundle again");
   } catch (const UnknownOperator& found) {

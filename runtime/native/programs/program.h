@@ -2,13 +2,19 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace paraedge {
 
+using OperatorCounts = std::map<std::string_view, uint64_t>;  // the names outlive every program
+
 // Checks the program of an engine known here ("executorch", "litert", "onnxruntime") before the engine gets it; those of
-// other engines pass. Throws Refusal (integrity). See docs/threat-model.md for what is refused.
-void check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program);
+// other engines pass, and nothing is known of their operators. Throws Refusal (integrity). See docs/threat-model.md for what
+// is refused.
+OperatorCounts check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program);
 
 }  // namespace paraedge

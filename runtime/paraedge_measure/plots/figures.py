@@ -36,7 +36,8 @@ def check_plot(path: Path) -> None:
     """
     check_matplotlib()
     if path.suffix.lower() != ".png":
-        raise InputError(f"the plot is a PNG, {path} has another suffix; name it {path.with_suffix('.png')}")
+        better = path.with_suffix(".png") if path.name else "plot.png"
+        raise InputError(f"the plot is a PNG, {path} has another suffix; name it {better}")
 
 
 @contextlib.contextmanager

@@ -104,16 +104,21 @@ def mapped_error(engine: str, doing: str, error: Exception) -> ParaEdgeError:
     return EngineError(f"{engine} failed while {doing}: {text}; 'paraedge verify' checks the bundle")
 
 
-def check_program(engine: str, file: str, program: bytes) -> None:
+def check_program(engine: str, file: str, program: bytes) -> dict[str, int]:
     """Refuse what the engine would believe of a damaged or hostile program; the core knows how.
 
     Without the core nothing is checked here: the engine's own checks, and the trial in a child process, remain.
 
+    Returns:
+        How often each operator is in it, by the names of ``card.json``; nothing where nobody can tell.
+
     Raises:
         IntegrityError: a size, an index or an operator in the program is wrong.
     """
-    if not core_problem():
-        load_core().check_program(engine, file, program)
+    if core_problem():
+        return {}
+    found: dict[str, int] = load_core().check_program(engine, file, program)
+    return found
 
 
 def check_shapes(

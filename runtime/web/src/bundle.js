@@ -1,6 +1,6 @@
 // A bundle: one stored zip (its address, a Blob, bytes), or the address of a folder. Every file is checked before it is used.
 import { crc32Of, readArchive } from "./archive.js";
-import { BundleError, IntegrityError } from "./errors.js";
+import { BundleError, IntegrityError, ManifestError } from "./errors.js";
 import {
   MANIFEST_HASH_NAME,
   MANIFEST_NAME,
@@ -12,7 +12,6 @@ import {
   SIGNATURE_NAME,
 } from "./manifest.js";
 import { parseNpy } from "./npy.js";
-import { checkSignature, readTrustedKeys } from "./signature.js";
 
 const STALL_MS = 60_000; // a download that brings nothing for so long has ended
 const HASH_LINE = /^([0-9a-f]{64}) {2}manifest\.json\n$/; // without the flag m, $ is the end of all
@@ -58,7 +57,7 @@ export class Bundle {
    * @throws {import("./errors.js").EngineUnavailable} this browser cannot check signatures
    */
   static async open(source, { trustedKeys } = {}) {
-    const keys = trustedKeys === undefined ? [] : readTrustedKeys(trustedKeys);
+    const keys = trustedKeys === undefined ? [] : (await signatures()).readTrustedKeys(trustedKeys);
     requireHashes();
     if (source instanceof Uint8Array) return openZip("the zip", source, keys);
     if (source instanceof ArrayBuffer) return openZip("the zip", new Uint8Array(source), keys);
@@ -102,18 +101,40 @@ export class Bundle {
    * @throws {BundleError} the card or the data is damaged
    */
   async golden() {
-    const card = JSON.parse(new TextDecoder().decode(await this.read(this.manifest.card)));
+    const golden = goldenOf(await this.read(this.manifest.card));
     const [inputs, branchOutputs] = await Promise.all(
-      ["inputs", "outputs"].map(async (field) => {
-        const entry = this.manifest.files.find(({ file }) => file === card.golden?.[field]);
+      /** @type {const} */ (["inputs", "outputs"]).map(async (field) => {
+        const entry = this.manifest.files.find(({ file }) => file === golden[field]);
         if (!entry)
           throw new IntegrityError(`card.json: field 'golden.${field}' names no file of the bundle; export it again`);
         return parseNpy(await this.read(entry), entry.file);
       }),
     );
-    return { inputs, branchOutputs, labels: card.golden.labels };
+    return { inputs, branchOutputs, labels: golden.labels };
   }
 }
+
+/**
+ * What `card.json` says of the golden data.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {{inputs: unknown, outputs: unknown, labels: number[] | null}}
+ */
+function goldenOf(bytes) {
+  /** @type {any} */ let golden;
+  try {
+    golden = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes))?.golden;
+  } catch (error) {
+    throw new ManifestError(`card.json: ${messageOf(error)}; export the bundle again`, { cause: error });
+  }
+  const { inputs, outputs, labels = null } = golden ?? {};
+  if (labels !== null && !(Array.isArray(labels) && labels.every((label) => Number.isSafeInteger(label) && label >= 0)))
+    throw new ManifestError("card.json: field 'golden.labels' has no class indexes; export the bundle again");
+  return { inputs, outputs, labels };
+}
+
+/** Fetched when a key is trusted: few pages have one. */
+const signatures = () => import("./signature.js");
 
 /** Hashes need a secure context: https, or localhost. */
 function requireHashes() {
@@ -211,7 +232,7 @@ async function checkManifestHash(where, manifest, line) {
 
 /** @param {string} where @param {Uint8Array<ArrayBuffer>} json @param {Uint8Array<ArrayBuffer>} signature @param {PublicKey[]} keys */
 const signerOf = async (where, json, signature, keys) =>
-  keys.length ? checkSignature(where, json, signature, keys) : null;
+  keys.length ? (await signatures()).checkSignature(where, json, signature, keys) : null;
 
 /** @param {URL} url @param {PublicKey[]} keys */
 async function openFolder(url, keys) {

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from paraedge.cli.output import echo
-from paraedge_runtime._console import open_missing_streams, printable, replace_unprintable
+from paraedge_runtime._console import open_missing_streams, printable, replace_unprintable, silence_decoders
 from paraedge_runtime.errors import (
     BundleError,
     EngineUnavailable,
@@ -131,6 +131,7 @@ def main() -> NoReturn:
     """Entry point: run the command, print one line for an error, and exit with its code."""
     open_missing_streams()
     replace_unprintable()
+    silence_decoders()
     debug = "--debug" in sys.argv[1:2]
     try:
         sys.exit(paraedge.main(standalone_mode=False) or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "THREADS",
     "Branches",
     "Names",
+    "beside",
     "data_dir_option",
     "engine_option",
     "threads_option",
@@ -27,6 +29,12 @@ __all__ = [
 ]
 
 Branches = int | tuple[int, ...] | None
+
+
+def beside(bundle: Path, ending: str) -> Path:
+    """The bundle's path with an ending behind its name, for what is made of it; ``.`` and ``..`` have a name too."""
+    named = bundle if bundle.name not in ("", "..") else Path(os.path.abspath(bundle))
+    return named.with_name(f"{named.name}{ending}")
 
 
 class Names(click.Choice):  # type: ignore[type-arg]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from paraedge.cli._signed import telling_of_lost_signature
-from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.options import beside, trusted_keys_option
 from paraedge.cli.output import echo, json_option, print_json, size_text
 
 
@@ -32,7 +32,7 @@ def pack(bundle: Path, out: Path | None, trusted_keys: tuple[str, ...] | None, a
     opened = Bundle.open(bundle, trusted_keys=trusted_keys)
     if out is None and not bundle.is_dir():
         raise InputError(f"{bundle} is one file already; to copy it, name the copy with --out")
-    path = out if out is not None else bundle.with_name(bundle.name + ".zip")
+    path = out if out is not None else beside(bundle, ".zip")
     with telling_of_lost_signature(path):
         opened.pack(path)
     size_bytes = Bundle.open(path, trusted_keys=trusted_keys).path.stat().st_size

@@ -76,7 +76,7 @@ def run(
     BUNDLE, the packaged Fashion-MNIST model is exported first (needs torch).
 
     Results are printed as they come. A file that cannot be read is reported and skipped, and the exit
-    status is 1. With --json each line is one JSON document; that of a skipped file has the key "error".
+    status is 2. With --json each line is one JSON document; that of a skipped file has the key "error".
 
     \b
     Example:
@@ -90,7 +90,7 @@ def run(
     """
     from paraedge_measure.latency import known_latency
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import InputError, ParaEdgeError
+    from paraedge_runtime.errors import InputError
     from paraedge_runtime.inputs import find_images
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
@@ -130,6 +130,8 @@ def run(
                 try:
                     image = _read(value, bundle)
                 except InputError as error:
+                    if len(inputs) == 1 and not as_json:
+                        raise
                     report.skip(name, str(error))
                     continue
                 prediction = session.run(
@@ -139,7 +141,7 @@ def run(
         finally:  # after Ctrl-C too
             report.finish()
     if report.skipped:
-        raise ParaEdgeError(
+        raise InputError(
             f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped; replace or remove them"
         )
 

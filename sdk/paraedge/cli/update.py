@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paraedge.cli.options import trusted_keys_option
+from paraedge.cli.options import beside, trusted_keys_option
 from paraedge.cli.output import echo, json_option, print_json, size_text
 
 
@@ -30,8 +30,8 @@ def update(old: Path, new: Path, out: Path | None, trusted_keys: tuple[str, ...]
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.update import write_update
 
-    path = out if out is not None else new.with_name(f"{new.name}.update.zip")
     before, after = (Bundle.open(bundle, trusted_keys=trusted_keys) for bundle in (old, new))
+    path = out if out is not None else beside(new, ".update.zip")
     changed, whole = write_update(before, after, path), after.size_bytes
     size_bytes = path.stat().st_size
     if as_json:

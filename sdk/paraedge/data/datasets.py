@@ -320,6 +320,8 @@ def _npz_class_names(path: Path, options: FolderOptions, *labels: NDArray[np.int
     names = inside or options.class_names
     if names is None:
         count = int(max(split.max(initial=-1) for split in labels)) + 1
+        if count < 2:
+            raise InputError(f"{path} has {count} class(es), at least 2 are needed; add inputs of another")
         raise InputError(
             f"{path} does not name its {count} classes; save them in it as the array class_names, or pass --labels"
         )

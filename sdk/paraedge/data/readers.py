@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
 import pickle
 import pickletools
 import struct
@@ -75,7 +76,7 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
     try:
         names = _read_npz(path, ("class_names",))[0].get("class_names")
     except InputError as error:
-        if "allow_pickle" not in str(error):
+        if "Python objects" not in str(error):
             raise
         raise InputError(
             f"{path} cannot be read: class_names are Python objects; save them as numpy.array([...], dtype=str)"
@@ -293,7 +294,7 @@ def _check_inside(path: Path, root: Path) -> None:
     Raises:
         InputError: ``path`` leads out of ``root``.
     """
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise InputError(f"{path} is a link to outside of {root}; copy the files there, or name their folder")
 
 

@@ -18,6 +18,7 @@ from paraedge.data.images import LabelledImages
 from paraedge.data.signals import LabelledSignals
 from paraedge.model.config import ParaFormerConfig
 from paraedge_measure.evaluation import Evaluation
+from paraedge_runtime._jpeg import has_one_scan
 from paraedge_runtime._npz import read_arrays
 from paraedge_runtime.errors import InputError
 
@@ -83,7 +84,11 @@ def _decoded(path: Path, files: NDArray[np.uint8], offsets: list[int], size: tup
     images = np.empty((len(offsets) - 1, *size), dtype=np.uint8)
     for number, (start, end) in enumerate(itertools.pairwise(offsets)):
         try:
-            with Image.open(io.BytesIO(files[start:end].tobytes()), formats=["JPEG"]) as image:
+            stream = io.BytesIO(files[start:end].tobytes())
+            if not has_one_scan(stream):  # others keep the decoder busy, and are not written here
+                raise ValueError("it is no JPEG of one scan")
+            stream.seek(0)
+            with Image.open(stream, formats=["JPEG"]) as image:
                 if image.size != (width, height):
                     raise ValueError(f"it is {image.width}×{image.height}, not {width}×{height}")
                 images[number] = np.asarray(image.convert("RGB" if channels == 3 else "L")).reshape(size)
