@@ -95,6 +95,10 @@ def _old_text(made, out):
     out.write_text("{}")
 
 
+def _old_plan(made, out):
+    out.write_text('{"format": "paraedge-plan/1"}')
+
+
 # Operation -> what stands there before, what it does; both with what was made and where it goes.
 OPERATIONS = {
     "subset": (_old_bundle, lambda made, out: made.new.subset(3, out)),
@@ -115,7 +119,7 @@ OPERATIONS = {
     ),
     "resume": (_old_text, _resume),
     "device.json": (_old_text, lambda made, out: write_device(DEVICE, out)),
-    "plan.json": (_old_text, lambda made, out: write_plan(PLAN, out)),
+    "plan.json": (_old_plan, lambda made, out: write_plan(PLAN, out)),
     "web": (None, lambda made, out: web.make_site(out, [made.for_web.path])),
     "cache": (lambda made, out: (out.parent / "parts").mkdir(), _cache),
 }

@@ -437,10 +437,11 @@ class Session:
             with self._lock:
                 self._free()
             return
-        until_s = time.monotonic() + float(timeout_s)
+        most_s = min(float(timeout_s), threading.TIMEOUT_MAX)  # 292 years; a lock waits no longer
+        until_s = time.monotonic() + most_s
         core = self._core
-        settled = core is None or core.settle(float(timeout_s))  # ends the call that has the lock
-        if not settled or not self._lock.acquire(timeout=max(0.0, until_s - time.monotonic())):
+        settled = core is None or core.settle(most_s)  # ends the call that has the lock
+        if not settled or not self._lock.acquire(timeout=max(0.0, min(until_s - time.monotonic(), most_s))):
             raise EngineError(
                 f"a branch of {self.bundle.path} did not end within {timeout_s:g} s; close the session again later, or "
                 "end the process"
