@@ -31,8 +31,9 @@ from paraedge_runtime.errors import ConversionError, InputError
 __all__ = ["CachedPart", "PartCache", "fingerprint", "graph_fingerprint", "tool_versions"]
 
 
-# Of tools that the extra 'export' has not.
-_EXTRAS = {"coremltools": "coreml", "ethos-u-vela": "ethos-u", "tosa-tools": "ethos-u"}
+# What pip installs for tools that the extra export has not. Arm's name older packages than the others, and need none.
+_ARM_TOOLS = "--no-deps ethos-u-vela==5.1.0 tosa-tools==2026.5.0"
+_NEEDED = {"coremltools": "'paraedge[coreml]'", "ethos-u-vela": _ARM_TOOLS, "tosa-tools": _ARM_TOOLS}
 _MAX_ENTRY_BYTES = 1 << 31  # a bundle has no more
 
 
@@ -142,8 +143,8 @@ def tool_versions(converter: Converter) -> dict[str, str]:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            extra = _EXTRAS.get(name, "export")
-            raise ConversionError(f"this export needs the package {name}; pip install 'paraedge[{extra}]'") from None
+            needed = _NEEDED.get(name, "'paraedge[export]'")
+            raise ConversionError(f"this export needs the package {name}; pip install {needed}") from None
     return versions
 
 

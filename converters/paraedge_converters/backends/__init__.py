@@ -136,8 +136,8 @@ def _masks_as_given() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lowering_with(backend: str, extra: str = "export") -> Iterator[None]:
-    """The one edge where a backend's exceptions become ``ConversionError``; ``extra`` installs what it needs."""
+def lowering_with(backend: str, needed: str = "'paraedge[export]'") -> Iterator[None]:
+    """The one edge where a backend's exceptions become ``ConversionError``; ``needed`` is what pip installs for it."""
     with warnings.catch_warnings(), _masks_as_given():
         # What a backend's packages warn about concerns their own authors.
         warnings.simplefilter("ignore")
@@ -147,7 +147,7 @@ def lowering_with(backend: str, extra: str = "export") -> Iterator[None]:
             raise
         except ModuleNotFoundError as error:
             raise ConversionError(
-                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[{extra}]'"
+                f"lowering with {backend} needs the package {error.name}; pip install {needed}"
             ) from error
         except Exception as error:
             cause: BaseException = error  # exporters wrap what went wrong in how to report it

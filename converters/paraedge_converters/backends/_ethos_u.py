@@ -55,7 +55,10 @@ def lowered(
     processor: str, module: nn.Module, example: Tensor, *, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
     """Lower a module for a processor as Vela calls it; see :class:`paraedge_converters.backends.Converter`."""
-    with lowering_with("Vela", extra="ethos-u"), tempfile.TemporaryDirectory() as folder:
+    with (
+        lowering_with("Vela", needed="--no-deps ethos-u-vela==5.1.0 tosa-tools==2026.5.0"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         from executorch.backends.arm.ethosu import EthosUCompileSpec, EthosUPartitioner
 
         spec = EthosUCompileSpec(processor).dump_intermediate_artifacts_to(folder)

@@ -27,7 +27,7 @@ def lower(
     module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
     """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
-    with lowering_with("Core ML", extra="coreml"):
+    with lowering_with("Core ML", needed="'paraedge[coreml]'"):
         import coremltools
         from executorch.backends.apple.coreml.compiler import CoreMLBackend
         from executorch.backends.apple.coreml.partition.coreml_partitioner import CoreMLPartitioner
