@@ -129,7 +129,7 @@ def test_a_stem_on_the_gpu_computes_what_torch_computes(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("tosa_reference_model") is None or importlib.util.find_spec("ethosu") is None,
-    reason="no Vela or TOSA model: Ethos-U was not tested; pip install --no-deps ethos-u-vela==5.1.0 tosa-tools==2026.5.0",
+    reason="no Vela: Ethos-U was not tested; pip install --no-deps ethos-u-vela==5.1.0 tosa-tools==2026.5.0",
 )
 @pytest.mark.parametrize("delegate", ["ethos-u55", "ethos-u85"])
 def test_ethos_u_is_proven_in_the_reference_model(delegate, description, checkpoint, tmp_path, monkeypatch):
