@@ -75,7 +75,7 @@ class Made:
 def _cache(made, out):
     """A cache that cannot be written is no error: the export goes on, and says so."""
     cache = PartCache(out.parent)
-    cache.put("x", CachedPart(b"program" * 5000, {}, 1))
+    cache.put("x", CachedPart(b"program" * 5000, {}, macs=1))
     if cache.problem:
         raise ParaEdgeError(cache.problem)
 
@@ -93,6 +93,10 @@ def _old_bundle(made, out):
 
 def _old_text(made, out):
     out.write_text("{}")
+
+
+def _old_plan(made, out):
+    out.write_text('{"format": "paraedge-plan/1"}')
 
 
 # Operation -> what stands there before, what it does; both with what was made and where it goes.
@@ -115,7 +119,7 @@ OPERATIONS = {
     ),
     "resume": (_old_text, _resume),
     "device.json": (_old_text, lambda made, out: write_device(DEVICE, out)),
-    "plan.json": (_old_text, lambda made, out: write_plan(PLAN, out)),
+    "plan.json": (_old_plan, lambda made, out: write_plan(PLAN, out)),
     "web": (None, lambda made, out: web.make_site(out, [made.for_web.path])),
     "cache": (lambda made, out: (out.parent / "parts").mkdir(), _cache),
 }

@@ -12,6 +12,7 @@ from paraedge_converters._temporary import temporary_files
 from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache, tool_versions
+from paraedge_converters.delegates import DELEGATES
 from paraedge_converters.description import ModelDescription, check_description
 from paraedge_converters.file_metadata import file_metadata
 from paraedge_converters.lowering import lower_parts
@@ -52,6 +53,7 @@ def convert(
     branches: int | Sequence[int] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
+    delegate: str | None = None,
     cache: PartCache | None = None,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
@@ -68,6 +70,8 @@ def convert(
         branches: a count (the first ones), or indexes in ascending order; ``None`` for all.
         fused: add the chosen branches as a single ordinary model file.
         allow_undelegated: allow operators outside the engine's fast backend.
+        delegate: GPU or NPU that gets some parts, a key of ``delegates.DELEGATES``. A part that nothing here can run is
+            exported all the same, and the card says so.
         cache: cache of lowered parts; ``None`` for the user's.
         on_progress: called after each step.
 
@@ -96,6 +100,7 @@ def convert(
         out=as_path("out", out),
         fused=fused,
         allow_undelegated=allow_undelegated,
+        delegate=delegate,
     )
     return run_export(model, description, request, cache=cache, on_progress=on_progress)
 
@@ -127,6 +132,8 @@ def _export(
 ) -> Bundle:
     check_description(model, description, len(request.branches))
     tool_versions(converter_for(request.converter))
+    if request.delegate is not None:
+        tool_versions(converter_for(DELEGATES[request.delegate].converter))
     engine = open_engine(request.engine)
 
     parts = split_model(model, request.branches, fused=request.fused)
@@ -147,12 +154,14 @@ def _export(
                 for key in lowered.cache_keys.values():
                     cache.discard(key)
                 raise
-            for entry in lowered.entries.values():
-                remember_part(asked.engine, entry)
+            ran = {name for name, how in lowered.proofs.items() if how == "engine"}
+            for name in ran:
+                remember_part(asked.engine, lowered.entries[name])
             if not write:
                 return None
             bundle = assemble(model, described, asked, engine, parts, lowered, reference, proof)
-            remember_bundle(bundle)
+            if len(ran) == len(lowered.proofs):
+                remember_bundle(bundle)
             return bundle
 
     def attempt(asked: ExportRequest, described: ModelDescription, write: bool) -> Bundle | None:
@@ -176,6 +185,8 @@ def _export(
         finer = finer_recipes(request.quantize, request.converter) if try_finer else ()
         if request.fused:  # which has no stem of its own
             finer = tuple(name for name in finer if not name.endswith(FLOAT_STEM))
+        if request.delegate is not None:
+            finer = tuple(name for name in finer if DELEGATES[request.delegate].reads(name))
         if not finer:
             raise
         found = next((name for name in finer if passes(name)), "fp32")

@@ -20,7 +20,7 @@ from paraedge_measure.subsets import Positions, worthwhile
 from paraedge_runtime import Bundle
 from paraedge_runtime._arguments import as_instance, as_instances, as_list, as_number, as_path, as_whole
 from paraedge_runtime._reading import read_bounded
-from paraedge_runtime.atomic import new_file
+from paraedge_runtime.atomic import check_replaceable, new_file
 from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.errors import InputError, PlanError, ProfileError
 from paraedge_runtime.manifest import Manifest
@@ -264,13 +264,16 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     """Write ``plan.json`` for ``paraedge export --plan``, completely or not at all.
 
     Raises:
-        PlanError: the file cannot be written; an existing file is kept.
+        PlanError: it cannot be written, or an existing file is not a plan; that file is kept.
     """
     as_instance("plan", plan, Plan)
     target = as_path("the plan's file", path)
     try:
+        check_replaceable(target, b'"paraedge-plan/', "a plan")
         with new_file(target) as building:
             building.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    except InputError as error:
+        raise PlanError(str(error)) from None
     except OSError as error:
         raise PlanError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 

@@ -16,16 +16,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from paraedge_runtime.errors import InputError
+
 _flock: Callable[[int, int], object] | None = None
 with contextlib.suppress(ImportError):  # no POSIX system: nothing is locked there, and nothing cleaned up
     import fcntl
 
     _flock = fcntl.flock
 
-__all__ = ["check_writable", "new_file", "new_folder", "scratch_folder"]
+__all__ = ["check_replaceable", "check_writable", "new_file", "new_folder", "scratch_folder"]
 
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _AT_FDCWD = -100
+_HEAD_BYTES = 4096
 # What a file system answers that cannot exchange two names, or that has no locks or syncs of a folder.
 _NOT_SUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
@@ -83,6 +86,27 @@ def new_file(target: Path, *, mode: int = 0o666, replaces: bool = True) -> Itera
     finally:
         os.close(lock)
         building.unlink(missing_ok=True)
+
+
+def check_replaceable(target: Path, mark: bytes, what: str) -> None:
+    """Ask before a file is written whether what stands there may go: one of ours, or nothing.
+
+    Args:
+        target: file to write.
+        mark: is near the beginning of each file of this kind.
+        what: the kind, for the message: ``a plan``.
+
+    Raises:
+        InputError: something else stands there, a link among them.
+    """
+    if not os.path.lexists(target):
+        return
+    head = b""
+    if target.is_file() and not target.is_symlink():
+        with target.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    if mark not in head:
+        raise InputError(f"{target} exists and is not {what} that paraedge wrote; choose another name")
 
 
 def check_writable(target: Path) -> None:

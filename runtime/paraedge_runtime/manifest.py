@@ -196,15 +196,18 @@ class FileEntry(Record, frozen=True, kw_only=True):
     sha256: Sha256
 
 
-class PartEntry(FileEntry, frozen=True, kw_only=True):
-    """A program: its file, what goes in and comes out (float32), its multiply-adds for one input."""
+class PartEntry(FileEntry, frozen=True, kw_only=True, omit_defaults=True):
+    """A program: its file, what goes in and comes out (float32), its multiply-adds for one input.
+
+    ``delegate`` is whose program it is, such as ``coreml``; without one it is the engine's own, for the CPU."""
 
     input_shape: Shape
     output_shape: Shape
     macs: Count
+    delegate: Name | None = None
 
 
-class BranchEntry(PartEntry, frozen=True, kw_only=True):
+class BranchEntry(PartEntry, frozen=True, kw_only=True, omit_defaults=True):
     """A branch; ``index`` is its position in the model it was taken from."""
 
     index: Annotated[int, msgspec.Meta(ge=0, le=9999)]

@@ -21,7 +21,7 @@ from paraedge_runtime._input_kinds import as_input, exact_shapes
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.core import core_problem
 from paraedge_runtime.cores import available_cores
-from paraedge_runtime.engines import Engine, engine_info, open_engine
+from paraedge_runtime.engines import Engine, check_delegates, engine_info, open_engine
 from paraedge_runtime.engines.base import SessionOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
 from paraedge_runtime.inputs import check_input
@@ -125,7 +125,8 @@ class Session:
 
         Raises:
             BundleError: the bundle is damaged or not trusted.
-            EngineUnavailable: the engine is not installed, or older than the bundle needs.
+            EngineUnavailable: the engine is not installed, or older than the bundle needs, or a part is for a delegate
+                that this machine lacks.
             EngineError: the engine refuses a part.
             InputError: ``bundle``, ``engine``, ``threads``, ``branches``, ``latency`` or ``trusted_keys`` is invalid.
         """
@@ -144,6 +145,7 @@ class Session:
                 f"export it again with --engine {name}"
             )
         chosen = choose_branches(branches, manifest.branch_indexes)
+        check_delegates(name, manifest.parts().values())
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
         calibrated = manifest.stop_rules
@@ -435,10 +437,11 @@ class Session:
             with self._lock:
                 self._free()
             return
-        until_s = time.monotonic() + float(timeout_s)
+        most_s = min(float(timeout_s), threading.TIMEOUT_MAX)  # 292 years; a lock waits no longer
+        until_s = time.monotonic() + most_s
         core = self._core
-        settled = core is None or core.settle(float(timeout_s))  # ends the call that has the lock
-        if not settled or not self._lock.acquire(timeout=max(0.0, until_s - time.monotonic())):
+        settled = core is None or core.settle(most_s)  # ends the call that has the lock
+        if not settled or not self._lock.acquire(timeout=max(0.0, min(until_s - time.monotonic(), most_s))):
             raise EngineError(
                 f"a branch of {self.bundle.path} did not end within {timeout_s:g} s; close the session again later, or "
                 "end the process"

@@ -43,6 +43,7 @@ def export(
     out: str | os.PathLike[str] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
+    delegate: str | None = None,
     max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
@@ -63,6 +64,7 @@ def export(
         out: bundle folder; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
         fused: add the chosen branches as a single ordinary model file.
         allow_undelegated: allow operators outside the engine's fast backend.
+        delegate: GPU or NPU that gets some parts; see :func:`paraedge_converters.convert`.
         max_accuracy_drop: accuracy that early stop may lose, a fraction above 0 and at most 0.1; see
             :func:`paraedge_converters.calibrate_early_stop`. A session stops early only if a request asks for it.
         on_progress: called after each step.
@@ -82,6 +84,7 @@ def export(
         out=out,
         fused=fused,
         allow_undelegated=allow_undelegated,
+        delegate=delegate,
     )
     return export_checkpoint(
         checkpoint, request, test_set=test_set, max_accuracy_drop=max_accuracy_drop, on_progress=on_progress

@@ -219,14 +219,20 @@ def test_an_engine_of_another_version_of_paraedge(tmp_path):
 
 def test_a_plan_that_cannot_be_written(tmp_path):
     (tmp_path / "plan.json").mkdir()
-    with pytest.raises(PlanError, match=r"plan\.json cannot be written: .*; choose another path"):
-        write_plan(PLANS[0], tmp_path / "plan.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    (tmp_path / "list.json").write_text('{"precious": 1}')
+    for name in ("plan.json", "list.json"):
+        with pytest.raises(PlanError, match=rf"{name} exists and is not a plan that paraedge wrote; choose"):
+            write_plan(PLANS[0], tmp_path / name)
+    with pytest.raises(PlanError, match=r"x cannot be written: .*; choose another path"):
+        write_plan(PLANS[0], tmp_path / "list.json" / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["list.json", "plan.json"]
+    assert (tmp_path / "list.json").read_text() == '{"precious": 1}'
 
 
 def test_a_plan_is_written_and_read(tmp_path):
-    write_plan(PLANS[0], tmp_path / "plan.json")
-    assert read_plan(tmp_path / "plan.json") == PLANS[0]
+    for plan in PLANS[:2]:
+        write_plan(plan, tmp_path / "plan.json")
+        assert read_plan(tmp_path / "plan.json") == plan
 
 
 @pytest.mark.parametrize(

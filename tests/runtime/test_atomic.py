@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.bundles import tree
 
-from paraedge_runtime import atomic
+from paraedge_runtime import InputError, atomic
 from paraedge_runtime.atomic import check_writable, new_file, new_folder
 
 ROOT = Path(__file__).parents[2]
@@ -388,3 +388,33 @@ def test_everything_that_writes_files_does_it_here():
         if _WRITES.search(text := path.read_text()) and "from paraedge_runtime.atomic import" not in text
     }
     assert writers - {"runtime/paraedge_runtime/atomic.py"} == set(WRITE_THEMSELVES)
+
+
+def _link(path):
+    path.with_name("theirs").write_text("MARK of ours")
+    path.symlink_to("theirs")
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        lambda path: path.write_text("a thesis"),
+        lambda path: path.write_bytes(bytes(5000) + b"MARK"),
+        lambda path: path.mkdir(),
+        os.mkfifo,
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.symlink_to(path.name),
+        _link,
+    ],
+    ids=["text", "far behind", "folder", "pipe", "dangling", "loop", "link"],
+)
+def test_what_is_not_ours_is_not_replaced(tmp_path, there):
+    there(tmp_path / "x")
+    with pytest.raises(InputError, match="x exists and is not a plan that paraedge wrote; choose another name"):
+        atomic.check_replaceable(tmp_path / "x", b"MARK", "a plan")
+
+
+def test_what_is_ours_or_not_there_is_replaced(tmp_path):
+    atomic.check_replaceable(tmp_path / "x", b"MARK", "a plan")
+    (tmp_path / "x").write_bytes(b"  MARK ")
+    atomic.check_replaceable(tmp_path / "x", b"MARK", "a plan")

@@ -629,3 +629,8 @@ def test_a_thousand_sessions_leave_nothing(bundle):
     assert _threads() == threads
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert _resident_kib() - memory_kib < 4 * 1000
+
+
+@pytest.mark.parametrize("timeout_s", [1e12, 1e308, 10**300])
+def test_a_timeout_may_be_longer_than_a_clock_counts(bundle, timeout_s):
+    Session.open(bundle).close(timeout_s=timeout_s)

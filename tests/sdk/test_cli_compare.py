@@ -48,6 +48,9 @@ def test_an_image_of_another_kind_is_refused_before_the_work(pair, tmp_path):
     done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", str(tmp_path / "sizes.svg")])
     assert isinstance(done.exception, InputError)
     assert "the plot is a PNG" in str(done.exception)
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n precious")
+    done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", str(tmp_path / "photo.png")])
+    assert "photo.png exists and is not a plot that paraedge wrote; choose another name" in str(done.exception)
     done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", "."])
     assert "the plot is a PNG, . has another suffix; name it plot.png" in str(done.exception)
 

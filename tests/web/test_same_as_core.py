@@ -1,6 +1,7 @@
 """The JavaScript runtime beside the core and Python: the same decisions, the same refusals, the same bytes."""
 
 import base64
+import hashlib
 import importlib.util
 import json
 import math
@@ -160,6 +161,31 @@ def _edited(files, edit):
     edit(document)
     raw = json.dumps(document).encode()
     return _zipped({**files, "manifest.json": raw, "manifest.sha256": hash_line(raw)})
+
+
+GOLDEN = {"inputs": BUNDLE.INPUTS, "outputs": BUNDLE.OUTPUTS}
+CARDS = {
+    b"": "ManifestError",
+    b"null": "IntegrityError",
+    b"[1": "ManifestError",
+    b"\xff{}": "ManifestError",
+    b'{"golden": 3}': "IntegrityError",
+    b'{"golden": {"inputs": "golden/inputs.npy", "outputs": "x"}}': "IntegrityError",
+    json.dumps({"golden": {**GOLDEN, "labels": ["0"]}}).encode(): "ManifestError",
+}
+
+
+def test_a_damaged_card_with_a_right_hash_is_refused_where_the_golden_data_are_read(driver, files, tmp_path):
+    good = files["labels"]
+    paths = [tmp_path / "good.zip", *(tmp_path / f"{number}.zip" for number in range(len(CARDS)))]
+    for path, card in zip(paths, [good["card.json"], *CARDS], strict=True):
+        entry = {"size_bytes": len(card), "sha256": hashlib.sha256(card).hexdigest()}
+        path.write_bytes(
+            _edited({**good, "card.json": card}, lambda manifest, entry=entry: manifest["card"].update(entry))
+        )
+    first, *others = driver("golden", [str(path) for path in paths])
+    assert (first["inputs"][0], first["labels"]) == (4, [0, 1, 2, 0])
+    assert [answer["error"] for answer in others] == list(CARDS.values())
 
 
 def _only_manifest(raw, signature=None):

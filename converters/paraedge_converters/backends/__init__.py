@@ -24,10 +24,14 @@ __all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "in_one_li
 
 @dataclass(frozen=True)
 class LoweredPart:
-    """A program, and how often each operator occurs in it."""
+    """A program, and how often each operator occurs in it.
+
+    ``reference`` is what a reference model of the hardware runs in its place, where a delegate has such a model.
+    """
 
     program: bytes
     operators: dict[str, int]
+    reference: bytes = b""
 
 
 class Converter(Protocol):
@@ -75,6 +79,15 @@ CONVERTERS = {
     "tflite-micro": "paraedge_converters.backends.tflite_micro",
 }
 
+# Those of delegates, which lower the parts that a delegate gets.
+_OF_DELEGATES = {
+    "coreml": "paraedge_converters.backends.coreml",
+    "ethos-u55": "paraedge_converters.backends.ethos_u55",
+    "ethos-u85": "paraedge_converters.backends.ethos_u85",
+    "litert-gpu": "paraedge_converters.backends.litert_gpu",
+    "vulkan": "paraedge_converters.backends.vulkan",
+}
+
 
 def converter_for(name: str) -> Converter:
     """Look a converter up.
@@ -82,6 +95,8 @@ def converter_for(name: str) -> Converter:
     Raises:
         InputError: unknown name; the message lists the valid ones.
     """
+    if name in _OF_DELEGATES:
+        return cast(Converter, importlib.import_module(_OF_DELEGATES[name]))
     if name not in CONVERTERS:
         raise InputError(f"unknown converter {name!r}; choose one of {', '.join(sorted(CONVERTERS))}")
     return cast(Converter, importlib.import_module(CONVERTERS[name]))
@@ -121,8 +136,8 @@ def _masks_as_given() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lowering_with(backend: str) -> Iterator[None]:
-    """The one edge where a backend's exceptions become ``ConversionError``."""
+def lowering_with(backend: str, extra: str = "export") -> Iterator[None]:
+    """The one edge where a backend's exceptions become ``ConversionError``; ``extra`` installs what it needs."""
     with warnings.catch_warnings(), _masks_as_given():
         # What a backend's packages warn about concerns their own authors.
         warnings.simplefilter("ignore")
@@ -132,7 +147,7 @@ def lowering_with(backend: str) -> Iterator[None]:
             raise
         except ModuleNotFoundError as error:
             raise ConversionError(
-                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[export]'"
+                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[{extra}]'"
             ) from error
         except Exception as error:
             cause: BaseException = error  # exporters wrap what went wrong in how to report it

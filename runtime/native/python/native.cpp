@@ -85,6 +85,9 @@ struct PartSource {
     program.part.input_shape = nb::cast<Shape>(entry.attr("input_shape"));
     program.part.output_shape = nb::cast<Shape>(entry.attr("output_shape"));
     program.part.macs = nb::cast<int64_t>(entry.attr("macs"));
+    if (const nb::object delegate = entry.attr("delegate"); !delegate.is_none()) {
+      program.part.delegate = nb::cast<std::string>(delegate);
+    }
     program.bytes = {static_cast<const std::byte*>(bytes.data()), bytes.size()};
     return program;
   }
@@ -492,9 +495,10 @@ class ArrivalTimes {
 // For the tests that compare the two readers.
 void check_bundle(const std::string& path) { value_of(Bundle::open(path)); }
 
-nb::dict check_program_of(const std::string& engine, const std::string& file, nb::bytes program) {
+nb::dict check_program_of(const std::string& engine, const std::string& file, nb::bytes program,
+                          const std::string& delegate) {
   const auto counts = value_of(guarded<OperatorCounts>([&] {
-    return check_program(engine, file, {static_cast<const std::byte*>(program.data()), program.size()});
+    return check_program(engine, file, {static_cast<const std::byte*>(program.data()), program.size()}, delegate);
   }));
   nb::dict made;
   for (const auto& [name, count] : counts) made[nb::str(name.data(), name.size())] = count;
@@ -526,7 +530,7 @@ NB_MODULE(_native, m) {
   const auto never = std::numeric_limits<double>::infinity();
   m.attr("api_version") = PE_API_VERSION;
   m.def("check_bundle", &check_bundle, "path"_a);
-  m.def("check_program", &check_program_of, "engine"_a, "file"_a, "program"_a);
+  m.def("check_program", &check_program_of, "engine"_a, "file"_a, "program"_a, "delegate"_a = "");
   m.def("ed25519_check", &ed25519_check_of, "signature"_a, "key"_a, "message"_a);
   m.def("normalise", &normalise_for, "path"_a, "value"_a);
   m.def("load_engine", &load<load_engine>, "library"_a);

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from paraedge_measure.device import Device, Measurement, Sustained
 from paraedge_measure.plots.figures import check_matplotlib
-from paraedge_runtime.atomic import new_file
+from paraedge_runtime.atomic import check_replaceable, new_file
 from paraedge_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["write_page"]
+__all__ = ["check_page", "write_page"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -26,20 +26,34 @@ svg { max-width: 100%; height: auto }
 .wide { overflow-x: auto }
 .warning { color: #a33 }
 """
+_MARK = '<meta name="generator" content="paraedge">'
+
+
+def check_page(path: Path) -> None:
+    """Before the work whose result is to be drawn.
+
+    Raises:
+        InputError: matplotlib is not installed, or something else than such a page stands at ``path``.
+    """
+    check_matplotlib()
+    try:
+        check_replaceable(path, _MARK.encode(), "a page")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def write_page(device: Device, path: Path) -> None:
     """Write every measurement of ``device`` as tables and plots; nothing in the page is loaded from elsewhere.
 
     Raises:
-        InputError: matplotlib is not installed, or the page cannot be written.
+        InputError: as ``check_page``, or the page cannot be written.
     """
-    check_matplotlib()
+    check_page(path)
     body = [f"<h1>{html.escape(device.name)}</h1>", _hardware(device)]
     for measurement in device.measurements:
         body += _section(measurement)
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">{_MARK}
 <title>{html.escape(device.name)}</title>
 <style>{_STYLE}</style></head>
 <body>

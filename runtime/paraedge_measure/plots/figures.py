@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paraedge_runtime.atomic import new_file
+from paraedge_runtime.atomic import check_replaceable, new_file
 from paraedge_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["check_matplotlib", "check_plot", "png_figure"]
+
+_MARK = b"Software\0paraedge"  # the entry of a PNG that names its maker
 
 
 def check_matplotlib() -> None:
@@ -32,12 +34,17 @@ def check_plot(path: Path) -> None:
     """Before the work whose result is to be drawn.
 
     Raises:
-        InputError: matplotlib is not installed, or ``path`` does not end in ``.png``.
+        InputError: matplotlib is not installed, ``path`` does not end in ``.png``, or something else than a plot of
+            paraedge stands there.
     """
     check_matplotlib()
     if path.suffix.lower() != ".png":
         better = path.with_suffix(".png") if path.name else "plot.png"
         raise InputError(f"the plot is a PNG, {path} has another suffix; name it {better}")
+    try:
+        check_replaceable(path, _MARK, "a plot")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 @contextlib.contextmanager
@@ -55,7 +62,7 @@ def png_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     _show_names_as_they_are(figure)
     try:
         with new_file(path) as building:
-            figure.savefig(building, format="png")
+            figure.savefig(building, format="png", metadata={"Software": "paraedge"})
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 

@@ -104,7 +104,13 @@ export class Session {
     if (source instanceof Bundle && trustedKeys !== undefined)
       throw new InputError("trustedKeys are for a bundle that is opened here; pass them to Bundle.open");
     const bundle = source instanceof Bundle ? source : await Bundle.open(source, { trustedKeys });
-    const { branches, engine } = bundle.manifest;
+    const { stem, branches, engine } = bundle.manifest;
+    for (const { file, delegate } of [stem, ...branches]) {
+      if (delegate)
+        throw new EngineUnavailable(
+          `${file} was made for the delegate '${delegate}', which no browser has; export the bundle without --delegate`,
+        );
+    }
     const count = options.branches ?? branches.length;
     if (!isWhole(count, 1, branches.length))
       throw new InputError(`branches is ${count}; this bundle has ${branches.length}`);

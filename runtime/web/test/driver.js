@@ -56,6 +56,22 @@ const TASKS = {
     return answers;
   },
 
+  /** For each zip's path: what it refuses of its golden data, or their shapes. */
+  golden: async (paths) => {
+    const answers = [];
+    for (const path of paths) {
+      const bundle = await Bundle.open(new Uint8Array(readFileSync(path)));
+      try {
+        const { inputs, branchOutputs, labels } = await bundle.golden();
+        answers.push({ inputs: inputs.shape, outputs: branchOutputs.shape, labels });
+      } catch (error) {
+        const { name, message } = /** @type {Error} */ (error);
+        answers.push({ error: name, message });
+      }
+    }
+    return answers;
+  },
+
   /** For each image or tensor: what the stem reads. */
   inputs: (cases) =>
     cases.map(

@@ -1,7 +1,7 @@
 // The scheduler, against workers that do what a test tells them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BranchState, EngineError, InputError, registerEngine, Session } from "../src/index.js";
+import { BranchState, EngineError, EngineUnavailable, InputError, registerEngine, Session } from "../src/index.js";
 import { fakeBundle, LABELS } from "./bundles.js";
 import { FakeWorker } from "./fake_worker.js";
 
@@ -61,6 +61,14 @@ test("the largest branches are given out first, and none waits behind a large on
   await session.run(IMAGE);
   const given = workers.map(({ messages }) => messages.filter(({ kind }) => kind === "branch").map(({ part }) => part));
   assert.deepEqual(given, [[4], [3, 2, 1]]);
+});
+
+test("a part that was made for a GPU or an NPU is refused, and named", async () => {
+  const files = { macs: [], branches: 3, delegate: "gpu" };
+  await assert.rejects(
+    opened({ bundle: files }),
+    (error) => error instanceof EngineUnavailable && /^stem\.fake was made for the delegate 'gpu'/.test(error.message),
+  );
 });
 
 test("the first so many branches only", async (t) => {

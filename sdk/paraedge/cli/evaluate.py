@@ -52,6 +52,10 @@ def evaluate(
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.storage import looks_like_bundle
 
+    if plot is not None:
+        from paraedge_measure.plots.figures import check_plot
+
+        check_plot(plot)  # says early what is wrong
     path = Path(model)
     if looks_like_bundle(path):
         name, kind, source, count, accuracy = _evaluate_bundle(

@@ -63,7 +63,7 @@ def profile(
     """
     from paraedge_measure.connections import connect
     from paraedge_measure.device import merge, read_device, write_device
-    from paraedge_measure.plots.figures import check_matplotlib
+    from paraedge_measure.plots.device_page import check_page, write_page
     from paraedge_measure.profiling import RIGOROUS, USUAL
     from paraedge_runtime.bundle import Bundle
     from paraedge_runtime.engines import engine_info
@@ -73,7 +73,7 @@ def profile(
     for known in engines:
         engine_info(known)
     if html is not None:
-        check_matplotlib()  # says early what is missing
+        check_page(html)  # says early what is missing
     device = read_device(path) if path.exists() else _new_device(name)
     connection = connect(device)
     with working(f"asking {device.name} what it is"):
@@ -103,8 +103,6 @@ def profile(
             write_device(device, path)
             measured += results
     if html is not None:
-        from paraedge_measure.plots.device_page import write_page
-
         write_page(device, html)
     if as_json:
         import msgspec
