@@ -109,7 +109,7 @@ OPERATORS = {
     "bilinear": lambda x: F.bilinear(x[:, 0], x[:, 1], W.reshape(3, 8, 8).repeat(1, 2, 2)),
     "fractional power": lambda x: (x * x + 0.1) ** 0.75,
     "power of a tensor": lambda x: (x * x + 0.1) ** W[:, 0].abs(),
-    "new_zeros": lambda x: torch.cat([x.new_zeros(1, 8, 2), x, torch.ones_like(x)], 2),
+    "new_zeros": lambda x: torch.cat([x.new_zeros(1, 8, 2), x, torch.ones_like(x), torch.full_like(x, 0.3)], 2),
     "assigned slices": lambda x: _assigned(x),
     "cube": lambda x: x**3,
     "inverse square root": lambda x: (x * x + 1) ** -0.5,

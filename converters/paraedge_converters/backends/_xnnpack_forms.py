@@ -853,6 +853,10 @@ def _filled(value: float) -> Callable[..., Any]:
     return form
 
 
+def _full_like(x: Tensor, value: float, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return torch.full(list(x.shape), value, dtype=dtype or x.dtype)
+
+
 def _slice_scatter(
     x: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Any:
@@ -1051,6 +1055,7 @@ FORMS: dict[Any, Callable[..., Any]] = {
     aten.bilinear.default: _bilinear,
     aten.zeros_like.default: _filled(0.0),
     aten.ones_like.default: _filled(1.0),
+    aten.full_like.default: _full_like,
     aten.new_zeros.default: _filled(0.0),
     aten.new_ones.default: _filled(1.0),
     aten.slice_scatter.default: _slice_scatter,
