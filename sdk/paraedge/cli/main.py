@@ -51,7 +51,7 @@ COMMANDS = {
     "plan": "Choose branches, engine and threads for a budget.",
     "bench": "Benchmark how well deadlines are kept.",
     "doctor": "Check the installation.",
-    "run": "Run a bundle on images, on sound in .wav files, or on tensors.",
+    "run": "Run a bundle on images, sound or other tensors.",
     "web": "Create a web page that runs bundles in a browser.",
 }
 
