@@ -1,4 +1,4 @@
-"""The whole way on the packaged model: three engines, three choices of branches, one answer."""
+"""The whole way on the packaged model: three engines, three choices of branches, one prediction."""
 
 import filecmp
 import hashlib
@@ -97,12 +97,12 @@ def test_lowering_again_without_the_cache_gives_the_same_bytes(engine_name, bund
 
 
 def test_the_number_of_threads_never_changes_a_bit(engine_name, bundles, checkpoint):
-    answers = []
+    hashes = []
     for threads in (1, 2, 4):
         with Session.open(bundles[engine_name], threads=threads) as session:
             outputs = [session.run(image).output for image in checkpoint.samples.images[:32]]
-        answers.append(hashlib.sha256(np.stack(outputs).tobytes()).hexdigest())
-    assert len(set(answers)) == 1
+        hashes.append(hashlib.sha256(np.stack(outputs).tobytes()).hexdigest())
+    assert len(set(hashes)) == 1
 
 
 def test_branches_really_run_at_the_same_time(engine_name, bundles, checkpoint):

@@ -75,7 +75,7 @@ class Made:
 def _cache(made, out):
     """A cache that cannot be written is no error: the export goes on, and says so."""
     cache = PartCache(out.parent)
-    cache.put("x", CachedPart(b"program" * 5000, {}, 1))
+    cache.put("x", CachedPart(b"program" * 5000, {}, macs=1))
     if cache.problem:
         raise ParaEdgeError(cache.problem)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import fingerprint, tool_versions
+from paraedge_converters.delegates import DELEGATES
 from paraedge_converters.description import ModelDescription
 from paraedge_converters.lowering import LoweredModel
 from paraedge_converters.parity import Reference
@@ -45,7 +46,8 @@ def assemble(
         BundleError: something else than a bundle stands there by now.
         InputError: it cannot be written.
     """
-    converter = converter_for(request.converter)
+    delegate = request.delegate
+    converter = converter_for(request.converter if delegate is None else DELEGATES[delegate].converter)
     entries, programs = lowered.entries, lowered.programs
     golden = _golden(description, reference, proof, sum(len(part.program) for part in programs.values()))
     golden_files = golden.files()
@@ -57,6 +59,7 @@ def assemble(
                 parameters=part.parameters,
                 operators=programs[part.name].operators,
                 similarity=proof.similarities[part.name],
+                proof=lowered.proofs[part.name],
             )
             for part in parts
             if part.name != "fused"
@@ -69,6 +72,7 @@ def assemble(
             "paraedge": importlib.metadata.version("paraedge"),
             "python": platform.python_version(),
             engine.distribution: engine.version,
+            **tool_versions(converter_for(request.converter)),
             **tool_versions(converter),
         },
         checkpoint_sha256=_weights_sha256(model),

@@ -31,6 +31,8 @@ from paraedge_runtime.errors import ConversionError, InputError
 __all__ = ["CachedPart", "PartCache", "fingerprint", "graph_fingerprint", "tool_versions"]
 
 
+# Of tools that the extra 'export' has not.
+_EXTRAS = {"coremltools": "coreml", "ethos-u-vela": "ethos-u", "tosa-tools": "ethos-u"}
 _MAX_ENTRY_BYTES = 1 << 31  # a bundle has no more
 
 
@@ -38,13 +40,14 @@ _MAX_ENTRY_BYTES = 1 << 31  # a bundle has no more
 class CachedPart(LoweredPart):
     """A lowered part as it is kept: with the multiply-adds of its module for one input."""
 
-    macs: int
+    macs: int = 0
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     operators: dict[str, int]
     macs: int
+    reference_bytes: int = 0  # at the end of what follows the header
 
 
 class PartCache:
@@ -107,14 +110,18 @@ class PartCache:
             return None
         if hashlib.sha256(program).hexdigest() != header.sha256:
             return None
-        return CachedPart(program, header.operators, header.macs)
+        split = len(program) - header.reference_bytes
+        if not 0 <= split <= len(program):
+            return None
+        return CachedPart(program[:split], header.operators, program[split:], header.macs)
 
     def put(self, key: str, lowered: CachedPart) -> None:
         """Keep a part, where the folder can be written."""
-        header = _Header(hashlib.sha256(lowered.program).hexdigest(), lowered.operators, lowered.macs)
+        kept = lowered.program + lowered.reference
+        header = _Header(hashlib.sha256(kept).hexdigest(), lowered.operators, lowered.macs, len(lowered.reference))
         try:
             with new_file(self.folder / key) as building:
-                building.write_bytes(msgspec.json.encode(header) + b"\n" + lowered.program)
+                building.write_bytes(msgspec.json.encode(header) + b"\n" + kept)
         except OSError as error:
             self.problem = self.problem or f"{self.folder}: {error.strerror or error}; set {CACHE_VARIABLE}"
 
@@ -135,7 +142,8 @@ def tool_versions(converter: Converter) -> dict[str, str]:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            raise ConversionError(f"this export needs the package {name}; pip install 'paraedge[export]'") from None
+            extra = _EXTRAS.get(name, "export")
+            raise ConversionError(f"this export needs the package {name}; pip install 'paraedge[{extra}]'") from None
     return versions
 
 

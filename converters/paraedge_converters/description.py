@@ -23,13 +23,13 @@ Samples = NDArray[np.uint8] | NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationSet:
-    """Held-out inputs on which the exported parts are measured.
+    """Held-out inputs for measuring the exported parts.
 
     Attributes:
-        samples: (M, …), as those of :class:`ModelDescription`.
+        samples: (M, …), in the same form as in :class:`ModelDescription`.
         labels: (M,) class indexes.
-        dataset: what they are, for people.
-        max_accuracy_drop: what early stop may cost; see :func:`calibrate_early_stop`.
+        dataset: a name for the inputs, shown to users.
+        max_accuracy_drop: accuracy that early stop may lose; see :func:`calibrate_early_stop`.
     """
 
     samples: Samples
@@ -40,27 +40,27 @@ class EvaluationSet:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelDescription:
-    """What a bundle says about its model, and the real inputs that verify it.
+    """Name, labels and licence of a model, and real inputs to verify it.
 
-    A model whose output is a vector (a regression, an embedding) has ``vector`` in place of ``labels``, and
-    nothing that counts labels: ``sample_labels``, ``accuracy``, ``early_stop`` and ``test_set`` stay ``None``.
+    A model with a vector output (a regression, an embedding) has ``vector`` instead of ``labels``; ``sample_labels``,
+    ``accuracy``, ``early_stop`` and ``test_set`` must then be ``None``.
 
-    Lists and torch tensors will do where arrays and tuples are named.
+    Lists and torch tensors are accepted in place of arrays and tuples.
 
     Attributes:
-        name: short, used for file names: letters, digits, ``.``, ``-``, ``_``, ``+``.
+        name: a short name, used in file names: letters, digits, ``.``, ``-``, ``_``, ``+``.
         description: one sentence.
-        license: of the weights and the samples.
-        samples: real inputs; parity needs them, a few become golden. (n, H, W, C) uint8 for an image input,
-            (n, …) float32 before they are normalised for a tensor input.
+        license: licence of the weights and the samples.
+        samples: real inputs for the comparison with torch; a few become the golden inputs. (n, H, W, C) uint8 for an
+            image input; (n, …) float32, not normalised, for a tensor input.
         labels: one name per output.
-        vector: what the outputs are together, such as ``embedding``.
+        vector: name of a vector output, such as ``embedding``.
         sample_labels: (n,) class indexes.
-        accuracy: of every prefix of the chosen branches in float32, if known.
-        early_stop: from :func:`calibrate_early_stop` on the chosen branches in float32, if wanted.
-        test_set: if given, accuracy and early stop are measured on the exported parts themselves. A
-            quantized bundle is another model than the one in float32, and has none without it.
-        version: of the model; a whole number that grows.
+        accuracy: accuracy of every prefix of the chosen branches in float32, if known.
+        early_stop: result of :func:`calibrate_early_stop` for the chosen branches in float32, if wanted.
+        test_set: inputs on which accuracy and early stop of the exported parts are measured. Without it a quantized
+            bundle has neither, because the float32 accuracy does not apply to it.
+        version: version of the model, a whole number that increases.
     """
 
     name: str

@@ -67,18 +67,18 @@ def calibrate_early_stop(
 ) -> Calibration:
     """Find early-stop thresholds that lose at most ``max_accuracy_drop`` of accuracy.
 
-    A tenth of the images, taken at random, fits the temperatures, half of them the threshold, and on
-    the rest, which decided nothing, the outcome is measured (``held_out``).
+    The images are split at random: a tenth fits the temperatures, half choose the threshold, and the result is
+    measured on the rest (``held_out``).
 
     Args:
-        branch_logits: (k, M, C), of the branches of one bundle in order, on M images that trained nothing.
+        branch_logits: (k, M, C), logits of a bundle's branches, in order, on M held-out images.
         labels: (M,) class indexes.
-        dataset: what the images are, for people.
+        dataset: a name for the images, shown to users.
         max_accuracy_drop: a fraction above 0, at most 0.1; 0.005 is half a point.
-        seed: of the random split.
+        seed: seed of the random split.
 
     Returns:
-        The rules, and where they come from. Where no threshold keeps the promise, all are ``None``: never stop.
+        The stop rules and how they were measured. If no threshold is safe, all are ``None``: never stop.
 
     Raises:
         InputError: ``max_accuracy_drop`` is out of range, or the arrays do not fit each other.

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import CachedPart, PartCache
+from paraedge_converters.delegates import DELEGATES, Proof
 from paraedge_converters.file_metadata import with_metadata
 from paraedge_converters.request import ExportRequest
 from paraedge_converters.split import Part, count_macs, quantizable
 from paraedge_runtime.bundle import file_entry
 from paraedge_runtime.engines import Engine, LoadedPart, engine_info
-from paraedge_runtime.errors import ConversionError, IntegrityError
+from paraedge_runtime.errors import ConversionError, EngineUnavailable, IntegrityError
 from paraedge_runtime.manifest import PartEntry
 from paraedge_runtime.trial import try_part
 
@@ -35,7 +36,8 @@ class LoweredModel:
     Attributes:
         programs: with operators and multiply-adds.
         entries: of their files, as in the manifest.
-        loaded: in the engine.
+        loaded: in the engine, or in what proves a part of a delegate.
+        proofs: what that is; see ``PartCard.proof``.
         cache_keys: of the parts that the cache can keep.
         from_cache: names of those that were not lowered now.
     """
@@ -43,6 +45,7 @@ class LoweredModel:
     programs: Mapping[str, CachedPart]
     entries: Mapping[str, PartEntry]
     loaded: Mapping[str, LoadedPart]
+    proofs: Mapping[str, Proof]
     cache_keys: Mapping[str, str]
     from_cache: tuple[str, ...]
 
@@ -80,6 +83,7 @@ def lower_parts(
     programs: dict[str, CachedPart] = {}
     entries: dict[str, PartEntry] = {}
     loaded: dict[str, LoadedPart] = {}
+    proofs: dict[str, Proof] = {}
     keys: dict[str, str] = {}
     from_cache: list[str] = []
     images = samples = inputs[1::2][:NUM_CALIBRATION] if len(inputs) > 1 else inputs
@@ -97,17 +101,42 @@ def lower_parts(
                 keys[name] = key
             if was_cached:
                 from_cache.append(name)
-            entries[name] = _entry(part, programs[name], request.engine)
-            loaded[name] = _load(engine, name, programs[name].program, entries[name])
+            entries[name] = _entry(part, programs[name], request)
+            ready, proofs[name] = _load(part, programs[name], entries[name], engine)
+            if ready is None:  # the same part for the CPU stands in for it
+                on_cpu = replace(request, delegate=None)
+                stood_in, key, was_cached_too = _lower(part, on_cpu, samples, cache, anew)
+                if key is not None:
+                    keys[f"{name} for the CPU"] = key
+                if was_cached_too:
+                    from_cache.append(f"{name} for the CPU")
+                ready = _open(engine, name, stood_in.program, _entry(part, stood_in, on_cpu))
+            loaded[name] = ready
             stack.callback(loaded[name].close)
             if name == "stem" and request.quantize != "fp32":
                 # Branches are calibrated on what this stem makes, its errors included.
                 samples = np.concatenate([loaded[name].run(sample[None]) for sample in samples])
             on_part(name, was_cached)
-        yield LoweredModel(programs, entries, loaded, keys, tuple(from_cache))
+        yield LoweredModel(programs, entries, loaded, proofs, keys, tuple(from_cache))
 
 
-def _load(engine: Engine, name: str, program: bytes, entry: PartEntry) -> LoadedPart:
+def _load(part: Part, lowered: CachedPart, entry: PartEntry, engine: Engine) -> tuple[LoadedPart | None, Proof]:
+    """The program loaded, and what runs it; ``None`` where nothing does here."""
+    proof: Proof = "engine" if entry.delegate is None else DELEGATES[entry.delegate].proof
+    if proof == "reference model":
+        from paraedge_converters.backends._ethos_u import TosaPart
+
+        return TosaPart(lowered.reference), proof
+    if proof == "engine":
+        try:
+            return _open(engine, part.name, lowered.program, entry), proof
+        except EngineUnavailable:
+            if entry.delegate is None:
+                raise
+    return None, "never run"
+
+
+def _open(engine: Engine, name: str, program: bytes, entry: PartEntry) -> LoadedPart:
     """Open a program; what a device would refuse is a fault of the export, and no file of anybody is damaged."""
     try:
         return engine.load(name, program, entry)
@@ -123,7 +152,8 @@ def _lower(
     part: Part, request: ExportRequest, samples: Array, cache: PartCache, anew: bool
 ) -> tuple[CachedPart, str | None, bool]:
     """The program, its key in the cache (``None``: it has none), and whether it came from there."""
-    converter, recipe = converter_for(request.converter), request.recipe_of(part.name)
+    delegate, recipe = request.delegate_of(part.name), request.recipe_of(part.name)
+    converter = converter_for(request.converter if delegate is None else DELEGATES[delegate].converter)
     calibration = torch.from_numpy(samples if recipe != "fp32" else samples[:0])
     module = part.module if recipe == "fp32" else quantizable(part.module)
     key = cache.key(
@@ -137,7 +167,8 @@ def _lower(
     )
     if key is not None and not anew and (found := cache.get(key)) is not None:
         try:
-            try_part(request.engine, part.name, found.program, _entry(part, found, request.engine))
+            if delegate is None or DELEGATES[delegate].proof == "engine":
+                try_part(request.engine, part.name, found.program, _entry(part, found, request))
         except IntegrityError:
             cache.discard(key)  # it is not what was kept
         else:
@@ -148,14 +179,14 @@ def _lower(
         )
     except ConversionError as error:
         raise ConversionError(f"{part.name}: {error}") from error
-    made = CachedPart(lowered.program, lowered.operators, count_macs(part))
+    made = CachedPart(lowered.program, lowered.operators, lowered.reference, count_macs(part))
     if key is not None:
         cache.put(key, made)
     return made, key, False
 
 
-def _entry(part: Part, lowered: CachedPart, engine: str) -> PartEntry:
-    entry = file_entry(f"{part.name}{engine_info(engine).suffix}", lowered.program)
+def _entry(part: Part, lowered: CachedPart, request: ExportRequest) -> PartEntry:
+    entry = file_entry(f"{part.name}{engine_info(request.engine).suffix}", lowered.program)
     return PartEntry(
         file=entry.file,
         size_bytes=entry.size_bytes,
@@ -163,4 +194,5 @@ def _entry(part: Part, lowered: CachedPart, engine: str) -> PartEntry:
         input_shape=tuple(part.example.shape),
         output_shape=part.output_shape,
         macs=lowered.macs,
+        delegate=request.delegate_of(part.name),
     )

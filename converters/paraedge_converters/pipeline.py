@@ -12,6 +12,7 @@ from paraedge_converters._temporary import temporary_files
 from paraedge_converters.assemble import assemble
 from paraedge_converters.backends import converter_for
 from paraedge_converters.cache import PartCache, tool_versions
+from paraedge_converters.delegates import DELEGATES
 from paraedge_converters.description import ModelDescription, check_description
 from paraedge_converters.file_metadata import file_metadata
 from paraedge_converters.lowering import lower_parts
@@ -52,34 +53,37 @@ def convert(
     branches: int | Sequence[int] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
+    delegate: str | None = None,
     cache: PartCache | None = None,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
     """Export chosen branches of a model as a bundle, and check every part against torch.
 
     Args:
-        model: any network that keeps the ``BranchModel`` contract; it is not changed.
-        description: names, and real inputs.
-        out: bundle folder to write; a bundle that stands there is replaced.
+        model: a network that implements ``BranchModel``; it is not changed.
+        description: name, labels, licence and real inputs.
+        out: bundle folder to write; an existing bundle is replaced.
         target: kind of device, a key of ``targets.TARGETS``.
-        engine: another engine than the target's own.
-        quantize: a quantization recipe, a key of ``recipes.RECIPES`` that the engine has; ``NAME+fp32-stem``
-            leaves the stem as it is, ``small`` is the target's own.
-        branches: the first so many, or these indexes in ascending order; all when ``None``.
-        fused: add the chosen branches as one ordinary model for other tools.
-        allow_undelegated: accept operators outside the engine's fast backend (they are listed).
-        cache: of lowered parts; the user's when ``None``.
-        on_progress: called when a step is done.
+        engine: an engine; ``None`` for the target's own.
+        quantize: quantization recipe, a key of ``recipes.RECIPES`` that the engine supports; ``NAME+fp32-stem``
+            leaves the stem in float32, ``small`` is the target's recipe.
+        branches: a count (the first ones), or indexes in ascending order; ``None`` for all.
+        fused: add the chosen branches as a single ordinary model file.
+        allow_undelegated: allow operators outside the engine's fast backend.
+        delegate: GPU or NPU that gets some parts, a key of ``delegates.DELEGATES``. A part that nothing here can run is
+            exported all the same, and the card says so.
+        cache: cache of lowered parts; ``None`` for the user's.
+        on_progress: called after each step.
 
     Raises:
-        InputError: unknown target, engine or quantization recipe, no such branch, unusable samples, or ``out``
-            cannot be written.
-        UnsupportedModel: the network does not keep the contract.
-        ConversionError: the backend failed or left operators it should not have.
-        ParityError: the result does not compute what torch computes. Nothing is written. Of a quantization recipe
-            the message names the next finer one that was tried and does. Each that is tried takes as long as an
-            export without a test set; there are nine at most.
-        BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
+        InputError: unknown target, engine, quantization recipe or branch, invalid samples, or ``out`` cannot be
+            written.
+        UnsupportedModel: the network does not implement ``BranchModel``.
+        ConversionError: the backend failed, or left operators that the target does not run.
+        ParityError: a part does not compute what torch computes; nothing is written. If a quantization recipe fails,
+            finer ones are tried (nine at most, each as long as an export without a test set), and the message names
+            the first that passes.
+        BundleError: ``out`` exists and is not a complete bundle; it is not replaced.
     """
     check_contract(model)
     as_callable("on_progress", on_progress)
@@ -96,6 +100,7 @@ def convert(
         out=as_path("out", out),
         fused=fused,
         allow_undelegated=allow_undelegated,
+        delegate=delegate,
     )
     return run_export(model, description, request, cache=cache, on_progress=on_progress)
 
@@ -127,6 +132,8 @@ def _export(
 ) -> Bundle:
     check_description(model, description, len(request.branches))
     tool_versions(converter_for(request.converter))
+    if request.delegate is not None:
+        tool_versions(converter_for(DELEGATES[request.delegate].converter))
     engine = open_engine(request.engine)
 
     parts = split_model(model, request.branches, fused=request.fused)
@@ -147,12 +154,14 @@ def _export(
                 for key in lowered.cache_keys.values():
                     cache.discard(key)
                 raise
-            for entry in lowered.entries.values():
-                remember_part(asked.engine, entry)
+            ran = {name for name, how in lowered.proofs.items() if how == "engine"}
+            for name in ran:
+                remember_part(asked.engine, lowered.entries[name])
             if not write:
                 return None
             bundle = assemble(model, described, asked, engine, parts, lowered, reference, proof)
-            remember_bundle(bundle)
+            if len(ran) == len(lowered.proofs):
+                remember_bundle(bundle)
             return bundle
 
     def attempt(asked: ExportRequest, described: ModelDescription, write: bool) -> Bundle | None:
@@ -176,6 +185,8 @@ def _export(
         finer = finer_recipes(request.quantize, request.converter) if try_finer else ()
         if request.fused:  # which has no stem of its own
             finer = tuple(name for name in finer if not name.endswith(FLOAT_STEM))
+        if request.delegate is not None:
+            finer = tuple(name for name in finer if DELEGATES[request.delegate].reads(name))
         if not finer:
             raise
         found = next((name for name in finer if passes(name)), "fp32")

@@ -27,14 +27,14 @@ class Proof:
 
     Attributes:
         parity: the record of the gate.
-        similarities: how near each part is, by name.
+        similarities: how near each part is, by name; ``None`` for one that never ran.
         outputs: (n, k, num_outputs), what the engine computes for every prefix of the description's samples.
         accuracy: of every prefix, where known.
         early_stop: where calibrated.
     """
 
     parity: Parity
-    similarities: Mapping[str, Similarity]
+    similarities: Mapping[str, Similarity | None]
     outputs: NDArray[np.float32]
     accuracy: Accuracy | None
     early_stop: Calibration | None
@@ -71,12 +71,17 @@ def prove(
     accuracy, early_stop = description.accuracy, description.early_stop
     if description.test_set is not None:
         how = f"{request.quantize} in {request.engine}"
+        if "reference model" in model.proofs.values():
+            how = f"{request.quantize} in the reference model of {request.delegate}"
+        elif "never run" in model.proofs.values():
+            how += f", parts of {request.delegate} on the CPU"
         accuracy, early_stop = _measure(
             model.loaded, description.test_set, input_spec, how, lambda: on_sample("test set")
         )
     elif request.quantize != "fp32":
         accuracy = early_stop = None  # those of the float32 model
-    return Proof(parity, similarities, outputs, accuracy, early_stop)
+    known = {name: None if model.proofs[name] == "never run" else found for name, found in similarities.items()}
+    return Proof(parity, known, outputs, accuracy, early_stop)
 
 
 def _measure(

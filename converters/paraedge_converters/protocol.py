@@ -25,12 +25,12 @@ class ModuleSequence(Protocol):
 class BranchModel(Protocol):
     """A stem, and branches that each read the stem's output and whose outputs add up.
 
-    Nothing outside the model knows what the branches are made of. The contract:
+    The branches may be any modules. The contract:
 
-    * ``stem(x)`` takes ``input_spec.shape`` and returns one float tensor, its batch first;
+    * ``stem(x)`` takes ``input_spec.shape`` and returns one float tensor, batch first;
     * each of ``branches`` takes that tensor and returns (1, ``num_outputs``) additive outputs;
-    * the output of a set of branches is the sum of their outputs, so no bias may be counted twice;
-    * in eval mode all of them are deterministic, and ``torch.export`` takes them.
+    * the output of several branches is the sum of their outputs, so a shared bias must not be added twice;
+    * in eval mode every part is deterministic and can be exported by ``torch.export``.
     """
 
     @property

@@ -27,9 +27,9 @@ class Recipe:
     """A quantization recipe: how the numbers of a part are stored and computed.
 
     Attributes:
-        description: one line for people.
-        tolerance: how near to torch its parts must be.
-        refused: converter -> why it has no such thing. An engine's own has its name.
+        description: one line, shown to users.
+        tolerance: how close to torch the parts must be.
+        refused: converter -> why it does not support the recipe. An engine's own converter has the engine's name.
     """
 
     description: str

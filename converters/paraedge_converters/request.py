@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from paraedge_converters.delegates import DELEGATES, delegate_for
 from paraedge_converters.recipes import FLOAT_STEM, Recipe, part_recipe, recipe_for
 from paraedge_converters.targets import TARGETS, backend_for
-from paraedge_runtime._arguments import as_path, choose_branches
+from paraedge_runtime._arguments import as_choice, as_path, choose_branches
 from paraedge_runtime.atomic import check_writable
 from paraedge_runtime.bundle import check_place
 from paraedge_runtime.engines import engine_info
@@ -30,16 +31,17 @@ class ExportRequest:
     """A validated export request, made by :func:`parse_request`.
 
     Attributes:
-        name: of the model, and so of the bundle.
-        num_branches: of the whole model.
-        branches: indexes of those that are exported, ascending.
+        name: name of the model and of the bundle.
+        num_branches: number of branches in the whole model.
+        branches: indexes of the exported branches, ascending.
         target: kind of device, a key of ``TARGETS``.
-        engine: that runs the parts.
-        converter: that makes them, a key of ``backends.CONVERTERS``.
+        engine: engine that runs the parts.
+        converter: converter that lowers the parts, a key of ``backends.CONVERTERS``.
         quantize: quantization recipe, a key of ``RECIPES``, or one with ``+fp32-stem``.
         out: bundle folder to write.
-        fused: add the chosen branches as one ordinary model.
-        allow_undelegated: accept operators outside the engine's fast backend.
+        fused: add the chosen branches as a single ordinary model file.
+        allow_undelegated: allow operators outside the engine's fast backend.
+        delegate: a key of ``DELEGATES``; ``None``: all parts are for the CPU.
     """
 
     name: str
@@ -52,15 +54,20 @@ class ExportRequest:
     out: Path
     fused: bool
     allow_undelegated: bool
+    delegate: str | None = None
 
     @property
     def recipe(self) -> Recipe:
-        """Limits that the parity gate holds the bundle to."""
+        """The recipe, whose tolerance the parity gate applies."""
         return recipe_for(self.quantize, self.converter)
 
     def recipe_of(self, part: str) -> str:
         """The name of one part's quantization recipe."""
         return part_recipe(self.quantize, part)
+
+    def delegate_of(self, part: str) -> str | None:
+        """The delegate that gets one part, if any."""
+        return self.delegate if self.delegate is not None and DELEGATES[self.delegate].takes(part) else None
 
 
 def parse_request(
@@ -74,6 +81,7 @@ def parse_request(
     out: str | os.PathLike[str] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
+    delegate: str | None = None,
 ) -> ExportRequest:
     """Check everything that can be checked without the model's weights.
 
@@ -85,7 +93,7 @@ def parse_request(
         quantize: a quantization recipe that the engine has; ``small`` is the target's.
         branches: the first so many, or these indexes in ascending order; all when ``None``.
         out: bundle folder to write; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
-        fused, allow_undelegated: see :class:`ExportRequest`.
+        fused, allow_undelegated, delegate: see :class:`ExportRequest`.
 
     Raises:
         InputError: unknown target, engine or quantization recipe, no such branch, a name that no bundle can
@@ -93,9 +101,19 @@ def parse_request(
         BundleError: something stands at ``out`` that is not a complete bundle; it is not replaced.
     """
     check_name(name)
-    engine_name, converter = backend_for(target, engine)
-    engine_info(engine_name)
+    as_choice("target", target, sorted(TARGETS))
     recipe_name = TARGETS[target].recipe if isinstance(quantize, str) and quantize == SMALL else quantize
+    if delegate is not None:
+        recipe_for(recipe_name, "")
+        found = delegate_for(delegate, target, engine, recipe_name)
+        if fused:
+            raise InputError(
+                "a fused model is for the CPU alone; leave out fused (--fused), or the delegate (--delegate)"
+            )
+        engine_name, converter = found.engine, found.engine
+    else:
+        engine_name, converter = backend_for(target, engine)
+    engine_info(engine_name)
     recipe_for(recipe_name, converter)
     if fused and recipe_name.endswith(FLOAT_STEM):
         raise InputError(
@@ -104,7 +122,9 @@ def parse_request(
         )
     chosen = choose_branches(branches, tuple(range(num_branches)))
     place = (
-        as_path("out", out) if out is not None else Path(bundle_name(name, target, chosen, num_branches, recipe_name))
+        as_path("out", out)
+        if out is not None
+        else Path(bundle_name(name, target, chosen, num_branches, recipe_name, delegate))
     )
     check_place(place)
     try:
@@ -122,6 +142,7 @@ def parse_request(
         out=place,
         fused=fused,
         allow_undelegated=allow_undelegated,
+        delegate=delegate,
     )
 
 
@@ -146,10 +167,18 @@ def fitting_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", plain).strip(".+-")[:100] or "model"
 
 
-def bundle_name(name: str, target: str, branches: Sequence[int], num_branches: int, quantize: str = "fp32") -> str:
+def bundle_name(
+    name: str,
+    target: str,
+    branches: Sequence[int],
+    num_branches: int,
+    quantize: str = "fp32",
+    delegate: str | None = None,
+) -> str:
     """``fashion-mnist-android-2.paraedge``; ``-all`` for all branches, ``-0-3-5`` for a choice of them.
 
-    A quantization recipe other than ``fp32`` comes last: ``fashion-mnist-android-2-int8-dynamic.paraedge``.
+    A quantization recipe other than ``fp32`` comes after it, and a delegate last:
+    ``fashion-mnist-android-2-int8-dynamic.paraedge``, ``fashion-mnist-ios-2-coreml.paraedge``.
     """
     if list(branches) == list(range(num_branches)):
         choice = "all"
@@ -159,5 +188,5 @@ def bundle_name(name: str, target: str, branches: Sequence[int], num_branches: i
         choice = "-".join(str(index) for index in branches)
         if len(branches) == 1:
             choice = f"only-{choice}"
-    suffix = "" if quantize == "fp32" else f"-{quantize}"
+    suffix = ("" if quantize == "fp32" else f"-{quantize}") + ("" if delegate is None else f"-{delegate}")
     return f"{name}-{target}-{choice}{suffix}.paraedge"

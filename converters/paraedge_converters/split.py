@@ -166,6 +166,8 @@ def _products_apart() -> Iterator[None]:
 
 
 def _part(name: str, module: nn.Module, example: Tensor) -> Part:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedModel(f"{name} is TorchScript, which nothing exports; give the nn.Module it was made of")
     half = has_half_precision(module)  # folding would round its weights once more
     folded = copy_module(module, name) if half else fold_batchnorm(module, name)
     try:

@@ -15,13 +15,13 @@ class Target:
     """A kind of device.
 
     Attributes:
-        engine: what runs the parts there, unless ``--engine`` says otherwise.
-        recipe: the smallest that kept accuracy on this engine when it was measured (docs/targets.md); an export
-            is ``fp32`` unless ``--quantize`` names it.
-        description: one line for people.
-        tested: how far this was really run, said honestly.
-        converter: what makes the parts, a key of ``lowering.CONVERTERS``; ``None`` for the engine's own. A target
-            that names one has no other engine.
+        engine: default engine.
+        recipe: the smallest recipe that kept the accuracy on this engine (docs/targets.md), used by ``--quantize
+            small``.
+        description: one line, shown to users.
+        tested: on what hardware this target was tested.
+        converter: converter that lowers the parts, a key of ``lowering.CONVERTERS``; ``None`` for the engine's own. A
+            target with a converter of its own has only one engine.
     """
 
     engine: str

@@ -4,7 +4,11 @@ import { BranchState, Bundle, profileBundle, Session } from "./paraedge/index.js
 const KEPT = 200; // predictions that the figures are of
 const REST_MS = 30; // between two images that come from the bundle
 
-/** @typedef {import("./paraedge/index.js").Prediction} Prediction */
+/**
+ * @typedef {import("./paraedge/index.js").Prediction} Prediction
+ * @typedef {import("./paraedge/inputs.js").InputSpec} InputSpec
+ * @typedef {import("./paraedge/manifest.js").TensorInput} TensorInput
+ */
 
 const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const field = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ ($(id));
@@ -15,8 +19,11 @@ const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(
 /** What the bundle's own images are, and what they show. @type {Awaited<ReturnType<Bundle["golden"]>> | null} */ let golden =
   null;
 /** @type {MediaStream | null} */ let camera = null;
+/** @type {import("./microphone.js").Microphone | null} */ let microphone = null;
+/** What the model that was opened last reads, if that is sound. @type {TensorInput | null} */ let sound = null;
 /** @type {{ms: number, isLate: boolean, used: number, isRight: boolean | null}[]} */ let recent = [];
 let isPaused = false;
+let isOpeningSource = false; // the user may be asked for permission meanwhile
 /** Ends the measuring that goes on. @type {AbortController | null} */ let measuring = null;
 /** What was measured since the page was opened. @type {Record<string, any> | null} */ let device = null;
 /** Public keys; the page opens nothing that none of them signed. Null: whoever serves it is trusted. @type {string[] | null} */ let trustedKeys =
@@ -55,9 +62,7 @@ async function open() {
     if (mine !== opening) return opened.close();
     session = opened;
     golden = await bundle.golden();
-    const takesImages = bundle.manifest.input.kind === "image";
-    /** @type {HTMLButtonElement} */ ($("camera")).disabled = !takesImages;
-    if (camera && !takesImages) closeCamera();
+    offerSource(bundle.manifest.input);
     opened.loaded.then(
       () => mine === opening && describe(bundle),
       (error) => {
@@ -75,12 +80,32 @@ async function open() {
   }
 }
 
+/** Whether a model reads sound: one channel over time, of a known rate. @param {InputSpec} spec @returns {spec is TensorInput} */
+const hears = (spec) =>
+  spec.kind === "tensor" && spec.rateHz !== null && `${spec.axes}` === "channel,time" && spec.shape[1] === 1;
+
+/** What this model can be shown or told: the camera, the microphone, or nothing but its own inputs. @param {InputSpec} spec */
+function offerSource(spec) {
+  const isImage = spec.kind === "image";
+  sound = hears(spec) ? spec : null;
+  if (camera && !isImage) closeCamera();
+  if (microphone && !(sound && microphone.fits(sound))) closeMicrophone();
+  $("source").textContent = sound ? "Microphone" : "Camera";
+  /** @type {HTMLButtonElement} */ ($("source")).disabled = !isImage && !sound;
+  $("image").setAttribute("aria-label", `The ${isImage ? "image" : "input"} of the last prediction`);
+}
+
 /** @param {Bundle} bundle */
 function describe({ manifest, signedBy }) {
   $("status").textContent = `running, ${session?.engine}`;
   const outputs = manifest.labels.length ? `${manifest.labels.length} labels` : `${manifest.numOutputs} numbers`;
+  const { input } = manifest;
+  const isShownOnly = input.kind !== "image" && !hears(input);
+  const ownInputs = isShownOnly
+    ? ` It reads (${input.axes.join(", ")}), neither images nor sound: this page runs it on its own inputs only.`
+    : "";
   $("about").textContent =
-    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}. Nothing leaves this device.`;
+    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}.${ownInputs} Nothing leaves this device.`;
 }
 
 /** One image after another, while this model is the one chosen. @param {Session} opened @param {number} mine */
@@ -90,19 +115,37 @@ async function predictAll(opened, mine) {
       await sleep(100);
       continue;
     }
-    const isCamera = camera !== null;
-    if (isCamera && video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) {
-      await sleep(REST_MS);
-      continue;
-    }
+    const source = microphone ?? camera;
+    const next = await nextInput(opened, number);
+    if (!next || mine !== opening) continue;
+    if (!next.isLive) number += 1;
     const budget = budgetMs();
-    const { input, label } = isCamera ? { input: video, label: null } : packaged(opened, number++);
-    const prediction = await opened.run(input, { budgetMs: budget });
+    const prediction = await opened.run(next.input, { budgetMs: budget });
     if (mine !== opening) return;
-    if (input instanceof Uint8Array) showImage(input, opened);
-    show(prediction, budget, label);
-    await (isCamera ? new Promise(requestAnimationFrame) : sleep(REST_MS));
+    if (source !== (microphone ?? camera)) continue; // its figures are of another source
+    if (next.input instanceof Uint8Array) showImage(next.input, opened);
+    else if (next.input instanceof Float32Array) showWave(next.input, opened);
+    show(prediction, budget, next.label);
+    if (camera) await new Promise(requestAnimationFrame);
+    else if (!next.isLive) await sleep(REST_MS);
   }
+}
+
+/**
+ * The camera's image, the newest that the microphone heard, or one of the bundle's own inputs; null: not yet.
+ *
+ * @param {Session} opened @param {number} number
+ * @returns {Promise<{input: import("./paraedge/inputs.js").Input, label: string | null, isLive: boolean} | null>}
+ */
+async function nextInput(opened, number) {
+  if (microphone) {
+    const input = await microphone.next();
+    return input && { input, label: null, isLive: true };
+  }
+  if (!camera) return { ...packaged(opened, number), isLive: false };
+  if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) return { input: video, label: null, isLive: true };
+  await sleep(REST_MS);
+  return null;
 }
 
 /** One of the bundle's own inputs. @param {Session} opened @param {number} number */
@@ -127,6 +170,30 @@ function showImage(pixels, { bundle }) {
     image.data[4 * place + 3] = 255;
   }
   canvas.getContext("2d")?.putImageData(image, 0, 0);
+}
+
+/** Each column from its lowest to its highest value, axes before the last one below each other. @param {Float32Array} values @param {Session} opened */
+function showWave(values, { bundle }) {
+  const length = /** @type {number} */ (bundle.manifest.input.shape.at(-1));
+  const rows = Math.min(values.length / length, 12);
+  const canvas = /** @type {HTMLCanvasElement} */ ($("image"));
+  const side = 240;
+  if (canvas.width !== side || canvas.height !== side) Object.assign(canvas, { width: side, height: side });
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.clearRect(0, 0, side, side);
+  context.fillStyle = getComputedStyle(canvas).color;
+  for (let row = 0; row < rows; row++) {
+    const samples = values.subarray(row * length, (row + 1) * length);
+    const half = side / rows / 2;
+    const most = samples.reduce((least, value) => Math.max(least, Math.abs(value)), 1e-3);
+    for (let column = 0; column < side; column++) {
+      const at = (/** @type {number} */ edge) => Math.min(Math.floor((edge * length) / side), length - 1);
+      const part = samples.subarray(at(column), at(column + 1) + 1); // the next one too: a line, not points
+      const [low, high] = [Math.min(...part), Math.max(...part)];
+      const top = (2 * row + 1) * half - (high / most) * (half - 2);
+      context.fillRect(column, top, 1, Math.max(((high - low) / most) * (half - 2), 1));
+    }
+  }
 }
 
 /** @param {Prediction} prediction @param {number} budget @param {string | null} label of the image, if it is known */
@@ -162,6 +229,7 @@ function showTop(top) {
     const [name, meter, text] = item.children;
     name.textContent = label;
     /** @type {HTMLMeterElement} */ (meter).value = probability;
+    meter.ariaHidden = "true"; // the text beside it says the same
     text.textContent = percent(probability);
   });
 }
@@ -206,39 +274,53 @@ function showFigures() {
   $("right").textContent = judged.length ? percent(mean(judged)) : "–";
 }
 
-/** What a camera that is not there says, by the name of its error. @type {Record<string, string>} */
-const CAMERA_PROBLEMS = {
-  NotAllowedError: "The camera was refused; allow it in the browser's settings of this page.",
-  NotFoundError: "This device has no camera; connect one, or go on with the bundle's own images.",
-  NotReadableError: "The camera is used by another program; close that, and press Camera again.",
-};
+/** What a camera or microphone that is not there says. @param {unknown} error @param {"camera" | "microphone"} what @param {string} own the bundle's own inputs */
+function sourceProblem(error, what, own) {
+  const { name, message } = /** @type {Error} */ (error);
+  const button = what === "camera" ? "Camera" : "Microphone";
+  /** @type {Record<string, string>} */ const known = {
+    NotAllowedError: `The ${what} was refused; allow it in the browser's settings of this page.`,
+    NotFoundError: `This device has no ${what}; connect one, or go on with the bundle's own ${own}.`,
+    NotReadableError: `The ${what} is used by another program; close that, and press ${button} again.`,
+  };
+  return known[name] ?? `No ${what} can be used: ${(message || name).replace(/\.$/, "")}.`;
+}
 
 /** The camera's images are of the model of photographs, where the page has one. */
 async function openCamera() {
   if (!navigator.mediaDevices) return say("No camera here: a page needs https, or localhost, to use one.");
+  /** @type {MediaStream | null} */ let stream = null;
   try {
-    camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
-    for (const track of camera.getTracks()) {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    if (sound) return stopTracks(stream); // a model that reads no images was chosen meanwhile
+    camera = stream;
+    for (const track of stream.getTracks()) {
       track.onended = () => {
         closeCamera();
         say("The camera has stopped; press Camera to start it again.");
       };
     }
-    video.srcObject = camera;
+    video.srcObject = stream;
     await video.play();
   } catch (error) {
+    if (stream && !camera) return; // the same
     closeCamera();
-    const { name, message } = /** @type {Error} */ (error);
-    return say(CAMERA_PROBLEMS[name] ?? `No camera can be used: ${message || name}.`);
+    return say(sourceProblem(error, "camera", "images"));
   }
+  if (!camera) return;
   showCamera();
   if (cameraModel === null || cameraModel === field("model").value) return;
   field("model").value = cameraModel;
   open();
 }
 
+/** @param {MediaStream | null} stream */
+function stopTracks(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+}
+
 function closeCamera() {
-  for (const track of camera?.getTracks() ?? []) track.stop();
+  stopTracks(camera);
   camera = null;
   showCamera();
 }
@@ -246,14 +328,46 @@ function closeCamera() {
 function showCamera() {
   video.hidden = camera === null;
   $("image").hidden = camera !== null;
-  $("camera").setAttribute("aria-pressed", String(camera !== null));
+  showSource();
+}
+
+/** What was measured is of another source now. */
+function showSource() {
+  $("source").setAttribute("aria-pressed", String(camera !== null || microphone !== null));
   recent = [];
 }
 
-function toggleCamera() {
+/** @param {TensorInput} spec */
+async function openMicrophone(spec) {
+  if (!navigator.mediaDevices) return say("No microphone here: a page needs https, or localhost, to use one.");
+  try {
+    const { Microphone } = await import("./microphone.js"); // few pages have a model that hears
+    const opened = await Microphone.open(spec, () => {
+      closeMicrophone();
+      say("The microphone has stopped; press Microphone to start it again.");
+    });
+    if (microphone || !sound || !opened.fits(sound)) return opened.close(); // another model was chosen meanwhile
+    microphone = opened;
+    showSource();
+  } catch (error) {
+    say(sourceProblem(error, "microphone", "sounds"));
+  }
+}
+
+function closeMicrophone() {
+  microphone?.close();
+  microphone = null;
+  showSource();
+}
+
+async function toggleSource() {
+  if (isOpeningSource) return;
   say(null);
-  if (camera) closeCamera();
-  else openCamera();
+  if (camera) return closeCamera();
+  if (microphone) return closeMicrophone();
+  isOpeningSource = true;
+  await (sound ? openMicrophone(sound) : openCamera());
+  isOpeningSource = false;
 }
 
 /** As `paraedge profile` does, with whatever was measured before; a second press ends it. */
@@ -297,6 +411,7 @@ function save() {
 }
 
 async function start() {
+  $("hint").remove();
   const cores = Math.max(navigator.hardwareConcurrency ?? 2, 1);
   for (let threads = 1; threads <= Math.min(cores, 8); threads++) {
     field("threads").append(new Option(String(threads), String(threads), threads === Math.min(cores, 4)));
@@ -311,7 +426,7 @@ async function start() {
   $("model").addEventListener("change", open);
   $("threads").addEventListener("change", open);
   $("settings").addEventListener("submit", (event) => event.preventDefault());
-  $("camera").addEventListener("click", toggleCamera);
+  $("source").addEventListener("click", toggleSource);
   $("measure").addEventListener("click", measure);
   $("save").addEventListener("click", save);
   $("pause").addEventListener("click", () => {

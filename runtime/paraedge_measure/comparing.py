@@ -26,21 +26,21 @@ class ComparedBundle:
     """Results of one bundle. Tuples have one value for each prefix, which is the first k branches.
 
     Attributes:
-        path: where it is.
-        name: of its model.
-        engine: what runs it.
-        quantization: recipe by which its numbers are written.
-        size_bytes: of all its files.
-        prefix_bytes: of the stem's program and those of the branches.
-        prefix_ms: medians of a request here.
-        prefix_p95_ms: their 95th percentiles.
-        prefix_accuracy: fractions; ``None`` where the output is a vector.
-        agreement: share of the inputs on which all its branches together give the label that all branches of
-            the first bundle give; ``None`` where the output is a vector.
-        prefix_relative_error: of the vector that each prefix gives, beside that of all branches of the first
-            bundle; ``None`` where the output is labels. See ``paraedge_runtime.similarity.relative_error``.
-        prefix_snr_db: signal-to-noise ratio of the same vectors, ``None`` for those that are equal bit for bit;
-            ``None`` altogether where the output is labels.
+        path: path of the bundle.
+        name: name of the model.
+        engine: engine that ran it.
+        quantization: quantization recipe.
+        size_bytes: size of all files.
+        prefix_bytes: size of the programs of the stem and the prefix.
+        prefix_ms: median time of a request.
+        prefix_p95_ms: 95th percentile of the time of a request.
+        prefix_accuracy: accuracy, as a fraction; ``None`` if the output is a vector.
+        agreement: fraction of the inputs with the same label as the first bundle, with all branches; ``None`` if the
+            output is a vector.
+        prefix_relative_error: error of each prefix relative to all branches of the first bundle; ``None`` if the
+            output is labels. See ``paraedge_runtime.similarity.relative_error``.
+        prefix_snr_db: signal-to-noise ratio of the same vectors, ``None`` for identical ones; ``None`` altogether if
+            the output is labels.
     """
 
     path: str
@@ -68,20 +68,19 @@ def compare_bundles(
 ) -> list[ComparedBundle]:
     """Run every input through every bundle, then measure latency with the bundles in turns.
 
-    A round of times asks every bundle for every prefix once, in random order: what slows the machine down
-    slows them all, and no bundle keeps its caches warm.
+    In each round every prefix of every bundle runs once, in random order. So a slow phase of the machine affects all
+    of them, and no bundle has warm caches.
 
     Args:
         bundles: of models with the same input and the same output: labels or a vector.
         inputs: at least one; images (M, H, W, C) uint8, or tensors (M, ...) float32 as a sensor gives them.
         labels: (M,) class indexes; ``None`` where the output is a vector.
-        threads: as ``Session.open`` takes them.
-        rounds: of which each time is the median.
-        on_progress: called with requests done and in all.
+        threads: as in ``Session.open``.
+        rounds: number of rounds; times are medians over them.
+        on_progress: called with the number of finished requests and the total.
 
     Raises:
-        InputError: a bundle is of another task than the first, the labels do not fit, or there is nothing to
-            compare.
+        InputError: the bundles have different tasks, the labels do not fit, or there is nothing to compare.
         EngineError: a branch failed.
         EngineUnavailable: an engine is not installed.
     """
@@ -181,7 +180,7 @@ def _check(
                 f"{bundle.path} {_task(manifest)}, {bundles[0].path} {_task(first)}; compare bundles of one task"
             )
     if labels is None and first.labels:
-        raise InputError(f"labels is None, and {bundles[0].path} knows classes; every input needs its class index")
+        raise InputError(f"labels is None, but {bundles[0].path} has classes; give a class index for every input")
     if labels is not None and not first.labels:
         raise InputError(f"labels were given, and {bundles[0].path} {_task(first)}; give None instead")
     if labels is not None and labels.shape != (len(inputs),):

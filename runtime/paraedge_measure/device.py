@@ -115,10 +115,10 @@ class Browser(_Record, frozen=True, kw_only=True, tag_field="kind", tag="browser
 
 
 class Hardware(_Record, frozen=True, kw_only=True):
-    """The hardware of a machine. What the system does not report is ``null``, never guessed.
+    """The hardware of a machine. What the system does not report is ``null``.
 
-    ``cores`` counts the machine's cores, also those that a process may not use. ``clusters`` groups
-    their numbers by speed, fastest first, and is empty where the system tells no speeds.
+    ``cores`` counts the machine's cores, including those that this process may not use. ``clusters`` groups core
+    numbers by speed, fastest first; it is empty if the system does not report speeds.
     ``fingerprint`` names the kind of machine, see :func:`hardware_fingerprint`.
     """
 
@@ -135,7 +135,7 @@ class Hardware(_Record, frozen=True, kw_only=True):
 
 
 class PartLatency(_Record, frozen=True, kw_only=True):
-    """Milliseconds of ``n`` runs, and of the very first one in a fresh process, which is not among them."""
+    """Times of ``n`` runs, in milliseconds, and of the first run in a fresh process, which is not one of them."""
 
     n: Positive
     min_ms: Duration
@@ -275,7 +275,7 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     """Read and check a ``device.json``.
 
     Raises:
-        ProfileError: it cannot be read, or :func:`decode_device` refuses it. The file stays as it is.
+        ProfileError: the file cannot be read, or is not a valid ``device.json``.
     """
     target = as_path("the profile", path)
     try:
@@ -289,11 +289,11 @@ def read_device(path: str | os.PathLike[str]) -> Device:
 
 
 def write_device(device: Device, path: str | os.PathLike[str]) -> None:
-    """Write a ``device.json``, whole or not at all.
+    """Write a ``device.json``, completely or not at all.
 
     Raises:
-        DeviceError: the reader would refuse what was measured; what stood there stays.
-        ProfileError: the file cannot be written; what stood there stays.
+        DeviceError: the measurements are not valid in a ``device.json``; an existing file is kept.
+        ProfileError: the file cannot be written; an existing file is kept.
     """
     raw = encode_device(as_instance("device", device, Device))
     target = as_path("the profile", path)
@@ -311,8 +311,8 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
 def merge(device: Device, measurements: Iterable[Measurement]) -> Device:
     """Return the device with these measurements added.
 
-    Each replaces the one with the same bundle, engine and number of threads, in its place; every
-    other one is kept, and so is what was sustained, until that is measured again.
+    A new measurement replaces the one with the same bundle, engine and number of threads. All others are kept, and so
+    is a sustained measurement until it is repeated.
     """
     merged = {_key(one): one for one in as_instance("device", device, Device).measurements}
     for one in as_instances("measurements", measurements, Measurement):

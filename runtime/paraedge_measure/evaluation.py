@@ -19,7 +19,7 @@ class Evaluation:
     labels: NDArray[np.int64]
 
     def prefix_accuracy(self, branches: tuple[int, ...] | None = None) -> tuple[float, ...]:
-        """Accuracy of the first 1, 2, … of ``branches`` (all, when not given) on the test set."""
+        """Accuracy of the first 1, 2, … of ``branches`` (default: all) on the test set."""
         chosen = self.branch_logits if branches is None else self.branch_logits[list(branches)]
         correct = chosen.cumsum(axis=0).argmax(axis=2) == self.labels  # (k, M)
         return tuple(round(float(accuracy), 6) for accuracy in correct.mean(axis=1))

@@ -51,13 +51,13 @@ _VCGENCMD_LIMIT_S = 2.0
 def read_hardware(root: Path = ROOT, *, machine: str = "", kernel: str = "") -> Hardware:
     """Read the hardware of this machine.
 
-    Clusters are cores of one ``cpu_capacity`` (Arm), else of one highest frequency, as in the native
-    core's placement.
+    A cluster is the cores with the same ``cpu_capacity`` (Arm), or else the same maximum frequency, as in the native
+    core.
 
     Args:
-        root: where /proc, /sys and /etc are.
-        machine: what ``uname -m`` says, where ``root`` is another machine's.
-        kernel: what ``uname -sr`` says there.
+        root: folder that contains /proc, /sys and /etc.
+        machine: output of ``uname -m``, if ``root`` belongs to another machine.
+        kernel: output of ``uname -sr`` there.
     """
     cpus = root / "sys/devices/system/cpu"
     numbers = _core_list(_text(cpus / "present")) or list(range(os.cpu_count() or 1))

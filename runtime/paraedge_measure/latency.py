@@ -27,15 +27,15 @@ def known_latency(
     """Read a session's latency from a device profile, for ``Session.open(latency=...)``.
 
     Args:
-        profile: of this device, or the path of its ``device.json``; ``None`` gives ``None``.
+        profile: this device's profile, or the path of its ``device.json``; ``None`` returns ``None``.
         bundle: an open bundle.
-        engine: as ``Session.open`` takes it, default included.
-        threads: likewise.
-        branches: likewise.
-        allow_foreign: take the profile of another device, or its nearest measurement of another bundle.
+        engine: as in ``Session.open``.
+        threads: as in ``Session.open``.
+        branches: as in ``Session.open``.
+        allow_foreign: accept the profile of another device, or its nearest measurement of another bundle.
 
     Raises:
-        ProfileError: ``profile`` cannot be read, or is not of this device and bundle.
+        ProfileError: ``profile`` cannot be read, or belongs to another device or bundle.
         InputError, EngineUnavailable: as ``Session.open``.
     """
     if profile is None:

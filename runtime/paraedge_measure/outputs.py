@@ -42,7 +42,7 @@ class EncodedOutputs(msgspec.Struct, frozen=True):
             return np.frombuffer(base64.b64decode(self.values, validate=True), "<f4").reshape(self.shape)
         except ValueError as error:
             raise DeviceError(
-                f"the device replied outputs that cannot be: {error}; is paraedge there this version?"
+                f"the device returned invalid outputs: {error}; install this version of paraedge there"
             ) from None
 
 

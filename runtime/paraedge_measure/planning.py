@@ -69,9 +69,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A choice of branches, engine and threads, with its latency, accuracy and size.
 
-    ``branches`` are positions in the model that the bundle was taken from, ascending: in this order they run.
-    ``size_bytes`` counts programs and golden files. ``memory_bytes`` was measured with all branches of
-    the bundle, and is an upper bound for fewer.
+    ``branches`` are indexes in the model, ascending; they run in this order. ``size_bytes`` counts programs and
+    golden files. ``memory_bytes`` was measured with all branches, so it is an upper bound for fewer.
     """
 
     format: Literal["paraedge-plan/1"] = "paraedge-plan/1"
@@ -101,13 +100,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def predict_request_ms(measurement: Measurement, positions: Sequence[int]) -> tuple[float, float]:
     """p50 and p95 of a request with the branches at ``positions`` of the bundle, on the threads of ``measurement``.
 
-    p50 is the stem's, plus the time that list scheduling of the branches' p50 takes on the threads,
-    where a branch is slowed by the contention factor of the workers that are busy at that moment, plus
-    what the whole request was measured to take beyond that, in proportion to the branches. p95 keeps
-    the measured ratio of the whole request's p95 to its p50.
+    p50 is the sum of three times: the stem's p50; the time to run the branches on the threads by list scheduling,
+    each slowed by the contention factor of the busy workers; and the rest of the measured whole request, in
+    proportion to the number of branches. p95 is p50 times the measured ratio of the whole request's p95 to its p50.
 
     Raises:
-        InputError: no position, or one where the measurement has no branch.
+        InputError: ``positions`` is empty, or has a position without a branch.
     """
     work_ms = [latency.p50_ms for latency in as_instance("measurement", measurement, Measurement).branches.values()]
     positions = [as_whole("a position", position, least=-(2**53)) for position in as_list("positions", positions)]
@@ -151,13 +149,12 @@ def belong_together(bundle: Bundle, evaluation: Evaluation) -> bool:
 def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | None = None) -> tuple[Plan, ...]:
     """List the choices of branches of a bundle, for every engine and thread count measured on the device.
 
-    They are all prefixes, and their accuracy is the bundle's. With an ``evaluation`` of all branches of
-    the model, other choices that are :func:`~paraedge_measure.subsets.worthwhile` come to them, and the
-    accuracy of all is what that function says.
+    Without an ``evaluation`` the choices are all prefixes, with the bundle's accuracy. With an ``evaluation`` of all
+    branches, :func:`~paraedge_measure.subsets.worthwhile` adds other choices and gives the accuracy of all.
 
     Raises:
-        ProfileError: the bundle was not measured on this device, or with an engine that is not known.
-        InputError: the bundle has no accuracy, or the evaluation is not of its model.
+        ProfileError: the bundle was not measured on this device, or the engine is unknown.
+        InputError: the bundle has no accuracy, or the evaluation belongs to another model.
     """
     as_instance("device", device, Device)
     manifest, card = as_instance("bundle", bundle, Bundle).manifest, bundle.card
@@ -233,7 +230,7 @@ def _p50_ms(measurement: Measurement, positions: Positions) -> float:
 
 
 def pareto_plans(plans: Iterable[Plan]) -> tuple[Plan, ...]:
-    """Return the plans that no other plan matches in p95 latency, accuracy and size together, fastest first."""
+    """Return the Pareto-optimal plans by p95 latency, accuracy and size, fastest first."""
     kept: list[Plan] = []
     for plan in sorted(
         as_instances("plans", plans, Plan), key=lambda one: (one.p95_ms, -one.accuracy, one.size_bytes, one.threads)
@@ -247,7 +244,7 @@ def choose_plan(plans: Iterable[Plan], wish: Wish) -> Plan:
     """Return the most accurate plan that meets the requirements; ties go to the fastest, then the smallest.
 
     Raises:
-        PlanError: none does; the message has the nearest.
+        PlanError: no plan does; the message has the nearest one.
     """
     every = as_instances("plans", plans, Plan)
     as_instance("wish", wish, Wish)
@@ -264,10 +261,10 @@ def choose_plan(plans: Iterable[Plan], wish: Wish) -> Plan:
 
 
 def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write ``plan.json`` for ``paraedge export --plan``, whole or not at all.
+    """Write ``plan.json`` for ``paraedge export --plan``, completely or not at all.
 
     Raises:
-        PlanError: it cannot be written there, or something else than a plan stands there; it stays.
+        PlanError: it cannot be written, or an existing file is not a plan; that file is kept.
     """
     as_instance("plan", plan, Plan)
     target = as_path("the plan's file", path)
@@ -285,7 +282,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     """Read a ``plan.json``.
 
     Raises:
-        PlanError: it is not there, or is no plan; the message names the field.
+        PlanError: the file is missing or is not a plan; the message names the field.
     """
     target = as_path("the plan's file", path)
     try:

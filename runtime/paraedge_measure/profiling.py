@@ -68,7 +68,7 @@ _MAX_SUSTAINED_S = 86_400.0
 class SeriesLength:
     """How long to measure: every part runs at least ``min_runs`` times, and ``min_s`` seconds in total.
 
-    With ``sustained_s`` whole requests on the most threads follow for so long, without a pause.
+    With ``sustained_s``, whole requests then run for that long on the largest thread count, without a pause.
     """
 
     min_runs: int
@@ -78,7 +78,7 @@ class SeriesLength:
     def __post_init__(self) -> None:
         as_whole("min_runs", self.min_runs, least=0), as_number("min_s", self.min_s)
         if not 0 <= as_number("sustained_s", self.sustained_s) <= _MAX_SUSTAINED_S:
-            raise InputError(f"{self.sustained_s} s cannot be sustained; give at most {_MAX_SUSTAINED_S:.0f} s, a day")
+            raise InputError(f"sustained_s must be at most {_MAX_SUSTAINED_S:.0f} (a day), got {self.sustained_s}")
         if self.min_runs < 1 or not 0 < self.min_s < math.inf:
             raise InputError(
                 f"{self.min_runs} runs and {self.min_s} s measure nothing; give at least 1 run and a time above 0"
@@ -99,8 +99,8 @@ def profile_bundle(
 ) -> tuple[Measurement, ...]:
     """Measure a bundle through ``Session.run`` on its golden images, one result per thread count.
 
-    Sessions of all thread counts are open at once and take turns in blocks of ten requests, so that
-    what disturbs one disturbs all. In each result
+    Sessions of all thread counts are open at once and take turns in blocks of ten requests, so that a disturbance
+    affects all of them. In each result:
 
     - ``parts`` of branches is their time in a session of one thread, which runs one after another;
       of the stem, its time in a session of ``threads``, since an engine may split it;
@@ -114,15 +114,15 @@ def profile_bundle(
 
     Args:
         bundle: an open bundle, or the path of one.
-        engine: the bundle's own when ``None``.
-        threads: 1 and as many as there are cores (at most one per branch) when ``None``.
+        engine: an engine; ``None`` for the bundle's own.
+        threads: thread counts; ``None`` for 1 and the number of cores (at most one per branch).
         length: how long to measure.
         on_progress: called after every block.
 
     Raises:
-        InputError: ``threads`` cannot be, or the engine does not run this bundle.
+        InputError: ``threads`` is invalid, or the engine does not run this bundle.
         BundleError, EngineError: as ``Session.open`` and ``Session.run``.
-        DeviceError: a branch was dropped, or the process of its own failed.
+        DeviceError: a branch was dropped, or the process for the cold start failed.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     as_instance("length", length, SeriesLength)
@@ -261,7 +261,7 @@ def _thread_counts(threads: Sequence[int] | None, branches: int, bed: TestBed) -
         return tuple(sorted({1, min(bed.cores, most)}))
     threads = as_list("threads", threads)
     if not threads:
-        raise InputError("threads is empty; name at least one number of threads")
+        raise InputError("threads is empty; give at least one number of threads")
     counts = [as_whole("threads", count) for count in threads]
     for count in counts:
         if count > most:

@@ -32,6 +32,8 @@ def read_arrays(path: Path, names: Iterable[str], most_bytes: int) -> tuple[dict
     try:
         if not path.is_file() and path.exists():
             raise ValueError("it is not a plain file")
+        if path.is_file() and not path.stat().st_size:
+            raise ValueError("it is empty")
         with zipfile.ZipFile(path) as archive:
             there = [name.removesuffix(".npy") for name in archive.namelist()]
             found = {}
@@ -57,10 +59,11 @@ def _read_array(stream: IO[bytes], name: str, size_bytes: int, most_bytes: int) 
     if version not in _READ_HEADER:
         raise ValueError(f"{name} is of version {version} of the format")
     shape, _, dtype = _READ_HEADER[version](stream)
-    if not dtype.hasobject:  # else numpy refuses it
-        claimed = stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
-        if min(shape, default=0) < 0 or claimed != size_bytes:
-            raise ValueError(f"{name} is {dtype} of shape {shape}, which are no {size_bytes} bytes")
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are never loaded; save numbers or texts")
+    claimed = stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
+    if min(shape, default=0) < 0 or claimed != size_bytes:
+        raise ValueError(f"{name} is {dtype} of shape {shape}, which are no {size_bytes} bytes")
     stream.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array

@@ -97,13 +97,13 @@ class GoldenData:
 class Bundle:
     """A verified bundle: immutable, cheap to share between sessions and threads.
 
-    The programs are in memory, as they were when their hashes were compared: what was checked is what runs.
+    The programs are kept in memory from the moment their hashes are checked, so what was checked is what runs.
 
     Attributes:
-        path: folder or zip it was opened from.
+        path: the folder or zip that was opened.
         manifest: what a device needs to know.
         manifest_bytes: ``manifest.json`` as it stands in the bundle.
-        signature_bytes: of its signature; ``None`` if it has none.
+        signature_bytes: the signature file; ``None`` if the bundle is not signed.
         signed_by: name of the trusted key that signed it; ``None`` if no trusted key was named.
     """
 
@@ -138,19 +138,19 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, trusted_keys: TrustedKeys | None = None) -> Bundle:
-        """Open a bundle folder, or the zip that ``paraedge pack`` makes, and check all of it.
+        """Open a bundle (a folder, or a zip from ``paraedge pack``) and check all of it.
 
-        A bundle that is replaced meanwhile is read again from the start: what comes back is the old or the new one.
+        If the bundle is replaced while it is read, it is read again: you get the old or the new one, never a mixture.
 
         Args:
-            path: of the folder or the zip.
-            trusted_keys: open it only if one of these keys signed it: a public key, its file, a folder of them, or a
-                list of these. Those of the environment variable ``PARAEDGE_TRUSTED_KEYS`` when ``None``; where that is
-                not set, whoever made the bundle is trusted.
+            path: the folder or zip.
+            trusted_keys: require a signature by one of these keys: a public key, its file, a folder of keys, or a
+                list of these. ``None`` uses the environment variable ``PARAEDGE_TRUSTED_KEYS``; if that is not set,
+                no signature is required.
 
         Raises:
             ManifestError: ``manifest.json`` is malformed or contradicts itself.
-            IntegrityError: a file is missing, unlisted, a link, cannot be read, or has the wrong size or hash; or no
+            IntegrityError: a file is missing, unlisted, a link, unreadable, or has the wrong size or hash; or no
                 trusted key signed the bundle.
             InputError: a trusted key cannot be read.
         """
@@ -158,7 +158,7 @@ class Bundle:
 
     @classmethod
     def open_untrusted(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Check everything but who signed it, whatever the environment says: for whoever makes and signs bundles."""
+        """Open a bundle without checking its signature, for tools that create and sign bundles."""
         return cls._open(path, ())
 
     @classmethod
@@ -178,7 +178,7 @@ class Bundle:
 
     @property
     def sha256(self) -> str:
-        """Names the whole content: the hash of ``manifest.json``, which holds the hash of every other file."""
+        """SHA-256 of ``manifest.json``, which contains the hash of every other file; it identifies the whole bundle."""
         return hashlib.sha256(self.manifest_bytes).hexdigest()
 
     @property
@@ -203,7 +203,7 @@ class Bundle:
         return self._programs[part.file]
 
     def read(self, entry: FileEntry) -> bytes:
-        """The bytes of one listed file: a program's from memory, others read and checked anew."""
+        """The bytes of one listed file. Programs come from memory; other files are read and checked again."""
         if entry.file in self._programs:
             return self._programs[entry.file]
         data = self._storage.read(entry.file, entry.size_bytes)
@@ -216,7 +216,7 @@ class Bundle:
         return data
 
     def files(self) -> dict[str, bytes]:
-        """Every file of the bundle by its path inside it, the manifest first."""
+        """Path inside the bundle -> content, for every file, the manifest first."""
         files = manifest_files(self.manifest_bytes, self.signature_bytes)
         return files | {entry.file: self.read(entry) for entry in self.manifest.entries().values()}
 
@@ -267,20 +267,19 @@ class Bundle:
         return array
 
     def subset(self, branches: int | Sequence[int], out: str | os.PathLike[str]) -> Bundle:
-        """Write a smaller bundle with some of this one's branches; no engine and no torch needed.
+        """Write a smaller bundle with some of this bundle's branches. Needs neither an engine nor torch.
 
-        The parts are the same bytes. Accuracy is carried over where it is known: for the first
-        branches of this bundle, in order; for another choice it is ``null``. So are the
-        temperatures of confidences; thresholds of early stop only with all branches: their promise is against all of
-        them. A fused model is left out, since
-        it holds other branches, and a signature, since it signed another manifest.
+        The parts are copied byte for byte. Accuracy and temperatures are kept for a prefix of this bundle's branches;
+        for any other choice they are unknown (``null``). Early-stop thresholds are kept only with all branches,
+        because they were calibrated against all of them. A fused model and a signature are left out: they belong to
+        the whole bundle.
 
         Args:
-            branches: the first so many, or indexes as in ``manifest.branch_indexes``.
+            branches: a count (the first ones), or indexes as in ``manifest.branch_indexes``.
             out: folder to write; see :func:`write_bundle`.
 
         Raises:
-            InputError: no such branches, or ``out`` is no path or cannot be written.
+            InputError: a branch does not exist, or ``out`` is not a path or cannot be written.
             BundleError: as :func:`write_bundle`.
         """
         manifest, out = self.manifest, as_path("out", out)
@@ -317,13 +316,13 @@ class Bundle:
         return write_bundle(smaller, card, {**programs, **files}, out)
 
     def pack(self, out: str | os.PathLike[str]) -> Path:
-        """Write this bundle as one uncompressed zip, which every reader takes as it takes the folder.
+        """Write this bundle as a single uncompressed zip, which can be opened like the folder.
 
-        A packed bundle that stands at ``out`` is replaced.
+        A packed bundle at ``out`` is replaced.
 
         Raises:
-            InputError: ``out`` is no path, is inside the bundle, or cannot be written.
-            BundleError: something else stands there.
+            InputError: ``out`` is not a path, is inside the bundle, or cannot be written.
+            BundleError: ``out`` exists and is not a packed bundle.
         """
         path = as_path("out", out)
         check_outside(self, path)

@@ -82,13 +82,17 @@ class Parity(Record, frozen=True, kw_only=True):
     verdict: Literal["passed"]
 
 
-class PartCard(Record, frozen=True, kw_only=True):
+class PartCard(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Of a part: the numbers it holds, its operators by name (a delegate is one operator of its name), and
-    how near its output is to the original's on real inputs."""
+    how near its output is to the original's on real inputs.
+
+    ``proof`` is what ran it for that: the engine, or a reference model of the device. A part that was exported and
+    never run has no similarity; the same part for the CPU stood in for it where the others were compared."""
 
     parameters: Count
     operators: dict[str, Count]
-    similarity: Similarity
+    similarity: Similarity | None
+    proof: Literal["engine", "reference model", "never run"] = "engine"
 
 
 class Accuracy(Record, frozen=True, kw_only=True):
@@ -162,6 +166,9 @@ def decode_card(raw: bytes, manifest: Manifest) -> Card:
     _check_parity(card.parity, count, has_labels)
     names = list(manifest.parts())
     _require(set(card.parts) == set(names), "parts", f"speaks of {sorted(card.parts)}, the bundle has {names}")
+    for name, part in card.parts.items():
+        fine = (part.similarity is None) == (part.proof == "never run")
+        _require(fine, f"parts.{name}.similarity", f"and the proof {part.proof!r} do not fit")
     if card.accuracy is not None:
         _require(has_labels, "accuracy", "is not null, but the output is a vector")
         given = len(card.accuracy.prefix_accuracy)

@@ -37,11 +37,11 @@ __all__ = [
 
 
 class ParaEdgeError(Exception):
-    """Root of every error paraedge raises on purpose."""
+    """Base class of all errors that paraedge raises."""
 
 
 class BundleError(ParaEdgeError):
-    """A bundle cannot be read, or is not trusted."""
+    """A bundle is unreadable, damaged or not trusted."""
 
 
 class ManifestError(BundleError):
@@ -69,7 +69,7 @@ class ConversionError(ParaEdgeError):
 
 
 class ParityError(ConversionError):
-    """A converted model does not compute what the original computes."""
+    """A converted part does not compute what the original computes."""
 
 
 class UnsupportedModel(ConversionError):
@@ -85,4 +85,4 @@ class ProfileError(DeviceError):
 
 
 class PlanError(ParaEdgeError):
-    """No plan satisfies what was asked for."""
+    """No plan meets the requirements."""

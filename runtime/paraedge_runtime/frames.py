@@ -16,8 +16,8 @@ class Frame(NamedTuple, Generic[T]):
     """An image and the time it arrived.
 
     Attributes:
-        image: what was put.
-        arrived_s: of ``time.monotonic()``; a deadline is best counted from here.
+        image: the object passed to ``put``.
+        arrived_s: arrival time, of ``time.monotonic()``. Count deadlines from here.
     """
 
     image: T
@@ -34,7 +34,7 @@ class LatestFrame(Generic[T]):
         frames.close()
 
     Attributes:
-        dropped: frames that were replaced before anybody read them.
+        dropped: number of frames that were replaced before they were read.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class LatestFrame(Generic[T]):
         self.dropped = 0
 
     def put(self, image: T) -> None:
-        """Leave a frame, in place of the one that nobody has read yet. Never waits; after ``close``, does nothing."""
+        """Store a frame and replace the one that is still unread. Never blocks; does nothing after ``close``."""
         with self._change:
             if self._closed:
                 return
@@ -53,7 +53,7 @@ class LatestFrame(Generic[T]):
             self._change.notify()
 
     def close(self) -> None:
-        """No frame will come any more: the reader gets the one that is left, then ends."""
+        """End the stream: the reader gets the last unread frame, then stops."""
         with self._change:
             self._closed = True
             self._change.notify_all()

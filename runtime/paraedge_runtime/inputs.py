@@ -204,7 +204,18 @@ def image_array(
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as error:  # Pillow raises many kinds for a damaged image
-        raise InputError(f"{path} is not an image that can be read: {error}; remove or replace it") from error
+        raise InputError(
+            f"{path} is not an image that can be read: {_problem(path, error)}; remove or replace it"
+        ) from error
+
+
+def _problem(path: str | os.PathLike[str], error: Exception) -> str:
+    """What Pillow says, but for a file of which it says only that it does not know it."""
+    from PIL import UnidentifiedImageError
+
+    if not isinstance(error, UnidentifiedImageError):
+        return str(error)
+    return "it is empty" if not Path(path).stat().st_size else "it is none of PNG, JPEG, BMP, WebP, GIF, PPM and TIFF"
 
 
 def fitted_image(image: Any, height: int, width: int, channels: int, resize: Resize = "stretch") -> NDArray[np.uint8]:
@@ -246,6 +257,8 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise InputError(f"{path} is not a plain file; save the input with numpy.save and name that")
+        if not _begins_as_arrays(Path(path)):
+            raise InputError(f"{path} is no .npy file; this bundle reads {_kinds_of_file(spec)}")
         if Path(path).stat().st_size > most_bytes:
             raise InputError(f"{path} has {Path(path).stat().st_size} bytes, at most {most_bytes} fit; {_reads(spec)}")
         value = np.load(io.BytesIO(read_bounded(Path(path), most_bytes)), allow_pickle=False)
@@ -261,6 +274,12 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
         return cast("NDArray[np.float32]", check_input(value, spec))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _begins_as_arrays(path: Path) -> bool:
+    """Whether numpy would read it as ``.npy`` or ``.npz``; it takes all else for a pickle, and advises to load that."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"\x93NUM", b"PK\x03\x04")
 
 
 def _window_tensor(path: Path, spec: TensorInput) -> NDArray[np.float32]:
@@ -286,8 +305,12 @@ def find_inputs(paths: list[Path], spec: InputSpec) -> list[Path]:
     if isinstance(spec, ImageInput):
         return find_images(paths)
     if hears(spec):
-        return _find(paths, SOUND_SUFFIXES | {".npy"}, ".wav or .npy files")
-    return _find(paths, _TENSOR_SUFFIXES, f"files ({', '.join(sorted(_TENSOR_SUFFIXES))})")
+        return _find(paths, SOUND_SUFFIXES | {".npy"}, _kinds_of_file(spec))
+    return _find(paths, _TENSOR_SUFFIXES, _kinds_of_file(spec))
+
+
+def _kinds_of_file(spec: TensorInput) -> str:
+    return ".wav or .npy files" if hears(spec) else f"files ({', '.join(sorted(_TENSOR_SUFFIXES))})"
 
 
 def find_images(paths: list[Path]) -> list[Path]:

@@ -16,8 +16,8 @@ class Latency:
     """Measured latency of the parts of one session; ``paraedge_measure.known_latency`` reads it from a profile.
 
     Attributes:
-        part_ms: median of each loaded part by itself, the stem's first, then the branches in order.
-        contention: factor of a branch's time while 1, 2, … branches run; empty when it is not known.
+        part_ms: median time of each loaded part running alone: the stem, then the branches in order.
+        contention: factor by which a branch is slower while 1, 2, … branches run; empty if unknown.
     """
 
     part_ms: tuple[float, ...]

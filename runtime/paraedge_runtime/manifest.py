@@ -101,11 +101,11 @@ class _SpecError(InputError):
 
 
 class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image", omit_defaults=True):
-    """An image: uint8 (H, W, C) comes in, the stem reads ``shape`` (1, C, H, W) float32, which is
+    """An image input. The caller passes uint8 (H, W, C); the stem reads ``shape`` (1, C, H, W) float32, which is
     ``(x / 255 - mean) / std`` per channel.
 
-    ``resize`` says how an image of another size, upright, becomes H×W: ``stretch`` scales the whole image,
-    ``crop`` its largest middle part of the same proportions. Both are bilinear.
+    ``resize`` says how an image of another size becomes H×W: ``stretch`` scales the whole image, ``crop`` scales the
+    largest centred part with the right proportions. Both are bilinear.
 
     Raises:
         InputError: a field that no manifest could hold; lists will do for tuples.
@@ -121,17 +121,17 @@ class ImageInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="image
         _check_input(self)
 
     def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Per channel: ``x`` is read as ``x * scale - shift``."""
+        """Scale and shift per channel: the stem reads ``x * scale - shift``."""
         scale = tuple(1.0 / (255.0 * std) for std in self.std)
         return scale, tuple(mean / std for mean, std in zip(self.mean, self.std, strict=True))
 
 
 class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tensor", omit_defaults=True):
-    """A float32 tensor: ``shape[1:]`` comes in as the sensor gives it, the stem reads ``shape`` (1, ...),
-    which is ``(x - mean) / std``.
+    """A float32 tensor input. The caller passes ``shape[1:]`` in the sensor's units; the stem reads ``shape``
+    (1, ...), which is ``(x - mean) / std``.
 
-    ``axes`` names the axes after the batch axis. ``mean`` and ``std`` have one value for each position along
-    ``normalized_axis``, or one for everything where that is ``null``. ``rate_hz`` is in samples per second along the
+    ``axes`` names the axes after the batch axis. ``mean`` and ``std`` have one value per position along
+    ``normalized_axis``, or a single value if that is ``null``. ``rate_hz`` is in samples per second along the
     axis ``time``; ``channel_names`` has one name for each position along the axis ``channel``.
 
     Raises:
@@ -151,7 +151,7 @@ class TensorInput(Record, frozen=True, kw_only=True, tag_field="kind", tag="tens
         _check_input(self)
 
     def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Per position along ``normalized_axis``: ``x`` is read as ``x * scale - shift``."""
+        """Scale and shift per position along ``normalized_axis``: the stem reads ``x * scale - shift``."""
         scale = tuple(1.0 / std for std in self.std)
         return scale, tuple(mean / std for mean, std in zip(self.mean, self.std, strict=True))
 
@@ -196,15 +196,18 @@ class FileEntry(Record, frozen=True, kw_only=True):
     sha256: Sha256
 
 
-class PartEntry(FileEntry, frozen=True, kw_only=True):
-    """A program: its file, what goes in and comes out (float32), its multiply-adds for one input."""
+class PartEntry(FileEntry, frozen=True, kw_only=True, omit_defaults=True):
+    """A program: its file, what goes in and comes out (float32), its multiply-adds for one input.
+
+    ``delegate`` is whose program it is, such as ``coreml``; without one it is the engine's own, for the CPU."""
 
     input_shape: Shape
     output_shape: Shape
     macs: Count
+    delegate: Name | None = None
 
 
-class BranchEntry(PartEntry, frozen=True, kw_only=True):
+class BranchEntry(PartEntry, frozen=True, kw_only=True, omit_defaults=True):
     """A branch; ``index`` is its position in the model it was taken from."""
 
     index: Annotated[int, msgspec.Meta(ge=0, le=9999)]

@@ -44,14 +44,14 @@ class BranchRun:
     """One branch in one request. Times are milliseconds since the request began.
 
     Attributes:
-        index: its position in the model it was taken from.
+        index: index of the branch in the model.
         state: a ``BranchState``.
-        thread: 0 is the caller's; -1 when it never started.
+        thread: 0 is the caller's thread; -1 if the branch never started.
         start_ms: when it started.
-        end_ms: when it finished; 0 when it had not.
-        predicted_ms: when it was last decided on: the time it would probably (0.9) not exceed. NaN:
-            nothing was known of it, or no decision was needed.
-        left_ms: what was left of the budget then; NaN when no decision was needed.
+        end_ms: when it finished; 0 if it did not.
+        predicted_ms: 0.9 quantile of its predicted time, at the last decision; NaN if nothing was known yet, or no
+            decision was needed.
+        left_ms: time left of the budget at that decision; NaN if no decision was needed.
         problem: why it failed.
     """
 
@@ -66,7 +66,7 @@ class BranchRun:
 
     @property
     def reason(self) -> str:
-        """Why it ran, or why it does not count."""
+        """Why the branch ran, or why it is not in the sum."""
         decided = not math.isnan(self.left_ms)
         predicted = f"{self.predicted_ms:.2f} ms predicted, {self.left_ms:.2f} ms left"
         if self.state == BranchState.USED:
@@ -178,28 +178,28 @@ def _kept(
 
 
 class Prediction:
-    """The result of one request. It is immutable, and its values are computed when they are first read.
+    """The result of one request. Immutable; values are computed when first read.
 
-    A bundle whose output is a vector has no labels: ``label``, ``label_index``, ``confidence``, ``probabilities``
-    and ``top_k`` raise ``InputError``; read ``output``.
+    If the bundle's output is a vector, there are no labels: ``label``, ``label_index``, ``confidence``,
+    ``probabilities`` and ``top_k`` raise ``InputError``; read ``output`` instead.
 
     Attributes:
         output: (C,) float32, the sum of the branches used, added in branch order: logits, or the vector.
         label_index: index of the largest logit.
-        label: its name; ``None`` where the prediction is unknown.
-        is_unknown: whether the confidence is below the ``min_confidence`` that the request named; false without one.
-        confidence: softmax probability of that label, see ``is_calibrated``.
-        probabilities: (C,) float64, of every label; the largest is the confidence.
-        is_calibrated: whether a temperature was fitted at export for just the branches used. Otherwise the
-            softmax of the plain logits is usually too sure.
-        branches: every branch that was asked for, in order.
+        label: name of that label; ``None`` if the prediction is unknown.
+        is_unknown: whether the confidence is below the request's ``min_confidence``; false if it had none.
+        confidence: softmax probability of the label; see ``is_calibrated``.
+        probabilities: (C,) float64, one per label; the largest is the confidence.
+        is_calibrated: whether the confidence uses a temperature that was fitted at export for these branches. Without
+            one it is usually too high.
+        branches: every requested branch, in order.
         branches_used: indexes of the branches in the sum.
-        branches_dropped: the others that were asked for, each with its reason.
-        branch_outputs: (len(branches_used), C) float32, what each used branch contributed.
-        elapsed_ms: from checked input to prediction.
-        deadline_met: whether the prediction was there in time; true without a budget.
-        timeline: when each finished part ran, by start.
-        requests_to_learn: requests until the speed of this device is known; 0 when it is.
+        branches_dropped: the other requested branches, each with a reason.
+        branch_outputs: (len(branches_used), C) float32, the output of each used branch.
+        elapsed_ms: time from the checked input to the prediction.
+        deadline_met: whether the prediction was ready by the deadline; true without a budget.
+        timeline: when each finished part ran, ordered by start.
+        requests_to_learn: requests until this device's speed is known; 0 once it is.
         engine: which implementation ran, and whether branches ran in parallel.
     """
 
@@ -231,7 +231,7 @@ class Prediction:
     engine: str
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a prediction cannot be changed, nor its {name!r}")
+        raise AttributeError(f"a prediction is immutable; {name!r} cannot be set")
 
     def __repr__(self) -> str:
         what = (
@@ -281,7 +281,7 @@ class Prediction:
         """The ``k`` most probable labels with their probabilities, the most probable first.
 
         Raises:
-            InputError: ``k`` is no whole number from 1 to the number of labels.
+            InputError: ``k`` is not a whole number from 1 to the number of labels.
         """
         probabilities = self.probabilities
         try:
@@ -336,14 +336,14 @@ class Prediction:
 
     @property
     def prefix_outputs(self) -> NDArray[np.float32]:
-        """(len(branches_used), C): the sum after the first, the first two, … used branches."""
+        """(len(branches_used), C): the output after one, two, … of the used branches."""
         return self.branch_outputs.cumsum(axis=0, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything about the prediction in types that JSON has: ``json.dumps(prediction.to_dict())``.
+        """The prediction as JSON-serializable types: ``json.dumps(prediction.to_dict())``.
 
-        ``label``, ``label_index`` and ``confidence`` are ``None`` where the output is a vector, ``label`` also where
-        the prediction is unknown.
+        ``label``, ``label_index`` and ``confidence`` are ``None`` if the output is a vector; ``label`` is also
+        ``None`` if the prediction is unknown.
         """
         has_labels = bool(self._labels)
         return {
@@ -363,7 +363,7 @@ class Prediction:
         }
 
     def explain(self) -> str:
-        """Why each branch ran or was dropped, a line each."""
+        """One line per branch: why it ran or was dropped."""
         lines = [f"engine: {self.engine}"] if "one after another" in self.engine else []
         if self.requests_to_learn:
             lines.append(

@@ -125,7 +125,7 @@ def read_window(path: str | os.PathLike[str]) -> Window:
         raise InputError(f"{path} cannot be read: {error.strerror}; copy it again") from error
     except _Malformed as error:
         raise InputError(f"{path}: {error}") from None
-    raise InputError(f"{path} is no window of samples; name a .csv or .npz file")
+    raise InputError(f"{path} is not a window of samples; give a .csv or .npz file")
 
 
 class _Malformed(ValueError):
@@ -136,10 +136,17 @@ def _from_csv(content: bytes) -> Window:
     try:
         lines = content.decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
-        raise _Malformed(f"it is not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV") from None
+        raise _Malformed(
+            f"it is not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV in UTF-8"
+        ) from None
     if not lines:
         raise _Malformed("it is empty; a header and rows of numbers are needed")
     columns = [name.strip() for name in _cells(lines[0])]
+    if len(columns) == 1 and (other := next((mark for mark in ";\t" if mark in lines[0]), None)):
+        found = "semicolons" if other == ";" else "tabs"
+        raise _Malformed(
+            f"its columns are separated by {found}; separate them by commas, and write numbers with a point"
+        )
     times = [name for name in columns if name in _UNITS_PER_SECOND]
     channels = [name for name in columns if name not in _UNITS_PER_SECOND]
     if not columns or not all(columns) or len(set(columns)) != len(columns) or any(map(_NUMBER.fullmatch, columns)):
@@ -147,7 +154,7 @@ def _from_csv(content: bytes) -> Window:
             f"its first line is {lines[0][:80]!r}; it must name every column, each differently, separated by commas"
         )
     if len(times) != 1:
-        found = ", ".join(times) or "none"
+        found = ", ".join(times) or f"none among {_some(tuple(columns))}"[:200]
         raise _Malformed(f"one column must be the time: time_s, or time_ms or timestamp in milliseconds; found {found}")
     if not channels:
         raise _Malformed(f"it has the column {times[0]} only; a column for each channel is needed")

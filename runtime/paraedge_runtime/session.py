@@ -21,7 +21,7 @@ from paraedge_runtime._input_kinds import as_input, exact_shapes
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.core import core_problem
 from paraedge_runtime.cores import available_cores
-from paraedge_runtime.engines import Engine, engine_info, open_engine
+from paraedge_runtime.engines import Engine, check_delegates, engine_info, open_engine
 from paraedge_runtime.engines.base import SessionOptions
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError
 from paraedge_runtime.inputs import check_input
@@ -69,10 +69,10 @@ _EVERYTHING = _Request()  # made once: what Python does is cold after a request
 
 
 class Session:
-    """Runs one bundle. A ``Bundle`` may be shared by many sessions.
+    """Runs one bundle. Sessions may share a ``Bundle``.
 
-    Use one session per calling thread. Calls from several threads are safe and happen one after
-    another; they gain nothing from each other. ``close`` waits for a call in progress.
+    Use one session per calling thread: calls from several threads are safe, but run one after another. ``close``
+    waits for a call in progress.
 
         with Session.open("model.paraedge", threads=4) as session:
             prediction = session.run(image)                  # all branches
@@ -115,19 +115,18 @@ class Session:
 
         Args:
             bundle: an open bundle, or the path of one.
-            engine: the bundle's own when ``None``; another one must be able to run its files.
-            threads: threads that run branches, the caller's included, at most one per branch; one per
-                branch up to the number of cores when ``None``.
-            branches: load the first so many, or those with these indexes; all when ``None``.
-            latency: of these parts on this device (``paraedge_measure.known_latency`` reads it from a
-                profile): budgets are kept from the first request on. It is learned in twenty requests
-                when ``None``.
-            trusted_keys: open the bundle at that path only if one of these keys signed it; see ``Bundle.open``, which
-                decides for an open bundle.
+            engine: an engine that can run the bundle's files; ``None`` for the bundle's own.
+            threads: number of threads that run branches, including the caller's; at most one per branch. ``None``:
+                one per branch, up to the number of cores.
+            branches: branches to load: a count (the first ones) or indexes; ``None`` for all.
+            latency: measured latency of the parts on this device, from ``paraedge_measure.known_latency``; budgets
+                then hold from the first request. ``None``: it is learned in the first twenty requests.
+            trusted_keys: require a signature by one of these keys; see ``Bundle.open``. Only for a path.
 
         Raises:
-            BundleError: the bundle cannot be trusted.
-            EngineUnavailable: the engine is not installed, or older than the bundle needs.
+            BundleError: the bundle is damaged or not trusted.
+            EngineUnavailable: the engine is not installed, or older than the bundle needs, or a part is for a delegate
+                that this machine lacks.
             EngineError: the engine refuses a part.
             InputError: ``bundle``, ``engine``, ``threads``, ``branches``, ``latency`` or ``trusted_keys`` is invalid.
         """
@@ -146,6 +145,7 @@ class Session:
                 f"export it again with --engine {name}"
             )
         chosen = choose_branches(branches, manifest.branch_indexes)
+        check_delegates(name, manifest.parts().values())
         loaded_engine = open_engine(name)
         _check_version(loaded_engine, manifest.engine_min_version)
         calibrated = manifest.stop_rules
@@ -216,34 +216,32 @@ class Session:
     ) -> Prediction | list[Prediction]:
         """Run the stem, then branches in parallel, and add up their outputs.
 
-        Under a budget the first branch always runs, others as they will probably finish in time, and the
-        prediction is returned at the deadline with what has finished by then; ``deadline_met`` is false when
-        that was nothing. A failing branch does not fail the request: a branch that fails, or whose output is
-        not finite, is dropped; ``Prediction.explain`` tells why of each. The sum is made in branch order, so
-        the number of threads never changes a bit of it.
+        Under a budget the first branch always runs; another branch starts if it will probably finish in time. The
+        prediction is returned at the deadline with the finished branches. If none has finished by then, it is
+        returned late, and ``deadline_met`` is false. A failing branch does not fail the request: a branch that fails,
+        or whose output is not finite, is dropped, and ``Prediction.explain`` says why. Outputs are added in branch
+        order, so the result does not depend on the number of threads.
 
         Args:
-            image: the path of an image, a PIL image, or a uint8 image (H, W, C), (C, H, W) or (H, W) in numpy or
-                torch, with the channels first only if they are as many as the bundle reads; of another size it is
-                scaled as a file is (needs Pillow). Or float32 (1, C, H, W), normalised already. Where the bundle
-                reads tensors: float32 of its shape, or the path of a ``.npy`` file. A list or tuple of these gives
-                a list of predictions, one after another.
-            branches: run only the first so many of the loaded ones, or those with these indexes.
-            budget_ms: return within so many milliseconds from now, reading and scaling included; of a list, so
-                many for each image, when all are read.
-            deadline_s: the same as a point in time, of ``time.monotonic()``.
-            waiting_s: deadlines of the requests that wait for this one, the next one's first. No branch but
-                the first is waited for so long that one of them would probably have no prediction in time.
+            image: the path of an image, a PIL image, or a uint8 image in numpy or torch: (H, W, C), (H, W), or
+                (C, H, W) if C is the bundle's number of channels. Images of another size are scaled (needs Pillow).
+                Or float32 (1, C, H, W), already normalised. For a bundle that reads tensors: float32 of its shape,
+                or the path of a ``.npy`` file. A list or tuple of these returns a list of predictions.
+            branches: branches to run: a count (the first loaded ones) or indexes.
+            budget_ms: time limit in milliseconds from now, including reading and scaling; with a list, the limit of
+                each image once all have been read.
+            deadline_s: the time limit as a point in time of ``time.monotonic()``.
+            waiting_s: deadlines of the requests waiting behind this one, soonest first. Only the first branch may
+                take time that one of them needs for a prediction of its own.
             policy: a key of ``POLICIES``.
-            early_stop: return the first prefix whose confidence reaches the threshold that was
-                calibrated at export.
-            min_confidence: above 0, at most 1: a prediction whose confidence is below it is unknown, and its ``label``
-                is ``None``. What runs does not change.
+            early_stop: return the first prefix whose confidence reaches the threshold calibrated at export.
+            min_confidence: above 0, at most 1. A prediction with a lower confidence is unknown, and its ``label`` is
+                ``None``; what runs does not change.
 
         Raises:
-            InputError: ``image`` does not fit the bundle, or an option the session.
-            EngineError: the stem failed, every branch failed, the session is closed, or it was opened
-                before a fork of this process.
+            InputError: ``image`` does not fit the bundle, or an argument is invalid.
+            EngineError: the stem or every branch failed, the session is closed, or it was opened before this process
+                was forked.
         """
         if isinstance(image, (list, tuple)):
             return [
@@ -282,7 +280,7 @@ class Session:
         early_stop: bool = False,
         min_confidence: float | None = None,
     ) -> Prediction:
-        """``run`` of one image, no list, for asyncio: the loop goes on meanwhile. The budget counts from the call."""
+        """``run`` for asyncio, without blocking the event loop: one image, no list. The budget counts from the call."""
         _refuse_list(image)
         request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
         points_s, least = _points_in_time(waiting_s), self._least(min_confidence)
@@ -299,11 +297,11 @@ class Session:
         early_stop: bool = False,
         min_confidence: float | None = None,
     ) -> Iterator[Prediction]:
-        """Every improvement on one image, no list: after the first branch, then whenever more have finished.
+        """Yield improving predictions for one image (no list): after the first branch, then as more finish.
 
-        The last one is what ``run`` would have returned. Whoever stops reading stops the request:
-        no further branch is started, and none is waited for. The request runs in a thread of its own,
-        from the first ``next``; the budget counts from the call.
+        The last prediction is what ``run`` would have returned. To stop the request, stop iterating: no further
+        branch starts, and none is waited for. The request runs in its own thread, from the first ``next``; the budget
+        counts from the call.
         """
         _refuse_list(image)
         request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
@@ -420,16 +418,16 @@ class Session:
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:
-        """Wait for a call in progress, end the threads, free the programs. Calling it again does nothing.
+        """Wait for a call in progress, stop the threads and free the programs. Closing twice does nothing.
 
         Args:
-            timeout_s: do not wait longer than this; a call in progress is told to end, and gets an ``EngineError``.
-                ``None`` waits as long as it takes.
+            timeout_s: wait at most this long; a call in progress is cancelled and raises ``EngineError``. ``None``
+                waits without limit.
 
         Raises:
-            EngineError: a branch still runs after ``timeout_s``. The session takes no more calls; its threads and
-                memory stay until the branch ends and it is closed again, or the process ends.
-            InputError: ``timeout_s`` is no number of at least 0.
+            EngineError: a branch is still running after ``timeout_s``. The session accepts no more calls. Its threads
+                and memory are freed when it is closed again after the branch has finished, or when the process exits.
+            InputError: ``timeout_s`` is not a number of at least 0.
         """
         if timeout_s is not None and not (_is_number(timeout_s) and 0 <= timeout_s < math.inf):
             raise InputError(f"timeout_s is {shown(timeout_s)}; a finite number of seconds, 0 or more, is needed")

@@ -68,19 +68,52 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     if not content:
         raise InputError(f"{path} is empty; record it again, or remove it")
     try:
-        with wave.open(io.BytesIO(content)) as file:
+        with wave.open(io.BytesIO(_plain_pcm(content))) as file:
             channels, width, rate_hz, count = file.getparams()[:4]
-            if problem := _beyond(channels, rate_hz, count):
+            raw = file.readframes(min(count, (MAX_CLIP_S + 1) * _MAX_RATE_HZ))
+            found = len(raw) // (channels * width)
+            if problem := _beyond(channels, rate_hz, min(count, found)):
                 raise InputError(f"{path} has {problem}")
-            raw = file.readframes(count)
     except (wave.Error, EOFError, ValueError, RuntimeError) as error:
         problem = str(error) or "its header is cut short"
         raise InputError(f"{path} is not a WAV file of PCM samples ({problem}); {convert_hint()}") from error
     if count == 0:
-        raise InputError(f"{path} has no samples; record it again, or remove it")
-    if len(raw) < count * channels * width:
-        raise InputError(f"{path} is cut short: {len(raw)} bytes of {count * channels * width}; copy it again")
+        raise InputError(f"{path} has no samples, as its header says; record it again, or remove it")
+    if found < count:
+        raise InputError(
+            f"{path} is cut short: {len(raw)} bytes of the {count * channels * width} that its header names; copy it "
+            f"again, or {convert_hint()}"
+        )
     return _as_float(raw, width).reshape(count, channels).mean(axis=1, dtype=np.float32), rate_hz
+
+
+_EXTENSIBLE = 0xFFFE
+_PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
+_FORMATS = {3: "floating point", 6: "A-law", 7: "mu-law", 17: "ADPCM", 85: "MP3"}
+_MAX_CHUNKS = 100
+
+
+def _plain_pcm(content: bytes) -> bytes:
+    """A file whose header is in the extensible form, as ffmpeg writes for 24 bits, with the plain one.
+
+    Python before 3.12 does not know that form.
+
+    Raises:
+        ValueError: the samples are not PCM.
+    """
+    place, chunks = 12, 0
+    while (name := content[place : place + 4]) and name != b"fmt " and chunks < _MAX_CHUNKS:
+        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        place, chunks = place + 8 + size + size % 2, chunks + 1
+    start = place + 8
+    kind = int.from_bytes(content[start : start + 2], "little")
+    if content[:4] != b"RIFF" or name != b"fmt " or kind == 1:
+        return content  # the wave module says what is wrong, if anything
+    if kind == _EXTENSIBLE and content[start + 24 : start + 40] == _PCM_GUID:
+        return content[:start] + b"\x01\x00" + content[start + 2 :]
+    if kind == _EXTENSIBLE:
+        kind = int.from_bytes(content[start + 24 : start + 26], "little")
+    raise ValueError(f"its samples are {_FORMATS.get(kind, f'of format {kind}')}")
 
 
 def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from paraedge_runtime.bundle import Bundle
 from paraedge_runtime.cache_folder import own_folder
-from paraedge_runtime.engines import ENGINES, engine_info, open_engine
+from paraedge_runtime.engines import ENGINES, check_delegates, engine_info, open_engine
 from paraedge_runtime.engines.base import check_program
 from paraedge_runtime.errors import EngineError, EngineUnavailable, InputError, IntegrityError, ParaEdgeError
 from paraedge_runtime.manifest import CARD_NAME, PartEntry
@@ -79,6 +79,7 @@ def try_bundle(
     Raises:
         IntegrityError: a program is not sound, killed or ended its process, or did not come back; or the bundle was
             changed since.
+        EngineUnavailable: a part is for a delegate that this machine lacks.
         EngineError: no child process can be started, or it cannot run paraedge.
     """
     chosen = bundle.manifest.engine if engine is None else engine
@@ -86,6 +87,7 @@ def try_bundle(
     if _is_remembered(key):
         return
     name = str(bundle.path if called is None else called)
+    check_delegates(chosen, bundle.manifest.parts().values())
     _check_programs(bundle, chosen, name)
     status, _ = _in_child(name, ["bundle", str(bundle.path.absolute()), bundle.sha256, chosen], timeout_s)
     if status == _NOT_THERE:

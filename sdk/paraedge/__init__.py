@@ -6,12 +6,11 @@
     with paraedge.Session.open(bundle) as session:                            # needs one engine
         print(session.run("image.png").label)
 
-Run a bundle: ``Session``, ``Bundle``, ``Prediction``. Make one of a trained ParaFormer: ``export``; of another network:
-``convert`` with a ``ModelDescription``, and ``branches_from`` to cut it into branches. Everything raises a
-``ParaEdgeError``, such as ``InputError``. Training is in ``paraedge.training``, measuring a device in
-``paraedge_measure``.
+Run a bundle with ``Session``, ``Bundle`` and ``Prediction``. Export a trained ParaFormer with ``export``, and any
+other network with ``convert``; ``branches_from`` cuts an ordinary network into branches. Every error is a
+``ParaEdgeError``, such as ``InputError``. Training is in ``paraedge.training``, measuring in ``paraedge_measure``.
 
-Importing this package imports no torch; the names that need it do when they are used.
+Importing this package does not import torch; names that need it import it when they are first used.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ def export(
     out: str | os.PathLike[str] | None = None,
     fused: bool = False,
     allow_undelegated: bool = False,
+    delegate: str | None = None,
     max_accuracy_drop: float = DEFAULT_MAX_ACCURACY_DROP,
     on_progress: Callable[[ConversionProgress], None] = lambda progress: None,
 ) -> Bundle:
@@ -53,18 +54,19 @@ def export(
     Args:
         model: a packaged model's name, a checkpoint folder, or a loaded checkpoint.
         target: kind of device, a key of ``paraedge_converters.TARGETS``.
-        branches: the first so many, or these indexes; all when ``None``.
-        engine: another engine than the target's own.
-        quantize: a quantization recipe, a key of ``paraedge_converters.RECIPES`` that the engine has; ``small`` is
-            the target's.
-        test_set: images or signals of the model's data set that trained nothing, or a data set with such a test split,
-            from :func:`paraedge.data.load_dataset`. With it, accuracy and early stop are measured on the exported
-            parts; without it a quantized bundle has neither.
+        branches: a count (the first ones), or indexes; ``None`` for all.
+        engine: an engine; ``None`` for the target's own.
+        quantize: quantization recipe, a key of ``paraedge_converters.RECIPES`` that the engine supports; ``small`` is
+            the target's recipe.
+        test_set: held-out images or signals of the model's data set, or a data set with a test split, from
+            :func:`paraedge.data.load_dataset`. Accuracy and early stop of the exported parts are measured on it;
+            without it a quantized bundle has neither.
         out: bundle folder; ``NAME-TARGET-BRANCHES.paraedge`` here when ``None``.
-        fused: add one ordinary single-file model.
-        allow_undelegated: accept operators outside the engine's fast backend.
-        max_accuracy_drop: what early stop may cost, a fraction above 0 and at most 0.1; see
-            :func:`paraedge_converters.calibrate_early_stop`. Nothing stops early unless a session is told to.
+        fused: add the chosen branches as a single ordinary model file.
+        allow_undelegated: allow operators outside the engine's fast backend.
+        delegate: GPU or NPU that gets some parts; see :func:`paraedge_converters.convert`.
+        max_accuracy_drop: accuracy that early stop may lose, a fraction above 0 and at most 0.1; see
+            :func:`paraedge_converters.calibrate_early_stop`. A session stops early only if a request asks for it.
         on_progress: called after each step.
 
     Raises:
@@ -82,6 +84,7 @@ def export(
         out=out,
         fused=fused,
         allow_undelegated=allow_undelegated,
+        delegate=delegate,
     )
     return export_checkpoint(
         checkpoint, request, test_set=test_set, max_accuracy_drop=max_accuracy_drop, on_progress=on_progress

@@ -49,18 +49,18 @@ _PATIENCE_S, _SLOWEST_BYTES_PER_S = 60.0, 10_000
 
 
 def push(source: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
-    """Upload a bundle or a checkpoint folder with its model card; what the repository held before is replaced.
+    """Upload a bundle or a checkpoint folder with its model card. The repository's previous contents are replaced.
 
     Args:
         source: a bundle (folder or zip), a checkpoint folder, or a packaged model's name.
-        repo_id: ``user/name``; made if it is not there.
-        private: a new repository is visible to its owner only.
+        repo_id: ``user/name``; created if it does not exist.
+        private: make a new repository private.
 
     Returns:
         The address of the repository.
 
     Raises:
-        InputError: ``source`` is neither, the name cannot be, or the token is missing or may not write there.
+        InputError: ``source`` or ``repo_id`` is invalid, or the token is missing or has no write access.
         BundleError: the bundle is damaged.
         ParaEdgeError: the hub cannot be reached, or failed.
     """
@@ -93,20 +93,21 @@ def pull(
     trusted_keys: TrustedKeys | None = None,
     on_progress: Callable[[str, int], None] = lambda name, num_bytes: None,
 ) -> Path:
-    """Download the bundle or the checkpoint folder of a repository, whole or not at all.
+    """Download the bundle or checkpoint folder of a repository. ``out`` is written completely or not at all.
 
     Args:
         repo_id: ``user/name``.
-        out: folder to write; ``name.paraedge`` or ``name`` here when ``None``.
-        revision: branch, tag or commit; the main branch when ``None``.
-        trusted_keys: as for :meth:`paraedge.Bundle.open`; a checkpoint folder has no signature, so it is refused.
-        on_progress: called with a file's name and the bytes that came.
+        out: folder to write; ``None`` for ``name.paraedge`` or ``name`` in the current folder.
+        revision: branch, tag or commit; ``None`` for the main branch.
+        trusted_keys: as in :meth:`paraedge.Bundle.open`; a checkpoint folder, which has no signature, is then
+            rejected.
+        on_progress: called with a file's name and the number of bytes received.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: there is no such repository, it holds neither, or ``out`` cannot be written.
+        InputError: the repository does not exist or contains neither, or ``out`` cannot be written.
         BundleError: the bundle is damaged, or no trusted key signed it.
         ParaEdgeError: the hub cannot be reached, failed, or sends too much or too slowly.
     """
@@ -197,7 +198,7 @@ class _Repository(NamedTuple):
         ):
             if response.status_code != 200:
                 raise ParaEdgeError(
-                    f"{name} of {self.repo_id} cannot be read: the hub answers {response.status_code}; try again"
+                    f"{name} of {self.repo_id} cannot be read: the hub returned {response.status_code}; try again"
                 )
             for chunk in response.iter_raw():
                 count += len(chunk)
@@ -207,7 +208,7 @@ class _Repository(NamedTuple):
                     )
                 waited = time.monotonic() - started - _PATIENCE_S
                 if waited > 0 and count < waited * _SLOWEST_BYTES_PER_S:
-                    raise ParaEdgeError(f"{name} of {self.repo_id} comes too slowly; try again later")
+                    raise ParaEdgeError(f"{name} of {self.repo_id} downloads too slowly; try again later")
                 chunks.append(chunk)
                 self.on_progress(name, len(chunk))
         return b"".join(chunks)
@@ -252,7 +253,7 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
     except errors.HFValidationError:
         raise InputError(f"{repo_id!r} is not the name of a repository; give user/name") from None
     except errors.LocalTokenNotFoundError:
-        raise InputError(f"the hub wants to know who you are; {login}") from None
+        raise InputError(f"the hub requires a login; {login}") from None
     except errors.RevisionNotFoundError:
         raise InputError(f"{repo_id} has no such revision; name a branch, a tag or a commit") from None
     except (errors.RepositoryNotFoundError, errors.GatedRepoError):
@@ -260,7 +261,9 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
-            raise InputError(f"your token may not do this with {repo_id}; {login}, with a token that may") from None
-        raise ParaEdgeError(f"the hub answers {status} for {repo_id}; try again later") from None
+            raise InputError(
+                f"your token has no permission for this with {repo_id}; {login}, with one that has"
+            ) from None
+        raise ParaEdgeError(f"the hub returned {status} for {repo_id}; try again later") from None
     except (errors.HTTPError, OSError) as error:
         raise ParaEdgeError(f"the hub cannot be reached ({type(error).__name__}); check the network") from None

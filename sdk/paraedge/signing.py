@@ -117,7 +117,7 @@ def read_private_key(path: Path, ask_password: Callable[[], str]) -> PrivateKey:
         raise InputError(f"the key {path} cannot be read: {error.strerror}") from error
     except ValueError:
         data = b""
-    problem = f"{path} is no private key, or is damaged; 'paraedge keygen' makes one, and minisign"
+    problem = f"{path} is not a private key, or is damaged; create one with 'paraedge keygen' or minisign"
     if len(data) != _KEY_FIELDS.size or not lines[0].startswith(b"untrusted comment: "):
         raise InputError(problem)
     algorithm, derivation, checksum, salt, work, memory_bytes, secret = _KEY_FIELDS.unpack(data)
@@ -154,7 +154,7 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
     if not keys or len({key.public for key in keys}) != len(keys):
         raise InputError(f"{len(keys)} keys are given; give at least one, and each once")
     if expires_s is not None and expires_s <= now_s:
-        raise InputError(f"{expires:%Y-%m-%d} has begun already (UTC); name a day to come")
+        raise InputError(f"{expires:%Y-%m-%d} is not in the future (UTC); give a later day")
     path = Path(os.path.realpath(path))  # behind a link, the bundle itself
     bundle = Bundle.open_untrusted(path)
     manifest_bytes = bundle.manifest_bytes

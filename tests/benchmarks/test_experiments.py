@@ -73,7 +73,7 @@ def test_prefix_sums_are_sums_and_send_earlier_branches_their_share_of_the_gradi
 
 
 def test_boosting_leaves_a_branch_alone_that_later_prefixes_use(experiments):
-    """Branch 0 learns from its own answer only: another branch 2 changes nothing for it."""
+    """Branch 0 learns from its own output only: another branch 2 changes nothing for it."""
     torch.manual_seed(0)
     labels = torch.randint(0, 3, (6,))
     gradients = []

@@ -73,7 +73,7 @@ def test_the_promise_holds_as_often_as_it_says(population, checkpoint):
         record = calibrate_early_stop(logits[:, drawn], labels[drawn], dataset="drawn", max_accuracy_drop=0.01)
         truth = Outcome(record, logits, labels)
         failures += truth.lost_by_any.mean() > 0.01
-        # What follows from it: accuracy, when the first prefix that reaches its threshold answers.
+        # What follows from it: accuracy, when the first prefix that reaches its threshold counts.
         assert truth.accuracy_full - truth.stopped_right.mean() <= truth.lost_by_any.mean() + 1e-12
         saved.append(len(logits) - truth.branches.mean())
     assert failures <= MOST_FAILURES

@@ -17,7 +17,7 @@ REFERENCE = Reference(INPUTS, TOKENS, OUTPUTS)
 
 
 class Replay:
-    """Answers with recorded outputs, looked up by input, after ``change``."""
+    """Returns recorded outputs, looked up by input, after ``change``."""
 
     def __init__(self, inputs, outputs, change=lambda y: y):
         self._table = {x.tobytes(): y for x, y in zip(inputs, outputs, strict=True)}

@@ -246,8 +246,8 @@ def test_a_test_set_is_measured_in_the_engine(description, checkpoint, tmp_path)
     assert accuracy.dataset == early_stop.dataset == "a few, int8-dynamic in onnxruntime"
     assert accuracy.num_samples == 100
     with Session.open(bundle) as session:
-        answers = np.stack([session.run(image).prefix_outputs.argmax(axis=1) for image in images])
-    assert accuracy.prefix_accuracy == pytest.approx((answers == labels[:, None]).mean(axis=0))
+        predicted = np.stack([session.run(image).prefix_outputs.argmax(axis=1) for image in images])
+    assert accuracy.prefix_accuracy == pytest.approx((predicted == labels[:, None]).mean(axis=0))
     assert (early_stop.num_samples, early_stop.max_accuracy_drop) == (50, 0.02)
 
 

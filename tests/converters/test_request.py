@@ -17,6 +17,9 @@ def test_a_request_is_complete(tmp_path):
     assert (request.engine, request.converter, request.quantize) == ("onnxruntime", "onnxruntime", "int8-dynamic")
     assert request.out == tmp_path / "b"
     assert list(tmp_path.iterdir()) == []
+    ios = parse_request(name="mine", num_branches=2, target="ios", delegate="coreml", quantize="int8-dynamic+fp32-stem")
+    assert [ios.delegate_of(part) for part in ("stem", "branch_00")] == ["coreml", None]
+    assert str(ios.out) == "mine-ios-all-int8-dynamic+fp32-stem-coreml.paraedge"
     micro = parse_request(name="mine", num_branches=1, target="microcontroller", quantize="small", out=tmp_path / "b")
     assert (micro.engine, micro.converter, micro.quantize) == ("litert", "tflite-micro", "int8-static")
 
@@ -37,6 +40,20 @@ def test_the_stem_may_have_a_recipe_of_its_own(tmp_path):
         ({"quantize": "int7"}, "unknown quantization recipe 'int7'; choose one of fp32"),
         ({"quantize": "int8-weight", "engine": "executorch"}, "executorch does not support int8-weight"),
         ({"quantize": "fp16+fp32-stem", "fused": True}, "a fused model has no stem of its own"),
+        ({"delegate": "tpu"}, "unknown delegate 'tpu'; choose one of coreml, ethos-u55, ethos-u85, gpu, vulkan"),
+        ({"delegate": "coreml"}, "'coreml' is for the target ios; for linux choose gpu"),
+        ({"delegate": "gpu"}, "'gpu' needs the engine litert, not onnxruntime"),
+        ({"delegate": "gpu", "target": "web"}, "for the target android or linux or raspberry-pi; web has none"),
+        (
+            {"delegate": "gpu", "target": "android"},
+            "needs the engine litert, not executorch .*; with executorch choose vulkan",
+        ),
+        (
+            {"delegate": "coreml", "target": "ios", "quantize": "small"},
+            "takes the stem in fp32 or fp16, not int8-dynamic; ",
+        ),
+        ({"delegate": "ethos-u85", "target": "microcontroller"}, "takes every part in int8-static, not fp32"),
+        ({"delegate": "coreml", "target": "ios", "fused": True}, "a fused model is for the CPU alone"),
         ({"branches": 9}, "9 branches were asked for; there are 8"),
         ({"branches": (0, 8)}, "there is no branch 8"),
     ],

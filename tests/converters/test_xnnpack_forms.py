@@ -57,9 +57,35 @@ OPERATORS = {
     "avg_pool2d, padding counts": lambda x: F.avg_pool2d(x[None], 3, 2, 1),
     "avg_pool2d, padding does not": lambda x: F.avg_pool2d(x[None], 3, 2, 1, count_include_pad=False),
     "avg_pool2d, ceil_mode that changes nothing": lambda x: F.avg_pool2d(x[None], 2, ceil_mode=True),
+    "avg_pool2d, ceil_mode": lambda x: F.avg_pool2d(x[None], 3, 2, ceil_mode=True),
+    "avg_pool2d, ceil_mode, padded": lambda x: F.avg_pool2d(x[None], (3, 4), (2, 3), (1, 2), ceil_mode=True),
+    "avg_pool2d, ceil_mode, padding does not": lambda x: F.avg_pool2d(x[None], 3, 2, 1, True, False),
+    "avg_pool2d, a divisor": lambda x: F.avg_pool2d(x[None], 2, divisor_override=3),
     "max_pool2d, ceil_mode": lambda x: F.max_pool2d(x[None], (3, 4), (2, 3), (1, 2), ceil_mode=True),
+    "adaptive_max_pool1d": lambda x: F.adaptive_max_pool1d(x, 5),
+    "adaptive_max_pool2d, overlapping": lambda x: F.adaptive_max_pool2d(x[None], (3, 5)),
+    "local_response_norm": lambda x: F.local_response_norm(x[None].abs(), 3),
+    "pad, reflect": lambda x: F.pad(x[None], (3, 1, 0, 2), mode="reflect"),
+    "pad, replicate": lambda x: F.pad(x, (2, 5), mode="replicate"),
+    "pad, circular": lambda x: F.pad(x[None], (3, 1, 2, 0), mode="circular"),
+    "pad, constant": lambda x: F.pad(x, (2, 5), value=0.5),
+    "max_pool2d, a long stride": lambda x: F.max_pool2d(x[None], 2, 3),
+    "lp_pool2d": lambda x: F.lp_pool2d(x[None], 2, 2),
+    "max_pool1d": lambda x: F.max_pool1d(x, 3, 2, 1),
+    "integers": lambda x: x / torch.arange(1, 17) + torch.arange(8).view(8, 1) * x,
+    "cat of one": lambda x: torch.cat([x], 1),
+    "sign": lambda x: x * x.sign(),
+    "upsample nearest to any size": lambda x: F.interpolate(x[None], size=(5, 23)),
+    "upsample nearest-exact": lambda x: F.interpolate(x[None], size=(5, 23), mode="nearest-exact"),
+    "upsample linear": lambda x: F.interpolate(x, scale_factor=2.5, mode="linear"),
+    "upsample linear, corners": lambda x: F.interpolate(x, size=7, mode="linear", align_corners=True),
+    "upsample bicubic": lambda x: F.interpolate(x[None], size=(13, 9), mode="bicubic"),
+    "upsample bicubic, corners": lambda x: F.interpolate(x[None], size=(13, 9), mode="bicubic", align_corners=True),
     "upsample nearest": lambda x: F.interpolate(x[None], scale_factor=(2, 3)),
     "unfold": lambda x: F.unfold(x[None], (2, 3), padding=(0, 1), stride=(2, 3)),
+    "fold": lambda x: F.fold(x.reshape(1, 8, 16), (5, 6), (2, 2), padding=(0, 1), stride=(1, 2)),
+    "windows": lambda x: x.unfold(1, 4, 3),
+    "windows of the last dimension": lambda x: x.unfold(-1, 5, 2),
     "select": lambda x: x[:, -1],
     "every second": lambda x: torch.cat([x[:, 0::2], x[:, 1::2]], 1),
     "every third, the last group short": lambda x: x[:, 1::3, ::2],
@@ -76,6 +102,15 @@ OPERATORS = {
     "softplus": F.softplus,
     "mish": F.mish,
     "hardsigmoid": F.hardsigmoid,
+    "log_sigmoid": F.logsigmoid,
+    "rrelu": F.rrelu,
+    "cumsum": lambda x: x.cumsum(1),
+    "cdist": lambda x: torch.cdist(x, W.T[None, :5] @ W @ W.T[:12]),
+    "bilinear": lambda x: F.bilinear(x[:, 0], x[:, 1], W.reshape(3, 8, 8).repeat(1, 2, 2)),
+    "fractional power": lambda x: (x * x + 0.1) ** 0.75,
+    "power of a tensor": lambda x: (x * x + 0.1) ** W[:, 0].abs(),
+    "new_zeros": lambda x: torch.cat([x.new_zeros(1, 8, 2), x, torch.ones_like(x)], 2),
+    "assigned slices": lambda x: _assigned(x),
     "cube": lambda x: x**3,
     "inverse square root": lambda x: (x * x + 1) ** -0.5,
     "reciprocal": lambda x: 1 / (x * x + 1),
@@ -90,10 +125,20 @@ OPERATORS = {
     "where": lambda x: torch.where(UPPER, torch.tensor(float("-inf")), x @ x.transpose(1, 2)).softmax(-1),
 }
 
+
+def _assigned(x):
+    y = x.clone()
+    y[:, 0] = 0
+    y[:, 2:4] += 1.5
+    y[:, :, 3] = x[:, :, 0]
+    return y
+
+
 # What the forms are made of. The operators and attentions below have every one of these, and are lowered.
 TAKEN = {
     "_softmax.default", "_unsafe_view.default", "abs.default", "add.Tensor", "avg_pool2d.default", "bmm.default",
     "cat.default", "clamp.default", "clamp_min.default", "clone.default", "constant_pad_nd.default", "conv2d.default",
+    "conv_transpose2d.input",
     "div.Tensor", "exp.default", "gelu.default", "glu.default", "layer_norm.default", "linear.default", "log.default",
     "max_pool2d.default", "maximum.default", "mean.dim", "mul.Tensor", "neg.default", "permute.default", "relu.default",
     "rsqrt.default", "sigmoid.default", "silu.default", "slice.Tensor", "sqrt.default", "stack.default", "sub.Tensor",
@@ -102,7 +147,7 @@ TAKEN = {
 LOWERED_OPERATORS = [
     "logsumexp", "softmax over another dimension", "cosine_similarity", "mish", "matmul 2-D", "adaptive_avg_pool2d",
     "chunk", "every third, the last group short", "gelu tanh", "inverse square root", "clamp to a tensor", "normalize",
-    "masked_fill", "repeat", "amax", "unfold",
+    "masked_fill", "repeat", "amax", "unfold", "fold",
 ]  # fmt: skip
 LOWERED_ATTENTIONS = ["multi-head, frozen", "relative positions", "rotary", "grouped, expand", "gated", "rms"]
 
@@ -234,24 +279,54 @@ def test_integers_and_half_precision_take_the_same_forms():
 
 class Undelegated(nn.Module):
     def forward(self, x):
-        return torch.cumsum(x, dim=1)
+        return torch.topk(x, 3, dim=1)[0]
+
+
+class Unknown(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft(torch.fft.fft(x)).real
+
+
+class Chooses(nn.Module):
+    def forward(self, x):
+        return x if x.mean() > 0 else -x
 
 
 class Nested(nn.Module):
-    def __init__(self):
+    def __init__(self, last=Undelegated):
         super().__init__()
-        self.blocks = nn.Sequential(nn.Linear(6, 6), Undelegated())
+        self.blocks = nn.Sequential(nn.Linear(6, 6), last())
 
     def forward(self, x):
         return self.blocks(x)
 
 
+def place_of(module, code):
+    line = inspect.getsourcelines(module)[1] + 2
+    return rf" \(blocks\.1, .*test_xnnpack_forms\.py:{line}: return {code}\)"
+
+
 def test_what_is_left_is_named_with_module_line_and_what_to_write_instead():
-    line = inspect.getsourcelines(Undelegated)[1] + 2
     expected = (
-        rf"did not take aten\.cumsum\.default ×1 \(blocks\.1, .*test_xnnpack_forms\.py:{line}: "
-        r"return torch\.cumsum\(x, dim=1\)\): write it as a product with a triangular matrix of ones; "
+        rf"did not take aten\.topk\.default ×1{place_of(Undelegated, 'torch.topk.*')}: "
+        "leave the choice to the program that reads the output; "
         "or accept slower portable kernels with --allow-undelegated"
     )
     with pytest.raises(ConversionError, match=expected):
         lowered(Nested().eval(), torch.randn(1, 6))
+
+
+def test_what_executorch_does_not_know_is_named_likewise():
+    expected = rf"ExecuTorch has no aten\._fft\w+{place_of(Unknown, '.*')}: write it as a product"
+    with pytest.raises(ConversionError, match=expected):
+        lowered(Nested(Unknown).eval(), torch.randn(1, 6))
+
+
+@pytest.mark.parametrize("engine", ["executorch", "litert", "onnxruntime"])
+def test_what_no_program_can_do_is_named_on_every_engine(engine):
+    expected = rf"failed{place_of(Chooses, 'x if x.mean.*')}: which way it goes depends on the input's values"
+    with pytest.raises(ConversionError, match=expected):
+        converter_for(engine).lower(
+            Nested(Chooses).eval(), torch.randn(1, 6), recipe="fp32", calibration=torch.zeros(0, 6),
+            allow_undelegated=False,
+        )  # fmt: skip

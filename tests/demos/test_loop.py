@@ -33,9 +33,9 @@ FAST = {"fps": 100.0, "budget_ms": 1000.0}
 
 
 def frames(app, count=1):
-    """Wait for so many more answers; the last one's record."""
+    """Wait for so many more predictions; the last one's record."""
     number = app.board.look().summary.frames + count
-    until(lambda: app.board.look().summary.frames >= number or app.stop.is_set(), "no answers come")
+    until(lambda: app.board.look().summary.frames >= number or app.stop.is_set(), "no predictions come")
     return app.board.last
 
 
@@ -85,7 +85,7 @@ def test_policies(pi_bundle, changes, asked):
     with live_app(LiveOptions(pi_bundle, **FAST)) as app:
         frames(app)
         app.controls.change(changes)
-        record = until(lambda: (last := app.board.last).policy == changes["policy"] and last, "no such answer")
+        record = until(lambda: (last := app.board.last).policy == changes["policy"] and last, "no such prediction")
     used = [bar.index for bar in record.branches if bar.outcome == "used"]
     assert used == list(range(asked))
     assert len(record.branches) == 8

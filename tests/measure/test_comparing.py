@@ -28,11 +28,11 @@ def test_the_numbers_are_those_of_the_sessions(pair, images):
     steps = []
     compared = compare_bundles(pair, *images, rounds=2, on_progress=lambda done, total: steps.append((done, total)))
     assert steps == [(done, 90) for done in range(1, 91)]  # 2 × 40 images, 2 rounds of 2 + 3 prefixes
-    answers = []
+    predicted = []
     for bundle, one in zip(pair, compared, strict=True):
         with Session.open(bundle) as session:
             labels = np.stack([session.run(image).prefix_outputs.argmax(axis=1) for image in images[0]])
-        answers.append(labels[:, -1])
+        predicted.append(labels[:, -1])
         assert one.prefix_accuracy == pytest.approx((labels == images[1][:, None]).mean(axis=0))
         assert (one.engine, one.quantization, one.size_bytes) == (bundle.manifest.engine, "fp32", bundle.size_bytes)
         sizes = [entry.size_bytes for entry in bundle.manifest.parts().values()]
@@ -40,7 +40,7 @@ def test_the_numbers_are_those_of_the_sessions(pair, images):
         assert len(one.prefix_ms) == len(bundle.manifest.branches)
         assert min(one.prefix_ms) > 0
     assert compared[0].agreement == 1.0
-    assert compared[1].agreement == pytest.approx((answers[0] == answers[1]).mean())
+    assert compared[1].agreement == pytest.approx((predicted[0] == predicted[1]).mean())
 
 
 def test_bundles_of_other_tasks_and_nothing_are_refused(pair, images, checkpoint, tmp_path):
@@ -62,7 +62,7 @@ def test_bundles_of_other_tasks_and_nothing_are_refused(pair, images, checkpoint
         compare_bundles(pair, images[0][:0], images[1][:0])
     with pytest.raises(InputError, match=r"40 inputs have labels of shape \(39,\)"):
         compare_bundles(pair, images[0], images[1][:39])
-    with pytest.raises(InputError, match=r"labels is None, and .*two\.paraedge knows classes"):
+    with pytest.raises(InputError, match=r"labels is None, but .*two\.paraedge has classes"):
         compare_bundles(pair, images[0], None)
 
 

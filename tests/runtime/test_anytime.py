@@ -1,4 +1,4 @@
-"""Budgets: an answer at the deadline with what has ended, late branches never mixed in, streams, asyncio.
+"""Budgets: a prediction at the deadline with what has ended, late branches never mixed in, streams, asyncio.
 
 Branches of the fake engine are held with gates, so that it is known which of them is late; deadlines of
 fractions of a second only have to be longer than a computer's hiccups are.
@@ -103,7 +103,7 @@ def test_a_failed_first_branch_is_no_reason_to_give_up_at_the_deadline(tmp_path,
     bundle = fake_bundle(tmp_path / "f.paraedge", [{"fail": "no memory"}, {"add": 1.0}])
     with Session.open(bundle, threads=2) as session:
         assert session.run(image(), budget_ms=20_000, policy="all").branches_used == (1,)
-        assert session.run(image(), budget_ms=1e-3).branches_used == (1,)  # late, but an answer
+        assert session.run(image(), budget_ms=1e-3).branches_used == (1,)  # late, but a prediction
 
 
 def test_when_every_branch_fails_the_budget_is_not_waited_for(tmp_path, fake_engine):
@@ -306,13 +306,13 @@ def test_options_that_cannot_be_are_refused_and_the_session_goes_on(bundle, opti
 def test_a_stream_gives_ever_larger_answers_and_ends_with_the_whole(bundle, threads):
     with Session.open(bundle, threads=threads) as session:
         whole = session.run(image(90))
-        answers = list(session.stream(image(90)))
-    sizes = [len(answer.branches_used) for answer in answers]
+        predictions = list(session.stream(image(90)))
+    sizes = [len(prediction.branches_used) for prediction in predictions]
     assert sizes == sorted(set(sizes))
-    assert answers[-1].branches_used == (0, 1, 2, 3)
-    assert np.array_equal(answers[-1].output, whole.output)
-    for answer in answers:
-        assert np.array_equal(answer.branch_outputs, whole.branch_outputs[list(answer.branches_used)])
+    assert predictions[-1].branches_used == (0, 1, 2, 3)
+    assert np.array_equal(predictions[-1].output, whole.output)
+    for prediction in predictions:
+        assert np.array_equal(prediction.branch_outputs, whole.branch_outputs[list(prediction.branches_used)])
 
 
 def test_a_stream_gives_an_answer_while_branches_are_still_held(gated):
@@ -321,7 +321,7 @@ def test_a_stream_gives_an_answer_while_branches_are_still_held(gated):
         stream = session.stream(image(90))
         assert next(stream).branches_used[0] == 0  # branch 2 cannot have ended
         gate.release.set()
-        assert [answer.branches_used for answer in stream][-1] == (0, 1, 2, 3)
+        assert [prediction.branches_used for prediction in stream][-1] == (0, 1, 2, 3)
 
 
 def test_whoever_stops_reading_stops_the_request(gated):
@@ -351,12 +351,12 @@ def test_the_loop_goes_on_while_a_request_runs(gated):
     bundle, gate = gated
 
     async def both(session):
-        answer = asyncio.create_task(session.arun(image()))
+        pending = asyncio.create_task(session.arun(image()))
         while not gate.entered.is_set():  # only a loop that goes on gets anywhere here
             await asyncio.sleep(0)
-        assert not answer.done()
+        assert not pending.done()
         gate.release.set()
-        return await answer
+        return await pending
 
     with Session.open(bundle, threads=2) as session:
         assert asyncio.run(both(session)).branches_used == (0, 1, 2, 3)
@@ -437,12 +437,12 @@ def test_early_stop_is_for_the_branches_it_was_calibrated_for(tmp_path, fake_eng
 
 def test_early_stop_is_the_same_in_c_and_in_python(bundles):
     """Real branches, real images: both cores stop at the same prefix with the same sum."""
-    answers = []
+    predictions = []
     for engine in ("executorch", "litert"):
         images = bundles[engine].golden().inputs
         with Session.open(bundles[engine], threads=1) as session:
-            answers.append([session.run(image, early_stop=True) for image in images])
-    for native, python in zip(*answers, strict=True):
+            predictions.append([session.run(image, early_stop=True) for image in images])
+    for native, python in zip(*predictions, strict=True):
         assert native.branches_used == python.branches_used
         np.testing.assert_allclose(native.output, python.output, atol=1e-4)
-    assert min(len(answer.branches_used) for answer in answers[0]) < 8
+    assert min(len(prediction.branches_used) for prediction in predictions[0]) < 8

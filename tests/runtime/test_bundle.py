@@ -133,6 +133,8 @@ BAD_PATHS = {
 
 # id -> (edit, words the message has)
 BAD_FIELDS = {
+    "delegate that is no name": (put("stem.delegate", "core ml"), ["$.stem.delegate"]),
+    "delegate of a number": (put("branches.1.delegate", 3), ["$.branches[1].delegate"]),
     "unknown field": (put("colour", "red"), ["`colour`"]),
     "field of format 1": (put("recipe", "fp32"), ["`recipe`"]),
     "unknown nested field": (put("branches.1.colour", "red"), ["`colour`", "$.branches[1]"]),

@@ -70,8 +70,14 @@ BAD_LABELLED = {
     "hash with a newline": (put("checkpoint_sha256", "0" * 64 + "\n"), ["$.checkpoint_sha256"]),
     "a part too many": (
         put("parts.branch_07", {"parameters": 1, "operators": {}, "similarity": None}),
-        ["`object`", "$.parts"],
+        ["'parts'", "branch_07"],
     ),
+    "a part that ran, and nobody knows how": (
+        put("parts.stem.similarity", None),
+        ["'parts.stem.similarity'", "engine"],
+    ),
+    "a part that never ran, and is near": (put("parts.stem.proof", "never run"), ["'parts.stem.similarity'", "never"]),
+    "an unknown proof": (put("parts.stem.proof", "luck"), ["$.parts"]),
     "a part is missing": (cut("parts.branch_01"), ["'parts'", "branch_01"]),
     "parameters negative": (put("parts.stem.parameters", -1), ["$.parts"]),
     "parity of too few prefixes": (cut("parity.prefixes.last"), ["'parity.prefixes'", "2 values for 3"]),

@@ -49,7 +49,7 @@ def native_session(bundle):
 
 @pytest.fixture(scope="module")
 def sequential(bundle, inputs):
-    """What each part answers by itself, one after another: (images, k, C)."""
+    """The output of each part by itself, one after another: (images, k, C)."""
     engine = ExecuTorchNative()
     parts = {name: engine.load(name, bundle.read(entry), entry) for name, entry in bundle.manifest.parts().items()}
     stem = parts.pop("stem")

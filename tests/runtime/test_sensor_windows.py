@@ -48,8 +48,9 @@ def test_times_in_whole_milliseconds_are_even_enough(tmp_path):
         pytest.param("time_ms,x,x\n0,1,1\n9,1,1\n", "each differently, separated by commas", id="two-of-a-name"),
         pytest.param("time_ms,\n0,1\n9,1\n", "it must name every column", id="column-without-name"),
         pytest.param("a" * 200_000 + "\n0\n1\n", "it must name every column", id="endless-name"),
-        pytest.param("x,y\n0,1\n20,2\n", "one column must be the time: .* found none", id="no-time"),
-        pytest.param("time_ms;x\n0;1\n20;2\n", "one column must be the time: .* found none", id="semicolons"),
+        pytest.param("x,y\n0,1\n20,2\n", "one column must be the time: .* found none among x, y", id="no-time"),
+        pytest.param("time_ms;x\n0;1\n20;2\n", "separated by semicolons; separate them by commas", id="semicolons"),
+        pytest.param("time_ms\tx\n0\t1\n20\t2\n", "separated by tabs; separate them by commas", id="tabs"),
         pytest.param("time_ms,time_s,x\n0,0,1\n9,9,1\n", "found time_ms, time_s", id="two-times"),
         pytest.param("time_ms,acc x\n0,1\n9,1\n", "the channel 'acc x' must be named with letters", id="odd-name"),
         pytest.param("time_ms\n0\n20\n", "it has the column time_ms only; a column for each channel", id="no-channel"),
@@ -88,7 +89,7 @@ def test_what_is_no_recording_is_refused(tmp_path):
         read_window(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"none\.npz does not exist"):
         read_window(tmp_path / "none.npz")
-    with pytest.raises(InputError, match=r"walk\.txt is no window of samples; name a \.csv or \.npz file"):
+    with pytest.raises(InputError, match=r"walk\.txt is not a window of samples; give a \.csv or \.npz file"):
         read_window(tmp_path / "walk.txt")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"folder\.csv cannot be read"):

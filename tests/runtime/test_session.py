@@ -90,7 +90,7 @@ def _expected(session, image, indexes, behaviours=None):
     return total
 
 
-# The answer ------------------------------------------------------------------------------------
+# The prediction --------------------------------------------------------------------------------
 
 
 def test_the_answer_is_the_sum_and_says_how_it_was_made(bundle):
@@ -150,7 +150,7 @@ def test_image_and_normalised_array_give_the_same(bundle):
 
 
 def test_the_answer_is_the_callers_own(bundle):
-    """Neither a later answer nor the caller's scribbling changes an earlier one."""
+    """Neither a later prediction nor the caller's scribbling changes an earlier one."""
     with Session.open(bundle, threads=2) as session:
         first = session.run(image(10))
         kept = first.output.copy()
@@ -199,12 +199,12 @@ def test_two_threads_are_in_two_branches_at_once(tmp_path, gates, callers):
     first, second = gates("first", "second")
     gated = fake_bundle(tmp_path / "b", [{"add": 1.0, "event": "first"}, {"add": 2.0, "event": "second"}])
     with Session.open(gated, threads=2) as session:
-        answer = callers.submit(session.run, image())
+        pending = callers.submit(session.run, image())
         assert first.entered.wait(PATIENCE_S)
         assert second.entered.wait(PATIENCE_S)  # and nobody has left the first
         first.release.set()
         second.release.set()
-        prediction = answer.result(PATIENCE_S)
+        prediction = pending.result(PATIENCE_S)
     assert prediction.branches_used == (0, 1)
     assert {run.thread for run in prediction.timeline if run.part != "stem"} == {0, 1}
     one, other = prediction.timeline[1:]
@@ -215,11 +215,11 @@ def test_a_slow_branch_holds_up_none_of_the_others(tmp_path, gates, callers):
     slow, last = gates("slow", "last")
     behaviours = [{"add": 1.0, "event": "slow"}, *([{"add": 1.0}] * 6), {"add": 1.0, "event": "last"}]
     with Session.open(fake_bundle(tmp_path / "b", behaviours), threads=2) as session:
-        answer = callers.submit(session.run, image())
+        pending = callers.submit(session.run, image())
         assert last.entered.wait(PATIENCE_S)
         last.release.set()
         slow.release.set()
-        assert answer.result(PATIENCE_S).branches_used == tuple(range(8))
+        assert pending.result(PATIENCE_S).branches_used == tuple(range(8))
 
 
 def test_one_thread_runs_the_branches_in_order_in_the_callers_thread(bundle):
@@ -675,7 +675,7 @@ def test_an_error_in_the_block_passes_and_closes(bundle):
 def test_close_waits_for_a_call_in_progress(tmp_path, gates, callers):
     (gate,) = gates("gate")
     session = Session.open(fake_bundle(tmp_path / "b", [{"add": 1.0, "event": "gate"}, {"add": 2.0}]), threads=2)
-    answer = callers.submit(session.run, image())
+    pending = callers.submit(session.run, image())
     assert gate.entered.wait(PATIENCE_S)
     closing = threading.Event()
     closed = callers.submit(lambda: (closing.set(), session.close()))
@@ -684,12 +684,12 @@ def test_close_waits_for_a_call_in_progress(tmp_path, gates, callers):
     assert not closed.done()
     gate.release.set()
     closed.result(PATIENCE_S)
-    assert answer.result(PATIENCE_S).branches_used == (0, 1)  # the fake engine fails a part closed while it ran
+    assert pending.result(PATIENCE_S).branches_used == (0, 1)  # the fake engine fails a part closed while it ran
     assert all(part.closed for part in PARTS)
 
 
 def test_calls_that_wait_when_the_session_closes_are_told(tmp_path, gates, callers):
-    """Whoever comes after ``close`` gets an error, nobody a wrong answer or a closed part."""
+    """Whoever comes after ``close`` gets an error, nobody a wrong prediction or a closed part."""
     (gate,) = gates("gate")
     session = Session.open(fake_bundle(tmp_path / "b", [{"add": 1.0, "event": "gate"}, {"add": 2.0}]), threads=2)
     first = callers.submit(session.run, image())
@@ -710,12 +710,12 @@ def test_calls_that_wait_when_the_session_closes_are_told(tmp_path, gates, calle
 
 
 def test_a_bundle_may_be_opened_again_after_close(bundle):
-    answers = []
+    outputs = []
     for threads in (1, 2, 3):
         with Session.open(bundle, threads=threads) as session:
-            answers.append(session.run(image()).output)
-    assert np.array_equal(answers[0], answers[1])
-    assert np.array_equal(answers[0], answers[2])
+            outputs.append(session.run(image()).output)
+    assert np.array_equal(outputs[0], outputs[1])
+    assert np.array_equal(outputs[0], outputs[2])
 
 
 def test_a_session_dropped_without_close_does_not_hang_the_interpreter(tmp_path, bundle):
@@ -749,13 +749,13 @@ def test_two_sessions_on_one_bundle_run_at_once(tmp_path, gates, callers):
     (gate,) = gates("gate")
     shared = Bundle.open(fake_bundle(tmp_path / "b", [{"add": 1.0, "event": "gate"}, {"add": 2.0}]).path)
     with Session.open(shared, threads=2) as one, Session.open(shared, threads=2) as other:
-        answers = []
+        waiting = []
         for session, value in ((one, 10), (other, 200)):
             gate.entered.clear()
-            answers.append(callers.submit(session.run, image(value)))
+            waiting.append(callers.submit(session.run, image(value)))
             assert gate.entered.wait(PATIENCE_S)  # the second one, while the first is still inside
         gate.release.set()
-        outputs = [answer.result(PATIENCE_S).output for answer in answers]
+        outputs = [pending.result(PATIENCE_S).output for pending in waiting]
         assert np.array_equal(outputs[0], one.run(image(10)).output)
         assert np.array_equal(outputs[1], one.run(image(200)).output)
         assert not np.array_equal(*outputs)

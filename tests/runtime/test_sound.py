@@ -25,6 +25,25 @@ def test_every_width_of_pcm_is_read(tmp_path, width, error):
     assert np.abs(samples - expected).max() < error
 
 
+def extensible(raw, guid="0100000000001000800000aa00389b71"):
+    """The same file with the header that ffmpeg writes for more than 16 bits."""
+    bits = raw[34:36]
+    fmt = b"\xfe\xff" + raw[22:36] + (22).to_bytes(2, "little") + bits + (4).to_bytes(4, "little") + bytes.fromhex(guid)
+    riff_size = int.from_bytes(raw[4:8], "little") + len(fmt) - 16
+    return raw[:4] + riff_size.to_bytes(4, "little") + raw[8:16] + len(fmt).to_bytes(4, "little") + fmt + raw[36:]
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_the_extensible_header_is_read_as_the_plain_one(tmp_path, width):
+    path = write_wav(tmp_path / "a.wav", tone(440), width=width)
+    plain, _ = read_wav(path)
+    path.write_bytes(extensible(path.read_bytes()))
+    assert np.array_equal(read_wav(path)[0], plain)
+    path.write_bytes(extensible(write_wav(path, tone(440), width=width).read_bytes(), "03" + "00" * 15))
+    with pytest.raises(InputError, match="its samples are floating point"):
+        read_wav(path)
+
+
 def test_channels_are_mixed(tmp_path):
     left, right = tone(440), 0.2 * tone(300)
     samples, _ = read_wav(write_wav(tmp_path / "a.wav", np.stack([left, right], axis=1)))
@@ -55,18 +74,24 @@ def _damaged(change):
     return make
 
 
+def _with_size(size_bytes):
+    return _damaged(lambda raw: raw[:40] + size_bytes.to_bytes(4, "little") + raw[44:])
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
         (lambda path: None, "a.wav does not exist"),
         (lambda path: path.mkdir(), "a.wav is not a plain file; name a .wav file"),
         (lambda path: path.write_bytes(b""), "a.wav is empty; record it again, or remove it"),
-        (lambda path: write_wav(path, tone(440)[:0]), "a.wav has no samples; record it again, or remove it"),
+        (lambda path: write_wav(path, tone(440)[:0]), "a.wav has no samples, as its header says; record"),
         (_damaged(lambda raw: raw[:30]), r"a.wav is not a WAV file of PCM samples \(.+\); convert it, such as with"),
         (_damaged(lambda raw: raw[:6]), "its header is cut short"),
-        (_damaged(lambda raw: raw[:-100]), "a.wav is cut short: 9500 bytes of 9600; copy it again"),
+        (_damaged(lambda raw: raw[:-100]), "a.wav is cut short: 9500 bytes of the 9600 that its header names; copy"),
         (lambda path: path.write_bytes(b"\xff\xfb\x90\x64" + bytes(4000)), "file does not start with RIFF id"),
-        (_float_wav, r"unknown format: 3"),
+        (_float_wav, "its samples are floating point"),
+        (_with_size(0), "a.wav has no samples, as its header says"),
+        (_with_size(0xFFFFFFFE), "a.wav is cut short: 9600 bytes of the 4294967294"),  # of a stream
         (lambda path: write_wav(path, np.zeros(8 * 61), 8), "a.wav has 61 s of sound, at most 60 s are read; cut it"),
         (lambda path: write_wav(path, np.zeros((5, 9))), "a.wav has 9 channels, at most 8 are read"),
         (lambda path: write_wav(path, tone(440), 96_000), "a.wav has 96000 samples a second, 1 to 48000 are read"),

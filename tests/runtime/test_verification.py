@@ -1,4 +1,4 @@
-"""Does a bundle give its golden answers here? True bundles pass, changed ones are told what is wrong."""
+"""Does a bundle give its golden outputs here? True bundles pass, changed ones are told what is wrong."""
 
 import json
 import re
@@ -149,7 +149,7 @@ def test_every_recipe_has_its_limits():
 
 
 def test_other_answers_are_told_by_their_agreement(true_bundle):
-    """Branch 0 turned around: its own answer, and the first prefix with it, choose another label."""
+    """Branch 0 turned around: its own prediction, and the first prefix with it, choose another label."""
     report = verify_bundle(_change(true_bundle, 0, add=-50.0))
     assert report.prefixes[0].top1_agreement == 0.0
     assert report.problems[0].startswith("branch 0: SNR ")
@@ -180,7 +180,7 @@ def test_all_branches_failing_is_an_error(true_bundle):
 
 
 def test_every_branch_failing_on_some_image_is_an_error(true_bundle, fake_engine, monkeypatch):
-    """There is an answer to every image, and no branch that can be relied on."""
+    """There is a prediction for every image, and no branch that can be relied on."""
     run = fake_engine.FakePart._run
 
     def moody(part, x):

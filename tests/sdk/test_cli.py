@@ -463,7 +463,7 @@ MISTAKES = [
         "unknown setting 'num_branch'; did you mean 'num_branches'? choose",
     ),
     (["train", "--out", "x", "--set", "epochs=two"], "invalid epochs 'two': Expected `int`, got `str`"),
-    (["train", "--out", "x", "--set", "epochs"], "'epochs' is no setting; give KEY=VALUE"),
+    (["train", "--out", "x", "--set", "epochs"], "'epochs' is not a setting; give KEY=VALUE"),
     (
         ["train", "--out", "x", "--init", "fashion-mnist", "--set", "num_branches=2"],
         "--init decides the shape of the network; leave out --set num_branches",
@@ -479,7 +479,7 @@ MISTAKES = [
     (["train", "--out", "x", "--dataset", "digits", "--log", "x"], "--log is x, which the training writes itself"),
     (["train", "--out", "x/", "--dataset", "digits", "--log", "./x.resume"], "x.resume, which the training writes"),
     (["extend", "fashion-mnist", "--out", "x", "--log", "x.resume"], "x.resume, which the training writes itself"),
-    (["train", "--out", "x", "--log", __file__], "which exists and is no log of a training; name another file"),
+    (["train", "--out", "x", "--log", __file__], "which exists and is not a training log; choose another file"),
     (
         ["train", "--out", "x", "--dataset", "digits", "--backbone", "efficientnet-lite0"],
         "efficientnet-lite0 reads images in colour, those of digits are grey; leave out --grey or --backbone, or give",

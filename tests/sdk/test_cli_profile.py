@@ -357,6 +357,18 @@ def test_over_adb_what_the_client_says_is_passed_on(executorch_bundle, tmp_path,
     assert problem in over_adb(executorch_bundle, tmp_path, state=state)
 
 
+def test_over_adb_a_full_phone_keeps_no_half_of_it(executorch_bundle, tmp_path):
+    line = over_adb(executorch_bundle, tmp_path, tools=fake_testbed.install(tmp_path / "tools"), state="full")
+    assert "adb push to 0A1B2C failed: " in line
+    assert f"No space left on device; 'adb shell rm -r {tmp_path / 'phone'}' removes what paraedge keeps there" in line
+    assert list((tmp_path / "phone").iterdir()) == []
+
+
+def test_over_adb_a_phone_that_is_unplugged_meanwhile(executorch_bundle, tmp_path):
+    line = over_adb(executorch_bundle, tmp_path, tools=fake_testbed.install(tmp_path / "tools"), state="unplugged")
+    assert "0A1B2C cannot be reached: error: device '0A1B2C' not found; 'adb devices' lists what is there" in line
+
+
 def test_without_an_adb_client(executorch_bundle, tmp_path):
     line = over_adb(executorch_bundle, tmp_path, PATH=str(tmp_path))
     assert "adb cannot be started: No such file or directory; apt install adb" in line

@@ -72,7 +72,7 @@ def test_json_is_one_line_per_image(tmp_path, images):
 
 
 def test_a_file_that_is_no_image_is_named_and_skipped(tmp_path, images):
-    out, err = run(fake_bundle(tmp_path / "b").path, images, "--json", code=1)
+    out, err = run(fake_bundle(tmp_path / "b").path, images, "--json", code=2)
     documents = [json.loads(line) for line in out.splitlines()]
     assert [Path(document["input"]).name for document in documents] == [f"{n:02d}.png" for n in range(30)]
     assert [n for n, document in enumerate(documents) if "error" in document] == [1, 29]
@@ -82,7 +82,7 @@ def test_a_file_that_is_no_image_is_named_and_skipped(tmp_path, images):
     assert second.startswith(f"Skipped: {images / '29.png'} is not an image that can be read: ")
     assert last == "Error: 2 of 30 file(s) could not be read and were skipped; replace or remove them"
 
-    out, err = run(fake_bundle(tmp_path / "b").path, images, code=1)
+    out, err = run(fake_bundle(tmp_path / "b").path, images, code=2)
     assert [Path(line.split()[0]).name for line in out.splitlines()[1:29]] == [
         f"{n:02d}.png" for n in range(30) if n not in (1, 29)
     ]
@@ -96,7 +96,7 @@ def test_a_tensor_file_that_cannot_be_read_is_skipped_too(tmp_path):
     folder.mkdir()
     np.save(folder / "good.npy", bundle.golden().inputs[0])
     np.save(folder / "short.npy", bundle.golden().inputs[0][:, :3])
-    out, err = run(bundle.path, folder, "--json", code=1)
+    out, err = run(bundle.path, folder, "--json", code=2)
     good, short = map(json.loads, out.splitlines())
     assert (good["label"], good["confidence"], len(good["output"])) == (None, None, EMBEDDING.size)
     assert "short.npy: input 'motion' is float32 of shape (6, 3)" in short["error"]
@@ -193,7 +193,7 @@ def test_what_no_prediction_could_be_asked_is_refused_first(tmp_path, images, ou
 def test_an_image_from_the_standard_input(tmp_path, images):
     bundle = fake_bundle(tmp_path / "b").path
     (named,) = run(bundle, images / "02.png", "--json")[0].splitlines()
-    for content, code in (((images / "02.png").read_bytes(), 0), (b"no image", 1), (b"", 1)):
+    for content, code in (((images / "02.png").read_bytes(), 0), (b"no image", 2), (b"", 2)):
         process = start(bundle, "-", "--json")
         process.stdin.buffer.write(content)
         out, err = process.communicate(timeout=120)

@@ -138,7 +138,7 @@ def _endless():
             "card.json",
             lambda: (503, iter([])),
             ParaEdgeError,
-            "card.json of ada/ants cannot be read: the hub answers 503",
+            "card.json of ada/ants cannot be read: the hub returned 503",
         ),
     ],
     ids=["other-bytes", "endless", "endless-manifest", "no-manifest", "status"],
@@ -175,7 +175,7 @@ def test_a_slow_hub_is_given_up(hub, bundle, unpatient, monkeypatch):
     hub.answers["manifest.json"] = 200, iter([b"{", b" "])
     ticks = itertools.count(step=1000.0)
     monkeypatch.setattr(hub_module.time, "monotonic", lambda: next(ticks))
-    with pytest.raises(ParaEdgeError, match=r"manifest\.json of ada/ants comes too slowly; try again later"):
+    with pytest.raises(ParaEdgeError, match=r"manifest\.json of ada/ants downloads too slowly; try again later"):
         pull("ada/ants", "back.paraedge")
 
 

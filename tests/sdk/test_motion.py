@@ -269,8 +269,8 @@ def not_a_number(path):
 def test_another_window_is_refused_by_name_with_what_to_do(bundle, tmp_path, name, write, said):
     write(tmp_path / name)
     done = CliRunner().invoke(paraedge, ["run", str(bundle.path), str(tmp_path / name)])
-    assert done.exit_code != 0
-    assert re.search(rf"{re.escape(name)}: .*{said.format('this bundle')}", done.stderr), done.stderr
+    assert isinstance(done.exception, InputError)
+    assert re.search(rf"{re.escape(name)}: .*{said.format('this bundle')}", str(done.exception))
 
 
 def test_evaluate_counts_what_a_session_predicts_of_folders_and_npz(bundle, folder, npz):

@@ -86,7 +86,7 @@ def test_the_colour_model_exports_and_knows_its_own_images(tmp_path):
     samples = load_checkpoint(resolve_checkpoint("cifar10")).samples
     bundle = export("cifar10", target="linux", branches=1, out=tmp_path / "one.paraedge")
     with Session.open(bundle, threads=1) as session:
-        answers = [session.run(image).label for image in samples.images[:50]]
+        predictions = [session.run(image).label for image in samples.images[:50]]
     labels = bundle.manifest.labels
-    right = sum(answer == labels[label] for answer, label in zip(answers, samples.labels[:50], strict=True))
+    right = sum(predicted == labels[label] for predicted, label in zip(predictions, samples.labels[:50], strict=True))
     assert right >= 42

@@ -172,7 +172,7 @@ BAD_KEYS = {
 def test_what_is_no_private_key_is_refused(tmp_path, change):
     place = write_keys(tmp_path) / "release.key"
     place.write_text(change(place.read_text()))
-    with pytest.raises(InputError, match=r"release\.key is no private key, or is damaged"):
+    with pytest.raises(InputError, match=r"release\.key is not a private key, or is damaged"):
         read_private_key(place, asked)
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_bundle_is_not_signed(tmp_path):
     [
         ([], None, "0 keys are given"),
         (["release", "release"], None, "2 keys are given; give at least one, and each once"),
-        (["release"], timedelta(days=-1), r"has begun already \(UTC\); name a day to come"),
+        (["release"], timedelta(days=-1), r"is not in the future \(UTC\); give a later day"),
     ],
 )
 def test_what_cannot_be_signed_is_refused(tmp_path, names, ends_in, message):

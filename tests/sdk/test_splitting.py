@@ -120,8 +120,8 @@ def test_distillation_brings_every_prefix_and_branch_nearer_to_the_network():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"head": None}, "give head, what comes after the last block, or exits"),
-        ({"exits": [nn.Identity()]}, "give head, what comes after the last block, or exits"),
+        ({"head": None}, r"give either head \(the layers after the last block\) or exits"),
+        ({"exits": [nn.Identity()]}, r"give either head \(the layers after the last block\) or exits"),
         ({"head": None, "exits": [classifier()]}, "1 exits for 6 blocks; give one for each"),
         ({"head": None, "exits": [nn.Identity()] * 6}, "every exit is an nn.Identity"),
         ({"head": None, "exits": [classifier()] * 6, "num_branches": 2}, "stem_blocks and num_branches go with head"),

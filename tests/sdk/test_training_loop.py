@@ -160,8 +160,8 @@ def test_what_comes_to_lie_in_the_folder_while_it_trains_loses_nothing(few_digit
     whole = train(*arguments, device="cpu")
     with pytest.raises(
         InputError,
-        match=r"out holds 'notes\.md' beside a checkpoint.*; move that away and run the same command again, it goes on "
-        "where it stopped$",
+        match=r"out holds 'notes\.md' beside a checkpoint.*; move that away and run the same command again; it "
+        "continues where it stopped$",
     ):
         train(*arguments, device="cpu", on_progress=lambda progress: (tmp_path / "out" / "notes.md").touch())
     (tmp_path / "out" / "notes.md").unlink()
@@ -359,8 +359,8 @@ def test_a_teacher_of_another_architecture_teaches_what_it_answers(few_digits, m
     before = [parameter.clone() for parameter in network.parameters()]
     config = make.training(epochs=3, teacher_weight=1.0, ema_decay=0.0)
     pupil = train(few_digits, make.checkpoint(), config, tmp_path / "out", teacher=Teacher(network, (0.5,), (0.5,)))
-    answers = pupil.evaluation.branch_logits.sum(axis=0).argmax(axis=1)
-    assert (answers == 7).mean() > 0.9
+    predicted = pupil.evaluation.branch_logits.sum(axis=0).argmax(axis=1)
+    assert (predicted == 7).mean() > 0.9
     assert all(torch.equal(now, old) for now, old in zip(network.parameters(), before, strict=True))
 
 

@@ -124,7 +124,7 @@ def test_settings_change_the_network_and_how_it_is_trained():
     [
         ("num_branch=4", "unknown setting 'num_branch'; did you mean 'num_branches'. choose one of embed_dim, "),
         ("batch-size=4", "unknown setting 'batch-size'; did you mean 'batch_size'. choose"),
-        ("epochs", "'epochs' is no setting; give KEY=VALUE, such as num_branches=4"),
+        ("epochs", "'epochs' is not a setting; give KEY=VALUE, such as num_branches=4"),
         ("=4", "unknown setting ''; choose one of embed_dim"),
         ("epochs=many", "invalid epochs 'many': Expected `int`, got `str`"),
         ("epochs=2.5", "invalid epochs '2.5': Expected `int`, got `float`"),

@@ -67,9 +67,9 @@ def test_a_teachers_answer_is_its_share_of_the_targets(make, batch):
     network = copy.deepcopy(plain.model).eval()
     teacher = Teacher(network, mean=(0.3,), std=(0.7,))  # it wants its images otherwise than the pupil
     with torch.no_grad():
-        answer = network(normalise(images, teacher)).softmax(dim=1)
+        prediction = network(normalise(images, teacher)).softmax(dim=1)
     expected = _step(make)
-    expected(images, torch.lerp(targets, answer, 0.25), 0.0)
+    expected(images, torch.lerp(targets, prediction, 0.25), 0.0)
     model = _step(make).model
     config = make.training(teacher_weight=0.25)
     step = TrainingStep(model, config, torch.device("cpu"), teacher=teacher)
@@ -93,6 +93,15 @@ def test_moving_average_follows_weights_and_running_statistics(make, batch):
     average = step.average.state_dict()
     for name, tensor in expected.items():
         torch.testing.assert_close(average[name], tensor, msg=name)
+
+
+@pytest.mark.parametrize(("decay", "num_steps", "expected"), [(0.999, 20, 0.5), (0.999, 5, 0.0), (0.75, 400, 0.75)])
+def test_a_short_training_averages_over_a_tenth_of_its_steps(make, batch, decay, num_steps, expected):
+    step = _step(make, ema_decay=decay)
+    before = _parameters(step.model)
+    step.expect_steps(num_steps)
+    step(*batch, 1e-2)
+    torch.testing.assert_close(_parameters(step.average), torch.lerp(_parameters(step.model), before, expected))
 
 
 def test_without_a_moving_average_the_last_weights_are_kept(make):

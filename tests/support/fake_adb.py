@@ -16,28 +16,41 @@ STATES = {
         1,
     ),
     "recovery": ("recovery\n", "", 0),
+    "full": ("device\n", "", 0),  # until something is sent
+    "unplugged": ("device\n", "", 0),  # until the program has started
 }
 _SCRIPT = """#!{python}
-import shutil, subprocess, sys
+import pathlib, shutil, subprocess, sys
+gone = pathlib.Path(__file__).with_suffix(".gone")
 arguments = sys.argv[1:]
 assert arguments[:2] == ["-s", {serial!r}], arguments
 command, *rest = arguments[2:]
 if command == "get-state" and not rest:
     stdout, stderr, code = {state!r}
+    if gone.exists():
+        stdout, stderr, code = "", "error: device '{serial}' not found\\n", 1
     sys.stdout.write(stdout)
     sys.stderr.write(stderr)
     sys.exit(code)
+if command == "push" and {name!r} == "full":
+    shutil.copytree(rest[0], rest[1])  # a part of it
+    sys.stderr.write("adb: error: failed to copy to '" + rest[1] + "': remote write failed: No space left on device\\n")
+    sys.exit(1)
 if command == "push" and len(rest) == 2:
     shutil.copytree(rest[0], rest[1])
     print("1 file pushed")
     sys.exit(0)
 assert command == "shell", arguments
+if {name!r} == "unplugged" and rest[0] == "-T":
+    gone.touch()
+    sys.exit(255)
 sys.exit(subprocess.run(["sh", "-c", rest[1] if rest[0] == "-T" else rest[0]]).returncode)
 """
 
 
 def install(folder: Path, state: str) -> Path:
     """Write an executable ``adb`` into ``folder``; a command that paraedge does not use is an error."""
-    (folder / "adb").write_text(_SCRIPT.format(python=sys.executable, serial=SERIAL, state=STATES[state]))
+    script = _SCRIPT.format(python=sys.executable, serial=SERIAL, state=STATES[state], name=state)
+    (folder / "adb").write_text(script)
     (folder / "adb").chmod(0o755)
     return folder

@@ -3,7 +3,7 @@
 A part's program is JSON:
     {"add": 1.5}            output is the input's mean plus this
     {"fail": "message"}     raises
-    {"nan": true}           answers NaN
+    {"nan": true}           returns NaN
     {"event": "name"}       sets GATES[name].entered, then waits for GATES[name].release
     {"sleep_s": 0.1}        takes at least so long
     {"macs": 500}           the manifest says so (fake_bundle)

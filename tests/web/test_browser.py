@@ -8,10 +8,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from support.keys import PUBLIC, signed, write_keys
+from support.recordings import write_wav
+from support.web_tones import TONES_HZ, ToneBranches, description, tone
 
 from paraedge.cli.plan import plan
 from paraedge.exporting import export
-from paraedge.web import make_site
+from paraedge.web import WEB_ENGINES, make_site
+from paraedge_converters.pipeline import convert
+from paraedge_converters.recipes import RECIPES
 from paraedge_measure.connections import connect
 from paraedge_measure.device import Browser, read_device
 from paraedge_runtime.bundle import Bundle
@@ -48,8 +52,12 @@ def web_setup(node, chromium, photograph, tmp_path_factory):
     keys = write_keys(folder / "keys")
     whole = shutil.copytree(bundles["fashion-mnist-litert"], folder / "signed" / "fashion-mnist.paraedge")
     small = Bundle.open(whole).subset([0, 1], folder / "signed" / "fashion-mnist-2.paraedge").path
-    signed(whole, keys), signed(small, keys)
-    site = make_site(folder / "site", [whole, small], trusted_keys=PUBLIC["release"])
+    # And one that hears. Microphones have other rates than bundles.
+    tones = convert(ToneBranches().eval(), description(), folder / "tones.paraedge", target="web", engine="litert").path
+    wav = write_wav(folder / "high.wav", tone(TONES_HZ["high"], 2, 44100), 44100)
+    for path in (whole, small, tones):
+        signed(path, keys)
+    site = make_site(folder / "site", [whole, small, tones], trusted_keys=PUBLIC["release"])
     (folder / "downloads").mkdir()
     (folder / "photo").mkdir()
     shutil.copy(photograph, folder / "photo" / "photo.jpg")
@@ -63,6 +71,7 @@ def web_setup(node, chromium, photograph, tmp_path_factory):
         "small": str(small),
         "zip": str(Bundle.open(small).pack(folder / "small.zip")),
         "photo": str(folder / "photo"),
+        "wav": str(wav),
         "downloads": str(folder / "downloads"),
         "site": str(site),
     }
@@ -80,7 +89,35 @@ def _tests(node, file, **options):
 def test_the_package_in_chromium(node, web_setup):
     text = _tests(node, "test/browser/session.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
     assert _report(text) is None
-    assert text.count("\nok ") >= len(BUNDLES) + 9
+    assert text.count("\nok ") >= 9
+
+
+def test_golden_predictions_in_chromium(node, web_setup):
+    text = _tests(node, "test/browser/golden.test.js", timeout_s=120, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
+    assert _report(text) is None
+    assert text.count("\nok ") == len(BUNDLES)
+
+
+@pytest.fixture(scope="session")
+def every_recipe(web_setup, tmp_path_factory):
+    """A branch of Fashion-MNIST's model in each recipe of each engine, and one of photographs."""
+    folder = tmp_path_factory.mktemp("recipes")
+    wanted = [("waste", "litert", "int8-dynamic")]
+    for engine in WEB_ENGINES:
+        wanted += [("fashion-mnist", engine, name) for name, recipe in RECIPES.items() if engine not in recipe.refused]
+    bundles = {}
+    for model, engine, recipe in wanted:
+        name = f"{model}-{engine}-{recipe}"
+        path = folder / f"{name}.paraedge"
+        bundles[name] = str(export(model, target="web", engine=engine, quantize=recipe, branches=1, out=path).path)
+    return {**web_setup, "bundles": bundles}
+
+
+@pytest.mark.slow
+def test_golden_predictions_of_every_recipe(node, every_recipe):
+    text = _tests(node, "test/browser/golden.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(every_recipe))
+    assert _report(text) is None
+    assert text.count("\nok ") == len(every_recipe["bundles"]) >= 11
 
 
 def test_the_page_in_chromium(node, web_setup):
@@ -118,7 +155,8 @@ def test_plan_reads_what_a_browser_measured(web_setup):
         connect(device).hardware()
 
 
-def test_the_scheduler_without_a_browser(node):
-    text = _tests(node, "test/session.test.js")
+@pytest.mark.parametrize(("file", "least"), [("session", 25), ("resampler", 7)])
+def test_what_needs_no_browser(node, file, least):
+    text = _tests(node, f"test/{file}.test.js")
     assert _report(text) is None
-    assert text.count("\nok ") >= 25
+    assert text.count("\nok ") >= least

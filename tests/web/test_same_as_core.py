@@ -80,6 +80,41 @@ def test_the_controller_says_what_the_core_says_after_any_history(driver):
             assert found == pytest.approx(expected, rel=1e-9, nan_ok=True)
 
 
+def _requests(seed):
+    """Requests that come in bursts, one after another or wait, some without a deadline; times in whole microseconds."""
+    numbers = random.Random(seed)
+    mandatory_ms = None if seed == 0 else round(numbers.uniform(0.5, 20), 3)
+    now_ms = ended_ms = 1000.0
+    requests = []
+    for _ in range(200):
+        gap_ms = numbers.choice([0.0, 0.05, 0.4, numbers.uniform(0, 30), numbers.expovariate(1 / 8)])
+        came_ms = round(now_ms + gap_ms, 3)
+        began_ms = max(came_ms, ended_ms)
+        budget_ms = round(numbers.choice([12.0, 12.0, 12.0, numbers.uniform(1, 60)]), 3)
+        deadline_ms = None if numbers.random() < 0.02 else came_ms + budget_ms
+        requests.append({"nowMs": began_ms, "deadlineMs": deadline_ms, "endedMs": ended_ms})
+        ended_ms = round(began_ms + numbers.uniform(0.3, 6), 3)
+        now_ms = numbers.choice([came_ms, ended_ms])
+    return {"mandatoryMs": mandatory_ms, "requests": requests}
+
+
+def test_requests_that_may_come_are_left_the_time_that_the_core_leaves_them(driver):
+    histories = [_requests(seed) for seed in range(40)]
+    most_ms = 0.0
+    for history, answers in zip(histories, driver("arrivals", histories), strict=True):
+        core = load_core().Arrivals()
+        mandatory_ms = math.nan if history["mandatoryMs"] is None else history["mandatoryMs"]
+        for request, answer in zip(history["requests"], answers, strict=True):
+            if request["deadlineMs"] is None:
+                core.came_without_deadline()
+            else:
+                core.came(request["nowMs"], request["deadlineMs"], request["endedMs"], mandatory_ms)
+            expected_ms = 0.0 if math.isnan(mandatory_ms) else core.earlier_ms(mandatory_ms)
+            assert (0.0 if answer is None else answer) == pytest.approx(expected_ms, abs=1e-5)  # its clock has whole ns
+            most_ms = max(most_ms, expected_ms)
+    assert most_ms > 20
+
+
 # The reader --------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from typing import Protocol, cast
 from torch import Tensor, nn
 
 from paraedge_converters._temporary import no_room
+from paraedge_converters.backends._place import place_in_network
 from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
 
 __all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "in_one_line", "lowering_with"]
@@ -23,10 +24,14 @@ __all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "in_one_li
 
 @dataclass(frozen=True)
 class LoweredPart:
-    """A program, and how often each operator occurs in it."""
+    """A program, and how often each operator occurs in it.
+
+    ``reference`` is what a reference model of the hardware runs in its place, where a delegate has such a model.
+    """
 
     program: bytes
     operators: dict[str, int]
+    reference: bytes = b""
 
 
 class Converter(Protocol):
@@ -74,6 +79,15 @@ CONVERTERS = {
     "tflite-micro": "paraedge_converters.backends.tflite_micro",
 }
 
+# Those of delegates, which lower the parts that a delegate gets.
+_OF_DELEGATES = {
+    "coreml": "paraedge_converters.backends.coreml",
+    "ethos-u55": "paraedge_converters.backends.ethos_u55",
+    "ethos-u85": "paraedge_converters.backends.ethos_u85",
+    "litert-gpu": "paraedge_converters.backends.litert_gpu",
+    "vulkan": "paraedge_converters.backends.vulkan",
+}
+
 
 def converter_for(name: str) -> Converter:
     """Look a converter up.
@@ -81,6 +95,8 @@ def converter_for(name: str) -> Converter:
     Raises:
         InputError: unknown name; the message lists the valid ones.
     """
+    if name in _OF_DELEGATES:
+        return cast(Converter, importlib.import_module(_OF_DELEGATES[name]))
     if name not in CONVERTERS:
         raise InputError(f"unknown converter {name!r}; choose one of {', '.join(sorted(CONVERTERS))}")
     return cast(Converter, importlib.import_module(CONVERTERS[name]))
@@ -97,10 +113,32 @@ def in_one_line(text: str) -> str:
     return textwrap.shorten(plain, _MOST_LETTERS, placeholder=" …")
 
 
+# What an exporter's text has in it -> what is wrong and what to write instead.
+_HINTS = {
+    "guard on data-dependent": "which way it goes depends on the input's values, and a program has one way; "
+    "compute both and add them by weights",
+    "complex": "complex numbers are not taken; write them as pairs: a rotation is x * cos + y * sin",
+    "stft": "write it as convolutions with the windowed sines",
+}
+
+
 @contextlib.contextmanager
-def lowering_with(backend: str) -> Iterator[None]:
-    """The one edge where a backend's exceptions become ``ConversionError``."""
-    with warnings.catch_warnings():
+def _masks_as_given() -> Iterator[None]:
+    """``nn.TransformerEncoder`` looks at its mask's values for a hint, and no exporter follows it; the mask says it."""
+    from torch.nn.modules import transformer
+
+    detect = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = detect
+
+
+@contextlib.contextmanager
+def lowering_with(backend: str, extra: str = "export") -> Iterator[None]:
+    """The one edge where a backend's exceptions become ``ConversionError``; ``extra`` installs what it needs."""
+    with warnings.catch_warnings(), _masks_as_given():
         # What a backend's packages warn about concerns their own authors.
         warnings.simplefilter("ignore")
         try:
@@ -109,7 +147,7 @@ def lowering_with(backend: str) -> Iterator[None]:
             raise
         except ModuleNotFoundError as error:
             raise ConversionError(
-                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[export]'"
+                f"lowering with {backend} needs the package {error.name}; pip install 'paraedge[{extra}]'"
             ) from error
         except Exception as error:
             cause: BaseException = error  # exporters wrap what went wrong in how to report it
@@ -118,4 +156,6 @@ def lowering_with(backend: str) -> Iterator[None]:
             if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
                 raise no_room(os.strerror(errno.ENOSPC)) from error
             text = in_one_line(str(cause)) or type(cause).__name__
-            raise ConversionError(f"lowering with {backend} failed: {text}") from error
+            hint = next((hint for start, hint in _HINTS.items() if start in text), "")
+            place = place_in_network(cause) or place_in_network(error)
+            raise ConversionError(f"lowering with {backend} failed{place}: {hint or text}") from error

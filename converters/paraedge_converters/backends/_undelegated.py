@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import site
-import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
-__all__ = ["undelegated"]
+from paraedge_converters.backends._place import is_library, place_text
+
+__all__ = ["undelegated", "unknown_operator"]
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*([^\n]*)')
-_LIBRARIES = tuple({
-    os.path.realpath(str(path))
-    for path in (*site.getsitepackages(), sysconfig.get_path("purelib"), Path(torch.__file__).parents[1])
-})  # fmt: skip
-
 # What the operator's name begins with -> what to write instead.
 _HINTS = {
     "aten.erf": "write GELU as torch.nn.functional.gelu",
     "aten.index": "take parts of a tensor by slices and torch.cat, or by a product with a constant matrix of 0 and 1",
     "aten.gather": "take parts of a tensor by slices and torch.cat",
     "aten.embedding": "look tokens up in the stem's caller, outside the network",
-    "aten.cumsum": "write it as a product with a triangular matrix of ones",
     "aten.topk": "leave the choice to the program that reads the output",
     "aten.argmax": "leave the choice to the program that reads the output",
     "aten.sort": "leave the order to the program that reads the output",
@@ -39,9 +31,17 @@ _HINTS = {
     "aten.where": "write the condition as relu, clamp, minimum or maximum",
     "aten.sign": "write the condition as relu, clamp, minimum or maximum",
     "aten.pow": "write the power as products, sqrt, or exp of a multiple of log",
-    "aten.max_pool2d": "take a stride that is not larger than the kernel, and no dilation",
+    "aten.max_pool2d": "leave ceil_mode out where there is a dilation",
     "aten.avg_pool2d": "leave ceil_mode and divisor_override out",
-    "aten.upsample_nearest": "scale by a whole number",
+    "aten.grid_sampler": "scale and cut out before the network, with interpolate or slices",
+    "aten._fft": "write it as a product with the transform's matrix, or as convolutions with its sines",
+    "aten.stft": "write it as convolutions with the windowed sines",
+    "aten.convolution": "write a convolution over three dimensions as one over each image and one over time",
+    "aten.conv3d": "write a convolution over three dimensions as one over each image and one over time",
+    "aten.max_pool3d": "write it as max_pool2d of each image, and a maximum over time",
+    "aten.avg_pool3d": "write it as avg_pool2d of each image, and a mean over time",
+    "aten.complex": "write complex numbers as pairs: a rotation is x * cos + y * sin",
+    "aten.view_as": "write complex numbers as pairs: a rotation is x * cos + y * sin",
     "aten.gru": "take at most 256 steps, or write it as convolutions or attention",
     "aten.lstm": "take at most 256 steps, or write it as convolutions or attention",
     "aten.rnn": "take at most 256 steps, or write it as convolutions or attention",
@@ -59,8 +59,7 @@ def undelegated(graph_module: torch.fx.GraphModule, outside: Mapping[str, int]) 
     clauses = []
     for name, count in sorted(outside.items()):
         place = _place(first[name]) if name in first else ""
-        hint = next((hint for start, hint in _HINTS.items() if name.startswith(start)), "write it in other operators")
-        clauses.append(f"{name} ×{count}{place}: {hint}")
+        clauses.append(f"{name} ×{count}{place}: {_hint(name)}")
     return "; ".join(clauses)
 
 
@@ -69,14 +68,29 @@ def _place(node: torch.fx.Node) -> str:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(stack[-1][0]) if stack else ""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not os.path.realpath(frame[0]).startswith(_LIBRARIES)]
-    known = [path] if path else []
-    if frames:
-        file, line, _, code = (own or frames)[-1]
-        known.append(f"{_shown(file)}:{line}: {code.strip()[:100]}")
-    return f" ({', '.join(known)})" if known else ""
+    own = [frame for frame in frames if not is_library(frame[0])]
+    file, line, _, code = (own or frames)[-1] if frames else ("", "", "", "")
+    return place_text(path, file, line, code)
 
 
-def _shown(file: str) -> str:
-    relative = os.path.relpath(file)
-    return file if relative.startswith("..") else relative
+def unknown_operator(graph_module: torch.fx.GraphModule, text: str) -> str | None:
+    """A clause for the operator that ExecuTorch says it does not know; ``None`` if it says something else."""
+    found = re.search(r"Operator torch\._ops\.(aten\.\w+)\S* is not in Core ATen", text)
+    if found is None:
+        return None
+    name = found.group(1)
+    nodes = [node for node in graph_module.graph.nodes if node.op == "call_function"]
+    best = max(nodes, key=lambda node: _shared_letters(str(node.target), name), default=None)
+    is_it = best is not None and _shared_letters(str(best.target), name) >= 3
+    return f"{name}{_place(best) if best is not None and is_it else ''}: {_hint(name)}"
+
+
+def _shared_letters(first: str, second: str) -> int:
+    """How many letters two operators' names begin with alike: ``aten.fft_fft`` became ``aten._fft_c2c``."""
+    names = [name.removeprefix("aten.").lstrip("_") for name in (first, second)]
+    pairs = enumerate(zip(*names, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(map(len, names)))
+
+
+def _hint(name: str) -> str:
+    return next((hint for start, hint in _HINTS.items() if name.startswith(start)), "write it in other operators")

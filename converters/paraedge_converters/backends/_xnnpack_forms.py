@@ -393,7 +393,15 @@ def _instance_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Any:
-    return _group_norm(x, x.shape[1], weight, bias, eps) if use_input_stats else NotImplemented
+    if use_input_stats:
+        return _group_norm(x, x.shape[1], weight, bias, eps)
+    if running_mean is None or running_var is None:
+        return NotImplemented
+    along = [1, -1] + [1] * (x.dim() - 2)
+    normal = (x - running_mean.reshape(along)) * torch.rsqrt(running_var + eps).reshape(along)
+    if weight is not None:
+        normal = normal * weight.reshape(along)
+    return normal if bias is None else normal + bias.reshape(along)
 
 
 def _rms_norm(
@@ -437,18 +445,32 @@ def _avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """XNNPACK counts no padding: zeros that count are put there before."""
-    rows, columns = _both(padding)
-    steps = zip(x.shape[-2:], _both(kernel_size), _both(stride or kernel_size), (rows, columns), strict=True)
-    is_exact = all((size + 2 * pad - kernel) % step == 0 for size, kernel, step, pad in steps)
-    is_padded = count_include_pad and (rows or columns)
-    if divisor_override is not None or (ceil_mode and not is_exact) or not (ceil_mode or is_padded):
-        return NotImplemented
-    if is_padded:
-        x, padding = torch.constant_pad_nd(x, [columns, columns, rows, rows]), (0,)
-    return torch.nn.functional.avg_pool2d(
-        x, _both(kernel_size), _both(stride or kernel_size), _both(padding), count_include_pad=not (rows or columns)
-    )
+    """XNNPACK counts no padding, and begins no window that is not whole: zeros are put there, and means corrected."""
+    sides = list(zip(x.shape[-2:], _both(kernel_size), _both(stride or kernel_size), _both(padding), strict=True))
+    is_exact = all((size + 2 * pad - kernel) % step == 0 for size, kernel, step, pad in sides)
+    is_padded = any(pad for *_, pad in sides)
+    if divisor_override is None and (is_exact or not ceil_mode) and not (is_padded and count_include_pad):
+        steps = _both(stride or kernel_size)
+        plain = torch.nn.functional.avg_pool2d
+        same = plain(x, _both(kernel_size), steps, _both(padding), count_include_pad=False) if ceil_mode else None
+        return NotImplemented if same is None else same
+    factors, zeros = list[Tensor](), list[int]()
+    for size, kernel, step, pad in sides:
+        over = size + 2 * pad - kernel
+        last = -(-over // step) if ceil_mode else over // step
+        last -= ceil_mode and last * step >= size + pad  # no window begins in the padding behind
+        starts = [number * step - pad for number in range(last + 1)]
+        bounds = (-pad, size + pad) if count_include_pad else (0, size)
+        counted = [min(start + kernel, bounds[1]) - max(start, bounds[0]) for start in starts]
+        factors.append(torch.stack([torch.full((), kernel / count) for count in counted]))
+        zeros = [pad, max(0, starts[-1] + kernel - size), *zeros]
+    padded = torch.constant_pad_nd(x, zeros) if any(zeros) else x
+    pooled = torch.nn.functional.avg_pool2d(padded, _both(kernel_size), _both(stride or kernel_size))
+    if divisor_override is not None:
+        return pooled * (math.prod(_both(kernel_size)) / divisor_override)
+    if is_exact and count_include_pad:
+        return pooled
+    return pooled * factors[0][:, None] * factors[1]
 
 
 def _max_pool2d(
@@ -459,7 +481,15 @@ def _max_pool2d(
     dilation: Sequence[int] = (1,),
     ceil_mode: bool = False,
 ) -> Any:
-    """The last row and column again, where the last windows reach beyond them: that changes no maximum."""
+    """The last row and column again, where the last windows reach beyond them: that changes no maximum.
+
+    XNNPACK's stride is no longer than the kernel: one that is takes some of all windows.
+    """
+    (rows, columns), kernel_both = _both(stride or kernel_size), _both(kernel_size)
+    if not ceil_mode and (rows > kernel_both[0] or columns > kernel_both[1]):
+        pooled = torch.max_pool2d(x, kernel_both, 1, _both(padding), _both(dilation))
+        pooled = pooled[..., ::rows, :] if rows > 1 else pooled
+        return pooled[..., ::columns] if columns > 1 else pooled
     if not ceil_mode or set(dilation) != {1}:
         return NotImplemented
     pairs = zip((-2, -1), _both(kernel_size), _both(stride or kernel_size), _both(padding), strict=True)
@@ -473,15 +503,142 @@ def _max_pool2d(
     return torch.max_pool2d(x, _both(kernel_size), _both(stride or kernel_size), _both(padding))
 
 
+def _max_pool1d(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Tensor:
+    step = (stride or kernel_size)[0]
+    pooled = torch.max_pool2d(
+        x.unsqueeze(-2), (1, kernel_size[0]), (1, step), (0, padding[0]), (1, dilation[0]), ceil_mode
+    )
+    return pooled.squeeze(-2)
+
+
 def _upsample_nearest(x: Tensor, output_size: Sequence[int] | None, scale_factors: Sequence[float] | None) -> Any:
     sizes = x.shape[2:]
     wanted = output_size or [int(size * factor) for size, factor in zip(sizes, scale_factors or (), strict=True)]
     if any(after % before for before, after in zip(sizes, wanted, strict=True)):
-        return NotImplemented
+        for dim, (after, step) in enumerate(_sizes(x, output_size, scale_factors), start=2):
+            x = _taken(x, dim, [min(int(place * step), x.shape[dim] - 1) for place in range(after)])
+        return x
     for dim, (before, after) in enumerate(zip(sizes, wanted, strict=True), start=2):
         if after != before:
             x = x.repeat_interleave(after // before, dim)
     return x
+
+
+def _taken(x: Tensor, dim: int, indexes: Sequence[int]) -> Tensor:
+    """These entries along a dimension: runs of neighbours as slices, side by side."""
+    pieces: list[Tensor] = []
+    start = 0
+    while start < len(indexes):
+        end = start + 1
+        while end < len(indexes) and indexes[end] == indexes[end - 1] + 1:
+            end += 1
+        pieces.append(x.narrow(dim, indexes[start], end - start))
+        start = end
+    return torch.cat(pieces, dim) if len(pieces) > 1 else pieces[0]
+
+
+def _pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+    """What stands beyond the border is in it: mirrored, as the last entry, or from the other side."""
+    if mode == "constant":
+        return torch.constant_pad_nd(x, list(pad), value or 0.0)
+    for number in range(len(pad) // 2):
+        dim, (before, after) = x.dim() - 1 - number, pad[2 * number : 2 * number + 2]
+        last = x.shape[dim] - 1
+        wanted = range(-before, last + 1 + after)
+        if min(before, after) < 0 or mode not in ("reflect", "replicate", "circular"):
+            return NotImplemented
+        if mode == "reflect":
+            x = _taken(x, dim, [last - abs(last - abs(index)) for index in wanted])
+        elif mode == "replicate":
+            x = _taken(x, dim, [min(max(index, 0), last) for index in wanted])
+        else:
+            x = _taken(x, dim, [index % (last + 1) for index in wanted])
+    return x
+
+
+def _sizes(x: Tensor, output_size: Sequence[int] | None, factors: Sequence[float] | None) -> list[tuple[int, float]]:
+    """Of each dimension that is resized: its new length, and how far apart its entries are in the old one."""
+    sizes = list(x.shape[2:])
+    if output_size is not None:
+        return [(after, before / after) for before, after in zip(sizes, output_size, strict=True)]
+    return [(int(before * factor), 1 / factor) for before, factor in zip(sizes, factors or (), strict=True)]
+
+
+def _upsample_nearest_exact(x: Tensor, output_size: Sequence[int] | None, scale_factors: Sequence[float] | None) -> Any:
+    for dim, (after, step) in enumerate(_sizes(x, output_size, scale_factors), start=2):
+        last = x.shape[dim] - 1
+        x = _taken(x, dim, [min(int((place + 0.5) * step), last) for place in range(after)])
+    return x
+
+
+def _linear(distance: Tensor) -> Tensor:
+    return (1 - distance.abs()).clamp(min=0.0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' with -0.75, as torch has it."""
+    t = distance.abs()
+    near, far = (1.25 * t - 2.25) * t * t + 1, ((-0.75 * t + 3.75) * t - 6) * t + 3
+    return torch.where(t <= 1, near, torch.where(t < 2, far, 0.0))
+
+
+def _upsample_by(weight: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A product with what each new entry takes of the old ones; what lies beyond the border is as the border."""
+
+    def form(
+        x: Tensor, output_size: Sequence[int] | None, align_corners: bool, scale_factors: Sequence[float] | None
+    ) -> Tensor:
+        for dim, (after, step) in enumerate(_sizes(x, output_size, scale_factors), start=2):
+            before, places = x.shape[dim], torch.arange(after, dtype=x.dtype)
+            corners = places * ((before - 1) / max(after - 1, 1))
+            at = corners if align_corners else (places + 0.5) * step - 0.5
+            if weight is _linear:
+                at = at.clamp(0.0, before - 1.0)
+            shares = weight(at - torch.arange(-2, before + 2, dtype=x.dtype)[:, None])  # (before + 4, after)
+            first, last = shares[:3].sum(0, keepdim=True), shares[-3:].sum(0, keepdim=True)
+            shares = torch.cat([first, shares[3:-3], last]) if before > 1 else shares.sum(0, keepdim=True)
+            x = (x.transpose(dim, -1) @ shares).transpose(dim, -1)
+        return x
+
+    return form
+
+
+def _unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
+    """Windows along a dimension; their entries come last."""
+    dim %= x.dim()
+    order = [*[place for place in range(x.dim()) if place != dim], dim]
+    starts = range(0, x.shape[dim] - size + 1, step)
+    return torch.stack([x.narrow(dim, start, size).permute(order) for start in starts], dim)
+
+
+def _col2im(
+    x: Tensor,
+    output_size: Sequence[int],
+    kernel_size: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Any:
+    """A transposed convolution of each channel with every kernel that has a single 1."""
+    if x.dim() != 3:
+        return NotImplemented
+    (rows, columns), steps = _both(kernel_size), _both(stride)
+    reach = zip(output_size, (rows, columns), _both(dilation), _both(padding), steps, strict=True)
+    spans = [size + 2 * pad - spread * (kernel - 1) - 1 for size, kernel, spread, pad, _ in reach]
+    blocks = [span // step + 1 for span, step in zip(spans, steps, strict=True)]
+    rest = [span % step for span, step in zip(spans, steps, strict=True)]
+    channels = x.shape[1] // (rows * columns)
+    kernels = torch.cat([torch.eye(rows * columns).reshape(-1, 1, rows, columns)] * channels)
+    return torch.conv_transpose2d(
+        x.reshape(x.shape[0], -1, *blocks), kernels, None, steps, _both(padding), rest, channels, _both(dilation)
+    )
 
 
 def _im2col(
@@ -495,10 +652,42 @@ def _im2col(
 
 
 def _adaptive_max_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
-    if tuple(output_size) != (1, 1):
+    """Largest values and where they stand; the latter go again, for nobody reads them as a rule."""
+    largest = x
+    for dim, count in zip((-2, -1), output_size, strict=True):
+        length = x.shape[dim]
+        starts = [number * length // count for number in range(count)]
+        ends = [-(-(number + 1) * length // count) for number in range(count)]
+        windows = [
+            largest.narrow(dim, start, end - start).amax(dim, keepdim=True)
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        largest = torch.cat(windows, dim) if count > 1 else windows[0]
+    return largest, x.flatten(-2).argmax(-1, keepdim=True)[..., None].expand(largest.shape)
+
+
+def _adaptive_max_pool1d(x: Tensor, output_size: Sequence[int]) -> Any:
+    largest, places = _adaptive_max_pool2d(x.unsqueeze(-2), (1, output_size[0]))
+    return largest.squeeze(-2), places.squeeze(-2)
+
+
+def _avg_pool3d(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """Over the first of three dimensions alone, one step at a time, as local response norm pools channels."""
+    if tuple(kernel_size)[1:] != (1, 1) or set(stride or (1,)) != {1} or set(padding) != {0} or divisor_override:
         return NotImplemented
-    largest = torch.max_pool2d(x, x.shape[-2:])
-    return largest, x.flatten(-2).argmax(-1).reshape(largest.shape)  # nobody reads the indices as a rule
+    count = x.shape[-3] - kernel_size[0] + 1
+    total = x.narrow(-3, 0, count)
+    for start in range(1, kernel_size[0]):
+        total = total + x.narrow(-3, start, count)
+    return total * (1 / kernel_size[0])
 
 
 def _slice(x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
@@ -612,7 +801,111 @@ def _pow(x: Tensor, exponent: float) -> Any:
             product = product * x
         return product
     known: dict[float, Callable[[Tensor], Tensor]] = {0.5: torch.sqrt, -0.5: torch.rsqrt, -1: torch.reciprocal}
-    return known[exponent](x) if exponent in known else NotImplemented
+    if exponent in known:
+        return known[exponent](x)
+    return NotImplemented if exponent == int(exponent) else (x.log() * exponent).exp()
+
+
+def _pow_tensor(x: Tensor, exponent: Tensor) -> Any:
+    """For an exponent that is learned; what is below 0 becomes NaN, as in torch for exponents that are no integers."""
+    return (x.log() * exponent).exp() if x.is_floating_point() else NotImplemented
+
+
+def _log_sigmoid(x: Tensor) -> Tensor:
+    return -_softplus(-x)
+
+
+def _rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, generator: Any = None) -> Any:
+    return NotImplemented if training else torch.relu(x) - torch.relu(-x) * ((lower + upper) / 2)
+
+
+def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
+    """A product with a triangular matrix of ones."""
+    if dtype not in (None, x.dtype) or not x.is_floating_point() or not x.dim():
+        return NotImplemented
+    length = x.shape[dim]
+    return (x.transpose(dim, -1) @ torch.ones(length, length, dtype=x.dtype).triu()).transpose(dim, -1)
+
+
+def _cdist(first: Tensor, second: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Any:
+    """(…, P, M) and (…, R, M) -> (…, P, R)."""
+    if p not in (1.0, 2.0):
+        return NotImplemented
+    distance = first.unsqueeze(-2) - second.unsqueeze(-3)
+    return distance.abs().sum(-1) if p == 1 else (distance * distance).sum(-1).sqrt()
+
+
+def _bilinear(first: Tensor, second: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(…, I), (…, J) and (K, I, J) -> (…, K)."""
+    outputs, rows, columns = weight.shape
+    mixed = first @ weight.permute(1, 0, 2).reshape(rows, outputs * columns)
+    mixed = mixed.reshape(*first.shape[:-1], outputs, columns) @ second.unsqueeze(-1)
+    product = mixed.squeeze(-1)
+    return product if bias is None else product + bias
+
+
+def _filled(value: float) -> Callable[..., Any]:
+    """Zeros and ones as large as another tensor depend on nothing."""
+
+    def form(x: Tensor, size: Sequence[int] | None = None, *, dtype: torch.dtype | None = None, **_: Any) -> Any:
+        return torch.full(list(x.shape if size is None else size), value, dtype=dtype or x.dtype)
+
+    return form
+
+
+def _slice_scatter(
+    x: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Any:
+    """What is assigned to a slice between what stands before and behind it."""
+    dim %= x.dim()
+    length = x.shape[dim]
+    wanted = range(*slice(start, end, step).indices(length))
+    if step != 1 or not len(wanted):
+        return NotImplemented
+    pieces = [x.narrow(dim, 0, wanted.start), src, x.narrow(dim, wanted.stop, length - wanted.stop)]
+    pieces = [piece for piece in pieces if piece.shape[dim]]
+    return torch.cat(pieces, dim) if len(pieces) > 1 else src
+
+
+def _select_scatter(x: Tensor, src: Tensor, dim: int, index: int) -> Any:
+    dim %= x.dim()
+    index %= x.shape[dim]
+    return _slice_scatter(x, src.unsqueeze(dim), dim, index, index + 1)
+
+
+def _in_one_type(operator: Any) -> Callable[..., Any]:
+    """Sums and products with integers that are no scalars: ``x / torch.arange(8)``."""
+
+    def form(x: Any, other: Any, **options: Any) -> Any:
+        if not (isinstance(x, Tensor) and isinstance(other, Tensor)) or x.dtype == other.dtype:
+            return NotImplemented
+        if x.is_floating_point() == other.is_floating_point():
+            return NotImplemented
+        wanted = x.dtype if x.is_floating_point() else other.dtype
+        return operator(x.to(wanted), other.to(wanted), **options)
+
+    return form
+
+
+def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Any:
+    return tensors[0] if len(tensors) == 1 else NotImplemented
+
+
+def _sign(x: Tensor) -> Any:
+    """Of what is no less than the smallest normal number, and 0."""
+    return ((x * 1e19).clamp(-1e19, 1e19) * 1e19).clamp(-1.0, 1.0) if x.is_floating_point() else NotImplemented
+
+
+def _copy(x: Tensor, src: Tensor, non_blocking: bool = False) -> Any:
+    return _expand(src, list(x.shape)) if src.dtype == x.dtype else NotImplemented
+
+
+def _fill(x: Tensor, value: float) -> Tensor:
+    return torch.full(list(x.shape), value, dtype=x.dtype)
+
+
+def _fill_tensor(x: Tensor, value: Tensor) -> Tensor:
+    return _expand(value.to(x.dtype).reshape([1] * x.dim()), list(x.shape))
 
 
 def _lerp(x: Tensor, end: Tensor, weight: float) -> Tensor:
@@ -717,16 +1010,27 @@ FORMS: dict[Any, Callable[..., Any]] = {
     aten.rms_norm.default: _rms_norm,
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
+    aten.adaptive_max_pool1d.default: _adaptive_max_pool1d,
+    aten.avg_pool3d.default: _avg_pool3d,
+    aten.pad.default: _pad,
     aten.avg_pool2d.default: _avg_pool2d,
     aten.max_pool2d.default: _max_pool2d,
+    aten.max_pool1d.default: _max_pool1d,
     aten.upsample_nearest1d.vec: _upsample_nearest,
     aten.upsample_nearest2d.vec: _upsample_nearest,
+    aten._upsample_nearest_exact1d.vec: _upsample_nearest_exact,
+    aten._upsample_nearest_exact2d.vec: _upsample_nearest_exact,
+    aten.upsample_linear1d.vec: _upsample_by(_linear),
+    aten.upsample_bicubic2d.vec: _upsample_by(_cubic),
     aten.im2col.default: _im2col,
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
     aten.unbind.int: _unbind,
     aten.split.Tensor: _split,
     aten.chunk.default: _chunk,
+    aten.unsafe_chunk.default: _chunk,
+    aten.unsafe_split.Tensor: _split,
+    aten.unsafe_split_with_sizes.default: _split_with_sizes,
     aten.split_with_sizes.default: _split_with_sizes,
     aten.roll.default: _roll,
     aten.flip.default: _flip,
@@ -739,6 +1043,25 @@ FORMS: dict[Any, Callable[..., Any]] = {
     aten.mish.default: _mish,
     aten.hardsigmoid.default: _hardsigmoid,
     aten.pow.Tensor_Scalar: _pow,
+    aten.pow.Tensor_Tensor: _pow_tensor,
+    aten.log_sigmoid.default: _log_sigmoid,
+    aten.rrelu.default: _rrelu,
+    aten.cumsum.default: _cumsum,
+    aten.cdist.default: _cdist,
+    aten.bilinear.default: _bilinear,
+    aten.zeros_like.default: _filled(0.0),
+    aten.ones_like.default: _filled(1.0),
+    aten.new_zeros.default: _filled(0.0),
+    aten.new_ones.default: _filled(1.0),
+    aten.slice_scatter.default: _slice_scatter,
+    aten.select_scatter.default: _select_scatter,
+    aten.copy.default: _copy,
+    aten.cat.default: _cat,
+    aten.sign.default: _sign,
+    aten.fill.Scalar: _fill,
+    aten.fill.Tensor: _fill_tensor,
+    aten.unfold.default: _unfold,
+    aten.col2im.default: _col2im,
     aten.reciprocal.default: _reciprocal,
     aten.rsub.Scalar: _rsub,
     aten.lerp.Scalar: _lerp,
@@ -761,6 +1084,7 @@ _COMPOSED = (
 )
 _DEFAULTS = torch.export.default_decompositions()
 FORMS |= {operator: _DEFAULTS[operator] for operator in _COMPOSED}
+FORMS |= {operator: _in_one_type(operator) for operator in _WITH_SCALARS}
 
 
 def _unrolled(operator: Any) -> Callable[..., Any]:

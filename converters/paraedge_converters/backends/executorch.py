@@ -8,13 +8,13 @@ before.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from paraedge_converters.backends import LoweredPart, _undelegated, _xnnpack_forms, lowering_with
+from paraedge_converters.backends._whole import operators_in, operators_of
 from paraedge_runtime.errors import ConversionError
 
 TOOLS = ("torch", "executorch", "torchao")
@@ -54,9 +54,14 @@ def lower(
             module = _quantized(module, example, calibration, dynamic=recipe == "int8-dynamic")
             passes = get_transform_passes()
         exported = torch.export.export(module, (example,))
-        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        try:
+            edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], transform_passes=passes)
+        except Exception as error:
+            if (clause := _undelegated.unknown_operator(exported.graph_module, str(error))) is None:
+                raise
+            raise ConversionError(f"ExecuTorch has no {clause}") from error
         lowered = edge.exported_program().graph_module
-        found = _operators(lowered)
+        found = operators_of(lowered)
         outside = {name: count for name, count in found.items() if name not in allowed}
         if (outside or _DELEGATE not in found) and not allow_undelegated:
             listed = _undelegated.undelegated(lowered, outside) or "anything"
@@ -65,7 +70,7 @@ def lower(
                 "or accept slower portable kernels with --allow-undelegated"
             )
         made = edge.to_executorch()
-    return LoweredPart(bytes(made.buffer), _operators_in(made.executorch_program))
+    return LoweredPart(bytes(made.buffer), operators_in(made.executorch_program))
 
 
 class _HalfPrecision(nn.Module):
@@ -127,30 +132,3 @@ def _is_clamp_of_product(node: torch.fx.Node) -> bool:
     """ReLU6 and its like: between 0 and a number."""
     source = node.args[0] if node.target in _CLAMPS and node.args[1:2] == (0,) else None
     return isinstance(source, torch.fx.Node) and source.target in _PRODUCTS
-
-
-def _operators_in(program: Any) -> dict[str, int]:
-    """Of ExecuTorch's program, by the names that its runtime knows them by."""
-    counts: Counter[str] = Counter()
-    for plan in program.execution_plan:
-        names = [".".join(filter(None, (operator.name, operator.overload))) for operator in plan.operators]
-        for instruction in (one.instr_args for chain in plan.chains for one in chain.instructions):
-            if hasattr(instruction, "op_index"):
-                counts[names[instruction.op_index]] += 1
-            elif hasattr(instruction, "delegate_index"):
-                counts[plan.delegates[instruction.delegate_index].id] += 1
-    return dict(sorted(counts.items()))
-
-
-def _operators(graph_module: torch.fx.GraphModule) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for node in graph_module.graph.nodes:
-        if node.op != "call_function":
-            continue
-        name = getattr(node.target, "__name__", str(node.target))
-        if name == "getitem":  # takes a result out of a tuple; nothing runs
-            continue
-        if name == "executorch_call_delegate":
-            name = str(getattr(graph_module, str(node.args[0].target)).backend_id)
-        counts[name] += 1
-    return dict(sorted(counts.items()))

@@ -124,7 +124,7 @@ def live_app(options: LiveOptions) -> App:
     """Images from a source, classified by a bundle.
 
     Raises:
-        BundleError: the bundle cannot be trusted.
+        BundleError: the bundle is damaged or not trusted.
         EngineError: its engine is missing, or refuses it.
         InputError: an option cannot be.
     """

@@ -43,7 +43,7 @@ def recordings(options: SourceOptions) -> Generator[Shot, None, None]:
             for window in _windows(samples, spec.shape[2]):
                 yield Shot(window, waveform(window), display_name(path.name), truth)
         if not readable:
-            raise InputError(f"{options.folder} holds no readable recording; put one there")
+            raise InputError(f"{options.folder} contains no readable recording; add one")
 
 
 def find_recordings(options: SourceOptions) -> list[Path]:

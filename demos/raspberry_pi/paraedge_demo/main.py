@@ -64,7 +64,7 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
     "--key",
     "trusted_keys",
     multiple=True,
-    help="Open only bundles that this key signed: a public key, its file, or a folder of them; again for more. "
+    help="Require a signature by this key: a public key, its file, or a folder of keys. May be repeated. "
     "[default: what PARAEDGE_TRUSTED_KEYS names]",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Load a bundle of a lower model version too, when it changes.")

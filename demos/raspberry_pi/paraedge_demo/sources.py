@@ -75,7 +75,7 @@ def _folder(options: SourceOptions) -> Generator[Shot, None, None]:
             truth = labels.get(unicodedata.normalize("NFC", path.parent.name))
             yield Shot(image, image, display_name(path.name), truth)
         if not readable:
-            raise InputError(f"{options.folder} holds no readable image; put one there")
+            raise InputError(f"{options.folder} contains no readable image; add one")
 
 
 def _check_folder(options: SourceOptions) -> None:
@@ -132,7 +132,7 @@ def _opencv_images(number: int) -> Generator[NDArray[np.uint8], None, None]:
         while True:
             works, frame = camera.read()
             if not works:
-                raise DeviceError(f"camera {number} gives no images any more; is it still plugged in?")
+                raise DeviceError(f"camera {number} returns no more images; check that it is plugged in")
             yield frame[:, :, ::-1]  # B, G, R
     finally:
         camera.release()

@@ -126,7 +126,7 @@ std::string as_utf8(std::string text) {
 LoadedPart::LoadedPart(const pe_engine& engine, const Program& program, std::string name, int threads)
     : engine_(complete(engine)), name_(std::move(name)) {
   const Part& part = program.part;
-  check_program(engine_.name, part.file, program.bytes);
+  check_program(engine_.name, part.file, program.bytes, part.delegate);
   pe_part described{};
   described.size = sizeof described;
   described.name = name_.c_str();

@@ -361,7 +361,8 @@ class Reader {
   Part read_part(const Value& value, bool is_branch) {
     std::vector<std::string> names = {"file", "size_bytes", "sha256", "input_shape", "output_shape", "macs"};
     if (is_branch) names.push_back("index");
-    const auto f = value.fields(names);
+    names.push_back("delegate");
+    const auto f = value.fields(names, 1);
     Part part;
     part.file = add_file(f[0], f[1], f[2], value.field).file;
     part.input_shape = f[3].shape();
@@ -375,6 +376,7 @@ class Reader {
     }
     part.macs = f[5].integer(0, kCount);
     if (is_branch) part.index = static_cast<int>(f[6].integer(0, 9999));
+    if (const Value& delegate = f.back(); delegate.json != nullptr && !delegate.is_null()) part.delegate = name_of(delegate);
     return part;
   }
 

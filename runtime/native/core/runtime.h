@@ -27,6 +27,7 @@ struct Part {  // one program of a bundle
   int index = -1;  // a branch's position in the model it was taken from; -1 for the stem
   Shape input_shape, output_shape;
   int64_t macs = 0;
+  std::string delegate;  // whose program it is, such as "coreml"; empty: the engine's own
 };
 
 // How sure a prefix is: the likeliest label's softmax probability, of its logits divided by `temperature`. From

@@ -80,6 +80,18 @@ void check_tensor(const rt::Result<rt::TensorInfo>& info, const std::vector<int6
                                        show(expected) + " float32; export the bundle again");
 }
 
+// A delegate that this build lacks would be an error without a name later.
+void check_backends(const rt::MethodMeta& meta, const std::string& file) {
+  for (size_t i = 0; i < meta.num_backends(); ++i) {
+    const auto name = meta.get_backend_name(i);
+    check(name.error(), file, "looking for the delegates of");
+    if (rt::get_backend_class(*name) != nullptr) continue;
+    throw Failure(PE_ERROR_ENGINE, file + " needs the delegate " + *name +
+                                       ", which this build of ExecuTorch does not have; link it into the application, or "
+                                       "export the bundle without --delegate");
+  }
+}
+
 // Makes the calling thread run every kernel by itself as long as this lives; cheap. Kernels outside a
 // delegate ask for the pool when they run, delegates when they are loaded.
 class OneThread {
@@ -120,6 +132,7 @@ class ExecuTorchPart {
                                            " inputs and " + std::to_string(meta->num_outputs()) +
                                            " outputs, not one each; export the bundle again");
     }
+    check_backends(*meta, file);
     check_tensor(meta->input_tensor_meta(0), input_shape_, file, "input");
     check_tensor(meta->output_tensor_meta(0), output_shape_, file, "output");
     load_method(file);

@@ -299,31 +299,57 @@ jobject run(JNIEnv* env, jclass, jlong handle, jobject labels, jobject source, j
   return java_of(env, prediction.get(), labels);
 }
 
-template <class Function>
-JNINativeMethod method(const char* name, const char* signature, Function* function) {
-  return {const_cast<char*>(name), const_cast<char*>(signature), reinterpret_cast<void*>(function)};
+#ifdef __SANITIZE_THREAD__
+// ThreadSanitizer does not see what orders Java's threads, monitors and volatile fields: calls of which one had returned
+// before the other began are in order.
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+char returned;
+
+template <auto Function>
+struct Entry;
+template <class R, class... Arguments, R (*Function)(Arguments...)>
+struct Entry<Function> {
+  struct Ordered {
+    Ordered() { __tsan_acquire(&returned); }
+    ~Ordered() { __tsan_release(&returned); }
+  };
+  static R call(Arguments... arguments) {
+    const Ordered ordered;
+    return Function(arguments...);
+  }
+};
+#else
+template <auto Function>
+struct Entry {
+  static constexpr auto call = Function;
+};
+#endif
+
+template <auto Function>
+JNINativeMethod method(const char* name, const char* signature) {
+  return {const_cast<char*>(name), const_cast<char*>(signature), reinterpret_cast<void*>(+Entry<Function>::call)};
 }
 
 bool register_natives(JNIEnv* env) {
   const jclass natives = env->FindClass("ai/paraedge/Native");
   if (!natives) return false;
   const JNINativeMethod methods[] = {
-      method("loadEngine", "([B)V", load_engine),
-      method("loadOnnxRuntime", "([B)V", load_onnxruntime),
-      method("openBundle", "([B)J", open_bundle),
-      method("openSignedBundle", "([B[[B)J", open_signed_bundle),
-      method("freeBundle", "(J)V", free_bundle),
-      method("bundleStrings", "(J)[[B", bundle_strings),
-      method("bundleNumbers", "(J)[J", bundle_numbers),
-      method("openSession", "(JIIII[D[D)J", open_session),
-      method("freeSession", "(J)V", free_session),
-      method("threads", "(J)I", threads),
-      method("numBranches", "(J)I", num_branches),
-      method("mandatoryMs", "(J)D", mandatory_ms),
-      method("run",
-             "(JLjava/util/List;Ljava/lang/Object;ZZIIJJI[IZZLai/paraedge/Request$Listener;"
-             "Lai/paraedge/Request$Cancelled;)Lai/paraedge/Prediction;",
-             run),
+      method<load_engine>("loadEngine", "([B)V"),
+      method<load_onnxruntime>("loadOnnxRuntime", "([B)V"),
+      method<open_bundle>("openBundle", "([B)J"),
+      method<open_signed_bundle>("openSignedBundle", "([B[[B)J"),
+      method<free_bundle>("freeBundle", "(J)V"),
+      method<bundle_strings>("bundleStrings", "(J)[[B"),
+      method<bundle_numbers>("bundleNumbers", "(J)[J"),
+      method<open_session>("openSession", "(JIIII[D[D)J"),
+      method<free_session>("freeSession", "(J)V"),
+      method<threads>("threads", "(J)I"),
+      method<num_branches>("numBranches", "(J)I"),
+      method<mandatory_ms>("mandatoryMs", "(J)D"),
+      method<run>("run",
+                  "(JLjava/util/List;Ljava/lang/Object;ZZIIJJI[IZZLai/paraedge/Request$Listener;"
+                  "Lai/paraedge/Request$Cancelled;)Lai/paraedge/Prediction;"),
   };
   return env->RegisterNatives(natives, methods, sizeof methods / sizeof *methods) == JNI_OK;
 }

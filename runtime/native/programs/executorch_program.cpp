@@ -34,7 +34,7 @@ size_t element_bytes(int8_t scalar_type) {
 
 class Program {
  public:
-  explicit Program(std::span<const std::byte> file) : file_(file) {}
+  Program(std::span<const std::byte> file, std::string_view backend) : file_(file), backend_(backend) {}
 
   OperatorCounts check() {
     read_header();
@@ -109,7 +109,9 @@ class Program {
     }
     for (size_t i = 0; i < plan_.count(et::ExecutionPlan::delegates); ++i) {
       exchanged_.resize(i + 1);
-      exchanged_[i] = check_delegate(plan_.table(et::ExecutionPlan::delegates, i));
+      const Object delegate = plan_.table(et::ExecutionPlan::delegates, i);
+      exchanged_[i] = check_delegate(delegate);
+      delegates_.push_back(delegate.string(et::BackendDelegate::id) == kDelegate ? kDelegate : backend_);
     }
     require(plan_.count(et::ExecutionPlan::chains) >= 1, "a method of it has nothing to run");
     for (size_t i = 0; i < plan_.count(et::ExecutionPlan::chains); ++i) {
@@ -226,7 +228,9 @@ class Program {
   }
 
   size_t check_delegate(const Object& delegate) const {
-    if (const auto id = delegate.string(et::BackendDelegate::id); id != kDelegate) throw UnknownOperator(std::string(id));
+    const auto id = delegate.string(et::BackendDelegate::id);
+    const bool is_opaque = !backend_.empty() && id == backend_;
+    if (id != kDelegate && !is_opaque) throw UnknownOperator(std::string(id));
     for (size_t i = 0; i < delegate.count(et::BackendDelegate::compile_specs); ++i) {
       const Object setting = delegate.table(et::BackendDelegate::compile_specs, i);
       require(setting.has(et::CompileSpec::key) && setting.has(et::CompileSpec::value), kIndex);
@@ -236,10 +240,13 @@ class Program {
     const auto index = where.scalar<uint32_t>(et::BackendDelegateDataReference::index);
     const auto location = where.scalar<int8_t>(et::BackendDelegateDataReference::location);
     require(location == 0 || location == 1, kIndex);
-    if (location == 1) return check_xnnpack(segment(index), named_);
+    if (location == 1) {
+      const auto bytes = segment(index);
+      return is_opaque ? 0 : check_xnnpack(bytes, named_);
+    }
     require(index < root_.count(et::Program::backend_delegate_data), kIndex);
     const auto data = root_.table(et::Program::backend_delegate_data, index).scalars<uint8_t>(et::BackendDelegateInlineData::data);
-    return check_xnnpack({data.data(), data.size()}, named_);
+    return is_opaque ? 0 : check_xnnpack({data.data(), data.size()}, named_);
   }
 
   void check_instruction(const Object& instruction) {
@@ -260,7 +267,7 @@ class Program {
       ++counts_[called.name];
     } else {
       require(args.size() >= exchanged_[static_cast<size_t>(which)], "a delegate in it gets too little");
-      ++counts_[kDelegate];
+      ++counts_[delegates_[static_cast<size_t>(which)]];
     }
   }
 
@@ -293,17 +300,27 @@ class Program {
   }
 
   const std::span<const std::byte> file_;
+  const std::string_view backend_;  // of a delegate that may be in it beside XNNPACK's
   std::span<const std::byte> segments_;
   size_t program_bytes_ = 0;
   Object root_, plan_;
   std::vector<NamedBytes> named_;
   std::vector<const ExecuTorchOperator*> known_;  // of each operator of the method
   std::vector<size_t> exchanged_;  // values that each delegate exchanges
+  std::vector<std::string_view> delegates_;  // their names
   OperatorCounts counts_;
 };
 
 }  // namespace
 
-OperatorCounts check_executorch(std::span<const std::byte> program) { return Program(program).check(); }
+std::string_view executorch_backend(std::string_view delegate) {
+  if (delegate == "coreml") return "CoreMLBackend";
+  if (delegate == "vulkan") return "VulkanBackend";
+  return delegate.starts_with("ethos-u") ? "EthosUBackend" : "";
+}
+
+OperatorCounts check_executorch(std::span<const std::byte> program, std::string_view backend) {
+  return Program(program, backend).check();
+}
 
 }  // namespace paraedge

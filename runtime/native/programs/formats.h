@@ -58,7 +58,10 @@ struct NamedBytes {  // a segment that others call by a name
   uint64_t bytes;
 };
 
-OperatorCounts check_executorch(std::span<const std::byte> program);
+// What ExecuTorch calls a delegate of the manifest; empty: no such one.
+std::string_view executorch_backend(std::string_view delegate);
+// `backend`: a delegate of that name may be in it beside XNNPACK's, and what it reads is not checked.
+OperatorCounts check_executorch(std::span<const std::byte> program, std::string_view backend = "");
 // The part of an ExecuTorch program that XNNPACK runs. Returns how many values it exchanges with the program.
 size_t check_xnnpack(std::span<const std::byte> graph, const std::vector<NamedBytes>& named);
 OperatorCounts check_litert(std::span<const std::byte> program);

@@ -8,9 +8,14 @@
 
 namespace paraedge {
 
-OperatorCounts check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program) {
+OperatorCounts check_program(const std::string& engine, const std::string& file, std::span<const std::byte> program,
+                             const std::string& delegate) {
+  if (!delegate.empty() && (engine == "onnxruntime" || (engine == "executorch" && executorch_backend(delegate).empty()))) {
+    throw Refusal(ErrorCode::unavailable, file + " was made for the delegate '" + delegate + "', which " + engine +
+                                              " does not have; export the bundle without --delegate");
+  }
   try {
-    if (engine == "executorch") return check_executorch(program);
+    if (engine == "executorch") return check_executorch(program, executorch_backend(delegate));
     if (engine == "litert") return check_litert(program);
     if (engine == "onnxruntime") {
       if (find_external_data(program) == ExternalData::some) {

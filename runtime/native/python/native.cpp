@@ -18,6 +18,7 @@
 #include <system_error>
 #include <thread>
 
+#include "arrivals.h"
 #include "controller.h"
 #include "engine.h"
 #include "gil.h"
@@ -84,6 +85,9 @@ struct PartSource {
     program.part.input_shape = nb::cast<Shape>(entry.attr("input_shape"));
     program.part.output_shape = nb::cast<Shape>(entry.attr("output_shape"));
     program.part.macs = nb::cast<int64_t>(entry.attr("macs"));
+    if (const nb::object delegate = entry.attr("delegate"); !delegate.is_none()) {
+      program.part.delegate = nb::cast<std::string>(delegate);
+    }
     program.bytes = {static_cast<const std::byte*>(bytes.data()), bytes.size()};
     return program;
   }
@@ -469,12 +473,32 @@ Controller make_controller(const std::vector<double>& macs, const std::vector<do
   return value_of(guarded<Controller>([&] { return Controller(macs, {part_ms, contention}); }));
 }
 
+// For the tests that compare the browser's scheduler with this one: times in milliseconds since any point.
+class ArrivalTimes {
+ public:
+  void came(double now_ms, double deadline_ms, double ended_ms, double mandatory_ms) {
+    arrivals_.came(at(now_ms), at(deadline_ms), at(ended_ms), mandatory_ms);
+  }
+  void came_without_deadline() { arrivals_.came_without_deadline(); }
+  double earlier_ms(double mandatory_ms) const {
+    return milliseconds(Clock::time_point() - arrivals_.leave(Clock::time_point(), mandatory_ms));
+  }
+
+ private:
+  static Clock::time_point at(double ms) {
+    return Clock::time_point(
+        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms)));
+  }
+  Arrivals arrivals_;
+};
+
 // For the tests that compare the two readers.
 void check_bundle(const std::string& path) { value_of(Bundle::open(path)); }
 
-nb::dict check_program_of(const std::string& engine, const std::string& file, nb::bytes program) {
+nb::dict check_program_of(const std::string& engine, const std::string& file, nb::bytes program,
+                          const std::string& delegate) {
   const auto counts = value_of(guarded<OperatorCounts>([&] {
-    return check_program(engine, file, {static_cast<const std::byte*>(program.data()), program.size()});
+    return check_program(engine, file, {static_cast<const std::byte*>(program.data()), program.size()}, delegate);
   }));
   nb::dict made;
   for (const auto& [name, count] : counts) made[nb::str(name.data(), name.size())] = count;
@@ -506,7 +530,7 @@ NB_MODULE(_native, m) {
   const auto never = std::numeric_limits<double>::infinity();
   m.attr("api_version") = PE_API_VERSION;
   m.def("check_bundle", &check_bundle, "path"_a);
-  m.def("check_program", &check_program_of, "engine"_a, "file"_a, "program"_a);
+  m.def("check_program", &check_program_of, "engine"_a, "file"_a, "program"_a, "delegate"_a = "");
   m.def("ed25519_check", &ed25519_check_of, "signature"_a, "key"_a, "message"_a);
   m.def("normalise", &normalise_for, "path"_a, "value"_a);
   m.def("load_engine", &load<load_engine>, "library"_a);
@@ -552,6 +576,11 @@ NB_MODULE(_native, m) {
       .def_prop_ro("mandatory_ms", &NativeSession::mandatory_ms)
       .def("settle", &NativeSession::settle, "timeout_s"_a)
       .def("close", &NativeSession::close);
+  nb::class_<ArrivalTimes>(m, "Arrivals")
+      .def(nb::init<>())
+      .def("came", &ArrivalTimes::came, "now_ms"_a, "deadline_ms"_a, "ended_ms"_a, "mandatory_ms"_a)
+      .def("came_without_deadline", &ArrivalTimes::came_without_deadline)
+      .def("earlier_ms", &ArrivalTimes::earlier_ms, "mandatory_ms"_a);
   nb::class_<Controller>(m, "Controller")
       .def_static("make", &make_controller, "macs"_a, "part_ms"_a, "contention"_a)
       .def("predicted_ms", &Controller::predicted_ms, "part"_a, "busy"_a)

@@ -91,6 +91,8 @@ TEST_CASE("a changed manifest is refused, and says which field") {
       {"\"index\": 1", "\"index\": 0", "field 'branches[1].index' is 0 after 0"},
       {"\"index\": 1", "\"index\": 1, \"index\": 1", "field 'branches[1].index' is there twice"},
       {"\"index\": 1", "\"index\": 1, \"place\": 1", "field 'branches[1].place' is unknown"},
+      {"\"file\": \"stem.pte\"", "\"delegate\": \"\", \"file\": \"stem.pte\"", "field 'stem.delegate' is ''"},
+      {"\"file\": \"stem.pte\"", "\"delegate\": 3, \"file\": \"stem.pte\"", "field 'stem.delegate'"},
       {"\"file\": \"stem.pte\"", "\"file\": \"../stem.pte\"", "field 'stem.file' is '../stem.pte'"},
       {"\"file\": \"stem.pte\"", "\"file\": \"/stem.pte\"", "field 'stem.file' is '/stem.pte'"},
       {"\"file\": \"stem.pte\"", "\"file\": \"Branch_00.pte\"", "field 'branches[0].file' is 'branch_00.pte'"},

@@ -25,16 +25,16 @@ class Connection(Protocol):
     """A device that reports its hardware and measures bundles."""
 
     def hardware(self) -> Hardware:
-        """What the device is.
+        """Read the device's hardware.
 
         Raises:
-            DeviceError: it cannot be reached, or cannot measure; the message has the next step.
+            DeviceError: the device cannot be reached, or cannot measure; the message has the next step.
         """
 
     def measure(
         self, bundle: Bundle, *, engine: str | None, threads: Sequence[int], length: SeriesLength, on_progress: Progress
     ) -> tuple[Measurement, ...]:
-        """:func:`paraedge_measure.profiling.profile_bundle` over there; no ``threads`` are the default ones.
+        """Run :func:`paraedge_measure.profiling.profile_bundle` on the device; no ``threads`` means its default.
 
         Raises:
             ParaEdgeError: what it raised over there.
@@ -42,16 +42,16 @@ class Connection(Protocol):
         """
 
     def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
-        """:func:`paraedge_measure.outputs.branch_outputs` over there: inputs (M, ...) -> (M, k, C).
+        """Run :func:`paraedge_measure.outputs.branch_outputs` on the device: inputs (M, ...) -> (M, k, C).
 
         Raises:
             ParaEdgeError: what it raised over there.
-            DeviceError: the connection failed, or what came back cannot be.
+            DeviceError: the connection failed, or the reply is invalid.
         """
 
 
 def connect(device: Device) -> Connection:
-    """Return the connection that ``device`` names. The device is not contacted before the first use."""
+    """Return the connection to ``device``. The device is contacted on first use."""
     return _CONNECTIONS[type(as_instance("device", device, Device).connection)](device.connection)
 
 

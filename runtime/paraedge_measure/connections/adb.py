@@ -74,8 +74,8 @@ class AdbConnection:
         self._to = connection
 
     def hardware(self) -> Hardware:
-        """What the device is."""
-        self._check_state()
+        """Read the device's hardware."""
+        _check_state(self._to.serial)
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
             self.read_system(root)
@@ -103,7 +103,7 @@ class AdbConnection:
     def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
         """Push what is missing and the inputs, run them there, and remove them."""
         _need_executorch(bundle.manifest.engine)
-        self._check_state()
+        _check_state(self._to.serial)
         on_progress(0.0, 1.0, f"sending {bundle.manifest.name} and {len(inputs)} inputs")
         command = (self._push_tools(), self._push_bundle(bundle))
         path = f"{self._to.folder}/inputs-{secrets.token_hex(6)}"
@@ -120,7 +120,7 @@ class AdbConnection:
                     rows = program.ask(f"outputs 1 {first} {count} {path}/all", list[list[list[float]]])
                     found.append(checked_outputs(_array(rows), bundle, count))
         finally:
-            self._shell(f"rm -rf {shlex.quote(path)} {shlex.quote(path)}.new")
+            self._remove(path, f"{path}.new")
         return np.concatenate(found)
 
     def read_system(self, folder: Path) -> None:
@@ -134,7 +134,7 @@ class AdbConnection:
             name = name.rstrip("\r")
             if _SYSTEM_NAMES.fullmatch(name) is None:
                 raise DeviceError(
-                    f"{self._to.serial} answered with a file that nobody asked for, {plain_line(name, 80)!r}; do not "
+                    f"{self._to.serial} sent a file that was not requested, {plain_line(name, 80)!r}; do not "
                     "trust that device"
                 )
             place = folder / name.lstrip("/")
@@ -176,24 +176,18 @@ class AdbConnection:
         if self._shell(f"if [ -d {there} ]; then echo yes; fi").strip() == "yes":
             return path
         self._shell(f"mkdir -p {shlex.quote(self._to.folder)} && rm -rf {new}")
-        self._adb("push", str(folder.absolute()), f"{path}.new")
-        self._shell(f"chmod -R 755 {new} && mv {new} {there}")
+        try:
+            self._adb("push", str(folder.absolute()), f"{path}.new")
+            self._shell(f"chmod -R 755 {new} && mv {new} {there}")
+        except DeviceError:  # half of it would take the room that it needs
+            self._remove(f"{path}.new")
+            raise
         return path
 
-    def _check_state(self) -> None:
-        serial = self._to.serial
-        stdout, stderr, code = run_process(["adb", "-s", serial, "get-state"])
-        if code == 0 and stdout.strip() == "device":
-            return
-        lines = [*stderr.splitlines(), *stdout.splitlines()]
-        said = plain_line(
-            next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr))
-        )
-        advice = next(
-            (advice for word, advice in _ADVICE.items() if word in said),
-            "'adb devices' lists what is there; switch on USB debugging on the device",
-        )
-        raise DeviceError(f"{serial} cannot be reached: {said}; {advice}")
+    def _remove(self, *paths: str) -> None:
+        """As far as the device lets it: where it does not, another error is on its way."""
+        with contextlib.suppress(DeviceError):
+            self._shell(f"rm -rf {' '.join(map(shlex.quote, paths))}")
 
     def _shell(self, script: str) -> str:
         return self._adb("shell", script)
@@ -201,9 +195,28 @@ class AdbConnection:
     def _adb(self, *arguments: str) -> str:
         stdout, stderr, code = run_process(["adb", "-s", self._to.serial, *arguments])
         if code != 0:
+            _check_state(self._to.serial)  # a device that is gone has a better reason
             said = last_line(stderr or stdout)
-            raise DeviceError(f"adb {arguments[0]} to {self._to.serial} failed: {said}; try the same by hand")
+            is_full = "No space left" in said
+            advice = "try the same by hand"
+            if is_full:
+                advice = f"'adb shell rm -r {self._to.folder}' removes what paraedge keeps there"
+            raise DeviceError(f"adb {arguments[0]} to {self._to.serial} failed: {said}; {advice}")
         return stdout
+
+
+def _check_state(serial: str) -> None:
+    """Raises ``DeviceError`` with what to do where the device is not there, or does not listen."""
+    stdout, stderr, code = run_process(["adb", "-s", serial, "get-state"])
+    if code == 0 and stdout.strip() == "device":
+        return
+    lines = [*stderr.splitlines(), *stdout.splitlines()]
+    said = plain_line(next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr)))
+    advice = next(
+        (advice for word, advice in _ADVICE.items() if word in said),
+        "'adb devices' lists what is there; switch on USB debugging on the device",
+    )
+    raise DeviceError(f"{serial} cannot be reached: {said}; {advice}")
 
 
 # What the program says, as tools/paraedge_testbed.cpp prints it.
@@ -281,6 +294,8 @@ class _Testbed:
         said = plain_line(line.decode(errors="replace")).strip() or last_line(self._stderr.decode(errors="replace"))
         if watch.ended:
             said = f"it said nothing for {MAX_SILENCE_S:g} s"
+        else:
+            _check_state(self._serial)  # was it unplugged?
         raise DeviceError(
             f"{_PROGRAM} on {self._serial} ended: {said}; is it built for this device, its libraries beside it?"
         )

@@ -32,7 +32,7 @@ class SshConnection:
         self._to = connection
 
     def hardware(self) -> Hardware:
-        """What the device is."""
+        """Read the device's hardware."""
         return self._ask(["hardware"], Hardware)
 
     def measure(

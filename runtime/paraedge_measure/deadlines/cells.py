@@ -22,15 +22,16 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One combination of settings. Fields that do not apply are 0, so that equal measurements have equal cells.
 
     Attributes:
-        arrivals: name of the pattern.
+        arrivals: name of the arrival pattern.
         interference: name of the interference.
-        deadline: from arrival, in medians of the full model on the unloaded machine.
-        requests: for each policy.
-        load: work that arrives, in full models per time that a full model takes; 0 for a closed loop.
-        hogs: competing processes.
-        square_period_s: of the on/off wave.
-        quota: CPU time allowed, as a part of the cores; with 'throttle' the least speed, as a part of the full one.
-        throttle_period_s: of the steps down and up.
+        deadline: deadline after arrival, as a multiple of the full model's unloaded median time.
+        requests: number of requests per policy.
+        load: requests that arrive during one full model's time; 0 for a closed loop.
+        hogs: number of competing processes.
+        square_period_s: period of the square wave.
+        quota: CPU time allowed, as a fraction of the cores; with 'throttle' the lowest speed, as a fraction of full
+            speed.
+        throttle_period_s: period of 'throttle'.
     """
 
     arrivals: str
@@ -66,10 +67,10 @@ def grid(
     quota: float,
     throttle_period_s: float = 120.0,
 ) -> list[Cell]:
-    """Every combination, deadlines the fastest; ``load`` instead of each pattern's own.
+    """Return every combination; deadlines vary fastest. ``load`` replaces each pattern's own.
 
     Raises:
-        InputError: an unknown name, or a number that cannot be; the message names it.
+        InputError: a name is unknown, or a number is invalid; the message names it.
     """
 
     def require(fine: bool, problem: str) -> None:

@@ -42,9 +42,9 @@ class InterferenceSettings:
 
     Attributes:
         hogs: processes that compete for the cores.
-        square_period_s: of the on/off square wave: busy for its first half.
-        quota: of the cores that this process may use; of 'throttle' the least.
-        throttle_period_s: of 'throttle', from full speed to the least and back.
+        square_period_s: period of the square wave, busy in its first half.
+        quota: fraction of the cores that this process may use; with 'throttle' the lowest.
+        throttle_period_s: period of 'throttle', from full speed to the lowest and back.
     """
 
     hogs: int
@@ -266,12 +266,12 @@ INTERFERENCES: dict[str, Callable[[InterferenceSettings], AbstractContextManager
 def open_interference(name: str, settings: InterferenceSettings) -> AbstractContextManager[Align]:
     """Create an interference by name. It runs during the ``with`` block.
 
-    What the block gets is called with a time (``time.monotonic()`` seconds) at which the square wave
-    shall have a rising edge; others take no notice.
+    The block gets a function: call it with a time of ``time.monotonic()`` at which the square wave has a rising edge.
+    Other kinds of interference ignore the call.
 
     Raises:
-        InputError: unknown name; within ``with``, a quota that this user may not set.
-        DeviceError: within ``with``, a hog did not start.
+        InputError: the name is unknown; in the ``with`` block, this user may not set the quota.
+        DeviceError: in the ``with`` block, a hog did not start.
     """
     as_instance("settings", settings, InterferenceSettings)
     if not isinstance(name, str) or name not in INTERFERENCES:

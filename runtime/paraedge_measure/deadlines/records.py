@@ -75,16 +75,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         cell, policy, seed: what was measured; together the key.
-        run: the same for records that were measured in turns with each other.
-        full_ms: median of the full model on the unloaded machine, in the process that measured.
-        deadline_ms: from scheduled arrival.
+        run: identifies records that were measured in turns with each other.
+        full_ms: median time of the full model on the unloaded machine, in the same process.
+        deadline_ms: deadline after the scheduled arrival.
         requests, misses, correct: counts; a miss is never correct.
-        skipped: misses that never began.
-        branches: mean over the predictions; ``None`` when there were none.
-        latency_ms: percentiles, from scheduled arrival, of the predictions.
-        overshoot_ms: percentiles of how much the predictions were late, 0 for those in time.
-        cpu_ms: CPU time of this process for a request, waiting for arrivals left out; ``None`` of an oracle.
-        missed_bits, correct_bits: per request, packed and in base64.
+        skipped: misses that were never started.
+        branches: mean number of branches in a prediction; ``None`` without predictions.
+        latency_ms: percentiles of the time from scheduled arrival to prediction.
+        overshoot_ms: percentiles of the time from deadline to prediction, 0 for those in time.
+        cpu_ms: CPU time of this process per request, without waiting for arrivals; ``None`` for an oracle.
+        missed_bits, correct_bits: one bit per request, packed and in base64.
     """
 
     cell: Cell
@@ -123,7 +123,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """(N,) per request: in time, and the right label."""
+        """(N,) per request: in time, with the right label."""
         return _unpacked(self.correct_bits, self.requests)
 
     @classmethod
@@ -166,8 +166,8 @@ class RecordFile:
     """A file of records that grows by whole lines.
 
     Attributes:
-        records: everything in it, oldest first.
-        note: what was dropped while opening, for people; ``None`` usually.
+        records: all records, oldest first.
+        note: what was dropped while opening, shown to users; usually ``None``.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -203,10 +203,10 @@ class RecordFile:
             self._append(msgspec.json.encode(header))
 
     def append(self, records: list[Record]) -> None:
-        """Add records; they are on disk when this returns.
+        """Append records; they are on disk when this returns.
 
         Raises:
-            InputError: they cannot be written; those before them stay.
+            InputError: they cannot be written; earlier records are kept.
         """
         try:
             self._append(b"\n".join(msgspec.json.encode(record) for record in records))

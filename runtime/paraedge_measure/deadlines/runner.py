@@ -54,12 +54,12 @@ Progress = Callable[[int], None]
 
 
 class Bench:
-    """A bundle on this machine: measured unloaded when made, then cell by cell.
+    """A bundle to benchmark on this machine. Its unloaded times are measured when it is created.
 
     Attributes:
-        header: what all records share.
-        full_s: median of the full model, by the caller's clock.
-        known: what policies may know.
+        header: the fields that all records share.
+        full_s: median time of the full model, by the caller's clock.
+        known: what the policies are told.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Bench:
         )
 
     def close(self) -> None:
-        """End the threads, free the programs."""
+        """Stop the threads and free the programs."""
         self._shared.close()
 
     def __enter__(self) -> Bench:
@@ -186,7 +186,7 @@ class Bench:
         self.close()
 
     def expected_s(self, cell: Cell, num_policies: int) -> float:
-        """About how long ``run_cell`` takes for so many policies, the recording for the oracles among them."""
+        """Estimated duration of ``run_cell`` with this many policies, including the recording for the oracles."""
         deadline_s = cell.deadline * self.full_s
         serving_s = min(self.full_s, deadline_s)
         blocks = -(-cell.requests // self.header.block)
@@ -198,7 +198,7 @@ class Bench:
         """Serve one request by a policy.
 
         Raises:
-            ParaEdgeError: it does not work with this bundle, such as an early stop without thresholds.
+            ParaEdgeError: the policy does not work with this bundle, such as early stop without thresholds.
         """
         with contextlib.ExitStack() as sessions:
             serve = self._policy(policy, sessions)
@@ -213,17 +213,17 @@ class Bench:
         oracles: bool = True,
         on_progress: Progress = lambda count: None,
     ) -> list[Record]:
-        """Measure policies in turns, and replay the oracles.
+        """Measure the policies in turns, then replay the oracles.
 
         Args:
             cell: what to measure.
-            policies: names; in every round they take turns in an order drawn anew.
-            seed: of arrivals, images, order, and the phase of the square wave.
-            oracles: record durations in turns with the policies, and replay.
+            policies: names; every round has a new random order.
+            seed: seed of arrivals, images, order and the phase of the square wave.
+            oracles: also record durations, in turns with the policies, and replay the oracles.
             on_progress: called with a number of requests that were served.
 
         Raises:
-            InputError, DeviceError: the interference cannot be made here.
+            InputError, DeviceError: this machine cannot run the interference.
             EngineError: a part failed.
         """
         blocks = self._blocks(cell, seed)

@@ -12,7 +12,6 @@ import {
   SIGNATURE_NAME,
 } from "./manifest.js";
 import { parseNpy } from "./npy.js";
-import { checkSignature, readTrustedKeys } from "./signature.js";
 
 const STALL_MS = 60_000; // a download that brings nothing for so long has ended
 const HASH_LINE = /^([0-9a-f]{64}) {2}manifest\.json\n$/; // without the flag m, $ is the end of all
@@ -58,7 +57,7 @@ export class Bundle {
    * @throws {import("./errors.js").EngineUnavailable} this browser cannot check signatures
    */
   static async open(source, { trustedKeys } = {}) {
-    const keys = trustedKeys === undefined ? [] : readTrustedKeys(trustedKeys);
+    const keys = trustedKeys === undefined ? [] : (await signatures()).readTrustedKeys(trustedKeys);
     requireHashes();
     if (source instanceof Uint8Array) return openZip("the zip", source, keys);
     if (source instanceof ArrayBuffer) return openZip("the zip", new Uint8Array(source), keys);
@@ -133,6 +132,9 @@ function goldenOf(bytes) {
     throw new ManifestError("card.json: field 'golden.labels' has no class indexes; export the bundle again");
   return { inputs, outputs, labels };
 }
+
+/** Fetched when a key is trusted: few pages have one. */
+const signatures = () => import("./signature.js");
 
 /** Hashes need a secure context: https, or localhost. */
 function requireHashes() {
@@ -230,7 +232,7 @@ async function checkManifestHash(where, manifest, line) {
 
 /** @param {string} where @param {Uint8Array<ArrayBuffer>} json @param {Uint8Array<ArrayBuffer>} signature @param {PublicKey[]} keys */
 const signerOf = async (where, json, signature, keys) =>
-  keys.length ? checkSignature(where, json, signature, keys) : null;
+  keys.length ? (await signatures()).checkSignature(where, json, signature, keys) : null;
 
 /** @param {URL} url @param {PublicKey[]} keys */
 async function openFolder(url, keys) {

@@ -12,5 +12,7 @@ export {
   ParaEdgeError,
 } from "./errors.js";
 export { BranchState, Prediction } from "./prediction.js";
-export { profileBundle } from "./profile.js";
 export { Session } from "./session.js";
+
+/** Fetched when it is called: few pages need it. @type {typeof import("./profile.js").profileBundle} */
+export const profileBundle = async (...options) => (await import("./profile.js")).profileBundle(...options);

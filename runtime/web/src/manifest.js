@@ -25,7 +25,7 @@ const PLAIN_PATH = /^[A-Za-z0-9][A-Za-z0-9._+-]*(\/[A-Za-z0-9][A-Za-z0-9._+-]*)*
 /**
  * @typedef {import("./json.js").Json} Json
  * @typedef {{file: string, sizeBytes: number, sha256: string}} FileEntry
- * @typedef {FileEntry & {inputShape: number[], outputShape: number[], macs: number}} Part
+ * @typedef {FileEntry & {inputShape: number[], outputShape: number[], macs: number, delegate: string}} Part
  * @typedef {Part & {index: number}} Branch
  * @typedef {{kind: "image", name: string, shape: number[], resize: "stretch" | "crop", scale: number[],
  *   shift: number[]}} ImageInput
@@ -258,7 +258,7 @@ function readManifest(root) {
     input: readInput(f.input),
     labels,
     numOutputs,
-    stem: readPart(f.stem.fields("file", "size_bytes", "sha256", "input_shape", "output_shape", "macs"), "stem", files),
+    stem: readPart(partFields(f.stem), "stem", files),
     branches: f.branches.list(1, 1000).map((value) => readBranch(value, files)),
     fused: f.fused.isNull ? null : files.read(f.fused),
     stopRules: null,
@@ -395,7 +395,13 @@ function readOutput(value) {
   return { labels: [], numOutputs: f.size.integer(1n, MAX_DIMENSION) };
 }
 
-/** @typedef {Record<"file" | "size_bytes" | "sha256" | "input_shape" | "output_shape" | "macs", Value>} PartFields */
+/** @typedef {Record<"file" | "size_bytes" | "sha256" | "input_shape" | "output_shape" | "macs" | "index" | "delegate", Value>} PartFields */
+
+/** @param {Value} value @param {"index"[]} more @returns {PartFields} */
+function partFields(value, ...more) {
+  const optional = /** @type {"delegate"[]} */ (["delegate"]).filter((name) => value.entries().has(name));
+  return value.fields("file", "size_bytes", "sha256", "input_shape", "output_shape", "macs", ...more, ...optional);
+}
 
 /** @param {PartFields} f @param {string} field @param {Files} files @returns {Part} */
 function readPart(f, field, files) {
@@ -404,12 +410,13 @@ function readPart(f, field, files) {
     require(shape.reduce((a, b) => a * b) <= MAX_ELEMENTS, value.field, `has more than ${MAX_ELEMENTS} elements`);
     return shape;
   });
-  return { ...files.add(f, field), inputShape, outputShape, macs: f.macs.integer(0n, MAX_COUNT) };
+  const delegate = f.delegate && !f.delegate.isNull ? f.delegate.name() : "";
+  return { ...files.add(f, field), inputShape, outputShape, macs: f.macs.integer(0n, MAX_COUNT), delegate };
 }
 
 /** @param {Value} value @param {Files} files @returns {Branch} */
 function readBranch(value, files) {
-  const f = value.fields("file", "size_bytes", "sha256", "input_shape", "output_shape", "macs", "index");
+  const f = partFields(value, "index");
   return { ...readPart(f, value.field, files), index: f.index.integer(0n, 9999n) };
 }
 

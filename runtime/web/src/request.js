@@ -29,6 +29,7 @@ export class Task {
 /**
  * @typedef {object} RequestOptions
  * @property {number} budgetMs Infinity: none
+ * @property {number} leaveMs when it ends at the latest: at its deadline, or earlier where others may come meanwhile
  * @property {"anytime" | "all"} policy
  * @property {StopRule[] | null} stopRules of the first 1, 2, … branches; null: all of them run
  * @property {boolean} isWatched whether somebody wants every prediction on the way
@@ -39,6 +40,7 @@ export class Request {
   thread = -1; // that runs the stem
   stemStartMs = NaN;
   stemEndMs = NaN;
+  stemHeardMs = NaN; // when the page heard of it
   lastEndMs = -Infinity; // of a branch
   hasWaited = false; // the time to return has come
   isCutShort = false; // and there was a prediction

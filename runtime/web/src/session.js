@@ -1,5 +1,6 @@
 // A session: who takes which branch, the deadline, and when it is enough. core/session.cpp, with workers for threads.
 import { Alarm } from "./alarm.js";
+import { Arrivals } from "./arrivals.js";
 import { Bundle } from "./bundle.js";
 import { Controller } from "./controller.js";
 import { engineModule } from "./engines.js";
@@ -54,6 +55,8 @@ export class Session {
   /** Positions by cost, the largest first: so branches of unequal size end at about the same time. @type {number[]} */ #byCost;
   /** @type {Map<number, {ms: number, runs: number}>} */ #sums = new Map(); // where the clock is coarse
   #alarm = new Alarm();
+  #arrivals = new Arrivals();
+  #endedMs = -Infinity; // the request before
   #requests = 0;
   #isClosed = false;
   #isCalibrated = false;
@@ -101,7 +104,13 @@ export class Session {
     if (source instanceof Bundle && trustedKeys !== undefined)
       throw new InputError("trustedKeys are for a bundle that is opened here; pass them to Bundle.open");
     const bundle = source instanceof Bundle ? source : await Bundle.open(source, { trustedKeys });
-    const { branches, engine } = bundle.manifest;
+    const { stem, branches, engine } = bundle.manifest;
+    for (const { file, delegate } of [stem, ...branches]) {
+      if (delegate)
+        throw new EngineUnavailable(
+          `${file} was made for the delegate '${delegate}', which no browser has; export the bundle without --delegate`,
+        );
+    }
     const count = options.branches ?? branches.length;
     if (!isWhole(count, 1, branches.length))
       throw new InputError(`branches is ${count}; this bundle has ${branches.length}`);
@@ -234,6 +243,8 @@ export class Session {
     const input = stemInput(value, this.bundle.manifest.input); // now: a video goes on
     const parsed = this.#parsed(options, tell !== null);
     const prediction = this.#turn.then(async () => {
+      options.signal?.throwIfAborted();
+      parsed.request.leaveMs = this.#leaveMs(startedMs + parsed.request.budgetMs, parsed.request.policy);
       for (let attempt = 1; ; attempt++) {
         try {
           return await this.#attempt(input, parsed, startedMs, options.signal, tell);
@@ -264,7 +275,21 @@ export class Session {
       throw new InputError(`minConfidence is ${minConfidence}; a number above 0 and at most 1 is needed`);
     }
     const stopRules = earlyStop || minConfidence !== undefined ? this.#stopRules(earlyStop, minConfidence) : null;
-    return { branches, request: { budgetMs: budgetMs ?? Infinity, policy, stopRules, isWatched } };
+    return { branches, request: { budgetMs: budgetMs ?? Infinity, leaveMs: Infinity, policy, stopRules, isWatched } };
+  }
+
+  /** The deadline, or earlier where others may come meanwhile. @param {number} deadlineMs @param {"anytime" | "all"} policy */
+  #leaveMs(deadlineMs, policy) {
+    if (deadlineMs === Infinity) {
+      this.#arrivals.cameWithoutDeadline();
+      return deadlineMs;
+    }
+    // A clock that steps while the caller has its prediction makes nobody wait.
+    const nowMs = performance.now() - this.#pool.coarseTickMs;
+    const { mandatoryMs } = this;
+    this.#arrivals.came(nowMs, deadlineMs, this.#endedMs, mandatoryMs);
+    if (policy === "all" || Number.isNaN(mandatoryMs)) return deadlineMs;
+    return deadlineMs - this.#arrivals.earlierMs(mandatoryMs);
   }
 
   /** @param {boolean} earlyStop @param {number | undefined} minConfidence */
@@ -493,6 +518,7 @@ export class Session {
       return request.fail(new EngineError(`running the stem: ${problem}; 'paraedge verify' checks the bundle`));
     request.stemStartMs = startMs - performance.timeOrigin;
     request.stemEndMs = endMs - performance.timeOrigin;
+    request.stemHeardMs = performance.now();
     this.#observe(0, 1, endMs - startMs);
   }
 
@@ -514,6 +540,11 @@ export class Session {
 
   /** The way to the worker and back counts where nothing hides it: it is time that a branch needs. @param {Request} request @param {Task} task */
   #tookMs(request, task) {
+    if (this.#pool.coarseTickMs) {
+      // Two such clocks are up to two steps apart, for good: only times of one clock are compared.
+      const isHidden = !request.hasDeadline || !(task.postedMs >= request.stemHeardMs);
+      return isHidden ? task.endMs - task.startMs : performance.now() - task.postedMs;
+    }
     const wasBehind =
       task.startMs - task.postedMs > 1 || task.thread === request.thread || task.postedMs < request.stemEndMs;
     return (
@@ -573,7 +604,7 @@ export class Session {
 
   /** When the session has to return so that its caller has the prediction in time. @param {Request} request */
   #dueMs(request) {
-    return request.deadlineMs - this.#controller.marginMs(LEAST_MARGIN_MS);
+    return request.options.leaveMs - this.#controller.marginMs(LEAST_MARGIN_MS);
   }
 
   /** @param {RunningRequest} request */
@@ -587,6 +618,7 @@ export class Session {
   /** @param {RunningRequest} request @param {number} dueMs */
   #close(request, dueMs) {
     const nowMs = performance.now();
+    this.#endedMs = nowMs;
     request.isOpen = false;
     this.#current = null;
     for (const task of request.tasks) {
@@ -603,17 +635,21 @@ export class Session {
       request.tasks.length > 1 &&
       !globalThis.document?.hidden;
     if (!learns) return;
-    // A stem and first branch that take longer than the budget are no lateness of a wait.
-    if (request.isCutShort) this.#controller.returned(Math.max(nowMs - dueMs, 0));
-    else if (request.lastEndMs <= dueMs) this.#controller.returned(Math.max(nowMs - request.lastEndMs, 0));
+    // A stem and first branch that take longer than the budget are no lateness of a wait. On a coarse clock an alarm
+    // rings at the step after it, and a worker's time says nothing.
+    const { coarseTickMs } = this.#pool;
+    if (request.isCutShort) this.#controller.returned(Math.max(nowMs - dueMs - coarseTickMs, 0));
+    else if (!coarseTickMs && request.lastEndMs <= dueMs)
+      this.#controller.returned(Math.max(nowMs - request.lastEndMs, 0));
   }
 
   /** Only a branch that runs, not one that waits behind the stem, says anything. @param {Request} request @param {Task} task @param {number} nowMs */
   #outlasted(request, task, nowMs) {
     const [head] = this.#pool.threads[task.thread].jobs;
     if (head?.request !== request.number || head.part !== task.position + 1 || Number.isNaN(request.stemEndMs)) return;
-    const ms = nowMs - Math.max(task.postedMs, request.stemEndMs);
-    if (ms > 3 * this.#pool.coarseTickMs) this.#controller.outlasted(task.position + 1, task.busy, ms);
+    const { coarseTickMs } = this.#pool;
+    const ms = nowMs - Math.max(task.postedMs, coarseTickMs ? request.stemHeardMs : request.stemEndMs);
+    if (ms > 3 * coarseTickMs) this.#controller.outlasted(task.position + 1, task.busy, ms);
   }
 
   /** @param {Request} request */

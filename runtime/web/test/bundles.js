@@ -46,16 +46,16 @@ export function zipOf(files) {
 
 /**
  * The files of a bundle of parts for the engine `fake`.
- * @param {{branches?: number, macs?: number[], changes?: object}} [options]
+ * @param {{branches?: number, macs?: number[], delegate?: string, changes?: object}} [options] `delegate`: of the stem
  */
-export function bundleFiles({ branches = 3, macs = [], changes = {} } = {}) {
+export function bundleFiles({ branches = 3, macs = [], delegate, changes = {} } = {}) {
   /** @type {Map<string, Uint8Array>} */ const files = new Map();
   const part = (/** @type {string} */ name, /** @type {number[]} */ input, /** @type {number[]} */ output) => {
     const bytes = Buffer.from(name);
     files.set(`${name}.fake`, bytes);
     return { ...entry(`${name}.fake`, bytes), input_shape: input, output_shape: output };
   };
-  const stem = { ...part("stem", [1, 1, 4, 4], [1, 5, 4]), macs: 100 };
+  const stem = { ...part("stem", [1, 1, 4, 4], [1, 5, 4]), macs: 100, ...(delegate && { delegate }) };
   const branchEntries = Array.from({ length: branches }, (_, index) => ({
     ...part(`branch_0${index}`, [1, 5, 4], [1, LABELS.length]),
     macs: macs[index] ?? 100,

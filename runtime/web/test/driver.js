@@ -1,6 +1,7 @@
 // Answers what the Python tests ask, to compare it with the core and with Python: one JSON document in, one out.
 //   node test/driver.js TASK < arguments.json
 import { readFileSync } from "node:fs";
+import { Arrivals } from "../src/arrivals.js";
 import { Bundle } from "../src/bundle.js";
 import { Controller } from "../src/controller.js";
 import { stemInput } from "../src/inputs.js";
@@ -20,6 +21,21 @@ const TASKS = {
             /** @type {any} */ (controller)[what](...told);
             const { mandatoryMs, requestsToLearn } = controller;
             return [controller.predictedMs(part, busy), controller.marginMs(0.05), mandatoryMs, requestsToLearn];
+          },
+        );
+      },
+    ),
+
+  /** For each history: how much earlier than its deadline each of its requests leaves. */
+  arrivals: (histories) =>
+    histories.map(
+      /** @param {any} history */ ({ mandatoryMs, requests }) => {
+        const arrivals = new Arrivals();
+        return requests.map(
+          /** @param {any} request */ ({ nowMs, deadlineMs, endedMs }) => {
+            if (deadlineMs === null) arrivals.cameWithoutDeadline();
+            else arrivals.came(nowMs, deadlineMs, endedMs, mandatoryMs ?? NaN);
+            return arrivals.earlierMs(mandatoryMs ?? NaN);
           },
         );
       },

@@ -6,6 +6,7 @@ export class FakeWorker {
   /** Parts that fail, with what. @type {Map<number, string>} */ failing = new Map();
   /** Parts that are not loaded before `release`. @type {Set<number>} */ unloaded = new Set();
   tickMs = 0.005; // of its clock
+  nowMs = () => performance.timeOrigin + performance.now();
   runMs = 0.4; // of each part in a loop
   /** When a part ran, on its clock; as long as it did when it is null. @type {(() => number) | null} */ tookMs = null;
   /** @type {Map<number, () => void>} */ #waiting = new Map();
@@ -49,11 +50,11 @@ export class FakeWorker {
     if (kind === "open") return this.#tell({ kind: "done", id, result: { name: "fake 1.0", tickMs: this.tickMs } });
     if (kind === "time") return this.#tell({ kind: "done", id, result: { runMs: this.runMs } });
     if (kind !== "stem" && kind !== "branch") return;
-    const startMs = performance.timeOrigin + performance.now();
+    const startMs = this.nowMs();
     if (this.held.has(part)) await new Promise((resolve) => this.#waiting.set(part, () => resolve(undefined)));
     const problem = this.failing.get(part) ?? "";
     const output = problem || part === 0 ? null : new Float32Array(this.numOutputs).fill(part);
-    const endMs = this.tookMs ? startMs + this.tookMs() : performance.timeOrigin + performance.now();
+    const endMs = this.tookMs ? startMs + this.tookMs() : this.nowMs();
     this.#tell({ kind: "ended", request, part, startMs, endMs, output, problem });
   }
 

@@ -1,7 +1,7 @@
 // The scheduler, against workers that do what a test tells them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BranchState, EngineError, InputError, registerEngine, Session } from "../src/index.js";
+import { BranchState, EngineError, EngineUnavailable, InputError, registerEngine, Session } from "../src/index.js";
 import { fakeBundle, LABELS } from "./bundles.js";
 import { FakeWorker } from "./fake_worker.js";
 
@@ -61,6 +61,14 @@ test("the largest branches are given out first, and none waits behind a large on
   await session.run(IMAGE);
   const given = workers.map(({ messages }) => messages.filter(({ kind }) => kind === "branch").map(({ part }) => part));
   assert.deepEqual(given, [[4], [3, 2, 1]]);
+});
+
+test("a part that was made for a GPU or an NPU is refused, and named", async () => {
+  const files = { macs: [], branches: 3, delegate: "gpu" };
+  await assert.rejects(
+    opened({ bundle: files }),
+    (error) => error instanceof EngineUnavailable && /^stem\.fake was made for the delegate 'gpu'/.test(error.message),
+  );
 });
 
 test("the first so many branches only", async (t) => {
@@ -380,3 +388,74 @@ for (const hidden of [true, false]) {
     assert.deepEqual(branchesUsed, hidden ? [0, 1, 2] : [0]);
   });
 }
+
+test("requests that came close to each other lately are left time", async (t) => {
+  let nowMs = 1000; // a clock that only the parts move on
+  t.mock.method(performance, "now", () => nowMs);
+  const { session } = await opened({
+    threads: 1,
+    latency: { partMs: [100, 100, 100, 100] },
+    prepare: (worker) => {
+      worker.tookMs = () => {
+        nowMs += 100;
+        return 100;
+      };
+    },
+  });
+  t.after(() => session.close());
+  await session.loaded;
+  const bursts = [];
+  for (let burst = 0; burst < 5; burst++) {
+    bursts.push(await Promise.all([1, 2, 3].map(() => session.run(IMAGE, { budgetMs: 750 }))));
+    nowMs += 1000;
+  }
+  const met = bursts.map((predictions) => predictions.map(({ deadlineMet }) => deadlineMet));
+  const used = bursts.map((predictions) => predictions.map(({ branchesUsed }) => branchesUsed.length));
+  assert.deepEqual([met[0], used[0][0]], [[true, true, false], 3]); // nothing is known of gaps yet
+  assert.deepEqual(met[4], [true, true, true], JSON.stringify(used));
+  assert.ok(used[4][0] < 3);
+});
+
+test("who asks again with the prediction at hand leaves nobody waiting", async (t) => {
+  for (const tickMs of [0.005, 1]) {
+    const { session } = await opened({
+      latency: { partMs: [1000, 1000, 1000, 1000] },
+      prepare: (worker) => (worker.tickMs = tickMs),
+    });
+    t.after(() => session.close());
+    await session.loaded;
+    for (let number = 0; number < 14; number++)
+      assert.equal((await session.run(IMAGE, { budgetMs: 3000 })).branchesUsed.length, 3);
+  }
+});
+
+test("clocks that step by a millisecond, and are apart, cost no branches", async (t) => {
+  const now = performance.now.bind(performance);
+  t.after(() => void Object.assign(performance, { now }));
+  for (const apartMs of [-1.8, -0.9, 0, 0.9, 1.8]) {
+    let realMs = 1000; // that only the parts move on
+    performance.now = () => Math.floor(realMs);
+    const { session } = await opened({
+      bundle: { branches: 8, macs: Array(8).fill(100) },
+      prepare: (worker) => {
+        worker.tickMs = 1;
+        worker.runMs = 0.7;
+        worker.nowMs = () => performance.timeOrigin + Math.floor(realMs + apartMs);
+        worker.tookMs = () => {
+          const startMs = worker.nowMs();
+          realMs += 0.7 + (worker.messages.length % 5) * 0.02;
+          return worker.nowMs() - startMs;
+        };
+      },
+    });
+    await session.loaded;
+    let used = 0;
+    for (let number = 0; number < 300; number++) {
+      const prediction = await session.run(IMAGE, { budgetMs: 10 });
+      if (number >= 200) used += prediction.branchesUsed.length / 100;
+      realMs += 3.3;
+    }
+    session.close();
+    assert.ok(used > 7.9, `${used} of 8 branches, clocks ${apartMs} ms apart`);
+  }
+});

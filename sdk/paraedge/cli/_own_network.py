@@ -71,7 +71,7 @@ def _made(file: Path, name: str) -> Any:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 0
         text = " ".join(str(error).split())[:300]
-        raise InputError(f"{file}:{line or 1} raised {type(error).__name__}: {text}; mend it there") from error
+        raise InputError(f"{file}:{line or 1} raised {type(error).__name__}: {text}; fix it there") from error
     functions = [key for key, value in vars(module).items() if callable(value) and not isinstance(value, type)]
     there = ", ".join(key for key in functions if getattr(module, key).__module__ == file.stem) or "none"
     raise InputError(f"{file} has no function {name!r}; its functions are: {there}")

@@ -12,7 +12,7 @@ import click
 
 from paraedge.cli._own_network import is_own_network, own_network
 from paraedge.cli._signed import telling_of_lost_signature
-from paraedge.cli.options import BRANCHES, DATASET, ENGINE, RECIPE, TARGET, Branches
+from paraedge.cli.options import BRANCHES, DATASET, DELEGATE, ENGINE, RECIPE, TARGET, Branches
 from paraedge.cli.output import console, echo, json_option, print_json, print_next, progress_bar, size_text, table
 from paraedge.cli.summary import bundle_document, print_bundle
 
@@ -71,6 +71,11 @@ _AUTO = "auto"
 @click.option("--fused", is_flag=True, help="Add the chosen branches as a single ordinary model file.")
 @click.option("--allow-undelegated", is_flag=True, help="Allow operators outside the engine's fast backend.")
 @click.option(
+    "--delegate",
+    type=DELEGATE,
+    help="GPU or NPU that gets the stem, the CPU keeps the branches; ethos-u55 and ethos-u85 get all parts.",
+)
+@click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 0.1, min_open=True),
     default=0.005,
@@ -90,6 +95,7 @@ def export(
     out: Path | None,
     fused: bool,
     allow_undelegated: bool,
+    delegate: str | None,
     max_accuracy_drop: float,
     as_json: bool,
 ) -> None:
@@ -114,6 +120,7 @@ def export(
       paraedge export --target raspberry-pi --model my-model --branches 0,3,5
       paraedge export --target linux --data-dir data --quantize auto
       paraedge export --target android --model my_net.py:make
+      paraedge export --target ios --delegate coreml
       paraedge export --plan plan.json
     """
     # What can be refused is refused first: loading torch takes seconds, lowering takes minutes.
@@ -153,7 +160,10 @@ def export(
         out=out,
         fused=fused,
         allow_undelegated=allow_undelegated,
+        delegate=delegate,
     )
+    if delegate is not None and quantize == _AUTO:
+        raise click.UsageError("--quantize auto compares bundles for the CPU; remove --delegate, or name a recipe")
     if fused and quantize == _AUTO:
         raise click.UsageError(
             "--quantize auto compares bundles without a fused model; remove --fused, or name a recipe"
@@ -188,7 +198,8 @@ def _print_result(bundle: Bundle, note: str, trials: list[Trial], as_json: bool)
     if trials:
         _print_trials(trials)
     print_bundle(bundle)
-    print_next("paraedge", "run", bundle.path)
+    if all(part.proof == "engine" for part in bundle.card.parts.values()):
+        print_next("paraedge", "run", bundle.path)
 
 
 def _read_plan(path: Path, name: str) -> Plan:
@@ -290,6 +301,7 @@ def _export_own(request: ExportRequest, network: BranchModel, description: Model
             branches=request.branches,
             fused=request.fused,
             allow_undelegated=request.allow_undelegated,
+            delegate=request.delegate,
             cache=cache,
             on_progress=lambda progress: show(request.quantize, progress),
         )

@@ -23,10 +23,10 @@ from paraedge.cli.training import check_labels, check_log, is_first_process, pri
 @click.option(
     "--branch-width", type=int, help="Channels of a new branch's convolutions. [default: as in the last old branch]"
 )
-@click.option("--epochs", default=20, show_default=True)
-@click.option("--batch-size", type=int, help="[default: as for the model]")
-@click.option("--learning-rate", type=float, help="[default: as for the model]")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--epochs", default=20, show_default=True, help="Passes over the training images.")
+@click.option("--batch-size", type=int, help="Images per step. [default: as for the model]")
+@click.option("--learning-rate", type=float, help="Peak learning rate. [default: as for the model]")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights, order and augmentation.")
 @click.option("--device", help="torch device, such as cuda:0 or cpu. [default: a GPU if there is one]")
 @click.option("--compile", "compile_parts", is_flag=True, help="Compile the network; worthwhile for long GPU runs.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Data loading processes. [default: none]")

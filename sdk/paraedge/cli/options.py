@@ -13,6 +13,7 @@ import click
 __all__ = [
     "BRANCHES",
     "DATASET",
+    "DELEGATE",
     "ENGINE",
     "LABELS",
     "RECIPE",
@@ -56,6 +57,7 @@ class Names(click.Choice):  # type: ignore[type-arg]
 # The names of the registries, repeated so that --help imports none of them; tests/sdk/test_cli_help.py compares.
 ENGINE = Names("engine", ("executorch", "litert", "onnxruntime"))
 TARGET = Names("target", ("android", "ios", "linux", "microcontroller", "raspberry-pi", "web"))
+DELEGATE = Names("delegate", ("coreml", "ethos-u55", "ethos-u85", "gpu", "vulkan"))
 DATASET = Names("data set", ("digits", "fashion-mnist", "cifar10", "folder", "npz"))
 _RECIPES = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight", "int4-weight")
 RECIPE = Names("quantization recipe", (*_RECIPES, *(f"{name}+fp32-stem" for name in _RECIPES[1:]), "small", "auto"))
@@ -160,6 +162,6 @@ trusted_keys_option = click.option(
     "trusted_keys",
     multiple=True,
     callback=_given_or_none,
-    help="Open it only if this key signed it: a public key, its file, or a folder of them; again for more. "
+    help="Require a signature by this key: a public key, its file, or a folder of keys. May be repeated. "
     "[default: what PARAEDGE_TRUSTED_KEYS names]",
 )

@@ -23,8 +23,8 @@ def pull(
 ) -> None:
     """Download a model or a bundle from a hub.
 
-    REPOSITORY is user/name on huggingface.co, or on the hub that HF_ENDPOINT names. Everything is
-    checked before it stands at its place: hashes, sizes and, with --key, who signed the bundle.
+    REPOSITORY is user/name on huggingface.co, or on the hub that HF_ENDPOINT names. Sizes, hashes and,
+    with --key, the signature are checked before OUT is written.
 
     \b
     Example:

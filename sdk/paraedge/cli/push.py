@@ -16,8 +16,8 @@ def push(source: str, repository: str, private: bool, as_json: bool) -> None:
     """Upload a model or a bundle to a hub.
 
     SOURCE is a bundle, a checkpoint folder or a packaged model, REPOSITORY is user/name on
-    huggingface.co, or on the hub that HF_ENDPOINT names. A model card is written from the bundle's own
-    records. Log in with 'hf auth login', or set HF_TOKEN.
+    huggingface.co, or on the hub that HF_ENDPOINT names. The model card is generated from the bundle or the
+    checkpoint. Log in with 'hf auth login', or set HF_TOKEN.
 
     \b
     Example:

@@ -48,9 +48,9 @@ _MOST_STDIN_BYTES = 256 << 20
     "--early-stop", is_flag=True, help="Stop when the prediction is confident enough, as calibrated at export."
 )
 @click.option(
-    "--min-confidence", type=float, help="Call a prediction that is less confident unknown: above 0, at most 1."
+    "--min-confidence", type=float, help="Show a prediction with a lower confidence as unknown; above 0, at most 1."
 )
-@click.option("--top-k", type=int, help="Show that many of the most probable labels of each.")
+@click.option("--top-k", type=int, metavar="K", help="Show the K most probable labels of each input.")
 @trusted_keys_option
 @click.option("--explain", is_flag=True, help="Show why each branch ran or was dropped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per image instead of text.")
@@ -69,14 +69,14 @@ def run(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Run a bundle on images, on sound in .wav files, or on tensors.
+    """Run a bundle on images, sound or other tensors.
 
-    INPUTS are files or folders, or - for one file from the standard input: images, or tensors in .npy
-    files, windows of a sensor in .csv or .npz files. Default: the golden inputs in the bundle. Without
+    INPUTS are files or folders, or - for one file on standard input: images, .wav recordings, tensors in
+    .npy files, or sensor windows in .csv or .npz files. Default: the golden inputs in the bundle. Without
     BUNDLE, the packaged Fashion-MNIST model is exported first (needs torch).
 
     Results are printed as they come. A file that cannot be read is reported and skipped, and the exit
-    status is 1. With --json each line is one JSON document; that of a skipped file has the key "error".
+    status is 2. With --json each line is one JSON document; that of a skipped file has the key "error".
 
     \b
     Example:
@@ -90,7 +90,7 @@ def run(
     """
     from paraedge_measure.latency import known_latency
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import InputError, ParaEdgeError
+    from paraedge_runtime.errors import InputError
     from paraedge_runtime.inputs import find_images
     from paraedge_runtime.session import Session
     from paraedge_runtime.storage import looks_like_bundle
@@ -130,6 +130,8 @@ def run(
                 try:
                     image = _read(value, bundle)
                 except InputError as error:
+                    if len(inputs) == 1 and not as_json:
+                        raise
                     report.skip(name, str(error))
                     continue
                 prediction = session.run(
@@ -139,7 +141,7 @@ def run(
         finally:  # after Ctrl-C too
             report.finish()
     if report.skipped:
-        raise ParaEdgeError(
+        raise InputError(
             f"{report.skipped} of {len(inputs)} file(s) could not be read and were skipped; replace or remove them"
         )
 
@@ -278,7 +280,7 @@ class _TextLines:
             probable = [f"{text} {100 * value:.1f} %" for text, value in prediction.top_k(self._top_k)]
             console().print(f"  {', '.join(probable)}")
         if self._explain:
-            console().print("".join(f"  {line}\n" for line in prediction.explain().splitlines()))
+            console().print("\n".join(f"  {line}" for line in prediction.explain().splitlines()))
         self._elapsed_ms.append(prediction.elapsed_ms)
         self._late += not prediction.deadline_met
         self._uncalibrated += bool(labels) and not prediction.is_calibrated

@@ -9,7 +9,7 @@ from paraedge_runtime._console import printable
 
 if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.card import PrefixParity
+    from paraedge_runtime.card import PartCard, PrefixParity
     from paraedge_runtime.manifest import Manifest
 
 __all__ = ["bundle_document", "nearness_text", "print_bundle", "snr_text"]
@@ -64,13 +64,15 @@ def print_bundle(bundle: Bundle) -> None:
             size_text(entry.size_bytes),
             f"{card.parts[name].parameters:,}",
             f"{entry.macs / 1e6:.2f} M",
-            snr_text(card.parts[name].similarity.snr_db),
+            _nearness_of_part(card.parts[name]),
             "" if position < 0 else f"{snr_text(prefix.snr_db)}, {nearness_text(prefix)}" if prefix else "–",
             "" if position < 0 else as_percent(accuracy.prefix_accuracy[position]) if accuracy else "unknown",
         )
     if manifest.fused is not None:
         rows.add_row("fused", size_text(manifest.fused.size_bytes), "", "", "", "", "")
     console().print(rows)
+    for line in _delegate_lines(bundle):
+        console().print(line)
     compared = f"compared with {printable(card.parity.reference)} on {card.parity.num_samples} real inputs"
     console().print(f"\n{compared} (SNR, {'same label' if manifest.labels else 'relative error'})")
     if not manifest.labels:
@@ -79,8 +81,28 @@ def print_bundle(bundle: Bundle) -> None:
         console().print(f"accuracy on {accuracy.num_samples} {_kind(manifest)}: {printable(accuracy.dataset)}")
     else:
         how = "" if manifest.quantization == "fp32" else "; export with --data-dir, which measures it"
-        console().print(f"accuracy unknown: nobody has measured these parts together{how}")
+        console().print(f"accuracy unknown: not measured for these parts together{how}")
     console().print(_early_stop_text(bundle))
+
+
+def _nearness_of_part(part: PartCard) -> str:
+    return "never run" if part.similarity is None else snr_text(part.similarity.snr_db)
+
+
+def _delegate_lines(bundle: Bundle) -> list[str]:
+    """Which delegate each part is for, and how far that was proven."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for name, entry in bundle.manifest.parts().items():
+        if entry.delegate is not None:
+            lines.setdefault((entry.delegate, bundle.card.parts[name].proof), []).append(name)
+    words = {
+        "engine": "run in the engine",
+        "reference model": "run in a reference model, never on the device",
+        "never run": "exported, never run; the same part for the CPU stood in for it",
+    }
+    return [
+        f"\nfor the delegate {delegate}: {', '.join(names)} ({words[how]})" for (delegate, how), names in lines.items()
+    ]
 
 
 def _kind(manifest: Manifest) -> str:
@@ -111,6 +133,10 @@ def _output_text(manifest: Manifest) -> str:
     return f"{len(output.labels)} labels" if isinstance(output, LabelsOutput) else f"{output.size} × {output.name}"
 
 
+def _points(count: float) -> str:
+    return "1 point" if count == 1 else f"{count:g} points"
+
+
 def _early_stop_text(bundle: Bundle) -> str:
     early_stop, rules, recipe = bundle.card.early_stop, bundle.manifest.stop_rules, bundle.manifest.quantization
     if early_stop is None and recipe != "fp32":
@@ -119,7 +145,7 @@ def _early_stop_text(bundle: Bundle) -> str:
         return "early stop: not calibrated for this choice of branches"
     if len(rules) == 1:
         return "early stop: nothing to stop with one branch"
-    held, drop = early_stop.held_out, f"{100 * early_stop.max_accuracy_drop:g} points"
+    held, drop = early_stop.held_out, _points(100 * early_stop.max_accuracy_drop)
     decided = f"{early_stop.num_samples} {_kind(bundle.manifest)}"
     thresholds = [rule.threshold for rule in rules if rule.threshold is not None]
     if not thresholds:

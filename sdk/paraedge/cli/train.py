@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a setting of the recipe, such as num_branches=4; again for more.",
+    help="Change a setting of the recipe, such as num_branches=4. May be repeated.",
 )
 @click.option("--dataset", type=DATASET, help="Data set to train on. [default: the recipe's]")
 @data_dir_option
@@ -89,8 +89,8 @@ def train(
 
     Files of your own are images, .wav recordings or .csv windows of a sensor, in one folder per class.
 
-    A recipe is a network and how to train it; --set changes one of its settings, and an unknown KEY is
-    answered with all of them. Every prefix of branches is trained to be a working model (progressive
+    A recipe is a network with its training settings. --set changes a setting; an unknown KEY prints the
+    list of settings. Every prefix of branches is trained to be a working model (progressive
     approximation). The state is saved to OUT.resume after each epoch; run the same command again to
     continue.
 

@@ -37,9 +37,9 @@ def check_log(log: Path | None, out: Path) -> None:
     real, checkpoint = (Path(os.path.realpath(path)) for path in (log, out))
     written = {checkpoint, *checkpoint.parent.glob(f"{glob.escape(out.name)}.resume*")}
     if real in written or real == checkpoint.with_name(f"{out.name}.resume"):
-        raise InputError(f"--log is {log}, which the training writes itself; name another file")
+        raise InputError(f"--log is {log}, a file that the training writes; choose another file")
     if log.is_file() and not _begins_like_a_log(log):
-        raise InputError(f"--log is {log}, which exists and is no log of a training; name another file")
+        raise InputError(f"--log is {log}, which exists and is not a training log; choose another file")
     if checkpoint in real.parents:
         raise InputError(
             f"--log is {log}, inside --out, a folder that holds a checkpoint and nothing else; name a file beside it"

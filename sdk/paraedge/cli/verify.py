@@ -36,7 +36,8 @@ def verify(
     """Check a bundle's files and its predictions on this device.
 
     Checks the signature, sizes and hashes. Then runs the golden inputs and compares every branch with
-    torch's output, within the tolerance of the bundle's quantization recipe. Exit status 1 if it differs.
+    torch's output, within the tolerance of the bundle's quantization recipe. Exits with status 1 if they
+    differ.
 
     \b
     Example:

@@ -19,8 +19,8 @@ def web(out: Path, bundles: tuple[Path, ...], trusted_keys: tuple[str, ...] | No
     """Create a web page that runs bundles in a browser.
 
     The folder OUT contains the page, the runtime, the bundles and their engines; any static file server
-    can serve it. A phone needs https for its camera and for offline use; a browser on the same machine
-    does not. The engines are downloaded from npm, once.
+    can serve it. A phone needs https for its camera, its microphone and offline use; a browser on the same
+    machine does not. The engines are downloaded from npm, once.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Real images and signals: the data sets that ``--dataset`` names, and readers of their files."""
+"""Data sets of images and signals, by the names of ``--dataset``, and readers of their files."""
 
 from paraedge.data.datasets import DATA_DIR_VARIABLE, DATASETS, FolderOptions, load_dataset
 from paraedge.data.images import ImageDataset, LabelledImages

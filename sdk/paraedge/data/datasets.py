@@ -65,13 +65,13 @@ class FolderOptions:
     """How to read a folder of images or recordings as a data set.
 
     Attributes:
-        image_size: for ``folder``: images become squares of so many pixels.
-        resize: for ``folder``: how, see :class:`paraedge_runtime.manifest.ImageInput`.
+        image_size: for ``folder``: side of the square images, in pixels.
+        resize: for ``folder``: see :class:`paraedge_runtime.manifest.ImageInput`.
         channels: for ``folder``: 1 (grey) or 3 (colour).
-        test_fraction: for ``folder`` without a split: the share of images that are the test split.
-        length, rate_hz: of signals: windows of so many samples at so many a second; as the data has them when ``None``.
-        channel_names: of signals with several channels: those, in this order; as the data has them when ``None``.
-        class_names: for ``npz``: one name per class index, for a file that has none inside.
+        test_fraction: for ``folder`` without a split: fraction of the images in the test split.
+        length, rate_hz: for signals: samples per window, and per second; ``None`` as in the data.
+        channel_names: for signals: the channels to read, in this order; ``None`` as in the data.
+        class_names: for ``npz``: one name per class index, if the file has none.
     """
 
     image_size: int = 32
@@ -119,12 +119,12 @@ def load_dataset(
 
     Args:
         name: one of :data:`DATASETS`.
-        data_dir: folder with the files, for ``npz`` the file; the environment variable ``PARAEDGE_DATA`` when
-            ``None``.
+        data_dir: folder with the files, or the ``.npz`` file; ``None`` for the environment variable
+            ``PARAEDGE_DATA``.
         folder_options: for ``folder`` and ``npz`` only.
 
     Raises:
-        InputError: unknown name, files absent (the message says where to get them) or damaged.
+        InputError: the name is unknown, or files are damaged or missing (the message says where to get them).
     """
     as_choice("data set", name, DATASETS)
     options = (
@@ -320,6 +320,8 @@ def _npz_class_names(path: Path, options: FolderOptions, *labels: NDArray[np.int
     names = inside or options.class_names
     if names is None:
         count = int(max(split.max(initial=-1) for split in labels)) + 1
+        if count < 2:
+            raise InputError(f"{path} has {count} class(es), at least 2 are needed; add inputs of another")
         raise InputError(
             f"{path} does not name its {count} classes; save them in it as the array class_names, or pass --labels"
         )

@@ -35,11 +35,11 @@ class LabelledImages(Labelled):
 
     @property
     def inputs(self) -> NDArray[np.uint8]:
-        """(N, H, W, C), what a network learns from."""
+        """(N, H, W, C), the inputs of a network."""
         return self.images
 
     def take(self, chosen: NDArray[np.int64]) -> LabelledImages:
-        """The images of these indexes."""
+        """The images at these indexes."""
         return LabelledImages(self.images[chosen], self.labels[chosen])
 
 

@@ -136,6 +136,6 @@ def _labelled(arrays: dict[str, NDArray[Any]], split: str, num_channels: int) ->
         signals = np.ascontiguousarray(x.transpose(0, 2, 1), dtype=np.float32)
     if not np.isfinite(signals).all():
         wrong = int(np.flatnonzero(~np.isfinite(signals).all(axis=(1, 2)))[0])
-        raise ValueError(f"x_{split}[{wrong}] has values that are not finite; remove or mend it")
+        raise ValueError(f"x_{split}[{wrong}] has values that are not finite; remove or fix it")
     known = None if groups is None else groups.ravel().astype(np.int64)
     return LabelledSignals(signals, labels.ravel().astype(np.int64), known)

@@ -76,7 +76,7 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
     try:
         names = _read_npz(path, ("class_names",))[0].get("class_names")
     except InputError as error:
-        if "allow_pickle" not in str(error):
+        if "Python objects" not in str(error):
             raise
         raise InputError(
             f"{path} cannot be read: class_names are Python objects; save them as numpy.array([...], dtype=str)"

@@ -18,7 +18,7 @@ __all__ = ["LabelledSignals", "SignalDataset"]
 class LabelledSignals(Labelled):
     """Windows as (N, C, T) float32 with their class indexes (N,) int64.
 
-    ``groups`` (N,) int64 says who each is from (a speaker, a person), where that is known.
+    ``groups`` (N,) int64 is the speaker or person of each window, if known.
     """
 
     signals: NDArray[np.float32]
@@ -38,23 +38,23 @@ class LabelledSignals(Labelled):
                 )
         if not np.isfinite(self.signals).all():
             wrong = int(np.flatnonzero(~np.isfinite(self.signals).all(axis=(1, 2)))[0])
-            raise InputError(f"signal {wrong} has values that are not finite; remove or mend it")
+            raise InputError(f"signal {wrong} has values that are not finite; remove or fix it")
 
     @property
     def inputs(self) -> NDArray[np.float32]:
-        """(N, C, T), what a network learns from."""
+        """(N, C, T), the inputs of a network."""
         return self.signals
 
     def take(self, chosen: NDArray[np.int64]) -> LabelledSignals:
-        """The signals of these indexes."""
+        """The signals at these indexes."""
         groups = None if self.groups is None else self.groups[chosen]
         return LabelledSignals(self.signals[chosen], self.labels[chosen], groups)
 
     def without_groups(self, held_out: tuple[int, ...]) -> tuple[LabelledSignals, LabelledSignals]:
-        """The signals of all other groups, and those of ``held_out``: whole speakers or people.
+        """Split by group: the signals of all other groups, and those of ``held_out``.
 
         Raises:
-            InputError: no groups are known, or one of these has no signal.
+            InputError: the groups are unknown, or one of these has no signal.
         """
         known = [] if self.groups is None else np.unique(self.groups).tolist()
         if self.groups is None or not set(held_out) <= set(known):

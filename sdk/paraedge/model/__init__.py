@@ -1,6 +1,6 @@
 """The ParaFormer network, its configuration and checkpoint folder; other networks cut into branches.
 
-The records (``config.py``, ``records.py``) need no torch; the names that do are imported when used.
+The records (``config.py``, ``records.py``) do not need torch; names that do are imported when they are first used.
 """
 
 from __future__ import annotations

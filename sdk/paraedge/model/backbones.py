@@ -153,20 +153,19 @@ def register_backbone(
 ) -> None:
     """Register a convolutional network as ``ParaFormerConfig(backbone=name)`` for this process.
 
-    Its first stages become the stem, as those of ``efficientnet-lite0`` do. Checkpoints keep the name and the weights
-    of the stages, not the code: whoever loads one makes this call before; the file ``weights`` is not read then.
+    Its first stages become the stem, as with ``efficientnet-lite0``. A checkpoint contains the name and the weights
+    of the stages, not the code: make this call before you load one. ``weights`` is read only when a training begins.
 
     Args:
-        name: another one than those of the networks that come with paraedge.
-        network: makes the network, with any weights; called once for each part.
-        weights: its state dict, ``.safetensors`` or what ``torch.save`` wrote; read when a training begins.
-        stages: the network -> its modules in order up to the last feature map, without pooling and classifier. Each
-            reads what the one before makes, (B, channels, h, w); all sides are halved by whole stages, at strides that
-            are powers of two.
-        mean, std: of the images it was trained on, one value per channel; it reads ``(x / 255 - mean) / std``.
+        name: a name that no built-in backbone has.
+        network: creates the network, with any weights; called once for each part.
+        weights: its state dict, ``.safetensors`` or from ``torch.save``.
+        stages: returns the network's modules, in order, up to the last feature map, without pooling and classifier.
+            Each reads the output (B, channels, h, w) of the one before; strides are powers of two.
+        mean, std: normalisation that it was trained with, one value per channel; it reads ``(x / 255 - mean) / std``.
 
     Raises:
-        InputError: the name is taken, there is no such file, or the stages do not run one after another so.
+        InputError: the name is taken, the file does not exist, or the stages do not run one after another.
     """
     if not isinstance(name, str) or not name or name in _BUILT_IN:
         raise InputError(f"a backbone cannot be called {shown(name)}; give it a name other than {', '.join(_BUILT_IN)}")

@@ -79,7 +79,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     if target.exists() and (others := [path.name for path in target.iterdir() if path.name not in _FILES]):
         raise InputError(
             f"{target} holds {min(others)!r} beside a checkpoint, so it is not replaced; move that away and run "
-            "the same command again, it goes on where it stopped"
+            "the same command again; it continues where it stopped"
         )
     return target
 
@@ -101,10 +101,11 @@ def check_exportable(config: CheckpointConfig) -> None:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], *, dtype: torch.dtype) -> None:
-    """Write a checkpoint folder, whole or not at all; one that stands there already is replaced.
+    """Write a checkpoint folder, completely or not at all. An existing one is replaced.
 
     Raises:
-        InputError: ``path`` exists and is not a checkpoint folder, or it cannot be written; what stood there stays.
+        InputError: ``path`` exists and is not a checkpoint folder, or it cannot be written; an existing folder is
+        kept.
     """
     target = check_target(path)
     try:

@@ -36,8 +36,8 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     Attributes:
         image_size: height and width of the square input, in pixels; 0 with ``signal``.
-        in_channels: 1 (grey) or 3 (colour) usually; those of ``signal``.
-        signal: what comes in is no image but samples over time, sound or motion, of which the stem makes a map.
+        in_channels: usually 1 (grey) or 3 (colour); with ``signal``, its number of channels.
+        signal: set for sound or motion: the input is samples over time instead of an image.
         num_classes: length of the logits.
         embed_dim: token width D.
         num_heads: attention heads h; must divide ``embed_dim``.
@@ -49,17 +49,17 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         stem_width: channels of the stem's last stage, half as many in each stage before it; ``embed_dim``
             when ``None``. The stem runs before every branch, so its cost is part of every prediction.
         stem_residual_blocks: residual blocks (two 3×3 convolutions) at the end of each stem stage.
-        branch_width: with it the last stage of convolutions is not the stem's: every branch has one of its
-            own with so many channels, one number for all branches or one for each.
+        branch_width: give every branch its own last stage of convolutions, with this many channels (one number for
+            all branches, or one for each), instead of sharing that stage in the stem.
         branch_residual_blocks: residual blocks at the end of the branches' own stages.
-        branch_classes: how many classes each branch knows, where older ones know only the first so many:
-            to the others they add 0. ``None`` where every branch knows all.
-        backbone: pretrained network whose first stages are the stem, a key of ``STAGES``; ``stem_stride`` and the
-            like then say nothing. A branch's own convolutions halve the side until a token is as many pixels as
-            one cell of the backbone's last stage.
-        backbone_stage: the last of them.
-        branch_stage: every branch goes on with pretrained stages of its own, up to this one; one number for all
-            branches or one for each, ``None`` where none does.
+        branch_classes: number of classes that each branch knows. An older branch may know only the first ones, and
+            adds 0 to the logits of the others. ``None``: every branch knows all classes.
+        backbone: pretrained network whose first stages are the stem, a key of ``STAGES``; the ``stem_…`` fields are
+            then ignored. A branch's own convolutions halve the side until a token covers one cell of the backbone's
+            last stage.
+        backbone_stage: last stage of the backbone that belongs to the stem.
+        branch_stage: every branch continues with its own copy of the pretrained stages up to this one; one number for
+            all branches, or one for each; ``None`` for no such stages.
         resize: how an image of another size becomes square: ``stretch`` or ``crop``, see
             :class:`paraedge_runtime.manifest.ImageInput`.
         mean, std: one value per channel; the network reads ``(x / 255 - mean) / std``; of a signal,
@@ -201,7 +201,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def input_spec(self) -> InputSpec:
-        """One input on the device, normalised: an image (1, in_channels, H, W), or a signal (1, in_channels, T)."""
+        """The normalised input on the device: an image (1, in_channels, H, W), or a signal (1, in_channels, T)."""
         if self.signal is not None:
             return TensorInput(
                 name="signal",
@@ -218,36 +218,36 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Of one input as a data set has it: an image (H, W, in_channels), or a signal (in_channels, T)."""
+        """Shape of one input in a data set: an image (H, W, in_channels), or a signal (in_channels, T)."""
         if self.signal is not None:
             return (self.in_channels, self.signal.length)
         return (self.image_size, self.image_size, self.in_channels)
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
-        """(c, H, W) of what the convolutions read: the image, or the map of the signal."""
+        """Shape (c, H, W) that the convolutions read: that of the image, or of the signal's map."""
         if self.signal is not None:
             return self.signal.map_shape
         return (self.in_channels, self.image_size, self.image_size)
 
     @property
     def kernel_rows(self) -> int:
-        """Height of kernels, which are 3 wide: 1 where the map is one row, and the rest all zeros."""
+        """Height of the convolution kernels, which are 3 wide; 1 if the map has a single row."""
         return 1 if self.map_shape[1] == 1 else 3
 
     @property
     def branch_depths(self) -> tuple[int, ...]:
-        """Blocks of each branch, (N,)."""
+        """Number of blocks in each branch, (N,)."""
         return self.branch_depth if isinstance(self.branch_depth, tuple) else (self.branch_depth,) * self.num_branches
 
     @property
     def branch_widths(self) -> tuple[int | None, ...]:
-        """Channels of each branch's own convolutions, (N,); ``None`` where it has none."""
+        """Channels of each branch's own convolutions, (N,); ``None`` for a branch without them."""
         return self.branch_width if isinstance(self.branch_width, tuple) else (self.branch_width,) * self.num_branches
 
     @property
     def branch_stages(self) -> tuple[int, ...]:
-        """Last stage of the backbone in each branch, (N,); ``backbone_stage`` where it has none of its own."""
+        """Last backbone stage in each branch, (N,); ``backbone_stage`` for a branch without stages of its own."""
         stages = self.branch_stage or self.backbone_stage or 0
         return stages if isinstance(stages, tuple) else (stages,) * self.num_branches
 
@@ -265,17 +265,17 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def known_classes(self) -> tuple[int, ...]:
-        """Classes that each branch knows, (N,)."""
+        """Number of classes that each branch knows, (N,)."""
         return self.branch_classes or (self.num_classes,) * self.num_branches
 
     @property
     def stem_stages(self) -> int:
-        """Stages of convolutions in the stem, each halving the side."""
+        """Number of convolution stages in the stem; each halves the side."""
         return self.stem_stride.bit_length() - 1 - (self.branch_width is not None)
 
     @property
     def branch_convolutions(self) -> tuple[tuple[int, ...], ...]:
-        """Channels of each branch's own stages of convolutions, (N,) of any length."""
+        """Channels of each branch's own convolution stages: N tuples of any length."""
         if self.backbone is None:
             return tuple(() if width is None else (width,) for width in self.branch_widths)
         strides = [self._stages.strides[stage - 1] for stage in self.branch_stages]
@@ -304,8 +304,10 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def num_positions(self) -> int:
-        """Tokens whose position is learned: all, of log-mel the CLS token alone. A word is the same word later and in a
-        higher voice; learned, the positions of a few voices cost 15 points with another (docs/lab/models.md)."""
+        """Number of tokens with a learned position: all, or only the CLS token with log-mel.
+
+        A word is the same word later and in a higher voice: learning the positions of a few voices cost 15 points on
+        a new one (docs/lab/models.md)."""
         return 1 if self.signal is not None and self.signal.log_mel is not None else self.num_tokens
 
     @property

@@ -282,17 +282,17 @@ class ParaFormer(nn.Module):
         return [branch for branch in self.branches if isinstance(branch, Branch)]
 
     def pretrained_parts(self) -> list[nn.Sequential]:
-        """The stages of the backbone in stem and branches, none without a backbone."""
+        """The backbone's stages in stem and branches; empty without a backbone."""
         if self.config.backbone is None:
             return []
         parts = [self.stem, *(branch.backbone for branch in self.own_branches())]
         return [part for part in parts if isinstance(part, nn.Sequential)]
 
     def load_pretrained(self) -> None:
-        """Fill the stages of the backbone with its published weights.
+        """Load the backbone's published weights.
 
         Raises:
-            InputError: they are not installed.
+            InputError: the weights are not installed.
         """
         if self.config.backbone is not None:
             for part in self.pretrained_parts():
@@ -310,12 +310,12 @@ class ParaFormer(nn.Module):
         return self.config.input_spec
 
     def branch_logits(self, images: Tensor) -> Tensor:
-        """What each branch contributes: images (B, in_channels, H, W) -> (N, B, C)."""
+        """Logits of each branch: images (B, in_channels, H, W) -> (N, B, C)."""
         tokens = self.stem(images)
         return torch.stack([branch(tokens) for branch in self.branches])
 
     def feature_logits(self, features: list[Tensor]) -> Tensor:
-        """What each branch contributes, of what its own convolutions read: N × (B, c, h, w) -> (N, B, C)."""
+        """Logits of each branch from precomputed features: N × (B, c, h, w) -> (N, B, C)."""
         pairs = zip(self.own_branches(), features, strict=True)
         return torch.stack([branch.from_features(x) for branch, x in pairs])
 

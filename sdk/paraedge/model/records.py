@@ -26,9 +26,9 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         description: one sentence for people.
         license: licence of the weights and sample images.
         dataset: what it was trained and tested on.
-        loader: the ``--dataset`` that reads it, where ``dataset`` is no such name: ``folder`` or ``npz``, or a data
-            set that was split otherwise.
-        labels: one name per class, in Unicode's composed form (NFC) however they were given.
+        loader: value of ``--dataset`` that reads the data, if ``dataset`` is not such a name, as with ``folder`` or
+            ``npz``.
+        labels: one name per class, normalised to Unicode NFC.
         model: shape of the network, and how its input is normalised.
     """
 

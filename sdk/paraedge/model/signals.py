@@ -36,10 +36,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A window of samples over time.
 
     Attributes:
-        length: samples T of each channel.
+        length: number of samples T per channel.
         rate_hz: samples per second.
         channel_names: one per channel.
-        log_mel: for sound, of one channel; ``None``: the convolutions read the samples themselves.
+        log_mel: spectrogram for sound with one channel; ``None``: the convolutions read the samples.
     """
 
     length: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
@@ -61,7 +61,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
-        """(c, H, W) of what the convolutions read: bands by frames, or the channels in one row."""
+        """Shape (c, H, W) that the convolutions read: bands by frames, or the channels in a single row."""
         if self.log_mel is None:
             return (len(self.channel_names), 1, self.length)
         return (1, self.log_mel.num_bands, (self.length - self.log_mel.window) // self.log_mel.hop + 1)

@@ -25,7 +25,7 @@ class SplitNetwork(nn.Module):
 
     Attributes:
         stem: input -> what every branch reads.
-        branches: each gives (B, ``num_outputs``), its share of the sum.
+        branches: each returns (B, ``num_outputs``), a term of the sum.
         input_spec: shape and normalisation of one input.
         num_outputs: C.
     """
@@ -42,7 +42,7 @@ class SplitNetwork(nn.Module):
         return self.branch_outputs(x).sum(0)
 
     def branch_outputs(self, x: Tensor) -> Tensor:
-        """(B, …) -> (N, B, C), of each of N branches; ``training.prefix_sums`` makes prefixes of them."""
+        """Outputs of the N branches: (B, …) -> (N, B, C); ``training.prefix_sums`` adds them up to prefixes."""
         tokens = self.stem(x)
         return torch.stack([branch(tokens) for branch in self.branches])
 
@@ -59,23 +59,23 @@ def branches_from(
 ) -> SplitNetwork:
     """Cut an ordinary network into a stem and branches. The network is copied and not changed.
 
-    A network **with one head**, such as a ViT: ``stem`` makes tokens, the first ``stem_blocks`` blocks go on with
-    them, and the other blocks, in equal shares, become branches, each with a copy of the head. The branches were one
-    after another and are now side by side, so this is a start, not yet a model: teach it with :func:`distill`.
+    A network **with one head**, such as a ViT: the first ``stem_blocks`` blocks stay in the stem. The other blocks
+    are divided equally into branches, each with a copy of the head. These blocks used to run one after another and
+    now run side by side, so train the result with :func:`distill` before you use it.
 
-    A network **with exits**: ``blocks`` run one after another behind the stem, and after each of them its exit gives a
-    prediction. Branch k is the way to exit k: copies of blocks 0 to k and the exit, its outputs divided by the number
-    of exits. So every prefix, and every choice of branches, is the mean of its exits, up to a factor that changes no
-    label, without any training. Blocks are computed once for each later exit: put what is expensive into the stem.
+    A network **with exits**: ``blocks`` run one after another, and each has an exit that gives a prediction. Branch k
+    is a copy of blocks 0 to k and exit k, with the outputs divided by the number of exits. So every prefix is the
+    mean of its exits (up to a factor that changes no label), without any training. A block is computed again for each
+    later exit: put expensive layers into the stem.
 
     Args:
-        stem: what comes before the blocks: (B, …) -> (B, T, D), or whatever the first block reads.
+        stem: the layers before the blocks: (B, …) -> (B, T, D), or whatever the first block reads.
         blocks: run one after another, such as ``vit.blocks``.
         input_spec: shape and normalisation of one input.
-        head: what comes after the last block, -> (B, C): norm, pooling and classifier.
-        exits: one for each block, in place of ``head``; an ``nn.Identity`` after a block that has none.
-        stem_blocks: with ``head``: as many blocks stay in the stem; a third of them when ``None``.
-        num_branches: with ``head``: as many branches as that; one for each block left when ``None``.
+        head: the layers after the last block, -> (B, C): norm, pooling and classifier.
+        exits: one exit per block, in place of ``head``; ``nn.Identity`` for a block without one.
+        stem_blocks: with ``head``, the number of blocks in the stem; ``None`` for a third of them.
+        num_branches: with ``head``, the number of branches; ``None`` for one per remaining block.
 
     Raises:
         InputError: both or neither of ``head`` and ``exits``, or numbers that do not fit the blocks.
@@ -84,7 +84,7 @@ def branches_from(
     if not isinstance(input_spec, ImageInput | TensorInput):
         raise InputError(f"input_spec is {shown(input_spec)}; an ImageInput or a TensorInput is needed")
     if (head is None) == (exits is None):
-        raise InputError("give head, what comes after the last block, or exits, one for each block")
+        raise InputError("give either head (the layers after the last block) or exits (one per block)")
     if exits is not None:
         if stem_blocks is not None or num_branches is not None:
             raise InputError("stem_blocks and num_branches go with head; exits say where the branches end")
@@ -186,16 +186,16 @@ def distill(
 ) -> None:
     """Train every prefix of branches, and every branch alone, to predict what the original network predicts.
 
-    Half of the loss is every branch alone (times the number of branches), half every prefix (brought to the size of
-    the whole sum); each is the divergence from the teacher's softened prediction. No labels are needed. One step of
-    AdamW for each batch.
+    The loss is the divergence from the teacher's softened prediction: half of it for every branch alone (times the
+    number of branches), half for every prefix (scaled to the whole sum). No labels are needed. Each batch is one step
+    of AdamW.
 
     Args:
-        model: from :func:`branches_from`; it is trained in place, on the device where it is, and left in eval mode.
-        teacher: the whole network, (B, …) -> (B, C); its modes are left as they are, and it learns nothing.
-        batches: inputs (B, …), normalised as the model reads them: as many as there shall be steps.
-        learning_rate: at its largest; it falls from step to step as the inverse square root.
-        temperature: that both predictions are softened by.
+        model: from :func:`branches_from`. Trained in place, on its device, and left in eval mode.
+        teacher: the original network, (B, …) -> (B, C); it is not changed.
+        batches: normalised inputs (B, …), one batch per step.
+        learning_rate: peak learning rate; it decays with the inverse square root of the step.
+        temperature: temperature that softens both predictions.
         on_step: called with the number of each step and its loss.
 
     Raises:

@@ -76,45 +76,43 @@ def check_ranges(config: msgspec.Struct, ranges: Mapping[str, Range]) -> None:
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a training: AdamW with warm-up and cosine decay on the summed prefix losses.
 
-    Crops, flips and the like are for images; shift, speed, gain and noise for signals. Each kind passes over what is
-    for the other; turns are for both.
+    Crops and flips apply to images only; shift, speed, gain and noise to signals only; rotation to both.
 
     Attributes:
         epochs: passes over the train split.
         batch_size: images per step.
         learning_rate: peak learning rate of AdamW.
-        weight_decay: of matrices only; norms, biases and positions have none.
+        weight_decay: weight decay of matrices; norms, biases and positions have none.
         warmup_epochs: linear warm-up; may be a fraction.
-        clip_norm: gradients are scaled down to this norm.
-        ema_decay: the result is the exponential moving average of the weights with this decay per
-            step; 0 for the weights of the last step.
-        label_smoothing: of every prefix's cross-entropy.
-        crop_padding: random crops from the image padded by this many pixels; 0 for none.
-        crop_area: random crops, scaled to the whole image, have this share of its area at least, sides up to 4:3;
-            1 for none.
-        rotation_degrees: images are turned by up to so much either way; of signals every sensor with three axes
-            (channels such as ``acc_x``, ``acc_y``, ``acc_z``), all of them alike, about a line drawn at random.
+        clip_norm: maximum norm of the gradients.
+        ema_decay: decay per step of the moving average of the weights, which is the result; 0 for the weights of the
+            last step. A training of less than 10 / (1 - decay) steps uses a smaller decay.
+        label_smoothing: label smoothing of every prefix's cross-entropy.
+        crop_padding: padding in pixels for random crops; 0 for none.
+        crop_area: smallest area of a random resized crop, as a fraction of the image, with sides up to 4:3; 1 for
+            none.
+        rotation_degrees: largest rotation of an image. For signals: of all sensors with three axes (channels such as
+            ``acc_x``, ``acc_y``, ``acc_z``) together, about a random axis.
         horizontal_flip: flip half of the images.
-        colour_jitter: brightness, contrast and saturation change by up to this share.
-        erasing_probability: share of images in which a random rectangle is erased.
-        time_shift: signals begin up to this share of their window earlier or later.
-        speed_change: signals are played up to this share faster or slower, so higher or lower.
-        gain_db: signals are louder or softer by up to this.
-        noise_db: white noise up to so far below the signal's own level is added to half of the signals; 0 for none.
-        mixup_alpha, cutmix_alpha: parameter of the Beta distribution that mixes pairs of images; 0
-            for none. With both, either is chosen for each batch.
-        mix_probability: share of batches that are mixed.
-        prefix_weights: one loss weight per prefix, scaled to sum to 1; ``None`` for equal ones.
+        colour_jitter: largest relative change of brightness, contrast and saturation.
+        erasing_probability: fraction of images in which a random rectangle is erased.
+        time_shift: largest shift of a signal, as a fraction of its window.
+        speed_change: largest relative change of a signal's speed (and pitch).
+        gain_db: largest change of a signal's level.
+        noise_db: add white noise to half of the signals, up to this far below the signal's level; 0 for none.
+        mixup_alpha, cutmix_alpha: parameter of the Beta distribution that mixes pairs of images; 0 for none. With
+            both, one is chosen at random for each batch.
+        mix_probability: fraction of batches that are mixed.
+        prefix_weights: one loss weight per prefix, scaled to sum to 1; ``None`` for equal weights.
         prefix_temperature_power: the logits of the first k branches are divided by k to this power in
             the loss: 0 for a plain sum, 1 for the mean, as in an ensemble.
-        branch_weight: share of the loss that is the mean cross-entropy of the branches, each alone, as in an
-            ensemble; the rest is that of the prefixes.
-        teacher_weight: share of the targets that is the prediction of another, trained network (all its branches) to
-            the same augmented images; the rest are the labels.
-        backbone_rate: learning rate of a pretrained backbone, as a share of ``learning_rate``.
-        feature_copies: the backbone stays as it is, and what it makes of so many augmented copies of every image is
-            computed once, before the first epoch; 0 where it learns too.
-        seed: of weights, order and augmentation.
+        branch_weight: weight of the mean cross-entropy of the single branches in the loss, as in an ensemble; the
+            rest is the loss of the prefixes.
+        teacher_weight: weight of a trained network's prediction in the targets; the rest is the labels.
+        backbone_rate: learning rate of a pretrained backbone, as a fraction of ``learning_rate``.
+        feature_copies: freeze the backbone and compute its features of this many augmented copies of every image
+            once, before the first epoch; 0 to train the backbone.
+        seed: seed of weights, order and augmentation.
     """
 
     epochs: int = 20

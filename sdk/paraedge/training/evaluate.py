@@ -27,7 +27,7 @@ def evaluate_model(
 ) -> Evaluation:
     """Compute every branch's logits on ``data``. ``on_batch`` is called with the size of each batch.
 
-    A batch has 256 images, fewer where they are large, unless ``batch_size`` says otherwise.
+    By default a batch has 256 images, or fewer if they are large.
     """
     if batch_size is None:
         batch_size = min(256, max(8, _BATCH_PIXELS // (data.inputs.shape[1] * data.inputs.shape[2])))

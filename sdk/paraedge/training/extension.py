@@ -55,21 +55,20 @@ def extend(
 ) -> Checkpoint:
     """Train new branches beside those of ``base`` and write the checkpoint folder ``out``.
 
-    Stem and old branches keep every bit, so the outputs of the old prefixes do, too. Classes of ``data``
-    that ``base`` does not know become new labels after the old ones; only the new branches know them, and
-    the old ones add 0 to their logits. Give images of the old classes as well: a new branch that never
-    sees them learns to speak against them.
+    The stem and the old branches are not changed, so neither are the outputs of the old prefixes. Classes of ``data``
+    that ``base`` does not know become new labels after the old ones; the old branches add 0 to their logits. Include
+    images of the old classes: a new branch that never sees them learns to lower their logits.
 
     Args:
         base: the trained network.
-        data: images of old classes, new ones, or both, matched by name.
+        data: images of old classes, new classes, or both, matched by name.
         out: folder to write.
-        branches: how many to add.
-        config: how to train them; :func:`extension_training` when ``None``.
-        loader: of the checkpoint, see ``CheckpointConfig``.
-        depth: blocks of each; those of the last old branch when ``None``.
-        width: channels of each one's own convolutions, likewise.
-        options: of :func:`paraedge.training.train`.
+        branches: number of branches to add.
+        config: settings of the training; ``None`` for :func:`extension_training`.
+        loader: see ``CheckpointConfig``.
+        depth: blocks per new branch; ``None`` for as many as in the last old branch.
+        width: channels of a new branch's convolutions; ``None`` as in the last old branch.
+        options: further arguments of :func:`paraedge.training.train`.
 
     Raises:
         InputError: see :func:`paraedge.training.train`.
@@ -82,7 +81,7 @@ def extend(
     checkpoint_config = replace(
         base.config,
         name=fitting_name(base.config.name),
-        description=f"{base.config.description}, and {branches} branches on {data.name}",
+        description=f"{base.config.description}, and {branches} branch{'es' * (branches > 1)} on {data.name}",
         license=base.config.license
         if data.license == base.config.license
         else f"{base.config.license}; new branches: {data.license}",

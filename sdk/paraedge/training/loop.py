@@ -81,35 +81,34 @@ def train(
 ) -> Checkpoint:
     """Train a ParaFormer on ``data`` and write the checkpoint folder ``out``.
 
-    After an epoch the state goes to ``out`` + ``.resume``; the same call continues from there.
-    On a GPU the forward pass runs in bfloat16; on a CPU in float32. Where torch.distributed is set up
-    (:func:`paraedge.training.parallel.processes`), all processes make this call and train one network
-    together; the first one reports and writes.
+    After each epoch the state is saved to ``out`` + ``.resume``; the same call continues from there. The forward pass
+    runs in bfloat16 on a GPU, in float32 on a CPU. With torch.distributed
+    (:func:`paraedge.training.parallel.processes`) all processes make this call and train one network together; the
+    first process reports and writes.
 
     Args:
         data: the images or signals; the test split is used once, after the last epoch.
         checkpoint_config: network shape, normalisation, names.
-        config: how to train.
+        config: settings of the training.
         out: folder to write.
-        init: start from these weights rather than from random ones.
-        base: a network that this one extends: its parts stay as they are, and only the branches after
-            them learn. See :func:`paraedge.training.extend`.
-        teacher: a trained network of the same classes, whose outputs are ``config.teacher_weight`` of the targets;
-            of another architecture as a :class:`paraedge.training.Teacher`.
-        device: torch device, the GPU if there is one when ``None``.
-        dtype: weights are rounded to this type before the final evaluation, and saved so.
-        parallel: what several processes share out, the images of every batch or the branches.
-        compile_parts: compile stem, blocks and teacher with ``torch.compile``; pays in runs of minutes on a GPU.
-        num_workers: processes that make batches; 0 to make them in between the steps, on a GPU where the images fit.
-        save_interval_s: the state to resume from is saved at most this often.
-        step_type: how a step is done; ``benchmarks/experiments.py`` has another.
+        init: weights to start from; ``None`` for random ones.
+        base: a network to extend: its parts are frozen, and only the branches after them are trained. See
+            :func:`paraedge.training.extend`.
+        teacher: a trained network of the same classes, whose predictions have ``config.teacher_weight`` in the
+            targets; wrap another architecture in a :class:`paraedge.training.Teacher`.
+        device: torch device; ``None`` for a GPU if there is one.
+        dtype: type in which the weights are saved; they are rounded to it before the final evaluation.
+        parallel: what to divide among several processes: the images of every batch, or the branches.
+        compile_parts: compile stem, blocks and teacher with ``torch.compile``; worthwhile for long runs on a GPU.
+        num_workers: data loading processes; 0 to load between the steps, on the GPU if the images fit.
+        save_interval_s: shortest time between two saves of the state.
+        step_type: class of the training step; ``benchmarks/experiments.py`` has another.
         on_progress: called every few steps and at the end of every epoch.
-        on_features: called with the number of images that a frozen backbone has seen, and that of all.
+        on_features: called with the number of images that a frozen backbone has processed, and the total.
 
     Raises:
-        InputError: the data does not fit the network, no bundle could have the name or a text is too long for one,
-            the state to resume from belongs to another run, ``save_interval_s`` is no time, or the loss stopped
-            being a number.
+        InputError: the data does not fit the network, the name or a text is invalid in a bundle, the saved state
+            belongs to another run, ``save_interval_s`` is invalid, or the loss became infinite or NaN.
     """
     if not save_interval_s >= 0:  # neither negative nor NaN
         raise InputError(f"invalid save_interval_s {save_interval_s}; give seconds, or 0 to save after every epoch")
@@ -144,6 +143,7 @@ def train(
     if compile_parts:
         _compile(step.model, checked_teacher)
     batches, steps_per_epoch = _batches(data, step, state.epochs_done, num_workers, on_features)
+    step.expect_steps(config.epochs * steps_per_epoch)
 
     saved = time.monotonic()
     for epoch in range(state.epochs_done, config.epochs):
@@ -158,19 +158,7 @@ def train(
 
     step.parallel.assemble(step.trained)
     model, evaluation = _tested(step.trained, data, torch_device, dtype)
-    record = TrainingRecord(
-        command=display_name(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
-        seed=config.seed,
-        epochs=config.epochs,
-        settings=msgspec.to_builtins(config),
-        hardware=_hardware(torch_device, step.parallel.world_size),
-        torch_version=str(torch.__version__),
-        train_seconds=round(state.train_seconds, 1),
-        final_train_loss=round(state.loss, 6),
-        num_test_samples=len(data.test),
-        prefix_accuracy=evaluation.prefix_accuracy(),
-        previous=previous,
-    )
+    record = _record(step, state, evaluation, previous)
     samples = data.test.balanced_sample(NUM_SAMPLES, seed=0)
     checkpoint = Checkpoint(checkpoint_config, model, record, samples, evaluation)
     if step.parallel.rank == 0:
@@ -323,6 +311,24 @@ def _tested(
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 throughout, as on a device
         evaluation = evaluate_model(model.to(device), data.test)
     return model.cpu().eval(), evaluation
+
+
+def _record(
+    step: TrainingStep, state: RunState, evaluation: Evaluation, previous: TrainingRecord | None
+) -> TrainingRecord:
+    return TrainingRecord(
+        command=display_name(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        seed=step.config.seed,
+        epochs=step.config.epochs,
+        settings=msgspec.to_builtins(step.config),
+        hardware=_hardware(step.device, step.parallel.world_size),
+        torch_version=str(torch.__version__),
+        train_seconds=round(state.train_seconds, 1),
+        final_train_loss=round(state.loss, 6),
+        num_test_samples=len(evaluation.labels),
+        prefix_accuracy=evaluation.prefix_accuracy(),
+        previous=previous,
+    )
 
 
 def _hardware(device: torch.device, num_processes: int) -> str:

@@ -37,9 +37,9 @@ def progressive_loss(
 ) -> Tensor:
     """``sum_k w_k · CE(prefix_k, y)`` as one scalar.
 
-    The paper's rule (arXiv 2510.15425: each new branch lowers the loss that the branches before it
-    left) without its loop of N optimizer steps per batch: one forward pass gives all prefixes by a
-    cumulative sum, one backward pass serves all of them.
+    The paper (arXiv 2510.15425) takes N optimizer steps per batch, so that each branch lowers the loss left by the
+    branches before it. Here one forward pass computes all prefixes by a cumulative sum, and one backward pass serves
+    all of them.
 
     Args:
         prefix_logits: (N, B, C) from :func:`prefix_sums`.

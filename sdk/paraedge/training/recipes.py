@@ -27,7 +27,7 @@ __all__ = ["RECIPES", "NetworkShape", "Recipe", "load_recipe", "network_config",
 
 
 class NetworkShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The shape of a network without what the data set decides; see ``ParaFormerConfig`` for the fields.
+    """The shape of a network, without the fields that depend on the data set; see ``ParaFormerConfig``.
 
     ``stem_stride`` may be ``None``: 2 for images of up to 16 pixels, else 4.
     """
@@ -52,10 +52,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How to train one model from scratch.
 
     Attributes:
-        description: what it is for, in one line.
+        description: what the recipe is for, in one line.
         dataset: a key of ``paraedge.data.DATASETS``.
         network: shape of the network.
-        training: everything else that, with the data, decides the weights.
+        training: settings of the training.
     """
 
     description: str
@@ -261,7 +261,7 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     """Load a recipe by name, or from a JSON file with the fields of :class:`Recipe`.
 
     Raises:
-        InputError: unknown name, or a file that is missing or malformed.
+        InputError: the name is unknown, or the file is missing or malformed.
     """
     if (known := RECIPES.get(str(recipe))) is not None:
         return known
@@ -275,22 +275,22 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Return ``recipe`` with other settings.
+    """Return a copy of ``recipe`` with some settings changed.
 
     Args:
-        recipe: where all the others come from.
-        settings: ``key=value`` each. A key is a field of :class:`NetworkShape` or :class:`TrainingConfig`;
-            a value is JSON or plain text, numbers with commas are a list.
+        recipe: the recipe to start from.
+        settings: texts ``key=value``. A key is a field of :class:`NetworkShape` or :class:`TrainingConfig`; a value
+            is JSON, plain text, or a list of numbers with commas.
 
     Raises:
-        InputError: there is no such setting, or it cannot have that value.
+        InputError: the setting does not exist, or the value is invalid.
     """
     network, training = get_type_hints(type(recipe.network)), get_type_hints(type(recipe.training))
     changes: dict[str, dict[str, object]] = {"network": {}, "training": {}}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise InputError(f"{setting!r} is no setting; give KEY=VALUE, such as num_branches=4")
+            raise InputError(f"{setting!r} is not a setting; give KEY=VALUE, such as num_branches=4")
         if key not in network and key not in training:
             raise InputError(unknown_text("setting", key, (*network, *training)))
         place, kind = ("network", network[key]) if key in network else ("training", training[key])

@@ -60,7 +60,7 @@ class ResumeFile:
         except (OSError, RuntimeError) as error:
             problem = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
             raise InputError(
-                f"{self.path} cannot be written: {problem}; free space and run the same command again, it goes on "
+                f"{self.path} cannot be written: {problem}; free space and run the same command again; it continues "
                 "after the last epoch that was saved"
             ) from error
 

@@ -23,6 +23,8 @@ __all__ = ["TrainingStep"]
 
 # Steps run one kernel at a time before the graph is recorded: compilation and lazy set-up happen there.
 _STEPS_BEFORE_GRAPH = 3
+# A training has at least so many times the steps that its moving average reaches back.
+_STEPS_TO_AVERAGES = 10
 
 
 class TrainingStep:
@@ -75,13 +77,20 @@ class TrainingStep:
             group["lr"] = torch.tensor(rate, device=device) if self._is_cuda else rate
         self.optimizer = torch.optim.AdamW(groups, fused=self._is_cuda, capturable=self._is_cuda)
         self.average = copy.deepcopy(self.model) if config.ema_decay else None
-        self._move_average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        self._set_average_decay(config.ema_decay)
         self._weights = prefix_weights(model.config.num_branches, config.prefix_weights).to(device)
         self._loss = torch.zeros((), device=device)
         self._correct = torch.zeros(model.config.num_branches, device=device, dtype=torch.int64)
         self._count = self._steps = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._graph_inputs: tuple[Tensor, Tensor] | None = None
+
+    def expect_steps(self, num_steps: int) -> None:
+        """Shorten the moving average for a training of so few steps that most of it would be random weights."""
+        self._set_average_decay(min(self.config.ema_decay, max(0.0, 1.0 - _STEPS_TO_AVERAGES / num_steps)))
+
+    def _set_average_decay(self, decay: float) -> None:
+        self._move_average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     @property
     def trained(self) -> ParaFormer:

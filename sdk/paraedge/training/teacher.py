@@ -22,7 +22,7 @@ __all__ = ["Teacher", "teacher_for"]
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A trained network whose predictions become targets, and how its images are normalised.
+    """A trained network whose predictions are training targets, and its normalisation.
 
     Attributes:
         network: images (B, c, H, W), normalised -> logits (B, C).
@@ -34,7 +34,7 @@ class Teacher:
     std: tuple[float, ...]
 
     def ready(self, device: torch.device) -> Teacher:
-        """On ``device``, in eval mode, learning nothing more."""
+        """Move it to ``device``, in eval mode, with its weights frozen."""
         self.network.to(device).eval().requires_grad_(False)
         return self
 
@@ -45,7 +45,7 @@ class Teacher:
         return logits
 
     def digest(self) -> str:
-        """Of the weights: another teacher has another one."""
+        """Hash of the weights, to tell teachers apart."""
         digest = hashlib.sha256()
         for name, tensor in self.network.state_dict().items():
             digest.update(name.encode())

@@ -41,7 +41,7 @@ def test_probability_is_the_normal_tail(stage_s, left_s, probability):
         ((1.0, 2.0), (0.8, 0.7), 1.5, 1),
         ((1.0, 2.0, 3.0), (0.90, 0.95, 0.93), 60.0, 2),  # ample time: the most accurate
         ((1.0, 2.0, 3.0), (0.90, 0.95, 0.95), 60.0, 2),  # the fewest of equals
-        ((1.0, 1e9), (0.8, 0.9), 1.5, 2),  # even a hopeless stage loses nothing: the first still answers
+        ((1.0, 1e9), (0.8, 0.9), 1.5, 2),  # even a hopeless stage loses nothing: the first still has a prediction
         ((1.0,), (0.8,), 0.001, 1),
     ],
 )

@@ -1,4 +1,4 @@
-"""Replays of durations made by hand, where the right answer is known or can be had by trying everything."""
+"""Replays of durations made by hand, where the right result is known or can be had by trying everything."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def test_the_run_that_began_nearest_counts(time_s, stem_s):
 
 
 @pytest.mark.parametrize(
-    ("count", "arrivals", "deadline", "threads", "answered"),
+    ("count", "arrivals", "deadline", "threads", "expected"),
     [
         (1, [0], 3, 1, [1]),
         (2, [0], 3, 1, [2]),  # exactly at the deadline is in time
@@ -55,8 +55,8 @@ def test_the_run_that_began_nearest_counts(time_s, stem_s):
         (1, [0, 0, 0], 2, 1, [1, 0, 0]),
     ],
 )
-def test_static(count, arrivals, deadline, threads, answered):
-    assert replay_static(count, constant(), arrivals, deadline, threads).tolist() == answered
+def test_static(count, arrivals, deadline, threads, expected):
+    assert replay_static(count, constant(), arrivals, deadline, threads).tolist() == expected
 
 
 def test_a_late_branch_occupies_its_thread_in_the_next_request():
@@ -86,7 +86,7 @@ def test_the_return_counts():
         ([0], 3, [2]),
         ([0], 2.5, [1]),
         ([0], 1.5, [0]),
-        ([0, 1.5], 3, [1, 1]),  # two branches for the first would cost the second its answer
+        ([0, 1.5], 3, [1, 1]),  # two branches for the first would cost the second its prediction
         ([0, 10], 3, [2, 2]),
         ([0, 2.5], 3, [2, 1]),
     ],

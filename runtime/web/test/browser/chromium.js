@@ -1,7 +1,7 @@
 // Headless Chromium and a server of what tests need: the package, the engines' files, bundles.
 //   PARAEDGE_WEB_SETUP: JSON with `chromium` (its path), `engines` (folder), `bundles` (name -> folder), `signed`, a
 //   bundle with the public key that signed it and one that did not, `downloads`, a folder for what pages save, `zip`, a packed bundle, `photo`, a photograph
-//   and what Python makes of it
+//   and what Python makes of it, `wav`, a recording that the microphone of `tones` hears, of the tone "high"
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,7 +21,7 @@ const FLAGS = [
   "--use-fake-ui-for-media-stream",
 ];
 
-/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string, downloads?: string, zip: string, photo: string,
+/** @type {{chromium: string, engines: string, bundles: Record<string, string>, site?: string, downloads?: string, zip: string, photo: string, wav?: string,
  *   others: Record<string, string[]>, signed: {path: string, key: string, stranger: string}}} */
 export const setup = JSON.parse(process.env.PARAEDGE_WEB_SETUP ?? "{}");
 
@@ -44,7 +44,8 @@ export async function served(options) {
   );
 }
 
-export const launch = () => chromium.launch({ executablePath: setup.chromium, args: FLAGS });
+/** @param {string[]} flags more of them */
+export const launch = (...flags) => chromium.launch({ executablePath: setup.chromium, args: [...FLAGS, ...flags] });
 
 /** A page that fails the test when it says anything of an error. @param {import("playwright-core").Browser} browser @param {string} url */
 export async function openPage(browser, url) {

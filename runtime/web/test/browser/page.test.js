@@ -1,10 +1,10 @@
 // The page that `paraedge web` writes, on a phone's screen.
 //   PARAEDGE_WEB_SETUP: `site` is its folder
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { brotliCompressSync } from "node:zlib";
+import { gzipSync } from "node:zlib";
 import { hashLine } from "../bundles.js";
 import { serve } from "../server.js";
 import { launch, openPage, setup } from "./chromium.js";
@@ -83,8 +83,66 @@ test("pressing Camera takes the model of photographs", async () => {
     /** @type {MediaStream} */ (video.srcObject).getTracks()[0].dispatchEvent(new Event("ended"));
   });
   await page.getByRole("alert").filter({ hasText: "The camera has stopped; press Camera to start it" }).waitFor();
-  await page.locator("#camera[aria-pressed=false]").waitFor();
+  await page.locator("#source[aria-pressed=false]").waitFor();
   await page.locator("#image").waitFor();
+  await context.close();
+});
+
+test("what the microphone hears is predicted, by its label", async () => {
+  const other = await launch(`--use-file-for-fake-audio-capture=${setup.wav}`);
+  try {
+    const { page, problems } = await openPage(other, `${server.url}site/`);
+    const button = page.getByRole("button", { name: "Microphone" });
+    await page.getByRole("button", { name: "Camera" }).waitFor();
+    await page.getByLabel("Model").selectOption("tones");
+    await button.waitFor();
+    await page.locator("#truth", { hasText: "right" }).waitFor(); // the bundle's own recordings
+    await button.press("Enter");
+    await page.locator("#source[aria-pressed=true]").waitFor();
+    await page.locator("#right", { hasText: "–" }).waitFor();
+    await page.locator("#label", { hasText: /^high$/ }).waitFor();
+    await page.locator("#top li", { hasText: /^high(9\d|100) %$/ }).waitFor();
+    await page.locator("#branches [data-outcome=used]").first().waitFor();
+    await page.waitForTimeout(300);
+    assert.equal(await page.locator("#label").textContent(), "high"); // and stays so
+    assert.equal(await page.locator("#right").textContent(), "–");
+    await page.getByLabel("Threads").selectOption("1"); // goes on
+    await page.getByText(/1 worker$/).waitFor();
+    await page.locator("#source[aria-pressed=true]").waitFor();
+    await page.locator("#label", { hasText: /^high$/ }).waitFor();
+    await button.press("Enter");
+    await page.locator("#source[aria-pressed=false]").waitFor();
+    await page.locator("#right", { hasText: /%/ }).waitFor();
+    await button.evaluate((/** @type {HTMLElement} */ element) => {
+      for (let press = 0; press < 3; press++) element.click(); // before it is open
+    });
+    await page.locator("#source[aria-pressed=true]").waitFor();
+    await page.getByLabel("Model").selectOption("fashion-mnist-2");
+    await page.getByRole("button", { name: "Camera" }).waitFor();
+    await page.locator("#source[aria-pressed=false]").waitFor(); // nothing listens any more
+    await page.locator("#verdict", { hasText: /of 2 in [\d.]+ ms/ }).waitFor();
+    assert.deepEqual(problems, []);
+  } finally {
+    await other.close();
+  }
+});
+
+test("a bundle that reads neither images nor sound says so", async () => {
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const page = await context.newPage();
+  const index = JSON.parse(readFileSync(path.join(site, "site.json"), "utf8"));
+  const manifest = JSON.parse(readFileSync(path.join(site, "bundles/tones/manifest.json"), "utf8"));
+  manifest.input.axes = ["sensor", "time"];
+  const text = JSON.stringify(manifest);
+  await page.route("**/site.json", (route) =>
+    route.fulfill({ json: { ...index, models: ["tones"], trustedKeys: null } }),
+  );
+  await page.route("**/manifest.json", (route) => route.fulfill({ body: text }));
+  await page.route("**/manifest.sha256", (route) => route.fulfill({ body: hashLine(text) }));
+  await page.goto(`${server.url}site/`);
+  await page.getByText("It reads (sensor, time), neither images nor sound").waitFor();
+  assert.equal(await page.locator("#source").isDisabled(), true);
+  await page.locator("#verdict", { hasText: /of 2 in [\d.]+ ms/ }).waitFor(); // its own inputs
   await context.close();
 });
 
@@ -131,30 +189,70 @@ const WRONG = {
 for (const [name, [answers, problem]] of Object.entries(WRONG))
   test(`what is wrong is said on the page: ${name}`, () => problemOf(answers, problem));
 
-const NO_CAMERA = {
-  NotAllowedError: /^The camera was refused; allow it in the browser's settings/,
-  NotFoundError: /^This device has no camera; connect one/,
-  NotReadableError: /^The camera is used by another program; close that/,
-  OverconstrainedError: /^No camera can be used: no\.$/,
-};
+test("what is wrong is said on the page: scripts of another type", async () => {
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const page = await context.newPage();
+  await page.route("**/app.js", (route) => route.fulfill({ contentType: "text/plain", body: "" }));
+  await page.goto(`${server.url}site/`);
+  const hint = page.locator("#hint", { hasText: "a server that sends files that end with .js as text/javascript" });
+  assert.equal(await hint.isVisible(), false); // in most visits a script takes it away first
+  await page.evaluate(() => {
+    for (const animation of document.getAnimations()) animation.finish();
+  });
+  assert.equal(await hint.isVisible(), true);
+  await context.close();
+});
 
-test("a camera that cannot be used is said, and the page goes on", async () => {
+for (const [model, button, own] of [
+  ["fashion-mnist", "Camera", "images"],
+  ["tones", "Microphone", "sounds"],
+])
+  test(`a ${button} that cannot be used is said, and the page goes on`, async () => {
+    const { page } = await visit();
+    await page.getByLabel("Model").selectOption(model);
+    await page.getByRole("button", { name: button }).waitFor();
+    await page.getByText(/^running, LiteRT\.js/).waitFor();
+    const what = button.toLowerCase();
+    const problems = {
+      NotAllowedError: `The ${what} was refused; allow it in the browser's settings of this page.`,
+      NotFoundError: `This device has no ${what}; connect one, or go on with the bundle's own ${own}.`,
+      NotReadableError: `The ${what} is used by another program; close that, and press ${button} again.`,
+      OverconstrainedError: `No ${what} can be used: no.`,
+    };
+    for (const [name, problem] of Object.entries(problems)) {
+      await page.evaluate((error) => {
+        navigator.mediaDevices.getUserMedia = async () => {
+          throw new DOMException("no", error);
+        };
+      }, name);
+      await page.getByRole("button", { name: button }).click();
+      await page.getByRole("alert").filter({ hasText: problem }).waitFor();
+      await page.locator("#source[aria-pressed=false]").waitFor();
+    }
+    await page.evaluate(() => Object.defineProperty(navigator, "mediaDevices", { value: undefined }));
+    await page.getByRole("button", { name: button }).click();
+    await page
+      .getByRole("alert")
+      .filter({ hasText: `No ${what} here: a page needs https, or localhost` })
+      .waitFor();
+    await page.locator("#verdict", { hasText: /in [\d.]+ ms/ }).waitFor();
+    await page.close();
+  });
+
+test("a microphone that gives nothing is said", async () => {
   const { page } = await visit();
-  await page.getByText(/^running, LiteRT\.js/).waitFor();
-  for (const [name, problem] of Object.entries(NO_CAMERA)) {
-    await page.evaluate((error) => {
-      navigator.mediaDevices.getUserMedia = async () => {
-        throw new DOMException("no", error);
-      };
-    }, name);
-    await page.getByRole("button", { name: "Camera" }).click();
-    await page.getByRole("alert").filter({ hasText: problem }).waitFor();
-    await page.locator("#camera[aria-pressed=false]").waitFor();
-  }
-  await page.evaluate(() => Object.defineProperty(navigator, "mediaDevices", { value: undefined }));
-  await page.getByRole("button", { name: "Camera" }).click();
-  await page.getByRole("alert").filter({ hasText: "No camera here: a page needs https, or localhost" }).waitFor();
-  await page.locator("#verdict", { hasText: /in [\d.]+ ms/ }).waitFor();
+  await page.getByLabel("Model").selectOption("tones");
+  await page.getByRole("button", { name: "Microphone" }).waitFor();
+  await page.evaluate(() => {
+    Object.defineProperty(AudioWorkletNode.prototype, "port", { value: {} });
+  });
+  await page.getByRole("button", { name: "Microphone" }).click();
+  await page
+    .getByRole("alert")
+    .filter({ hasText: "The microphone has stopped; press Microphone to start it" })
+    .waitFor();
+  await page.locator("#source[aria-pressed=false]").waitFor();
+  await page.locator("#truth", { hasText: /right|wrong/ }).waitFor(); // the bundle's own recordings again
   await page.close();
 });
 
@@ -219,16 +317,24 @@ test("it works offline after the first visit", async () => {
   await context.close();
 });
 
-test("nothing comes from elsewhere, and the page's own scripts are small", () => {
-  const scripts = ["", "paraedge", "paraedge/engines", "paraedge/vendor"].flatMap((folder) =>
-    readdirSync(path.join(site, folder)).flatMap((name) =>
-      name.endsWith(".js") ? [path.join(site, folder, name)] : [],
-    ),
-  );
-  const bytes = scripts.reduce((sum, script) => sum + brotliCompressSync(readFileSync(script)).length, 0);
-  assert.ok(scripts.length > 15);
+test("nothing comes from elsewhere, and the page's own scripts are small", async () => {
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const page = await context.newPage();
+  const index = JSON.parse(readFileSync(path.join(site, "site.json"), "utf8"));
+  await page.route("**/site.json", (route) => route.fulfill({ json: { ...index, trustedKeys: null } }));
+  const scripts = new Set([path.join(site, "offline.js")]); // which the browser fetches by itself
+  context.on("request", (request) => {
+    assert.ok(request.url().startsWith(server.url), request.url());
+    const name = request.url().slice(`${server.url}site/`.length);
+    if (name.endsWith(".js") && !name.startsWith("engines/")) scripts.add(path.join(site, name));
+  });
+  await page.goto(`${server.url}site/`);
+  await page.getByText(/^running, LiteRT\.js/).waitFor();
+  await context.close();
+  const bytes = [...scripts].reduce((sum, script) => sum + gzipSync(readFileSync(script)).length, 0);
+  assert.ok(scripts.size > 15, [...scripts].join());
   assert.ok(bytes <= 60_000, `${bytes} bytes compressed`);
-  const page = readFileSync(path.join(site, "index.html"), "utf8");
-  assert.match(page, /default-src 'none'; script-src 'self' 'wasm-unsafe-eval'/);
-  assert.doesNotMatch(page, /https?:\/\//);
+  const text = readFileSync(path.join(site, "index.html"), "utf8");
+  assert.match(text, /default-src 'none'; script-src 'self' 'wasm-unsafe-eval'/);
+  assert.doesNotMatch(text, /https?:\/\//);
 });

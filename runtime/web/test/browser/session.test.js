@@ -30,31 +30,7 @@ after(async () => {
   server?.close();
 });
 
-const isInteger = (/** @type {string} */ bundle) => readManifest(bundle).quantization.startsWith("int8");
 const FAST = Object.keys(setup.bundles).find((name) => readManifest(name).engine === "litert") ?? "";
-
-for (const name of Object.keys(setup.bundles)) {
-  test(`golden predictions: ${name}`, async () => {
-    const found = await opened.page.evaluate(async (bundle) => {
-      const { opened, snrDb, largest } = await import(/** @type {any} */ ("/page/helpers.js"));
-      const { session, input, expected, count } = await opened(bundle);
-      const all = session.branches.keys();
-      const positions = [...all];
-      let [worstDb, labels] = [Infinity, 0];
-      for (let number = 0; number < count; number++) {
-        const { output, labelIndex, branchesUsed } = await session.run(input(number));
-        if (branchesUsed.length !== positions.length) throw new Error("a branch is missing");
-        worstDb = Math.min(worstDb, snrDb(expected(number, positions), output));
-        labels += Number(labelIndex === largest(expected(number, positions)));
-      }
-      session.close();
-      return { worstDb, labels, count };
-    }, name);
-    assert.ok(found.count >= 16);
-    assert.equal(found.labels, found.count);
-    if (!isInteger(name)) assert.ok(found.worstDb >= 100, `${found.worstDb} dB`);
-  });
-}
 
 test("under budgets every prediction is the sum of just the branches that it names", async () => {
   const found = await opened.page.evaluate(async (bundle) => {
