@@ -476,9 +476,9 @@ MISTAKES = [
     ),
     (["train", "--out", "x/", "--dataset", "digits", "--log", "y/../x/below/l"], "y/../x/below/l, inside --out,"),
     (["extend", "fashion-mnist", "--out", "x", "--log", "x/train.log"], "--log is x/train.log, inside --out,"),
-    (["train", "--out", "x", "--dataset", "digits", "--log", "x"], "--log is x, which the training writes itself"),
+    (["train", "--out", "x", "--dataset", "digits", "--log", "x"], "--log is x, a file that the training writes"),
     (["train", "--out", "x/", "--dataset", "digits", "--log", "./x.resume"], "x.resume, which the training writes"),
-    (["extend", "fashion-mnist", "--out", "x", "--log", "x.resume"], "x.resume, which the training writes itself"),
+    (["extend", "fashion-mnist", "--out", "x", "--log", "x.resume"], "x.resume, a file that the training writes"),
     (["train", "--out", "x", "--log", __file__], "which exists and is not a training log; choose another file"),
     (
         ["train", "--out", "x", "--dataset", "digits", "--backbone", "efficientnet-lite0"],
