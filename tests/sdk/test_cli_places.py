@@ -171,8 +171,8 @@ def test_a_pipe_is_not_waited_for_where_an_image_is_read(bundle, tmp_path):
     """Its other end may never be opened."""
     os.mkfifo(tmp_path / "a.png")
     done = run("run", bundle, "a.png", cwd=tmp_path)
-    assert done.returncode == 1
-    assert b"Skipped: a.png is not an image that can be read: it is a pipe; remove or replace it" in done.stderr
+    assert done.returncode == 2
+    assert b"Error: a.png is not an image that can be read: it is a pipe; remove or replace it" in done.stderr
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

@@ -180,7 +180,7 @@ def test_the_recipe_that_was_planned_is_exported(folder):
             2,
             "nonsense is neither a packaged model (fashion-mnist",
         ),
-        (["--budget-ms", "9", "--out", "."], 2, ". cannot be written: "),
+        (["--budget-ms", "9", "--out", "."], 2, ". exists and is not a plan that paraedge wrote"),
     ],
 )
 def test_mistakes_and_wishes_that_cannot_be(folder, bundles, arguments, code, problem):
