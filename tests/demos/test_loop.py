@@ -223,7 +223,7 @@ def test_a_camera_that_is_unplugged(pi_bundle, tmp_path, monkeypatch):
         frames(app, 10)
         view = app.board.look()
         import cv2
-    assert any("still plugged in" in message for message in view.messages)
+    assert any("check that it is plugged in" in message for message in view.messages)
     assert any("cannot be opened" in message for message in view.messages)
     assert view.preview.shape == (240, 240, 3)
     assert (view.preview == (0, 0, 255)).all()  # blue came as B, G, R
