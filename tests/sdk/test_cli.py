@@ -477,7 +477,7 @@ MISTAKES = [
     (["train", "--out", "x/", "--dataset", "digits", "--log", "y/../x/below/l"], "y/../x/below/l, inside --out,"),
     (["extend", "fashion-mnist", "--out", "x", "--log", "x/train.log"], "--log is x/train.log, inside --out,"),
     (["train", "--out", "x", "--dataset", "digits", "--log", "x"], "--log is x, a file that the training writes"),
-    (["train", "--out", "x/", "--dataset", "digits", "--log", "./x.resume"], "x.resume, a file that the training writes"),
+    (["train", "--out", "x/", "--dataset", "digits", "--log", "./x.resume"], "x.resume, a file that the training"),
     (["extend", "fashion-mnist", "--out", "x", "--log", "x.resume"], "x.resume, a file that the training writes"),
     (["train", "--out", "x", "--log", __file__], "which exists and is not a training log; choose another file"),
     (
