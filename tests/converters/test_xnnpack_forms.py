@@ -260,7 +260,7 @@ class Stems(nn.Module):
 
     def forward(self, x):
         maps = [stem(x) for stem in self.convolutions]
-        pooled = [F.adaptive_avg_pool2d(m, 1).flatten(1) + m.mean((2, 3)) + m.amax((2, 3)) for m in maps]
+        pooled = [F.adaptive_avg_pool2d(m, 1).flatten(1) + m.mean((2, 3)) + m.amax((2, 3)) + m.mean() for m in maps]
         return torch.cat([*pooled, *(tokens(x).flatten(1) for tokens in self.tokens)], 1)
 
 

@@ -246,8 +246,10 @@ class Graph {
       }
     } else if (table == "XNNStaticReshape") {
       const auto shape = node.scalars<uint32_t>(xn::XNNStaticReshape::new_shape);
-      require(shape.size() == node.scalar<uint32_t>(xn::XNNStaticReshape::num_dims) && shape.size() == output.dims.size() &&
-                  in.elements() == output.elements(),
+      // One number without dimensions, a mean over everything, is listed with one.
+      const bool is_scalar = shape.size() == 0 && output.dims.size() == 1 && in.elements() == 1;
+      require(shape.size() == node.scalar<uint32_t>(xn::XNNStaticReshape::num_dims) &&
+                  (is_scalar || shape.size() == output.dims.size()) && in.elements() == output.elements(),
               kShape);
       for (size_t i = 0; i < shape.size(); ++i) require(shape[i] == output.dims[i] || shape[i] == 0, kShape);
     } else if (table == "XNNStaticConstantPad") {
