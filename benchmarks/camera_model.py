@@ -28,6 +28,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from msgspec.structs import replace
+from own_network import trained
 from torch import Tensor, nn
 
 from paraedge.data import FolderOptions, LabelledImages, load_dataset
@@ -37,9 +38,6 @@ from paraedge.model import Checkpoint, ParaFormer, ParaFormerConfig, load_checkp
 from paraedge.model.backbones import backbone_stages, load_pretrained
 from paraedge.packaged import resolve_checkpoint
 from paraedge.training import RECIPES, evaluate_model
-from paraedge.training.batches import TrainingBatches, training_batches
-from paraedge.training.loop import learning_rate
-from paraedge.training.step import TrainingStep
 from paraedge_converters.backends import converter_for
 from paraedge_converters.recipes import part_recipe
 from paraedge_converters.split import fold_batchnorm, quantizable
@@ -85,17 +83,9 @@ def trained_lite0(data: ImageDataset, config: ParaFormerConfig, weights: Path) -
     torch.manual_seed(settings.seed)
     model = Lite0(config)
     if not weights.exists():
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        step = TrainingStep(model, settings, device)
-        images, labels = (torch.from_numpy(array).to(device) for array in (data.train.inputs, data.train.labels))
-        split = TrainingBatches(images, labels, config.num_classes, settings)
-        batches = training_batches(split, 0)
-        for epoch in range(settings.epochs):
-            step.start_epoch(epoch)
-            for number in range(split.steps_per_epoch):
-                step(*next(batches), learning_rate(settings, epoch + number / split.steps_per_epoch))
-            print(f"epoch {epoch + 1}, loss {step.loss:.3f}", flush=True)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in step.trained.state_dict().items()}
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        network = trained(model, data, settings, device)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
         safetensors.torch.save_file(tensors, weights)
     model.load_state_dict(safetensors.torch.load_file(weights))
     return model.cpu().eval()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from own_network import trained
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,10 +28,7 @@ from paraedge.data import load_dataset
 from paraedge.model.config import ParaFormerConfig
 from paraedge.model.signals import Signal
 from paraedge.training import load_recipe
-from paraedge.training.batches import TrainingBatches, training_batches
 from paraedge.training.evaluate import evaluate_model
-from paraedge.training.loop import learning_rate
-from paraedge.training.step import TrainingStep
 
 NUM_FOLDS = 5
 RATE_HZ = 50
@@ -121,15 +119,7 @@ def baseline(folds: list[Path], seed: int) -> None:
         )
         torch.manual_seed(seed)
         model = ConvNet(shape, WIDTHS)
-        step = TrainingStep(model, config, torch.device("cpu"))
-        images, labels = torch.from_numpy(data.train.signals), torch.from_numpy(data.train.labels)
-        split = TrainingBatches(images, labels, shape.num_classes, config, channel_names=data.channel_names)
-        batches = training_batches(split, 0)
-        for epoch in range(config.epochs):
-            step.start_epoch(epoch)
-            for number in range(split.steps_per_epoch):
-                step(*next(batches), learning_rate(config, epoch + number / split.steps_per_epoch))
-        logits = evaluate_model(step.trained, data.test).branch_logits[0]
+        logits = evaluate_model(trained(model, data, config), data.test).branch_logits[0]
         accuracy.append(100 * (logits.argmax(axis=1) == data.test.labels).mean())
         print(f"{path.stem}: {accuracy[-1]:.2f} %", flush=True)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

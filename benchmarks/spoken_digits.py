@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from msgspec.structs import asdict, replace
+from own_network import trained
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,11 +34,8 @@ from paraedge.model.frontend import front_end
 from paraedge.model.records import CheckpointConfig
 from paraedge.model.signals import log_mel
 from paraedge.training import RECIPES, train
-from paraedge.training.batches import TrainingBatches, training_batches
 from paraedge.training.config import TrainingConfig
 from paraedge.training.evaluate import evaluate_model
-from paraedge.training.loop import learning_rate
-from paraedge.training.step import TrainingStep
 from paraedge_runtime.sound import fitted
 
 RATE_HZ, LENGTH = 8000.0, 8000
@@ -105,16 +103,7 @@ def million_macs(model: ParaFormer) -> list[float]:
 
 def learn(model: ParaFormer, data: SignalDataset, config: TrainingConfig) -> tuple[float, ...]:
     """Train by the harness of ``paraedge train``; the accuracy of every prefix on the test split."""
-    step = TrainingStep(model, config, torch.device("cpu"))
-    signals, labels = torch.from_numpy(data.train.signals), torch.from_numpy(data.train.labels)
-    split = TrainingBatches(signals, labels, len(NAMES), config)
-    batches = training_batches(split, 0)
-    for epoch in range(config.epochs):
-        step.start_epoch(epoch)
-        for number in range(split.steps_per_epoch):
-            step(*next(batches), learning_rate(config, epoch + number / split.steps_per_epoch))
-        print(f"epoch {epoch + 1}, loss {step.loss:.3f}", flush=True)
-    return evaluate_model(step.trained, data.test).prefix_accuracy()
+    return evaluate_model(trained(model, data, config), data.test).prefix_accuracy()
 
 
 def train_one(options: argparse.Namespace) -> None:
