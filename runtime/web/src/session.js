@@ -338,15 +338,14 @@ export class Session {
       this.#wake();
     };
     signal?.addEventListener("abort", abort, { once: true });
-    const dueMs = this.#dueMs(request);
+    request.dueMs = this.#dueMs(request);
     try {
       await this.#begin(request, input);
-      if (request.hasDeadline) this.#alarm.set(dueMs, () => this.#due(request));
       await request.settled;
     } finally {
       this.#alarm.clear();
       signal?.removeEventListener("abort", abort);
-      this.#close(request, dueMs);
+      this.#close(request);
     }
     return this.#collect(request);
   }
@@ -553,8 +552,11 @@ export class Session {
     if (!message.problem) this.#observe(task.position + 1, task.busy, this.#tookMs(request, task));
     request.finish(task, message.problem ? BranchState.FAILED : fine ? BranchState.USED : BranchState.NOT_FINITE);
     if (request.isEnough() || request.unfinished === 0) return request.settle();
-    if (request.hasWaited && request.used) return request.settle(); // the time had come before there was a prediction
-    if (task.state === BranchState.USED) request.tell?.();
+    if (request.used && performance.now() >= request.dueMs) return request.settle(); // it came when there was no prediction
+    if (task.state !== BranchState.USED) return;
+    // Not before there is a prediction: an alarm keeps the page awake, on a core that the workers need.
+    if (request.used === 1 && request.hasDeadline) this.#alarm.set(request.dueMs, () => this.#due(request));
+    request.tell?.();
   }
 
   /** The way to the worker and back counts where nothing hides it: it is time that a branch needs. @param {Request} request @param {Task} task */
@@ -638,13 +640,12 @@ export class Session {
   /** @param {RunningRequest} request */
   #due(request) {
     if (!request.isOpen) return;
-    request.hasWaited = true;
-    request.isCutShort = request.used > 0;
-    if (request.used) request.settle();
+    request.isCutShort = true;
+    request.settle();
   }
 
-  /** @param {RunningRequest} request @param {number} dueMs */
-  #close(request, dueMs) {
+  /** @param {RunningRequest} request */
+  #close(request) {
     const nowMs = performance.now();
     this.#endedMs = nowMs;
     request.isOpen = false;
@@ -666,8 +667,8 @@ export class Session {
     // A stem and first branch that take longer than the budget are no lateness of a wait. On a coarse clock an alarm
     // rings at the step after it, and a worker's time says nothing.
     const { coarseTickMs } = this.#pool;
-    if (request.isCutShort) this.#controller.returned(Math.max(nowMs - dueMs - coarseTickMs, 0));
-    else if (!coarseTickMs && request.lastEndMs <= dueMs)
+    if (request.isCutShort) this.#controller.returned(Math.max(nowMs - request.dueMs - coarseTickMs, 0));
+    else if (!coarseTickMs && request.lastEndMs <= request.dueMs)
       this.#controller.returned(Math.max(nowMs - request.lastEndMs, 0));
   }
 
