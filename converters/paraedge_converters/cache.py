@@ -221,9 +221,9 @@ class _FunctionLog(TorchFunctionMode):
 
 def _source(converter: Converter) -> str:
     """Hash of a converter's source, and of another converter's that it imports as a module to build on."""
-    own = sys.modules[str(getattr(converter, "__name__", ""))]
+    own = converter if inspect.ismodule(converter) else sys.modules[type(converter).__module__]
     others = [value for value in vars(own).values() if inspect.ismodule(value)]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if own is converter else repr(converter).encode())  # which of the module's it is
     for module in [own, *(other for other in others if other.__name__.startswith("paraedge_converters."))]:
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
