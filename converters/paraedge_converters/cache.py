@@ -223,8 +223,8 @@ def _source(converter: Converter) -> str:
 
     A cached part of an older paraedge is never taken for one of this version.
     """
-    own = sys.modules[str(getattr(converter, "__name__", ""))]
-    digest = hashlib.sha256()
+    own = converter if inspect.ismodule(converter) else sys.modules[type(converter).__module__]
+    digest = hashlib.sha256(b"" if own is converter else repr(converter).encode())  # which of the module's it is
     for file in sorted(Path(str(own.__file__)).parent.glob("*.py")):
         digest.update(f"{file.name}|".encode() + file.read_bytes())
     return digest.hexdigest()
