@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.data.labelled import Labelled
-from paraedge.data.motion import WINDOW_SUFFIXES, holds_windows, is_window_npz, read_window_folders, read_window_npz
+from paraedge.data.motion import CSV_SUFFIXES, holds_windows, is_window_npz, read_window_folders, read_window_npz
 from paraedge.data.readers import (
     class_folders,
     counted,
@@ -218,7 +218,7 @@ def files_left_out(dataset: str, data_dir: Path | None) -> str:
     if dataset != "folder" or not folder.is_dir():
         return ""
     is_sound = holds_sound(folder)
-    kind = SOUND_SUFFIXES if is_sound else WINDOW_SUFFIXES if holds_windows(folder) else IMAGE_SUFFIXES
+    kind = SOUND_SUFFIXES if is_sound else CSV_SUFFIXES if holds_windows(folder) else IMAGE_SUFFIXES
     # Notes beside the class folders are in nobody's way.
     roots = [path for split in ("train", "test") if (path := folder / split).is_dir()] or [folder]
     others = sum(
