@@ -146,7 +146,7 @@ fails 2 "$sensor does not classify images; " classify "$sensor" "$image"
 fails 2 "branch_00.pte is damaged or hostile" classify "$refused" "$image"
 fails 2 "the bundle's folder is missing" paraedge-bench
 fails 2 "nowhere.paraedge does not exist; " paraedge-bench nowhere.paraedge
-fails 2 "9 branches were asked for; there are 8" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9
+fails 2 "9 branches requested, 8 available" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9
 fails 2 "--threads is '2x'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --threads 2x
 fails 2 "--spin-us is '99999999999'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --spin-us 99999999999
 fails 2 "unknown placement 'moon'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --placement moon

@@ -151,7 +151,7 @@ function addressOf(source) {
     return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (error) {
     throw new BundleError(
-      `${source} is no address of a bundle; give one of a folder, or of a file that ends with .zip`,
+      `${source} is not a bundle's address; give the address of a folder, or of a .zip file`,
       { cause: error },
     );
   }

@@ -296,12 +296,12 @@ test("it stops early when a prefix is sure enough", async (t) => {
 });
 
 for (const [options, message] of /** @type {[any, RegExp][]} */ ([
-  [{ budgetMs: 0 }, /^budgetMs is 0; milliseconds above 0 are needed/],
+  [{ budgetMs: 0 }, /^budgetMs must be above 0, got 0/],
   [{ budgetMs: Number.NaN }, /^budgetMs is NaN/],
   [{ branches: 4 }, /^branches is 4; this session has 3/],
   [{ branches: 1.5 }, /^branches is 1.5/],
   [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
-  [{ minConfidence: 2 }, /^minConfidence is 2/],
+  [{ minConfidence: 2 }, /^minConfidence must be above 0 and at most 1, got 2/],
 ])) {
   test(`an option that cannot be is refused: ${JSON.stringify(options)}`, async (t) => {
     const { session } = await opened();
