@@ -263,7 +263,7 @@ class Bundle:
             )
         array = np.frombuffer(data, dtype=dtype).reshape(found_shape)
         if not np.isfinite(array).all():
-            raise IntegrityError(f"{self.path}: {name} has values that are not finite; export the bundle again")
+            raise IntegrityError(f"{self.path}: {name} has non-finite values; export the bundle again")
         return array
 
     def subset(self, branches: int | Sequence[int], out: str | os.PathLike[str]) -> Bundle:

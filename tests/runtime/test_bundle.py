@@ -836,8 +836,8 @@ def test_golden_data_of_tensors_and_vectors(sensor_path):
     [
         (INPUTS, _npy(np.zeros((4, 6, 16), np.uint8)), r"inputs\.npy holds"),
         (INPUTS, _npy(np.zeros((4, 1, 6, 16), np.float32)), r"inputs\.npy holds"),
-        (INPUTS, _npy(np.full((4, 6, 16), np.nan, np.float32)), r"inputs\.npy has values that are not finite"),
-        (OUTPUTS, _npy(np.full((4, 3, 7), np.inf, np.float32)), r"branch_outputs\.npy has values that are not finite"),
+        (INPUTS, _npy(np.full((4, 6, 16), np.nan, np.float32)), r"inputs\.npy has non-finite values"),
+        (OUTPUTS, _npy(np.full((4, 3, 7), np.inf, np.float32)), r"branch_outputs\.npy has non-finite values"),
         (OUTPUTS, _npy(np.zeros((5, 3, 7), np.float32)), "the golden data has 4 inputs, 5 outputs"),
     ],
 )

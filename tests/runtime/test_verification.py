@@ -203,7 +203,7 @@ def test_golden_data_that_is_no_number_is_refused(true_bundle):
     golden = true_bundle.golden()
     outputs = golden.branch_outputs.copy()
     outputs[2, 1, 0] = np.nan
-    with pytest.raises(IntegrityError, match=r"golden/branch_outputs\.npy has values that are not finite"):
+    with pytest.raises(IntegrityError, match=r"golden/branch_outputs\.npy has non-finite values"):
         verify_bundle(_golden(true_bundle.path, golden.inputs, outputs))
 
 

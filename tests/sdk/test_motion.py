@@ -171,7 +171,7 @@ def test_npz_is_read(npz):
             {"x_test": np.zeros((24, 64, 5), np.float32)},
             r"x_test must be .* 6 channels.*, got float32 of shape \(24, 64, 5\)",
         ),
-        ({"x_test": np.full((24, 64, 6), np.inf, np.float32)}, r"x_test\[0\] has values that are not finite"),
+        ({"x_test": np.full((24, 64, 6), np.inf, np.float32)}, r"x_test\[0\] has non-finite values"),
         ({"y_test": np.zeros(3, np.int64)}, r"y_test must be 24 integers, one per window, got int64 of shape"),
         ({"groups_test": np.zeros(24)}, r"groups_test must be 24 integers, .*got float64 of shape"),
         ({"y_test": np.full(24, 3)}, "test labels run from 3 to 3, but there are 3 class names"),
