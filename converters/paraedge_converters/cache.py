@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import importlib.metadata
+import inspect
 import json
 import os
 import sys
