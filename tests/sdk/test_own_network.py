@@ -121,7 +121,7 @@ def test_a_model_alone_is_described_by_the_data_set(file):
         ("nothing", UnsupportedModel, "NoneType has no stem, branches, input_spec, num_outputs"),
         ("raises", InputError, r"own_net\.py:34 raised ZeroDivisionError: division by zero; fix it there"),
         ("leaves", InputError, r"own_net\.py:38 raised SystemExit: 3"),
-        ("wrong", InputError, "returned dict with the model; a ModelDescription is needed"),
+        ("wrong", InputError, r"must return \(model, ModelDescription\), got a dict with the model"),
         ("mak", InputError, "has no function 'mak'; its functions are: alone, make, nothing, raises, leaves, wrong"),
     ],
 )
