@@ -141,5 +141,9 @@ def _check_samples(field: str, samples: Samples, model: BranchModel) -> None:
 
 
 def _check_labels(field: str, labels: NDArray[np.int64] | None, count: int, num_outputs: int) -> None:
-    if labels is None or labels.shape != (count,) or labels.min() < 0 or labels.max() >= num_outputs:
+    if labels is None:
+        raise InputError(
+            f"{field} is missing: a model with labels needs one class index below {num_outputs} per sample"
+        )
+    if labels.shape != (count,) or labels.min() < 0 or labels.max() >= num_outputs:
         raise InputError(f"{field} must be one class index below {num_outputs} per sample")

@@ -106,7 +106,7 @@ def test_accuracy_and_early_stop_of_sounds_are_measured_in_the_engine(tmp_path):
         (MotionBranches, {"samples": np.zeros((4, 6, 128), np.uint8)}, r"uint8; \(n, 6, 128\) float32 real inputs"),
         (MotionBranches, {"samples": np.zeros((4, 128, 6), np.float32)}, r"\(4, 128, 6\) float32; \(n, 6, 128\)"),
         (MotionBranches, {"samples": np.full((4, 6, 128), np.nan, np.float32)}, "3072 values that are not finite"),
-        (MotionBranches, {"sample_labels": None}, "one class index below 4 per sample"),
+        (MotionBranches, {"sample_labels": None}, "sample_labels is missing: .* one class index below 4 per sample"),
         (MotionBranches, {"vector": "pose"}, "either labels or a vector; set exactly one of the two"),
         (EmbeddingBranches, {"vector": None}, "either labels or a vector; set exactly one of the two"),
         (EmbeddingBranches, {"vector": "two words"}, "cannot be written: .*name"),

@@ -131,6 +131,19 @@ def test_what_is_wrong_is_said_in_one_line(file, function, error, problem):
     assert "\n" not in str(caught.value)
 
 
+def test_the_line_is_that_of_a_file_beside_the_caller_too(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(InputError, match=r"^own_net\.py:34 raised ZeroDivisionError"):
+        own_network("own_net.py:raises", None, None, 0.01)
+
+
+@pytest.mark.parametrize("end", ["", ":", ":a.b"])
+def test_a_file_without_its_function_is_said_so(file, end):
+    done = CliRunner().invoke(export, ["--target", "linux", "--model", f"{file}{end}"])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception) == f"{file}{end} names no function; add the one that returns the network: my_net.py:make"
+
+
 def test_files_that_cannot_be_run_are_refused(file, tmp_path):
     with pytest.raises(InputError, match=r"none\.py does not exist; name a file of Python and a function in it"):
         own_network(f"{tmp_path}/none.py:make", None, None, 0.01)
