@@ -18,6 +18,7 @@ scripts/make_phone_tools.sh "$bin/python" "$build/phone-cache/phone-tools"
 size=$(du --summarize --bytes "$build/phone-cache/phone-tools" | cut -f 1)
 packed=$(tar -cz -C "$build/phone-cache/phone-tools" . | wc -c)
 [ "$size" -le 18000000 ] && [ "$packed" -le 6000000 ] || { echo "Error: phone-tools has $size bytes, $packed packed" >&2; exit 1; }
+say "phone-tools: $size bytes, $packed packed"
 
 # ---- the phone: Debian's busybox is its shell (so uname names this machine), its processor is test_arm64.sh's Cortex-A76
 cp /bin/busybox "$phone/system/bin/busybox"
@@ -56,6 +57,7 @@ chmod 755 "$build"/phone-bin/{adb,in-phone}
 
 # ---- five lines of docs/phones.md: a phone on a cable, and its profile
 device=$build/phone.json
+begin=$SECONDS
 printf '{"format": "paraedge-device/1", "name": "phone", "connection": {"kind": "adb", "serial": "0A1B2C"}}' >"$device"
 env PATH="$build/phone-bin:$PATH" PARAEDGE_CACHE="$build/phone-cache" \
   timeout 600 "$bin/paraedge" profile "$device" "$build/test.paraedge" --threads 2 >"$build/phone.txt"
@@ -70,7 +72,7 @@ assert measured.parts.keys() == {"stem", "branch_00", "branch_01", "branch_02"},
 assert measured.threads == 2 and measured.engine == "executorch" and measured.engine_version
 assert measured.memory_bytes and len(measured.contention) == 2, measured
 PYTHON
-say "profiled over adb, with nothing of a system on the phone"
+say "profiled three branches over adb in $((SECONDS - begin)) s, with nothing of a system on the phone"
 tools=$(sed -n 's/^push \(.*tools-[0-9a-f]*\)\.new$/\1/p' "$build/phone-adb.log")
 there=$(sed -n 's/^push \(.*\.paraedge\)\.new$/\1/p' "$build/phone-adb.log")
 [ "$(wc -l <"$build/phone-adb.log")" = 2 ] || { cat "$build/phone-adb.log" >&2; exit 1; }

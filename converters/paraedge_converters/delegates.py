@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from paraedge_converters.recipes import part_recipe
+from paraedge_converters.recipes import RECIPES, part_recipe
 from paraedge_converters.targets import TARGETS
 from paraedge_runtime._arguments import as_choice
 from paraedge_runtime.errors import InputError
@@ -128,7 +128,8 @@ def delegate_for(name: str, target: str, engine: str | None, quantize: str) -> D
         )
     if not delegate.reads(quantize):
         which = "the stem" if delegate.parts == "stem" else "every part"
-        stays = f", or {quantize}+fp32-stem" if delegate.parts == "stem" and "+" not in quantize else ""
+        on_cpu = "+" not in quantize and delegate.engine not in RECIPES[quantize].refused
+        stays = f", or {quantize}+fp32-stem" if delegate.parts == "stem" and on_cpu else ""
         raise InputError(
             f"the delegate {name!r} takes {which} in {' or '.join(delegate.recipes)}, not {quantize}; "
             f"choose {' or '.join(delegate.recipes)}{stays}"

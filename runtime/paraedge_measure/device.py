@@ -98,14 +98,14 @@ class Ssh(_Record, frozen=True, kw_only=True, tag_field="kind", tag="ssh"):
 
 
 class Adb(_Record, frozen=True, kw_only=True, tag_field="kind", tag="adb"):
-    """A device that ``adb devices`` lists.
+    """A device that ``adb devices`` lists: the one with this serial, or the only one when it is not named.
 
     ``tools`` is a folder of this machine with ``paraedge-testbed``, built for the device, and the
     libraries it needs; the one that ``make phone-tools`` makes when it is not named. ``folder`` is where
     that and bundles are kept over there.
     """
 
-    serial: Word
+    serial: Word | None = None
     tools: Label | None = None
     folder: Word = "/data/local/tmp/paraedge"
 

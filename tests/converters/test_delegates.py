@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,9 @@ from paraedge_converters.cache import PartCache
 from paraedge_converters.delegates import DELEGATES
 from paraedge_converters.description import ModelDescription
 from paraedge_converters.pipeline import convert
-from paraedge_runtime import Bundle, EngineUnavailable, IntegrityError, ParityError, Session
+from paraedge_converters.recipes import RECIPES
+from paraedge_converters.request import parse_request
+from paraedge_runtime import Bundle, EngineUnavailable, InputError, IntegrityError, ParityError, Session
 from paraedge_runtime.core import load_core
 from paraedge_runtime.engines import ENGINES
 from paraedge_runtime.verification import verify_bundle
@@ -55,6 +58,20 @@ def test_the_registries_agree():
         assert set(converter_for(delegate.converter).RECIPES) == set(delegate.recipes)
     run_here = {name for name, delegate in DELEGATES.items() if delegate.proof == "engine"}
     assert {name for info in ENGINES.values() for name in info.delegates} == run_here
+
+
+@pytest.mark.parametrize("quantize", sorted(RECIPES))
+@pytest.mark.parametrize(("delegate", "target"), [(name, one) for name in DELEGATES for one in DELEGATES[name].targets])
+def test_the_recipes_that_a_refusal_names_are_taken(delegate, target, quantize, tmp_path):
+    options = {"name": "m", "num_branches": 2, "target": target, "engine": DELEGATES[delegate].engine}
+    options |= {"delegate": delegate, "out": tmp_path / "m.paraedge"}
+    try:
+        parse_request(**options, quantize=quantize)
+    except InputError as refusal:
+        named = re.split(", or | or ", str(refusal).rpartition("; choose ")[2])
+        assert named
+        for one in named:
+            parse_request(**options, quantize=one)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,13 @@ public class PredictionTest {
             Prediction left = session.run(image, Request.budgetMs(60_000).leaveNanos(System.nanoTime()));
             assertTrue(left.deadlineMet());
             assertNotEquals(branches, left.branchesUsed());
+            assertEquals(branches, session.run(image, Request.budgetMs(1e300)).branchesUsed());
+            assertEquals(1, session.run(image, Request.deadlineNanos(Long.MIN_VALUE)).branchesUsed());
+            Thread.currentThread().interrupt(); // nothing waits by what an interrupt ends
+            assertEquals(branches, session.run(image).branchesUsed());
+            assertTrue(Thread.interrupted());
         }
+        assertThrows(IllegalArgumentException.class, () -> Request.budgetMs(-1));
         assertThrows(IllegalArgumentException.class, () -> Request.budgetMs(0));
         assertThrows(IllegalArgumentException.class, () -> Request.budgetMs(Double.NaN));
         assertThrows(IllegalArgumentException.class, () -> Request.budgetMs(Double.POSITIVE_INFINITY));

@@ -196,6 +196,27 @@ def test_the_example_classifies(classes, prepared, tmp_path):
     assert "\nbranch 0: USED, " in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (
+            "os.arch=i386",
+            "no native library for 'linux-i386': its jar has those of Linux on x86-64 and 64-bit Arm, for a 64",
+        ),
+        (
+            "os.name=Windows 10",
+            "no native library for 'windows 10-x86_64': its jar has those of Linux on x86-64 and 64-bit",
+        ),
+        ("java.io.tmpdir=/nowhere", "cannot be unpacked: java.nio.file.NoSuchFileException: /nowhere/paraedge-"),
+    ],
+)
+def test_where_the_jar_has_no_library_one_line_says_so(classes, prepared, option, problem):
+    command = ["java", f"-D{option}", "-cp", classes, "Classify", prepared / "images.zip", prepared / "images.zip", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert problem in done.stderr.splitlines()[0]
+
+
 def test_the_native_library_exports_its_entry_and_loads_on_pages_of_16_kib(jar):
     with zipfile.ZipFile(jar) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("/libparaedge_jni.so"))

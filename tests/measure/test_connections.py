@@ -136,6 +136,23 @@ def test_a_phone_that_says_nothing_is_ended(phone):
         phone(silent=True).hardware()
 
 
+def test_a_client_that_does_not_say_what_is_attached_is_ended(phone, monkeypatch):
+    monkeypatch.setattr(adb, "_MAX_STATE_S", 1.0)
+    with pytest.raises(DeviceError, match="adb sent no output for 1 s"):
+        phone(asleep=True).hardware()
+
+
+@pytest.mark.parametrize("listed", ["", "List of devices\n0A\tdevice\n", "\x1b[2Jnonsense\n"])
+def test_a_client_that_lists_nonsense_is_named(tmp_path, monkeypatch, listed):
+    client = tmp_path / "adb"
+    client.write_text(f"#!{sys.executable}\nprint({listed!r})\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match=r"adb devices failed: .*; try the same by hand") as caught:
+        AdbConnection(Adb()).hardware()
+    assert str(caught.value).isprintable()
+
+
 def measure(connection, tmp_path):
     bundle = fake_bundle(tmp_path / "b.paraedge", [{"add": 1.0}], engine="executorch")
     return connection.measure(

@@ -351,10 +351,35 @@ def test_over_adb_the_real_client_finds_no_device(executorch_bundle, tmp_path):
         ("offline", "error: device offline; unplug it"),
         ("unauthorized", "error: device unauthorized.; unlock it and allow debugging"),
         ("recovery", "0A1B2C cannot be reached: recovery; 'adb devices' lists"),
+        ("no permissions", "missing udev rules?; Debian's package android-sdk-platform-tools-common lets users"),
+        ("none", "error: device '0A1B2C' not found; 'adb devices' lists what is there; switch on USB debugging"),
+        (
+            "others",
+            "error: device '0A1B2C' not found; attached: 1F2E3D (device), emulator-5554 (offline), E[2JVIL "
+            "(unauthorized); is one of these 'connection.serial'?",
+        ),
     ],
 )
 def test_over_adb_what_the_client_says_is_passed_on(executorch_bundle, tmp_path, state, problem):
     assert problem in over_adb(executorch_bundle, tmp_path, state=state)
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ("device", "cache/phone-tools has no paraedge-testbed"),  # it is asked, and answers
+        ("unauthorized", "0A1B2C cannot be reached: error: device unauthorized.; unlock it and allow debugging"),
+        ("none", "no device is attached; switch on USB debugging on it, plug it in"),
+        (
+            "two",
+            "2 devices are attached: 0A1B2C (device), 1F2E3D (unauthorized); name one as 'connection.serial' in the",
+        ),
+    ],
+)
+def test_over_adb_without_a_serial_it_is_the_only_device(executorch_bundle, tmp_path, state, problem):
+    write_device(Device(name="phone", connection=Adb()), tmp_path / "device.json")
+    line = over_adb(executorch_bundle, tmp_path, state=state, PARAEDGE_CACHE=str(tmp_path / "cache"))
+    assert problem in line
 
 
 def test_over_adb_a_full_phone_keeps_no_half_of_it(executorch_bundle, tmp_path):

@@ -12,6 +12,8 @@ def say(text):
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.flush()
 if arguments[0] == "get-state":
+    if answers.get("asleep"):
+        time.sleep(1000)
     if "state" in answers:
         sys.stderr.write(answers["state"])
         sys.exit(1)

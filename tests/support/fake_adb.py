@@ -18,11 +18,25 @@ STATES = {
     "recovery": ("recovery\n", "", 0),
     "full": ("device\n", "", 0),  # until something is sent
     "unplugged": ("device\n", "", 0),  # until the program has started
+    "no permissions": ("", "error: insufficient permissions for device: missing udev rules?\n", 1),
+    "others": ("", f"error: device '{SERIAL}' not found\n", 1),
+    "none": ("", f"error: device '{SERIAL}' not found\n", 1),
+    "two": ("device\n", "", 0),
+}
+# State of the device -> what ``adb devices`` lists, where that is not this one device.
+LISTED = {
+    "others": "1F2E3D\tdevice\nemulator-5554\toffline\nE\x1b[2JVIL\tunauthorized\n",
+    "none": "",
+    "unplugged": "",
+    "two": f"{SERIAL}\tdevice\n1F2E3D\tunauthorized\n",
 }
 _SCRIPT = """#!{python}
 import pathlib, shutil, subprocess, sys
 gone = pathlib.Path(__file__).with_suffix(".gone")
 arguments = sys.argv[1:]
+if arguments == ["devices"]:
+    sys.stdout.write({listed!r})
+    sys.exit(0)
 assert arguments[:2] == ["-s", {serial!r}], arguments
 command, *rest = arguments[2:]
 if command == "get-state" and not rest:
@@ -50,7 +64,8 @@ sys.exit(subprocess.run(["sh", "-c", rest[1] if rest[0] == "-T" else rest[0]]).r
 
 def install(folder: Path, state: str) -> Path:
     """Write an executable ``adb`` into ``folder``; a command that paraedge does not use is an error."""
-    script = _SCRIPT.format(python=sys.executable, serial=SERIAL, state=STATES[state], name=state)
+    listed = "* daemon started successfully\nList of devices attached\n" + LISTED.get(state, f"{SERIAL}\t{state}\n")
+    script = _SCRIPT.format(python=sys.executable, serial=SERIAL, state=STATES[state], name=state, listed=listed)
     (folder / "adb").write_text(script)
     (folder / "adb").chmod(0o755)
     return folder

@@ -12,6 +12,11 @@ public struct ParaedgeError: Error, CustomStringConvertible, Sendable {
     public let kind: Kind
     public let description: String
 
+    init(_ kind: Kind, _ description: String) {
+        self.kind = kind
+        self.description = description
+    }
+
     init(taking error: OpaquePointer?) {
         kind = Kind(rawValue: pe_error_code(error)) ?? .other
         description = pe_error_message(error).map { String(cString: $0) } ?? ""

@@ -67,7 +67,7 @@ public final class Session: @unchecked Sendable {
 
     private static func nanoseconds(_ duration: Duration) -> Int64 {
         let (seconds, attoseconds) = duration.components
-        return min(seconds, 1_000_000_000) * 1_000_000_000 + attoseconds / 1_000_000_000
+        return min(max(seconds, 0), 1_000_000_000) * 1_000_000_000 + max(attoseconds, 0) / 1_000_000_000
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import secrets
@@ -37,8 +38,12 @@ _T = TypeVar("_T")
 _PROGRAM = "paraedge-testbed"
 _ADVICE = {
     "unauthorized": "unlock it and allow debugging by this computer",
+    "authorizing": "wait until it has answered, then try again",
     "offline": "unplug it and plug it in again, or 'adb reconnect'",
+    "permissions": "Debian's package android-sdk-platform-tools-common lets users reach it; then plug it in again",
 }
+_MAX_STATE_S = 60.0  # the client's own answers; it may start its server first
+_MAX_LISTED = 8  # devices in a message
 # What hardware.py reads, as a shell finds it; what a device does not let the shell read is left out.
 _SYSTEM_FILES = (
     "/proc/cpuinfo /proc/meminfo /proc/stat /proc/device-tree/model /sys/devices/system/cpu/present "
@@ -73,9 +78,14 @@ class AdbConnection:
     def __init__(self, connection: Adb) -> None:
         self._to = connection
 
+    @functools.cached_property
+    def _serial(self) -> str:
+        """The one that was named, or else that of the only device that is attached."""
+        return _only_serial() if self._to.serial is None else self._to.serial
+
     def hardware(self) -> Hardware:
         """Read the device's hardware."""
-        _check_state(self._to.serial)
+        _check_state(self._serial)
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
             self.read_system(root)
@@ -84,7 +94,7 @@ class AdbConnection:
             return msgspec.convert(msgspec.to_builtins(found), Hardware)
         except msgspec.ValidationError as error:
             raise DeviceError(
-                f"{self._to.serial} sent an invalid description of itself: {plain_line(str(error))}"
+                f"{self._serial} sent an invalid description of itself: {plain_line(str(error))}"
             ) from error
 
     def measure(
@@ -103,7 +113,7 @@ class AdbConnection:
     def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
         """Push what is missing and the inputs, run them there, and remove them."""
         _need_executorch(bundle.manifest.engine)
-        _check_state(self._to.serial)
+        _check_state(self._serial)
         on_progress(0.0, 1.0, f"sending {bundle.manifest.name} and {len(inputs)} inputs")
         command = (self._push_tools(), self._push_bundle(bundle))
         path = f"{self._to.folder}/inputs-{secrets.token_hex(6)}"
@@ -134,7 +144,7 @@ class AdbConnection:
             name = name.rstrip("\r")
             if _SYSTEM_NAMES.fullmatch(name) is None:
                 raise DeviceError(
-                    f"{self._to.serial} sent a file that was not requested, {plain_line(name, 80)!r}; do not "
+                    f"{self._serial} sent a file that was not requested, {plain_line(name, 80)!r}; do not "
                     "trust that device"
                 )
             place = folder / name.lstrip("/")
@@ -145,7 +155,7 @@ class AdbConnection:
         """``paraedge-testbed`` on the device; ``command`` is the folder that it is in, and the bundle."""
         tools, bundle = map(shlex.quote, command)
         program = f"LD_LIBRARY_PATH={tools} exec {tools}/{_PROGRAM} {bundle} {','.join(map(str, threads))}"
-        return _Testbed(["adb", "-s", self._to.serial, "shell", "-T", program], self._to.serial)
+        return _Testbed(["adb", "-s", self._serial, "shell", "-T", program], self._serial)
 
     def _push_tools(self) -> str:
         """The folder with the program and its libraries; its name over there has the hash of what is in it."""
@@ -154,7 +164,7 @@ class AdbConnection:
         if not (tools / _PROGRAM).is_file():
             where = f"'connection.tools' is {chosen!r}: no folder with" if chosen is not None else f"{tools} has no"
             raise DeviceError(
-                f"{self._to.serial} responds, but {where} {_PROGRAM}; 'make phone-tools' in a checkout of paraedge "
+                f"{self._serial} responds, but {where} {_PROGRAM}; 'make phone-tools' in a checkout of paraedge "
                 "builds it for 64-bit Arm, and the documentation (Phones) explains how for others"
             )
         return self._push(tools, f"{self._to.folder}/tools-{_folder_hash(tools)[:12]}")
@@ -193,30 +203,66 @@ class AdbConnection:
         return self._adb("shell", script)
 
     def _adb(self, *arguments: str) -> str:
-        stdout, stderr, code = run_process(["adb", "-s", self._to.serial, *arguments])
+        stdout, stderr, code = run_process(["adb", "-s", self._serial, *arguments])
         if code != 0:
-            _check_state(self._to.serial)  # a device that is gone has a better reason
+            _check_state(self._serial)  # a device that is gone has a better reason
             said = last_line(stderr or stdout)
             is_full = "No space left" in said
             advice = "try the same by hand"
             if is_full:
                 advice = f"'adb shell rm -r {self._to.folder}' removes what paraedge keeps there"
-            raise DeviceError(f"adb {arguments[0]} to {self._to.serial} failed: {said}; {advice}")
+            raise DeviceError(f"adb {arguments[0]} to {self._serial} failed: {said}; {advice}")
         return stdout
 
 
 def _check_state(serial: str) -> None:
     """Raises ``DeviceError`` with what to do where the device is not there, or does not listen."""
-    stdout, stderr, code = run_process(["adb", "-s", serial, "get-state"])
+    stdout, stderr, code = run_process(["adb", "-s", serial, "get-state"], max_silence_s=_MAX_STATE_S)
     if code == 0 and stdout.strip() == "device":
         return
     lines = [*stderr.splitlines(), *stdout.splitlines()]
     said = plain_line(next((line.strip() for line in lines if "error" in line), stdout.strip() or last_line(stderr)))
-    advice = next(
-        (advice for word, advice in _ADVICE.items() if word in said),
-        "'adb devices' lists what is there; switch on USB debugging on the device",
-    )
+    advice = next((advice for word, advice in _ADVICE.items() if word in said), None)
+    if advice is None and "not found" in said:
+        others = _listed(_attached())
+        advice = f"attached: {others}; is one of these 'connection.serial'?" if others else None
+    advice = advice or "'adb devices' lists what is there; switch on USB debugging on the device"
     raise DeviceError(f"{serial} cannot be reached: {said}; {advice}")
+
+
+def _only_serial() -> str:
+    attached = _attached()
+    if not attached:
+        raise DeviceError(
+            "no device is attached; switch on USB debugging on it, plug it in, and look whether 'adb devices' lists it"
+        )
+    if len(attached) > 1:
+        raise DeviceError(
+            f"{len(attached)} devices are attached: {_listed(attached)}; name one as 'connection.serial' in the "
+            "device file"
+        )
+    (serial,) = attached
+    return serial
+
+
+def _attached() -> dict[str, str]:
+    """Serial -> state, as ``adb devices`` lists them.
+
+    Raises:
+        DeviceError: it says something else.
+    """
+    stdout, stderr, code = run_process(["adb", "devices"], max_silence_s=_MAX_STATE_S)
+    _, header, rows = stdout.partition("List of devices attached")
+    if code != 0 or not header:
+        raise DeviceError(f"adb devices failed: {last_line(stderr or stdout)}; try the same by hand")
+    return dict(row.rstrip("\r").split("\t", 1) for row in rows.splitlines() if "\t" in row)
+
+
+def _listed(attached: dict[str, str]) -> str:
+    """For a message: ``0A1B2C (device), emulator-5554 (offline)``."""
+    shown = [f"{plain_line(serial, 60)} ({plain_line(state, 30)})" for serial, state in attached.items()]
+    more = [f"and {len(shown) - _MAX_LISTED} more"] if len(shown) > _MAX_LISTED else []
+    return ", ".join(shown[:_MAX_LISTED] + more)
 
 
 # What the program says, as tools/paraedge_testbed.cpp prints it.
@@ -284,7 +330,7 @@ class _Testbed:
 
     def _read(self, kind: type[_T]) -> _T:
         assert self._process.stdout is not None
-        with ended_when_silent(self._process) as watch:
+        with ended_when_silent(self._process, MAX_SILENCE_S) as watch:
             line = self._process.stdout.readline(_MAX_LINE_BYTES)
         try:
             return msgspec.json.decode(line, type=kind)

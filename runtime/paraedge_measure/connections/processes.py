@@ -31,13 +31,19 @@ _PACKAGES = {"ssh": "openssh-client", "adb": "adb"}
 
 
 def run_process(
-    command: list[str], *, stdin: bytes | None = None, on_progress: Progress | None = None
+    command: list[str],
+    *,
+    stdin: bytes | None = None,
+    on_progress: Progress | None = None,
+    max_silence_s: float | None = None,
 ) -> tuple[str, str, int]:
     """Run a program to its end: stdout, the last lines of stderr without those of progress, exit code.
 
     Raises:
-        DeviceError: it cannot be started, says more than 16 MiB, or nothing for ten minutes.
+        DeviceError: it cannot be started, says more than 16 MiB, or nothing for ``max_silence_s``, ten minutes by
+            default.
     """
+    max_silence_s = MAX_SILENCE_S if max_silence_s is None else max_silence_s
     try:
         process = subprocess.Popen(
             command,
@@ -64,7 +70,7 @@ def run_process(
     listener = threading.Thread(target=listen, daemon=True)
     stdout = bytearray()
     try:
-        with ended_when_silent(process) as watch:
+        with ended_when_silent(process, max_silence_s) as watch:
             listener.start()
             assert process.stdout is not None
             if stdin is not None and process.stdin is not None:
@@ -92,7 +98,7 @@ def run_process(
             stream.close()
     if watch.ended:
         raise DeviceError(
-            f"{command[0]} sent no output for {MAX_SILENCE_S:g} s: {said[-1] if said else 'no message'}; "
+            f"{command[0]} sent no output for {max_silence_s:g} s: {said[-1] if said else 'no message'}; "
             "is the device awake?"
         )
     return stdout.decode(errors="replace"), "\n".join(said), code
@@ -108,13 +114,13 @@ class _Watch:
 
 
 @contextmanager
-def ended_when_silent(process: subprocess.Popen[bytes]) -> Iterator[_Watch]:
-    """Kill a process that nobody has heard of for ``MAX_SILENCE_S``: whoever hears it calls ``touch``."""
+def ended_when_silent(process: subprocess.Popen[bytes], max_silence_s: float) -> Iterator[_Watch]:
+    """Kill a process that nobody has heard of for so long: whoever hears it calls ``touch``."""
     watch, done = _Watch(), threading.Event()
 
     def look() -> None:
-        while not done.wait(max(watch.last_s + MAX_SILENCE_S - time.monotonic(), 0.01)):
-            if time.monotonic() - watch.last_s >= MAX_SILENCE_S:
+        while not done.wait(max(watch.last_s + max_silence_s - time.monotonic(), 0.01)):
+            if time.monotonic() - watch.last_s >= max_silence_s:
                 watch.ended = True
                 process.kill()
                 return

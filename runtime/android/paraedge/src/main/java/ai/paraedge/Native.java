@@ -30,13 +30,23 @@ final class Native {
         String folder = "native/" + system() + "/";
         try (InputStream names = Native.class.getResourceAsStream(folder + "files")) {
             if (names == null) {
-                System.loadLibrary("paraedge_jni");
+                loadOfApplication();
                 return;
             }
             unpackAndLoad(folder, new Scanner(names, "UTF-8"));
         } catch (IOException problem) {
             throw new UnsatisfiedLinkError("the native libraries of paraedge cannot be unpacked: " + problem
                     + "; name another folder with -Djava.io.tmpdir");
+        }
+    }
+
+    private static void loadOfApplication() {
+        try {
+            System.loadLibrary("paraedge_jni");
+        } catch (UnsatisfiedLinkError problem) {
+            throw new UnsatisfiedLinkError("paraedge has no native library for '" + system() + "': its jar has those of Linux "
+                    + "on x86-64 and 64-bit Arm, for a 64-bit JVM; for another system build libparaedge_jni and name its "
+                    + "folder with -Djava.library.path (" + problem.getMessage() + ")");
         }
     }
 
@@ -53,7 +63,7 @@ final class Native {
                     Files.copy(in, file.toPath());
                 }
             }
-            System.load(new File(place, JNI).getPath());
+            loadUnpacked(new File(place, JNI));
             File engine = new File(place, EXECUTORCH);
             if (engine.exists()) {
                 loadEngine(utf8(engine.getPath(), "path"));
@@ -62,6 +72,15 @@ final class Native {
             for (File file : made) {
                 file.delete();
             }
+        }
+    }
+
+    private static void loadUnpacked(File library) {
+        try {
+            System.load(library.getPath());
+        } catch (UnsatisfiedLinkError problem) { // the folder allows no programs, or the system's C library is another one
+            throw new UnsatisfiedLinkError("the native library of paraedge cannot be loaded: " + problem.getMessage()
+                    + "; it needs glibc, and a folder where programs may run: name another one with -Djava.io.tmpdir");
         }
     }
 
