@@ -82,7 +82,7 @@ class PartCache:
 
         That is what the module computes (the functions of torch that it calls, and every tensor that they
         read, wherever the module has it from), the names of its classes, the quantization recipe and what
-        it is calibrated on, the converter's source and the versions of its tools. ``None`` for a module that
+        it is calibrated on, the source of the converters and the versions of their tools. ``None`` for a module that
         does not run: it is not kept.
         """
         graph = graph_fingerprint(module, example)
@@ -220,10 +220,12 @@ class _FunctionLog(TorchFunctionMode):
 
 
 def _source(converter: Converter) -> str:
-    """Hash of a converter's source, and of another converter's that it imports as a module to build on."""
-    own = sys.modules[str(getattr(converter, "__name__", ""))]
-    others = [value for value in vars(own).values() if inspect.ismodule(value)]
-    digest = hashlib.sha256()
-    for module in [own, *(other for other in others if other.__name__.startswith("paraedge_converters."))]:
-        digest.update(Path(str(module.__file__)).read_bytes())
+    """Hash of the source of what lowers: the converter's folder, for they share forms, checks and names.
+
+    A cached part of an older paraedge is never taken for one of this version.
+    """
+    own = converter if inspect.ismodule(converter) else sys.modules[type(converter).__module__]
+    digest = hashlib.sha256(b"" if own is converter else repr(converter).encode())  # which of the module's it is
+    for file in sorted(Path(str(own.__file__)).parent.glob("*.py")):
+        digest.update(f"{file.name}|".encode() + file.read_bytes())
     return digest.hexdigest()

@@ -124,7 +124,7 @@ def _load(part: Part, lowered: CachedPart, entry: PartEntry, engine: Engine) -> 
     """The program loaded, and what runs it; ``None`` where nothing does here."""
     proof: Proof = "engine" if entry.delegate is None else DELEGATES[entry.delegate].proof
     if proof == "reference model":
-        from paraedge_converters.backends._ethos_u import TosaPart
+        from paraedge_converters.backends.ethos_u import TosaPart
 
         return TosaPart(lowered.reference), proof
     if proof == "engine":

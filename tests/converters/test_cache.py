@@ -1,6 +1,8 @@
 """The cache key covers what decides the bytes; damaged entries are lowered again."""
 
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,12 +72,19 @@ def test_whatever_decides_the_bytes_changes_the_key(tmp_path, change):
     assert _key(cache, **change) != _key(cache)
 
 
-def test_a_converter_that_builds_on_another_has_its_source_in_the_key(tmp_path, monkeypatch):
-    cache = PartCache(tmp_path)
-    before = _key(cache, engine="tflite-micro")
-    (tmp_path / "litert.py").write_text("# another version")
-    monkeypatch.setattr(converter_for("litert"), "__file__", str(tmp_path / "litert.py"))
-    assert _key(cache, engine="tflite-micro") != before
+@pytest.mark.parametrize("engine", ["executorch", "litert", "onnxruntime", "tflite-micro"])
+@pytest.mark.parametrize("changed", ["own", "_whole.py", "_xnnpack_forms.py", "litert.py"])
+def test_the_lowering_code_is_in_the_key(tmp_path, monkeypatch, engine, changed):
+    cache = PartCache(tmp_path / "cache")
+    converter = converter_for(engine)
+    copied = tmp_path / "backends"
+    shutil.copytree(Path(converter.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    own = copied / Path(converter.__file__).name
+    monkeypatch.setattr(converter, "__file__", str(own))
+    before = _key(cache, engine=engine)
+    with (own if changed == "own" else copied / changed).open("a") as file:
+        file.write("# another version\n")
+    assert _key(cache, engine=engine) != before
 
 
 def test_tool_versions_are_in_the_key(tmp_path, monkeypatch):

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.conv_branches import ConvBranches
 
 from paraedge.cli.options import DELEGATE
 from paraedge_converters import TARGETS
-from paraedge_converters.backends import converter_for
+from paraedge_converters.backends import LoweredPart, converter_for, ethos_u
+from paraedge_converters.backends.ethos_u import EthosU
 from paraedge_converters.cache import PartCache
 from paraedge_converters.delegates import DELEGATES
 from paraedge_converters.description import ModelDescription
@@ -147,9 +149,19 @@ def test_ethos_u_is_proven_in_the_reference_model(delegate, description, checkpo
     with pytest.raises(EngineUnavailable, match=f"made for the delegate '{delegate}'"):
         Session.open(bundle)
     # From the cache, what the reference model runs too.
-    monkeypatch.setattr(converter_for(DELEGATES[delegate].converter), "lower", None)
+    monkeypatch.setattr(EthosU, "lower", None)
     again = convert(model, description, tmp_path / "again.paraedge", **options)
     assert again.card.parts == bundle.card.parts
+
+
+def test_programs_for_two_processors_are_kept_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(EthosU, "TOOLS", ("torch",))
+    settings = {"recipe": "int8-static", "calibration": torch.zeros(2, 3), "allow_undelegated": False}
+    keys = [
+        PartCache(tmp_path).key(torch.nn.ReLU(), torch.zeros(1, 3), "executorch", converter, **settings)
+        for converter in (ethos_u.U55, ethos_u.U85, EthosU(ethos_u.U85.processor))
+    ]
+    assert keys[0] != keys[1] == keys[2]
 
 
 def test_a_reference_model_that_computes_something_else_is_refused(description, tmp_path, monkeypatch):
@@ -165,11 +177,9 @@ def test_a_reference_model_that_computes_something_else_is_refused(description, 
         def close(self):
             pass
 
-    from paraedge_converters.backends import LoweredPart, _ethos_u, ethos_u85
-
-    monkeypatch.setattr(_ethos_u, "TosaPart", Wrong)
-    monkeypatch.setattr(ethos_u85, "TOOLS", ("torch",))
-    monkeypatch.setattr(ethos_u85, "lower", lambda *arguments, **options: LoweredPart(b"program", {}, b"reference"))
+    monkeypatch.setattr(ethos_u, "TosaPart", Wrong)
+    monkeypatch.setattr(EthosU, "TOOLS", ("torch",))
+    monkeypatch.setattr(EthosU, "lower", lambda *arguments, **options: LoweredPart(b"program", {}, b"reference"))
     options = {"target": "microcontroller", "quantize": "int8-static", "delegate": "ethos-u85"}
     with pytest.raises(ParityError, match="stem: the engine's output is all zero"):
         convert(ConvBranches(), description, tmp_path / "b", **options)

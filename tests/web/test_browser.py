@@ -155,7 +155,7 @@ def test_plan_reads_what_a_browser_measured(web_setup):
         connect(device).hardware()
 
 
-@pytest.mark.parametrize(("file", "least"), [("session", 25), ("resampler", 7)])
+@pytest.mark.parametrize(("file", "least"), [("session", 38), ("resampler", 7), ("memory", 3)])
 def test_what_needs_no_browser(node, file, least):
     text = _tests(node, f"test/{file}.test.js")
     assert _report(text) is None

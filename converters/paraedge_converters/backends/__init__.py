@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import pkgutil
 import re
 import textwrap
 import warnings
@@ -35,7 +36,8 @@ class LoweredPart:
 
 
 class Converter(Protocol):
-    """What each of ``executorch.py``, ``litert.py``, ``onnx.py`` and ``tflite_micro.py`` offers at module level.
+    """What each of ``executorch.py``, ``litert.py``, ``onnx.py`` and ``tflite_micro.py`` offers at module level, and
+    ``ethos_u.py`` for each processor.
 
     The module imports its backend inside ``lower``: those imports take seconds, and an export whose
     parts are all in the cache needs none of them.
@@ -79,11 +81,11 @@ CONVERTERS = {
     "tflite-micro": "paraedge_converters.backends.tflite_micro",
 }
 
-# Those of delegates, which lower the parts that a delegate gets.
+# Those of delegates, which lower the parts that a delegate gets; one module may have a converter for each processor.
 _OF_DELEGATES = {
     "coreml": "paraedge_converters.backends.coreml",
-    "ethos-u55": "paraedge_converters.backends.ethos_u55",
-    "ethos-u85": "paraedge_converters.backends.ethos_u85",
+    "ethos-u55": "paraedge_converters.backends.ethos_u:U55",
+    "ethos-u85": "paraedge_converters.backends.ethos_u:U85",
     "litert-gpu": "paraedge_converters.backends.litert_gpu",
     "vulkan": "paraedge_converters.backends.vulkan",
 }
@@ -96,7 +98,7 @@ def converter_for(name: str) -> Converter:
         InputError: unknown name; the message lists the valid ones.
     """
     if name in _OF_DELEGATES:
-        return cast(Converter, importlib.import_module(_OF_DELEGATES[name]))
+        return cast(Converter, pkgutil.resolve_name(_OF_DELEGATES[name]))
     if name not in CONVERTERS:
         raise InputError(f"unknown converter {name!r}; choose one of {', '.join(sorted(CONVERTERS))}")
     return cast(Converter, importlib.import_module(CONVERTERS[name]))

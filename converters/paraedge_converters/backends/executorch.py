@@ -102,7 +102,15 @@ def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, *, dynam
     dynamic = dynamic and not any(node.target == torch.ops.aten.conv2d.default for node in called)
 
     class Quantizer(XNNPACKQuantizer):  # type: ignore[misc]  # imported without types
-        """Knows ReLU6 behind a product as it knows ReLU: the delegate computes both with the product, rounded once."""
+        """Knows ReLU6 behind a product as it knows ReLU: the delegate computes both with the product, rounded once.
+
+        It finds what it rounds by operator. Pools and recurrent layers it would find by module, and stop at their
+        forms, which are other operators.
+        """
+
+        SUPPORTED_PATTERNS = [  # noqa: RUF012
+            pattern for pattern in XNNPACKQuantizer.SUPPORTED_PATTERNS if pattern.name not in _FOUND_BY_MODULE
+        ]
 
         def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
             clamps = [(node, node.target) for node in model.graph.nodes if _is_clamp_of_product(node)]
@@ -124,6 +132,7 @@ def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, *, dynam
     return convert_pt2e(prepared)  # type: ignore[no-any-return]
 
 
+_FOUND_BY_MODULE = ("adaptive_avg_pool2d", "gru_io_only")
 _PRODUCTS: set[Any] = {torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
 _CLAMPS: set[Any] = {torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default}
 

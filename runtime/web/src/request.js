@@ -42,8 +42,8 @@ export class Request {
   stemEndMs = NaN;
   stemHeardMs = NaN; // when the page heard of it
   lastEndMs = -Infinity; // of a branch
-  hasWaited = false; // the time to return has come
-  isCutShort = false; // and there was a prediction
+  dueMs = Infinity; // when it has to return
+  isCutShort = false; // the time to return came, and there was a prediction
   used = 0;
   running = 0;
   #judged = 0; // branches of the prefix whose sum this is

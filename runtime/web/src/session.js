@@ -15,7 +15,9 @@ import { Request } from "./request.js";
 const LEAST_MARGIN_MS = 0.1;
 const MOST_THREADS = 4; // phones have no more fast cores
 const SUM_TICKS = 12; // of a coarse clock, that make one measurement
+const AHEAD_MS = 2; // of branches that wait in a worker
 const MAX_ATTEMPTS = 3; // of a request whose stem's worker crashes
+const STEM_SHARE = 1 / 8; // of the multiply-adds, that running the stem in every worker may add
 
 /**
  * @typedef {import("./prediction.js").Prediction} Prediction
@@ -52,7 +54,7 @@ export class Session {
   /** @type {RunningRequest | null} */ #current = null;
   /** @type {Promise<unknown>} */ #turn = Promise.resolve();
   /** @type {Set<() => void>} */ #waiters = new Set(); // for a thread
-  /** Positions by cost, the largest first: so branches of unequal size end at about the same time. @type {number[]} */ #byCost;
+  /** Every free worker runs the stem itself: waking it up for the tokens takes longer. */ #repeatsStem = false;
   /** @type {Map<number, {ms: number, runs: number}>} */ #sums = new Map(); // where the clock is coarse
   #alarm = new Alarm();
   #arrivals = new Arrivals();
@@ -74,7 +76,9 @@ export class Session {
     this.bundle = bundle;
     this.branches = branches;
     this.#controller = new Controller(macs, latency);
-    this.#byCost = [...macs.keys()].sort((a, b) => macs[b] - macs[a] || a - b);
+    const { stem } = bundle.manifest;
+    const allMacs = macs.reduce((sum, value) => sum + value, stem.macs);
+    this.#repeatsStem = (pool.threads - 1) * stem.macs <= STEM_SHARE * allMacs;
     this.#pool = new Pool(
       { ...pool, bundle, parts: [bundle.manifest.stem, ...branches] },
       {
@@ -223,6 +227,10 @@ export class Session {
    * @returns {LatestFrames} to be read with `for await`; `dropped` counts
    */
   latest(video, options = {}) {
+    this.#refuseIfClosed();
+    this.#parsed(options, false); // now, not with the first frame
+    if (typeof video?.requestVideoFrameCallback !== "function")
+      throw new InputError("latest() reads a <video> element of a browser that has requestVideoFrameCallback");
     return new LatestFrames(video, (frame, arrivedMs) => this.#inTurn(frame, options, null, arrivedMs), options.signal);
   }
 
@@ -244,6 +252,7 @@ export class Session {
     const parsed = this.#parsed(options, tell !== null);
     const prediction = this.#turn.then(async () => {
       options.signal?.throwIfAborted();
+      this.#refuseIfClosed(); // meanwhile
       parsed.request.leaveMs = this.#leaveMs(startedMs + parsed.request.budgetMs, parsed.request.policy);
       for (let attempt = 1; ; attempt++) {
         try {
@@ -263,7 +272,7 @@ export class Session {
     { budgetMs, branches = this.branches.length, policy = "anytime", earlyStop = false, minConfidence },
     isWatched,
   ) {
-    if (budgetMs !== undefined && !(budgetMs > 0 && budgetMs < Infinity)) {
+    if (budgetMs !== undefined && !(Number.isFinite(budgetMs) && budgetMs > 0)) {
       throw new InputError(`budgetMs is ${budgetMs}; milliseconds above 0 are needed`);
     }
     if (!isWhole(branches, 1, this.branches.length)) {
@@ -271,7 +280,7 @@ export class Session {
     }
     if (policy !== "anytime" && policy !== "all")
       throw new InputError(`policy is ${JSON.stringify(policy)}; choose 'anytime' or 'all'`);
-    if (minConfidence !== undefined && !(minConfidence > 0 && minConfidence <= 1)) {
+    if (minConfidence !== undefined && !(Number.isFinite(minConfidence) && minConfidence > 0 && minConfidence <= 1)) {
       throw new InputError(`minConfidence is ${minConfidence}; a number above 0 and at most 1 is needed`);
     }
     const stopRules = earlyStop || minConfidence !== undefined ? this.#stopRules(earlyStop, minConfidence) : null;
@@ -334,15 +343,14 @@ export class Session {
       this.#wake();
     };
     signal?.addEventListener("abort", abort, { once: true });
-    const dueMs = this.#dueMs(request);
+    request.dueMs = this.#dueMs(request);
     try {
       await this.#begin(request, input);
-      if (request.hasDeadline) this.#alarm.set(dueMs, () => this.#due(request));
       await request.settled;
     } finally {
       this.#alarm.clear();
       signal?.removeEventListener("abort", abort);
-      this.#close(request, dueMs);
+      this.#close(request);
     }
     return this.#collect(request);
   }
@@ -356,10 +364,14 @@ export class Session {
     const others =
       request.tasks.length > 1 ? this.#pool.threads.filter((thread) => thread !== leader && thread.isAlive) : [];
     request.thread = leader.number;
-    leader.run(
-      { request: request.number, part: 0, postedMs: performance.now() },
-      { kind: "stem", input, peers: others.map(({ number }) => number) },
-    );
+    request.readers = new Set([leader, ...others]);
+    const repeating = this.#repeatsStem ? others.filter(({ jobs, loaded }) => !jobs.length && loaded[0]) : [];
+    const waiting = others.filter((thread) => !repeating.includes(thread)).map(({ number }) => number);
+    for (const thread of [leader, ...repeating])
+      thread.run(
+        { request: request.number, part: 0, postedMs: performance.now() },
+        { kind: "stem", input, peers: thread === leader ? waiting : [] },
+      );
     this.#give(request, first, leader);
     this.#fill(request);
   }
@@ -385,9 +397,12 @@ export class Session {
 
   // Who runs what -------------------------------------------------------------------------------
 
-  /** @param {Request} request @returns {Task[]} */
+  /** Where only the end counts the longest branches come first: so those of unequal size end at about the same time. @param {Request} request @returns {Task[]} */
   #ordered(request) {
-    return request.isInOrder ? request.tasks : this.#byCost.flatMap((position) => request.tasks[position] ?? []);
+    if (request.isInOrder) return request.tasks;
+    const cost = (/** @type {Task} */ { position }) =>
+      this.#controller.predictedMs(position + 1, 1) || this.branches[position].macs;
+    return [...request.tasks].sort((a, b) => cost(b) - cost(a) || a.position - b.position);
   }
 
   /** The next branch that waits and that the thread has loaded. Under a deadline the first one is mandatory. @param {Request} request @param {Thread} thread @returns {Task | null} */
@@ -416,8 +431,9 @@ export class Session {
   #fill(request) {
     if (!request.isOpen || request.thread < 0) return;
     if (request.isInOrder) {
-      for (const thread of this.#pool.threads) {
-        if (!thread.isAlive || thread.jobs.length) continue;
+      for (const thread of request.readers) {
+        const hasMore = thread.jobs.some((job) => job.part > 0 || job.request !== request.number);
+        if (!thread.isAlive || hasMore) continue;
         const task = this.#admitted(request, thread);
         if (task) this.#give(request, task, thread);
       }
@@ -428,38 +444,43 @@ export class Session {
   }
 
   /**
-   * Every branch will run, so each thread may have one more waiting: it saves the way to the page and back. Only the
-   * thread that will be free first is given one, or a small branch would wait behind a large one.
-   * @param {Request} request
+   * Every branch will run, so each thread may have some waiting: it saves the way to the page and back, and where the
+   * workers have every core the page hears late. Only the thread that will be free first is given one, or a small branch
+   * would wait behind a large one.
+   * @param {RunningRequest} request
    */
   #fillAhead(request) {
-    const freeMs = this.#pool.threads.map((thread) => (thread.isAlive ? this.#freeMs(thread) : Infinity));
+    const threads = [...request.readers].filter(({ isAlive }) => isAlive);
+    const freeMs = threads.map((thread) => this.#freeMs(thread));
     for (;;) {
       const soonest = freeMs.indexOf(Math.min(...freeMs));
-      const thread = this.#pool.threads[soonest];
-      if (!thread || freeMs[soonest] === Infinity) return;
-      const most = Number.isNaN(this.#controller.mandatoryMs) ? 1 : 2;
-      const branches = thread.jobs.filter(({ part }) => part > 0).length;
-      const task = branches < most ? this.#next(request, thread) : null;
-      if (task) {
-        this.#give(request, task, thread);
-        freeMs[soonest] = this.#freeMs(thread);
-      } else if (branches < most) {
-        freeMs[soonest] = Infinity; // it has loaded nothing that waits
-      } else {
-        return;
-      }
+      const thread = threads[soonest];
+      if (!thread || freeMs[soonest] === Infinity || this.#hasEnough(thread)) return;
+      const task = this.#next(request, thread);
+      if (task) this.#give(request, task, thread);
+      freeMs[soonest] = task ? this.#freeMs(thread) : Infinity; // it has loaded nothing that waits
     }
   }
 
-  /** When a thread will have run its jobs, probably. @param {Thread} thread */
-  #freeMs(thread) {
-    const nowMs = performance.now();
-    const [head, ...others] = thread.jobs;
-    if (!head) return nowMs;
-    const predictedMs = (/** @type {{part: number}} */ { part }) =>
-      this.#controller.predictedMs(part, part === 0 ? 1 : this.threads) || 0;
-    return Math.max(nowMs, head.postedMs + predictedMs(head)) + others.reduce((sum, job) => sum + predictedMs(job), 0);
+  /** One branch that runs and one that waits, or small ones for two milliseconds; one while nothing is known. @param {Thread} thread */
+  #hasEnough({ jobs }) {
+    const branches = jobs.filter(({ part }) => part > 0);
+    if (Number.isNaN(this.#controller.mandatoryMs)) return branches.length >= 1;
+    const waitingMs = branches.slice(1).reduce((sum, job) => sum + this.#probablyMs(job), 0);
+    return branches.length >= 2 && waitingMs >= AHEAD_MS;
+  }
+
+  /** When a thread will have run its jobs, probably; one without any is free before all others. @param {Thread} thread */
+  #freeMs({ jobs, endedMs }) {
+    const [head] = jobs;
+    if (!head) return -Infinity;
+    const overMs = jobs.reduce((sum, job) => sum + this.#probablyMs(job), Math.max(head.postedMs, endedMs));
+    return Math.max(overMs, performance.now());
+  }
+
+  /** @param {{part: number}} job */
+  #probablyMs({ part }) {
+    return this.#controller.predictedMs(part, part === 0 ? 1 : this.threads) || 0;
   }
 
   /** @param {Request} request @param {Thread} thread @returns {Task | null} */
@@ -502,20 +523,22 @@ export class Session {
   /** @param {Thread} thread @param {import("./thread.js").Ended} message */
   #ended(thread, message) {
     const job = thread.jobs.shift();
+    thread.endedMs = this.#pool.coarseTickMs ? performance.now() : message.endMs - performance.timeOrigin;
     const request = this.#current;
     this.#pool.finishedOne();
     if (job && request?.isOpen && job.request === request.number) {
-      if (job.part === 0) this.#stemEnded(request, message);
+      if (job.part === 0) this.#stemEnded(request, thread, message);
       else this.#branchEnded(request, request.tasks[job.part - 1], message);
     }
     this.#wake();
     if (this.#current) this.#fill(this.#current);
   }
 
-  /** @param {RunningRequest} request @param {import("./thread.js").Ended} message */
-  #stemEnded(request, { problem, startMs, endMs }) {
+  /** @param {RunningRequest} request @param {Thread} thread @param {import("./thread.js").Ended} message */
+  #stemEnded(request, thread, { problem, startMs, endMs }) {
     if (problem)
       return request.fail(new EngineError(`running the stem: ${problem}; 'paraedge verify' checks the bundle`));
+    if (thread.number !== request.thread) return; // for its own branches
     request.stemStartMs = startMs - performance.timeOrigin;
     request.stemEndMs = endMs - performance.timeOrigin;
     request.stemHeardMs = performance.now();
@@ -534,8 +557,11 @@ export class Session {
     if (!message.problem) this.#observe(task.position + 1, task.busy, this.#tookMs(request, task));
     request.finish(task, message.problem ? BranchState.FAILED : fine ? BranchState.USED : BranchState.NOT_FINITE);
     if (request.isEnough() || request.unfinished === 0) return request.settle();
-    if (request.hasWaited && request.used) return request.settle(); // the time had come before there was a prediction
-    if (task.state === BranchState.USED) request.tell?.();
+    if (request.used && performance.now() >= request.dueMs) return request.settle(); // it came when there was no prediction
+    if (task.state !== BranchState.USED) return;
+    // Not before there is a prediction: an alarm keeps the page awake, on a core that the workers need.
+    if (request.used === 1 && request.hasDeadline) this.#alarm.set(request.dueMs, () => this.#due(request));
+    request.tell?.();
   }
 
   /** The way to the worker and back counts where nothing hides it: it is time that a branch needs. @param {Request} request @param {Task} task */
@@ -546,7 +572,7 @@ export class Session {
       return isHidden ? task.endMs - task.startMs : performance.now() - task.postedMs;
     }
     const wasBehind =
-      task.startMs - task.postedMs > 1 || task.thread === request.thread || task.postedMs < request.stemEndMs;
+      task.startMs - task.postedMs > 1 || task.thread === request.thread || !(task.postedMs >= request.stemEndMs);
     return (
       (request.hasDeadline ? performance.now() : task.endMs) -
       (wasBehind ? task.startMs : Math.min(task.postedMs, task.startMs))
@@ -580,23 +606,32 @@ export class Session {
   #crashed(thread, problem) {
     const request = this.#current;
     if (!request?.isOpen) return;
-    if (thread.number === request.thread && Number.isNaN(request.stemEndMs)) {
+    if (!request.readers.has(thread)) return; // it had nothing of this request
+    const hasLostStem = thread.number === request.thread && Number.isNaN(request.stemEndMs);
+    const isLast = ![...request.readers].some(({ isAlive }) => isAlive); // those that come later have no tokens
+    if (hasLostStem || (isLast && !request.used)) {
       for (const other of this.#pool.threads)
         if (other.isAlive) other.worker.postMessage({ kind: "forget", request: request.number });
       return request.fail(new StemLost(`the worker that ran the stem crashed: ${problem}`));
     }
     const nowMs = performance.now() + performance.timeOrigin;
-    for (const { request: number, part } of thread.jobs) {
-      if (number !== request.number || part === 0) continue;
-      this.#branchEnded(request, request.tasks[part - 1], {
-        request: number,
-        part,
-        startMs: nowMs,
-        endMs: nowMs,
-        output: null,
-        problem: `its worker crashed: ${problem}`,
-      });
-    }
+    const lost = `its worker crashed: ${problem}`;
+    for (const task of request.tasks)
+      if (isLast && task.step === "waiting") {
+        task.problem = lost;
+        request.finish(task, BranchState.FAILED);
+      }
+    for (const { step, thread: number, position } of request.tasks)
+      if (step === "running" && number === thread.number)
+        this.#branchEnded(request, request.tasks[position], {
+          request: request.number,
+          part: position + 1,
+          startMs: nowMs,
+          endMs: nowMs,
+          output: null,
+          problem: lost,
+        });
+    if (request.unfinished === 0) request.settle();
     this.#fill(request);
   }
 
@@ -610,13 +645,12 @@ export class Session {
   /** @param {RunningRequest} request */
   #due(request) {
     if (!request.isOpen) return;
-    request.hasWaited = true;
-    request.isCutShort = request.used > 0;
-    if (request.used) request.settle();
+    request.isCutShort = true;
+    request.settle();
   }
 
-  /** @param {RunningRequest} request @param {number} dueMs */
-  #close(request, dueMs) {
+  /** @param {RunningRequest} request */
+  #close(request) {
     const nowMs = performance.now();
     this.#endedMs = nowMs;
     request.isOpen = false;
@@ -638,8 +672,8 @@ export class Session {
     // A stem and first branch that take longer than the budget are no lateness of a wait. On a coarse clock an alarm
     // rings at the step after it, and a worker's time says nothing.
     const { coarseTickMs } = this.#pool;
-    if (request.isCutShort) this.#controller.returned(Math.max(nowMs - dueMs - coarseTickMs, 0));
-    else if (!coarseTickMs && request.lastEndMs <= dueMs)
+    if (request.isCutShort) this.#controller.returned(Math.max(nowMs - request.dueMs - coarseTickMs, 0));
+    else if (!coarseTickMs && request.lastEndMs <= request.dueMs)
       this.#controller.returned(Math.max(nowMs - request.lastEndMs, 0));
   }
 
@@ -648,7 +682,8 @@ export class Session {
     const [head] = this.#pool.threads[task.thread].jobs;
     if (head?.request !== request.number || head.part !== task.position + 1 || Number.isNaN(request.stemEndMs)) return;
     const { coarseTickMs } = this.#pool;
-    const ms = nowMs - Math.max(task.postedMs, coarseTickMs ? request.stemHeardMs : request.stemEndMs);
+    const { endedMs } = this.#pool.threads[task.thread];
+    const ms = nowMs - Math.max(task.postedMs, endedMs, coarseTickMs ? request.stemHeardMs : request.stemEndMs);
     if (ms > 3 * coarseTickMs) this.#controller.outlasted(task.position + 1, task.busy, ms);
   }
 
@@ -674,6 +709,7 @@ class RunningRequest extends Request {
   settle = () => {};
   /** @type {(error: unknown) => void} */ fail = () => {};
   /** @type {(() => void) | null} */ tell = null;
+  /** Who has the tokens, or will have them: workers that come later do not. @type {Set<Thread>} */ readers = new Set();
   /** @type {Promise<void>} */
   settled = new Promise((resolve, reject) => {
     this.settle = () => {

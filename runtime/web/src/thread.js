@@ -18,6 +18,7 @@ export class Thread {
   /** Jobs in the order in which they were given; the first one runs. @type {Job[]} */ jobs = [];
   /** By part, the stem's first. @type {boolean[]} */ loaded = [];
   isAlive = true;
+  endedMs = -Infinity; // its last part; on a coarse clock, when the page heard of it
   /** @type {Map<number, {resolve: (result: any) => void, reject: (error: Error) => void}>} */ #calls = new Map();
   #calledTimes = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watch;

@@ -63,6 +63,60 @@ test("the largest branches are given out first, and none waits behind a large on
   assert.deepEqual(given, [[4], [3, 2, 1]]);
 });
 
+test("the longest are those that take longest on this device, and a deadline keeps the order of prefixes", async (t) => {
+  const { session, workers } = await opened({
+    threads: 1,
+    bundle: { branches: 4, macs: [400, 30, 20, 10] },
+    latency: { partMs: [1, 10, 20, 30, 400] },
+  });
+  t.after(() => session.close());
+  await session.loaded;
+  const given = async (/** @type {object} */ options) => {
+    workers[0].messages.splice(0);
+    for await (const _ of options === WATCHED ? session.stream(IMAGE) : [await session.run(IMAGE, options)]);
+    return workers[0].messages.filter(({ kind }) => kind === "branch").map(({ part }) => part);
+  };
+  const WATCHED = {};
+  assert.deepEqual(await given({}), [4, 3, 2, 1]);
+  for (const options of [{ budgetMs: 5000 }, { earlyStop: true }, { minConfidence: 0.9 }, WATCHED])
+    assert.deepEqual(await given(options), [1, 2, 3, 4]);
+});
+
+for (const [macs, stems] of /** @type {[number[], number][]} */ ([
+  [[400, 300], 2], // the stem's 100 are an eighth of all
+  [[400, 200], 1],
+])) {
+  test(`${stems} of two workers run a stem of 100 beside branches of ${macs}`, async (t) => {
+    const { session, workers } = await opened({ bundle: { branches: 2, macs } });
+    t.after(() => session.close());
+    await session.loaded;
+    for (const options of [{}, { budgetMs: 1000 }]) {
+      each(workers, ({ messages }) => void messages.splice(0));
+      assert.deepEqual((await session.run(IMAGE, options)).branchesUsed, [0, 1]);
+      const given = workers.map(({ messages }) => messages.filter(({ kind }) => kind === "stem"));
+      assert.deepEqual(
+        given.map(({ length }) => length),
+        stems === 2 ? [1, 1] : [1, 0],
+      );
+      assert.deepEqual(given[0][0].peers, stems === 2 ? [] : [1]);
+    }
+  });
+}
+
+test("a stem that fails in any worker ends the request; a crash before it ended tries again", async (t) => {
+  const { session, workers } = await opened({ bundle: { branches: 2, macs: [400, 300] } });
+  t.after(() => session.close());
+  await session.loaded;
+  workers[1].failing.set(0, "broken");
+  await assert.rejects(session.run(IMAGE), { message: /running the stem: broken/ });
+  workers[1].failing.clear();
+  workers[0].held.add(0);
+  const answer = session.run(IMAGE);
+  await soon();
+  workers[0].crash("out of memory");
+  assert.deepEqual((await answer).branchesUsed, [0, 1]);
+});
+
 test("a part that was made for a GPU or an NPU is refused, and named", async () => {
   const files = { macs: [], branches: 3, delegate: "gpu" };
   await assert.rejects(
@@ -224,6 +278,25 @@ test("a request whose stem is lost with its worker is tried again", async (t) =>
   assert.deepEqual((await answer).branchesUsed, [0, 1, 2]);
 });
 
+test("a worker that comes later is not given branches whose tokens it never had", async (t) => {
+  const { session, workers } = await opened({ threads: 1 });
+  t.after(() => session.close());
+  await session.loaded;
+  workers[0].held.add(2);
+  const answer = session.run(IMAGE, { earlyStop: true });
+  await soon();
+  workers[0].crash("out of memory");
+  await soon();
+  const { branchesUsed, branchesDropped } = await answer;
+  assert.deepEqual(branchesUsed, [0]);
+  const reason = "its worker crashed: out of memory";
+  assert.deepEqual(
+    branchesDropped,
+    [1, 2].map((index) => ({ index, reason })),
+  );
+  assert.ok(workers[1].messages.every(({ kind }) => kind !== "branch"));
+});
+
 test("workers that crash again and again end the session with a reason", async (t) => {
   const { session, workers } = await opened({ threads: 1 });
   t.after(() => session.close());
@@ -298,10 +371,12 @@ test("it stops early when a prefix is sure enough", async (t) => {
 for (const [options, message] of /** @type {[any, RegExp][]} */ ([
   [{ budgetMs: 0 }, /^budgetMs is 0; milliseconds above 0 are needed/],
   [{ budgetMs: Number.NaN }, /^budgetMs is NaN/],
+  [{ budgetMs: "10" }, /^budgetMs is 10; milliseconds/],
   [{ branches: 4 }, /^branches is 4; this session has 3/],
   [{ branches: 1.5 }, /^branches is 1.5/],
   [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
   [{ minConfidence: 2 }, /^minConfidence is 2/],
+  [{ minConfidence: "0.5" }, /^minConfidence is 0.5; a number/],
 ])) {
   test(`an option that cannot be is refused: ${JSON.stringify(options)}`, async (t) => {
     const { session } = await opened();
@@ -312,6 +387,32 @@ for (const [options, message] of /** @type {[any, RegExp][]} */ ([
     );
   });
 }
+
+test("what is no image is refused, and what no video", async (t) => {
+  const { session } = await opened();
+  t.after(() => session.close());
+  const sizes = /** @type {[number, number][]} */ ([
+    [0, 0],
+    [-2, -8],
+  ]);
+  for (const [height, width] of sizes)
+    await assert.rejects(session.run({ data: new Uint8Array(height * width), height, width, channels: 1 }), {
+      name: "InputError",
+      message: `input 'image' has ${width} x ${height} pixels; wait until it is loaded`,
+    });
+  await assert.rejects(session.run(/** @type {any} */ ({ width: 0, height: 0 })), /has 0 x 0 pixels/);
+  for (const [value, kind] of /** @type {[any, string][]} */ ([
+    [null, "null"],
+    ["cat.png", "string"],
+    [new Float64Array(16), "Float64Array"],
+  ]))
+    await assert.rejects(session.run(value), { message: new RegExp(`is ${kind}; this bundle reads .*a video$`) });
+  const video = /** @type {any} */ ({ requestVideoFrameCallback() {} });
+  assert.throws(() => session.latest(/** @type {any} */ (null)), InputError);
+  assert.throws(() => session.latest(video, { budgetMs: -1 }), /^InputError: budgetMs is -1/);
+  session.close();
+  assert.throws(() => session.latest(video), /the session is closed/);
+});
 
 test("what cannot be opened is refused", async () => {
   const bundle = await fakeBundle();
@@ -332,9 +433,11 @@ test("a closed session refuses, and ends what runs", async () => {
   await session.loaded;
   each(workers, (worker) => worker.held.add(1));
   const answer = session.run(IMAGE);
+  const next = session.run(IMAGE);
   await soon();
   session.close();
   await assert.rejects(answer, { name: "EngineError", message: "the session was closed" });
+  await assert.rejects(next, { name: "EngineError", message: /^the session is closed/ });
   await assert.rejects(session.run(IMAGE), (error) => error instanceof EngineError && /is closed/.test(error.message));
   assert.ok(workers.every(({ isTerminated }) => isTerminated));
 });

@@ -1,5 +1,6 @@
 // LiteRT.js, the npm package @litertjs/core: TensorFlow Lite with XNNPACK, on one thread of WebAssembly.
 // Its loader calls importScripts, so it runs in a classic worker only.
+import { capMemory } from "./memory.js";
 import { checkShape, versionOf } from "./parts.js";
 
 // relaxed_swizzle in a module of two constants: Chrome 114, Firefox 145, and no Safari yet.
@@ -36,6 +37,7 @@ async function withoutGpu(load) {
 
 /** @param {string} folder @param {unknown} prepared @returns {Promise<import("../engines.js").Engine>} */
 export async function open(folder, prepared) {
+  capMemory();
   const module = /** @type {WebAssembly.Module} */ (prepared);
   let refuse = (/** @type {unknown} */ _problem) => {};
   const refused = new Promise((_, reject) => (refuse = reject)); // its loader would wait for ever

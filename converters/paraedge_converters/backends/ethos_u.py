@@ -8,8 +8,9 @@ specification has them.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -21,10 +22,7 @@ from paraedge_converters.backends import LoweredPart, lowering_with
 from paraedge_converters.backends._whole import lowered_whole
 from paraedge_runtime.errors import ConversionError, EngineError
 
-__all__ = ["RECIPES", "TOOLS", "TosaPart", "engine_min_version", "lowered"]
-
-TOOLS = ("torch", "executorch", "torchao", "ethos-u-vela", "tosa-tools")
-RECIPES = {"int8-static": "PT2E with Arm's quantizer: all in 8 bits, logits too"}
+__all__ = ["U55", "U85", "EthosU", "TosaPart"]
 
 _ENDS = ("quantized_decomposed.quantize_per_tensor.default", "quantized_decomposed.dequantize_per_tensor.default")
 
@@ -46,37 +44,49 @@ class _Reference(msgspec.Struct, frozen=True):
     output: _Scale
 
 
-def engine_min_version(recipe: str) -> dict[str, str]:
-    """See :class:`paraedge_converters.backends.Converter`."""
-    return {"executorch": "1.5"}
+@dataclass(frozen=True)
+class EthosU:
+    """The converter for one processor, as Vela calls it; see :class:`paraedge_converters.backends.Converter`."""
+
+    processor: str
+
+    TOOLS: ClassVar[tuple[str, ...]] = ("torch", "executorch", "torchao", "ethos-u-vela", "tosa-tools")
+    RECIPES: ClassVar[dict[str, str]] = {"int8-static": "PT2E with Arm's quantizer: all in 8 bits, logits too"}
+
+    def engine_min_version(self, recipe: str) -> dict[str, str]:
+        """See :class:`paraedge_converters.backends.Converter`."""
+        return {"executorch": "1.5"}
+
+    def lower(
+        self, module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
+    ) -> LoweredPart:
+        """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
+        with (
+            lowering_with("Vela", needed="--no-deps ethos-u-vela==5.1.0 tosa-tools==2026.5.0"),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            from executorch.backends.arm.ethosu import EthosUCompileSpec, EthosUPartitioner
+
+            spec = EthosUCompileSpec(self.processor).dump_intermediate_artifacts_to(folder)
+            module = _quantized(module, example, calibration, spec)
+            exported = torch.export.export(module, (example,))
+            scales = _scales(exported.graph_module)
+            part = lowered_whole(
+                exported,
+                EthosUPartitioner(spec),
+                "EthosUBackend",
+                beside=frozenset(_ENDS),
+                allow_undelegated=allow_undelegated,
+            )
+            graphs = list(Path(folder).glob("output_tag*.tosa"))
+            if len(graphs) != 1 or part.operators.get("EthosUBackend") != 1 or len(part.operators) != 1 + len(_ENDS):
+                raise ConversionError("Vela made several delegates of it, and no gate is known for these")
+            reference = _Reference(graphs[0].read_bytes(), *scales)
+            return LoweredPart(part.program, part.operators, msgspec.msgpack.encode(reference))
 
 
-def lowered(
-    processor: str, module: nn.Module, example: Tensor, *, calibration: Tensor, allow_undelegated: bool
-) -> LoweredPart:
-    """Lower a module for a processor as Vela calls it; see :class:`paraedge_converters.backends.Converter`."""
-    with (
-        lowering_with("Vela", needed="--no-deps ethos-u-vela==5.1.0 tosa-tools==2026.5.0"),
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        from executorch.backends.arm.ethosu import EthosUCompileSpec, EthosUPartitioner
-
-        spec = EthosUCompileSpec(processor).dump_intermediate_artifacts_to(folder)
-        module = _quantized(module, example, calibration, spec)
-        exported = torch.export.export(module, (example,))
-        scales = _scales(exported.graph_module)
-        part = lowered_whole(
-            exported,
-            EthosUPartitioner(spec),
-            "EthosUBackend",
-            beside=frozenset(_ENDS),
-            allow_undelegated=allow_undelegated,
-        )
-        graphs = list(Path(folder).glob("output_tag*.tosa"))
-        if len(graphs) != 1 or part.operators.get("EthosUBackend") != 1 or len(part.operators) != 1 + len(_ENDS):
-            raise ConversionError("Vela made several delegates of it, and no gate is known for these")
-        reference = _Reference(graphs[0].read_bytes(), *scales)
-        return LoweredPart(part.program, part.operators, msgspec.msgpack.encode(reference))
+U55 = EthosU("ethos-u55-128")
+U85 = EthosU("ethos-u85-256")
 
 
 def _quantized(module: nn.Module, example: Tensor, calibration: Tensor, spec: Any) -> nn.Module:
