@@ -1,4 +1,4 @@
-"""What bursts cost, simulated: fixed numbers of branches, the controller without and with time left for what may come.
+"""What bursts cost, simulated: fixed numbers of branches, the controller with time left for what may come, with drops.
 
     .venv/bin/python benchmarks/bursts.py
 
@@ -6,7 +6,9 @@ Requests arrive as in ``paraedge bench``; a session of two threads serves them o
 medians of cifar10 on ExecuTorch here with lognormal noise, now and then a thread stalls, and the square wave makes
 everything 1.7 times slower half of the time. ``anytime`` starts what will probably end before it has to leave, and
 leaves earlier for requests that wait already; ``arrivals`` does so, too, for those that may come, by the rule of
-``runtime/native/core/arrivals.cpp``. Accuracy counts a miss as wrong.
+``runtime/native/core/arrivals.cpp``. In all of these a request whose deadline has passed before its turn is left out.
+``run`` is ``arrivals`` where it runs all the same, as in a session; ``drop`` is ``on_overload="drop"``, which also
+refuses a request that will, as likely as not, have no prediction in time. Accuracy counts a miss as wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ NOISE, STALLS, STALL_MS = 0.08, 0.004, 1.0
 SQUARE_PERIOD_MS, SQUARE_FACTOR = 200.0, 1.7
 TAIL = 1.15  # what the controller allows for above its estimate
 GAPS, LEAST, AHEAD = 64, 8, 2  # as in arrivals.h
-POLICIES = ("static-1", "static-2", "static-3", "all", "anytime", "arrivals")
+HOPE = 0.02  # as in controller.cpp
+POLICIES = ("static-1", "static-2", "static-3", "all", "anytime", "arrivals", "run", "drop")
+ADAPTIVE = ("anytime", "arrivals", "run", "drop")
 
 
 def time_to_leave(came_ms: np.ndarray, deadline_ms: float, mandatory_ms: float) -> float:
@@ -41,7 +45,7 @@ class Device:
     def __init__(self, policy: str, square: bool, seed: int) -> None:
         self.policy, self.square = policy, square
         self.rng = np.random.default_rng(seed)
-        self.free_ms, self.late_ms, self.slowdown = 0.0, [0.0, 0.0], 1.0
+        self.free_ms, self.late_ms, self.slowdown, self.hope = 0.0, [0.0, 0.0], 1.0, 0.0
 
     def durations(self, now_ms: float) -> tuple[float, list[float]]:
         """The stem's and the branches', ms."""
@@ -58,19 +62,28 @@ class Device:
         deadline_ms = float(came_ms[-1]) + budget_ms
         mandatory_ms = (STEM_MS + BRANCH_MS[0]) * self.slowdown * TAIL
         until_ms = deadline_ms
-        if self.policy == "arrivals":
+        if self.policy != "anytime":
             until_ms = time_to_leave(came_ms, deadline_ms, mandatory_ms)
         for place, other_ms in enumerate(waiting_ms, start=1):
             until_ms = min(until_ms, other_ms + budget_ms - place * mandatory_ms)
         return max(until_ms, start_ms)
 
+    def drops(self, needed_ms: float, left_ms: float) -> bool:
+        """Whether a request is refused that needs so long for its first prediction as things were when none stalled."""
+        if self.policy != "drop" or needed_ms * self.slowdown * float(np.exp(-self.hope)) <= left_ms:
+            return False
+        self.hope += HOPE
+        return True
+
     def serve(self, number: int, arrivals_ms: np.ndarray, budget_ms: float) -> int:
         """Branches in the prediction of that request; 0: missed."""
         start_ms = max(float(arrivals_ms[number]), self.free_ms)
         deadline_ms = float(arrivals_ms[number]) + budget_ms
-        if start_ms >= deadline_ms:
+        if start_ms >= deadline_ms and self.policy != "run":
             return 0
-        adaptive = self.policy in ("anytime", "arrivals")
+        if self.drops(STEM_MS + BRANCH_MS[0], deadline_ms - start_ms):
+            return 0
+        adaptive = self.policy in ADAPTIVE
         count = {"static-1": 1, "static-2": 2, "static-3": 3}.get(self.policy, 4)
         until_ms = deadline_ms
         if adaptive:
@@ -78,6 +91,10 @@ class Device:
             until_ms = self.leave(arrivals_ms[: number + 1], waiting_ms, start_ms, budget_ms)
         stem_ms, branch_ms = self.durations(start_ms)
         tokens_ms = start_ms + stem_ms
+        if self.drops(BRANCH_MS[0], deadline_ms - tokens_ms):
+            self.free_ms = tokens_ms
+            return 0
+        self.hope = 0.0
         first_ms = tokens_ms + branch_ms[0]
         busy_ms, ends_ms = [max(first_ms, self.late_ms[0]), max(tokens_ms, self.late_ms[1])], [first_ms]
         left = list(range(1, count))
