@@ -150,10 +150,9 @@ function addressOf(source) {
   try {
     return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (error) {
-    throw new BundleError(
-      `${source} is not a bundle's address; give the address of a folder, or of a .zip file`,
-      { cause: error },
-    );
+    throw new BundleError(`${source} is not a bundle's address; give the address of a folder, or of a .zip file`, {
+      cause: error,
+    });
   }
 }
 

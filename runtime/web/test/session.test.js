@@ -370,7 +370,7 @@ test("it stops early when a prefix is sure enough", async (t) => {
 
 for (const [options, message] of /** @type {[any, RegExp][]} */ ([
   [{ budgetMs: 0 }, /^budgetMs must be above 0, got 0/],
-  [{ budgetMs: Number.NaN }, /^budgetMs is NaN/],
+  [{ budgetMs: Number.NaN }, /^budgetMs must be above 0, got NaN/],
   [{ branches: 4 }, /^branches is 4; this session has 3/],
   [{ branches: 1.5 }, /^branches is 1.5/],
   [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
