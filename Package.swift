@@ -30,6 +30,7 @@ let package = Package(
                 "core/manifest.cpp",
                 "core/placement.cpp",
                 "core/pool.cpp",
+                "core/queue.cpp",
                 "core/request.cpp",
                 "core/session.cpp",
                 "core/sha256.cpp",

@@ -9,6 +9,8 @@ and so are the images, smooth as photographs are; a busy machine gives the same 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -316,7 +318,7 @@ def cell(name: str, engine: str, recipe: str) -> str:
     description = paraedge.ModelDescription(
         name="ordinary", description=name, license="CC0", samples=images, vector="share"
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # LiteRT's converter talks
         try:
             bundle = paraedge.convert(
                 Network(name).eval(), description, Path(folder, "b"), target="linux", engine=engine, quantize=recipe

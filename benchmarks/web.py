@@ -1,10 +1,10 @@
 """Every figure of the browser runtime, in headless Chromium: docs/lab/web.md has them.
 
     npm ci --prefix runtime/web --ignore-scripts
-    .venv/bin/python benchmarks/web.py [--rounds 250] [--bundles fashion-mnist-litert-fp32 ...]
+    .venv/bin/python benchmarks/web.py [--rounds 200] [--bundles fashion-mnist-litert-fp32 ...]
 
 Exports both packaged models for both engines in float32 and int8-dynamic into build/web, unless they are there, and
-measures one after another; some minutes each. Only a machine that does nothing else gives figures.
+measures one after another; a minute and a half each. Only a machine that does nothing else gives figures.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BUNDLES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=250)
+    parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--bundles", nargs="+", choices=BUNDLES, default=list(BUNDLES))
     arguments = parser.parse_args()
     node = shutil.which("node")

@@ -26,6 +26,7 @@ from paraedge_runtime.errors import (
     ParityError,
     PlanError,
     ProfileError,
+    RequestDropped,
     UnsupportedModel,
 )
 from paraedge_runtime.lazy import lazy_names
@@ -60,6 +61,7 @@ __all__ = [
     "PlanError",
     "Prediction",
     "ProfileError",
+    "RequestDropped",
     "Session",
     "UnsupportedModel",
     "__version__",

@@ -7,6 +7,7 @@
     ├── EngineError            an engine failed while loading or running a part
     │   └── EngineUnavailable  the engine is not installed, or too old
     ├── InputError             what the caller passed cannot be used
+    ├── RequestDropped         a request would miss its deadline, and its caller wants it dropped then
     ├── ConversionError        a model could not be turned into a bundle
     │   ├── ParityError        it was converted, and does not compute what torch computes
     │   └── UnsupportedModel   the network does not keep the BranchModel contract
@@ -32,6 +33,7 @@ __all__ = [
     "ParityError",
     "PlanError",
     "ProfileError",
+    "RequestDropped",
     "UnsupportedModel",
 ]
 
@@ -62,6 +64,10 @@ class EngineUnavailable(EngineError):
 
 class InputError(ParaEdgeError):
     """An argument, option or file from the caller is invalid."""
+
+
+class RequestDropped(ParaEdgeError):
+    """A request with ``on_overload="drop"`` would probably have had no prediction before its deadline."""
 
 
 class ConversionError(ParaEdgeError):

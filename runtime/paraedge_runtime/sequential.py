@@ -6,6 +6,7 @@ For a machine without a wheel of paraedge and without a C++ compiler. Nothing is
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge_runtime.engines.base import Engine, LoadedPart, SessionOptions
-from paraedge_runtime.errors import EngineError, InputError
+from paraedge_runtime.errors import EngineError, InputError, RequestDropped
 from paraedge_runtime.inputs import check_input, stem_input
 from paraedge_runtime.manifest import InputSpec, PartEntry
 from paraedge_runtime.prediction import BranchRun, BranchState, RawPrediction, softmax_confidence
@@ -33,6 +34,7 @@ class SequentialSession:
         self, engine: Engine, parts: Sequence[tuple[str, bytes, PartEntry]], spec: InputSpec, options: SessionOptions
     ) -> None:
         self._spec, self._options, self._parts = spec, options, dict[int, LoadedPart]()
+        self._lock = threading.Lock()  # one request at a time
         try:
             for name, program, entry in parts:
                 self._parts[getattr(entry, "index", -1)] = engine.load(name, program, entry)  # -1: the stem
@@ -45,37 +47,49 @@ class SequentialSession:
         self, data: NDArray[Any], first_branches: int = 0, branches: Sequence[int] | None = None,
         deadline_s: float = math.inf, leave_s: float = math.inf, all: bool = False, early_stop: bool = False,
         on_prediction: Callable[[RawPrediction], bool] | None = None, is_cancelled: Callable[[], bool] | None = None,
+        drop: bool = False,
     ) -> RawPrediction:  # fmt: skip
         """Run the stem, then branches until the deadline; see ``Session.run``."""
-        started_s = monotonic()
-        tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
-        if not np.isfinite(tokens).all():
-            raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
-        stem_ms = (monotonic() - started_s) * 1e3
-        wanted = list(branches or self._indexes[: first_branches or None])
-        if early_stop and wanted != self._indexes[: len(wanted)]:
-            raise InputError("early_stop is calibrated for the first branches; leave out 'branches', or give a count")
-        runs, rows, is_enough = list[BranchRun](), list[NDArray[np.float32]](), False
-        for index in wanted:
-            if is_enough or (is_cancelled and is_cancelled()) or (rows and monotonic() >= min(deadline_s, leave_s)):
-                state = BranchState.NOT_NEEDED if is_enough else BranchState.LATE
-                runs.append(BranchRun(index, state, -1, 0.0, 0.0, math.nan, math.nan, ""))
-                continue
-            start_ms, state, problem = (monotonic() - started_s) * 1e3, BranchState.FAILED, ""
-            try:
-                row = self._parts[index].run(tokens)[0]
-                state = BranchState.USED if np.isfinite(row).all() else BranchState.NOT_FINITE
-                rows += [row] * (state == BranchState.USED)
-            except Exception as error:  # a failing branch does not fail the request
-                problem = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-            now_ms = (monotonic() - started_s) * 1e3
-            runs.append(BranchRun(index, state, 0, start_ms, now_ms, math.nan, math.nan, problem))
-            if early_stop and len(rows) == len(runs) < len(wanted):
-                rule = self._options.stop_rules[len(rows) - 1]
-                is_enough = softmax_confidence(np.sum(rows, axis=0), rule.temperature) >= (rule.threshold or math.inf)
-            if on_prediction and state == BranchState.USED and not is_enough and len(runs) < len(wanted):
-                is_enough = not on_prediction(self._prediction(runs, rows, (started_s, stem_ms, deadline_s)))
-        return self._prediction(runs, rows, (started_s, stem_ms, deadline_s))
+        with self._lock:
+            started_s = monotonic()
+            if not self._parts:
+                raise EngineError("the session is closed; open a new one")
+            if drop and started_s >= deadline_s:
+                raise RequestDropped(
+                    f"the request was dropped: its deadline passed {(started_s - deadline_s) * 1e3:.2f} ms ago"
+                )
+            tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
+            if not np.isfinite(tokens).all():
+                raise EngineError("the stem's output is not finite; 'paraedge verify' checks the bundle on this device")
+            stem_ms = (monotonic() - started_s) * 1e3
+            wanted = list(branches or self._indexes[: first_branches or None])
+            if early_stop and wanted != self._indexes[: len(wanted)]:
+                raise InputError(
+                    "early_stop is calibrated for the first branches; leave out 'branches', or give a count"
+                )
+            runs, rows, is_enough = list[BranchRun](), list[NDArray[np.float32]](), False
+            for index in wanted:
+                if is_enough or (is_cancelled and is_cancelled()) or (rows and monotonic() >= min(deadline_s, leave_s)):
+                    state = BranchState.NOT_NEEDED if is_enough else BranchState.LATE
+                    runs.append(BranchRun(index, state, -1, 0.0, 0.0, math.nan, math.nan, ""))
+                    continue
+                start_ms, state, problem = (monotonic() - started_s) * 1e3, BranchState.FAILED, ""
+                try:
+                    row = self._parts[index].run(tokens)[0]
+                    state = BranchState.USED if np.isfinite(row).all() else BranchState.NOT_FINITE
+                    rows += [row] * (state == BranchState.USED)
+                except Exception as error:  # a failing branch does not fail the request
+                    problem = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+                now_ms = (monotonic() - started_s) * 1e3
+                runs.append(BranchRun(index, state, 0, start_ms, now_ms, math.nan, math.nan, problem))
+                if early_stop and len(rows) == len(runs) < len(wanted):
+                    rule = self._options.stop_rules[len(rows) - 1]
+                    is_enough = softmax_confidence(np.sum(rows, axis=0), rule.temperature) >= (
+                        rule.threshold or math.inf
+                    )
+                if on_prediction and state == BranchState.USED and not is_enough and len(runs) < len(wanted):
+                    is_enough = not on_prediction(self._prediction(runs, rows, (started_s, stem_ms, deadline_s)))
+            return self._prediction(runs, rows, (started_s, stem_ms, deadline_s))
 
     def _prediction(self, runs: list[BranchRun], rows: list[Any], times: tuple[float, float, float]) -> RawPrediction:
         used = [run.index for run in runs if run.state == BranchState.USED]
@@ -95,10 +109,14 @@ class SequentialSession:
         )  # fmt: skip
 
     def settle(self, timeout_s: float) -> bool:
-        """Nothing runs where nobody is in ``run``, which the session's lock says."""
-        return True
+        """Wait for the request that runs."""
+        is_idle = self._lock.acquire(timeout=timeout_s)
+        if is_idle:
+            self._lock.release()
+        return is_idle
 
     def close(self) -> None:
-        """Free the programs."""
-        while self._parts:
-            self._parts.popitem()[1].close()
+        """Wait for the request that runs, and free the programs."""
+        with self._lock:
+            while self._parts:
+                self._parts.popitem()[1].close()

@@ -31,7 +31,7 @@ from paraedge_runtime.prediction import Prediction, RawPrediction
 from paraedge_runtime.sequential import SequentialSession
 from paraedge_runtime.signature import TrustedKeys
 
-__all__ = ["POLICIES", "Session", "choose_threads"]
+__all__ = ["OVERLOADS", "POLICIES", "Session", "choose_threads"]
 
 
 class _TorchTensor(Protocol):
@@ -50,6 +50,12 @@ POLICIES = {
     "all": "every one, however late it may be",
 }
 
+# What becomes of a request that will probably have no prediction before its deadline.
+OVERLOADS = {
+    "run": "it runs, and its prediction comes late",
+    "drop": "it is refused at once: RequestDropped is raised",
+}
+
 
 class _Request(NamedTuple):
     """The arguments of the core's ``run``."""
@@ -62,6 +68,7 @@ class _Request(NamedTuple):
     early_stop: bool = False
     on_prediction: Any = None
     is_cancelled: Any = None
+    drop: bool = False
 
 
 _NOBODY: Sequence[float] = ()  # waits
@@ -71,8 +78,8 @@ _EVERYTHING = _Request()  # made once: what Python does is cold after a request
 class Session:
     """Runs one bundle. Sessions may share a ``Bundle``.
 
-    Use one session per calling thread: calls from several threads are safe, but run one after another. ``close``
-    waits for a call in progress.
+    Use one session per calling thread: calls from several threads are safe, but run one after another, the one with
+    the earliest deadline first. ``close`` waits for calls in progress.
 
         with Session.open("model.paraedge", threads=4) as session:
             prediction = session.run(image)                  # all branches
@@ -97,7 +104,6 @@ class Session:
         self._core = core
         self._exact_shapes = exact_shapes(bundle.manifest.input)
         self._branches = branches
-        self._lock = threading.Lock()
         self._pid = os.getpid()
 
     @classmethod
@@ -184,6 +190,7 @@ class Session:
         deadline_s: float | None = None,
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
+        on_overload: str = "run",
         early_stop: bool = False,
         min_confidence: float | None = None,
     ) -> Prediction: ...
@@ -198,6 +205,7 @@ class Session:
         deadline_s: float | None = None,
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
+        on_overload: str = "run",
         early_stop: bool = False,
         min_confidence: float | None = None,
     ) -> list[Prediction]: ...
@@ -211,6 +219,7 @@ class Session:
         deadline_s: float | None = None,
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
+        on_overload: str = "run",
         early_stop: bool = False,
         min_confidence: float | None = None,
     ) -> Prediction | list[Prediction]:
@@ -234,12 +243,15 @@ class Session:
             waiting_s: deadlines of the requests waiting behind this one, soonest first. Only the first branch may
                 take time that one of them needs for a prediction of its own.
             policy: a key of ``POLICIES``.
+            on_overload: a key of ``OVERLOADS``: what becomes of a request that will probably have no prediction before
+                its deadline, since it waits behind others or the first branch takes too long.
             early_stop: return the first prefix whose confidence reaches the threshold calibrated at export.
             min_confidence: above 0, at most 1. A prediction with a lower confidence is unknown, and its ``label`` is
                 ``None``; what runs does not change.
 
         Raises:
             InputError: ``image`` does not fit the bundle, or an argument is invalid.
+            RequestDropped: see ``on_overload``.
             EngineError: the stem or every branch failed, the session is closed, or it was opened before this process
                 was forked.
         """
@@ -252,6 +264,7 @@ class Session:
                     deadline_s=deadline_s,
                     waiting_s=waiting_s,
                     policy=policy,
+                    on_overload=on_overload,
                     early_stop=early_stop,
                     min_confidence=min_confidence,
                 )
@@ -262,10 +275,12 @@ class Session:
             and early_stop is False
             and isinstance(policy, str)
             and policy == "anytime"
+            and isinstance(on_overload, str)
+            and on_overload == "run"
             and waiting_s is _NOBODY
         ):
             return self._run(image, _EVERYTHING)
-        request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
+        request = self._request(branches, budget_ms, deadline_s, policy, on_overload, early_stop)
         return self._run(image, request, _points_in_time(waiting_s), self._least(min_confidence))
 
     async def arun(
@@ -277,12 +292,13 @@ class Session:
         deadline_s: float | None = None,
         waiting_s: Sequence[float] = _NOBODY,
         policy: str = "anytime",
+        on_overload: str = "run",
         early_stop: bool = False,
         min_confidence: float | None = None,
     ) -> Prediction:
         """``run`` for asyncio, without blocking the event loop: one image, no list. The budget counts from the call."""
         _refuse_list(image)
-        request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
+        request = self._request(branches, budget_ms, deadline_s, policy, on_overload, early_stop)
         points_s, least = _points_in_time(waiting_s), self._least(min_confidence)
         return await asyncio.to_thread(self._run, image, request, points_s, least)
 
@@ -294,6 +310,7 @@ class Session:
         budget_ms: float | None = None,
         deadline_s: float | None = None,
         policy: str = "anytime",
+        on_overload: str = "run",
         early_stop: bool = False,
         min_confidence: float | None = None,
     ) -> Iterator[Prediction]:
@@ -304,7 +321,7 @@ class Session:
         counts from the call.
         """
         _refuse_list(image)
-        request = self._request(branches, budget_ms, deadline_s, policy, early_stop)
+        request = self._request(branches, budget_ms, deadline_s, policy, on_overload, early_stop)
         return self._stream(image, request, self._least(min_confidence))
 
     def _stream(self, image: Image, request: _Request, min_confidence: float) -> Iterator[Prediction]:
@@ -345,6 +362,7 @@ class Session:
         budget_ms: float | None,
         deadline_s: float | None,
         policy: str,
+        on_overload: str,
         early_stop: bool,
     ) -> _Request:
         if budget_ms is not None:
@@ -360,6 +378,7 @@ class Session:
         elif not _is_number(deadline_s) or math.isnan(deadline_s):
             raise InputError(f"deadline_s must be a time of time.monotonic(), got {shown(deadline_s)}")
         as_choice("policy", policy, POLICIES)
+        as_choice("on_overload", on_overload, OVERLOADS)
         early_stop = as_flag("early_stop", early_stop)
         if early_stop and not self._has_stop_rules():
             raise InputError(
@@ -367,7 +386,13 @@ class Session:
                 "'paraedge inspect' shows them"
             )
         chosen = None if branches is None else choose_branches(branches, self._branches)
-        return _Request(branches=chosen, deadline_s=float(deadline_s), all=policy == "all", early_stop=early_stop)
+        return _Request(
+            branches=chosen,
+            deadline_s=float(deadline_s),
+            all=policy == "all",
+            early_stop=early_stop,
+            drop=on_overload == "drop",
+        )
 
     def _has_stop_rules(self) -> bool:
         manifest = self.bundle.manifest
@@ -386,19 +411,18 @@ class Session:
     def _run(
         self, image: Image, request: _Request, waiting_s: Sequence[float] = (), min_confidence: float = 0.0
     ) -> Prediction:
-        if self._pid != os.getpid():  # before the lock, which another thread of the parent may have held
+        if self._pid != os.getpid():
             self._refuse_fork()
         if type(image) is not np.ndarray or self._exact_shapes.get(image.shape) is not image.dtype:
-            image = as_input(image, self.bundle.manifest.input)  # before the lock: others may run meanwhile
-        with self._lock:
-            core = self._core
-            if core is None:
-                raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
-            if waiting_s:
-                request = request._replace(leave_s=_leave_s(waiting_s, core.mandatory_ms))
-            raw = core.run(image, *request)
-            if raw is None:  # not contiguous, or not finite
-                raw = core.run(check_input(image, self.bundle.manifest.input), *request)
+            image = as_input(image, self.bundle.manifest.input)
+        core = self._core
+        if core is None:
+            raise EngineError(f"the session on {self.bundle.path} is closed; open a new one")
+        if waiting_s:
+            request = request._replace(leave_s=_leave_s(waiting_s, core.mandatory_ms))
+        raw = core.run(image, *request)
+        if raw is None:  # not contiguous, or not finite
+            raw = core.run(check_input(image, self.bundle.manifest.input), *request)
         return Prediction(raw, self._labels, self._description, self._temperatures, min_confidence)
 
     def _as_inputs(self, images: Sequence[Any]) -> list[Any]:
@@ -418,10 +442,10 @@ class Session:
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:
-        """Wait for a call in progress, stop the threads and free the programs. Closing twice does nothing.
+        """Wait for calls in progress, stop the threads and free the programs. Closing twice does nothing.
 
         Args:
-            timeout_s: wait at most this long; a call in progress is cancelled and raises ``EngineError``. ``None``
+            timeout_s: wait at most this long; calls in progress are cancelled and raise ``EngineError``. ``None``
                 waits without limit.
 
         Raises:
@@ -433,27 +457,15 @@ class Session:
             raise InputError(f"timeout_s must be finite and at least 0, got {shown(timeout_s)}")
         if self._pid != os.getpid():
             return  # the threads are the parent's
-        if timeout_s is None:
-            with self._lock:
-                self._free()
+        core, most_s = self._core, min(float(timeout_s or 0), threading.TIMEOUT_MAX)  # 292 years; no clock goes further
+        if core is None:
             return
-        most_s = min(float(timeout_s), threading.TIMEOUT_MAX)  # 292 years; a lock waits no longer
-        until_s = time.monotonic() + most_s
-        core = self._core
-        settled = core is None or core.settle(most_s)  # ends the call that has the lock
-        if not settled or not self._lock.acquire(timeout=max(0.0, min(until_s - time.monotonic(), most_s))):
+        if timeout_s is not None and not core.settle(most_s):
             raise EngineError(
                 f"a branch of {self.bundle.path} did not finish within {timeout_s:g} s; close the session again later, "
                 "or end the process"
             )
-        try:
-            self._free()
-        finally:
-            self._lock.release()
-
-    def _free(self) -> None:
-        if self._core is not None:
-            self._core.close()
+        core.close()
         self._core = None
 
     def __enter__(self) -> Session:

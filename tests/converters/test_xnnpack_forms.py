@@ -196,19 +196,17 @@ def test_attention_as_people_write_it_takes_such_forms(name):
     assert operators <= TAKEN
 
 
-def lowered(module, example, recipe="fp32", count=4):
+def lowered(module, example, recipe="fp32", count=4, engine="executorch"):
     """How near the engine is to torch, and the operators."""
     samples = torch.randn(count, *example.shape[1:], generator=torch.Generator().manual_seed(2))
-    part = converter_for("executorch").lower(
-        module, example, recipe=recipe, calibration=samples, allow_undelegated=False
-    )
+    part = converter_for(engine).lower(module, example, recipe=recipe, calibration=samples, allow_undelegated=False)
     with torch.no_grad():
         wanted = torch.cat([module(sample[None]) for sample in samples]).numpy()
     entry = PartEntry(
         file="part", size_bytes=len(part.program), sha256="0" * 64, input_shape=tuple(example.shape),
         output_shape=(1, *wanted.shape[1:]), macs=0,
     )  # fmt: skip
-    loaded = open_engine("executorch").load("part", part.program, entry)
+    loaded = open_engine(engine).load("part", part.program, entry)
     got = np.concatenate([loaded.run(sample[None].numpy()) for sample in samples])
     loaded.close()
     return compare(wanted, got).snr_db, part.operators
@@ -275,6 +273,31 @@ def test_integers_and_half_precision_take_the_same_forms():
         snr_db, operators = lowered(seeded(lambda: Block(Timm())), torch.zeros(1, TOKENS, D), recipe)
         assert "aten::expand_copy.out" not in operators
         assert snr_db > 25
+
+
+class Pooled(nn.Module):
+    """What the quantizer would find by its module, and stop at: the forms are other operators."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.steps, self.head = nn.GRU(8, 8, batch_first=True), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.steps(self.body(x)[:, None])[0][:, -1])
+
+
+@pytest.mark.parametrize("recipe", ["int8-dynamic", "int8-static"])
+def test_pools_and_recurrent_layers_are_quantized(recipe):
+    snr_db, operators = lowered(seeded(Pooled), torch.zeros(1, 3, 12, 12), recipe, count=16)
+    assert set(operators) == {"XnnpackBackend"}
+    assert snr_db > 25
+
+
+def test_litert_takes_the_forms_of_what_its_converter_refuses_or_makes_graphs_of():
+    names = ["local_response_norm", "adaptive_max_pool2d, overlapping", "avg_pool2d, ceil_mode, padded"]
+    snr_db, _ = lowered(seeded(lambda: Applied(names)), X, engine="litert")
+    assert snr_db > 100
 
 
 class Undelegated(nn.Module):

@@ -141,6 +141,16 @@ public class RequestTest {
     }
 
     @Test
+    public void aRequestThatWouldBeLateIsDroppedIfItMayBe() {
+        Prepared.openGate();
+        try (Session session = Prepared.session("held.paraedge", 3)) {
+            Request over = Request.deadlineNanos(System.nanoTime() - 1);
+            Prepared.refused(Code.DROPPED, "its deadline passed", () -> session.run(IMAGE, over.dropOnOverload()));
+            assertFalse(session.run(IMAGE, over).deadlineMet());
+        }
+    }
+
+    @Test
     public void aCallbackCannotCallItsOwnSession() {
         try (Session session = Prepared.session("held.paraedge", 3)) {
             for (Runnable call : new Runnable[] {() -> session.run(IMAGE), session::close}) {

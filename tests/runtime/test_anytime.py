@@ -8,13 +8,14 @@ import asyncio
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from support.bundles import fake_bundle, image
 from support.fake_engine import GATES, PARTS, RUNNING, Gate
 
-from paraedge_runtime import BranchState, EngineError, InputError, Latency, Session
+from paraedge_runtime import BranchState, EngineError, InputError, Latency, RequestDropped, Session
 from paraedge_runtime.manifest import StopRule
 
 PATIENCE_S = 30
@@ -216,25 +217,58 @@ def test_a_closed_session_says_so_to_requests_that_wait_too(bundle):
         session.run(image(), waiting_s=[time.monotonic() + 60])
 
 
+# Requests that would be late ---------------------------------------------------------------------
+
+
+def test_a_request_that_would_be_late_is_dropped_if_it_may_be(bundle):
+    late = {"budget_ms": 20_000, "on_overload": "drop"}
+    problem = r"was dropped: its first prediction takes [56]\d{4}\.\d\d ms, 1\d{4}\.\d\d ms are left to its deadline"
+    with Session.open(bundle, threads=2, latency=_latency("branch_00")) as session:
+        for call in (
+            lambda: session.run(image(), **late),
+            lambda: list(session.stream(image(), **late)),
+            lambda: asyncio.run(session.arun(image(), **late)),
+            lambda: session.run([image()], **late),
+        ):
+            with pytest.raises(RequestDropped, match=problem):
+                call()
+        assert session.run(image(), on_overload="drop").branches_used == (0, 1, 2, 3)
+        assert session.run(image(), budget_ms=20_000).branches_used[0] == 0
+
+
+def test_a_request_whose_deadline_passes_in_the_queue_is_dropped_there(tmp_path, fake_engine):
+    GATES["stem"] = Gate()
+    held = fake_bundle(tmp_path / "held.paraedge", [{"add": 0.1}], stem={"event": "stem"})
+    with Session.open(held) as session, ThreadPoolExecutor() as callers:
+        first = callers.submit(session.run, image())
+        GATES["stem"].entered.wait()
+        with pytest.raises(RequestDropped, match=r"its deadline passed \d"):
+            session.run(image(), budget_ms=10, on_overload="drop")
+        GATES["stem"].release.set()
+        assert first.result().branches_used == (0,)
+
+
 # The order without a deadline ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("options", "order"),
+    ("options", "branch_ms", "order"),
     [
-        pytest.param({}, ["branch_02", "branch_00", "branch_03", "branch_01"], id="largest first"),
-        pytest.param({"branches": 2}, ["branch_00", "branch_01"], id="of those asked for"),
-        pytest.param({"budget_ms": 20_000, "policy": "all"}, ["branch_00", "branch_01", "branch_02", "branch_03"]),
-        pytest.param({"early_stop": True}, ["branch_00", "branch_01", "branch_02", "branch_03"]),
+        pytest.param({}, None, [2, 0, 3, 1], id="most multiply-adds first"),
+        pytest.param({}, (3.0, 9.0, 1.0, 3.0), [1, 0, 3, 2], id="longest first, where the latency is known"),
+        pytest.param({"branches": 2}, None, [0, 1], id="of those asked for"),
+        pytest.param({"budget_ms": 20_000, "policy": "all"}, None, [0, 1, 2, 3], id="in order under a deadline"),
+        pytest.param({"early_stop": True}, None, [0, 1, 2, 3], id="in order where one may be enough"),
     ],
 )
 def test_branches_of_unequal_size_begin_with_the_largest_unless_some_may_be_left_out(
-    tmp_path, fake_engine, options, order
+    tmp_path, fake_engine, options, branch_ms, order
 ):
     behaviours = [{"add": 0.01, "macs": macs} for macs in (300, 100, 900, 300)]
-    with Session.open(fake_bundle(tmp_path / "u.paraedge", behaviours), threads=1) as session:
+    latency = branch_ms and Latency((1.0, *branch_ms))
+    with Session.open(fake_bundle(tmp_path / "u.paraedge", behaviours), threads=1, latency=latency) as session:
         prediction = session.run(image(), **options)
-    assert [run.part for run in prediction.timeline[1:]] == order
+    assert [run.part for run in prediction.timeline[1:]] == [f"branch_{index:02d}" for index in order]
     assert prediction.branches_used == tuple(range(len(order)))
 
 
@@ -285,6 +319,7 @@ def test_a_latency_that_cannot_be_is_refused(bundle, latency, problem):
         ({"deadline_s": "noon"}, "deadline_s must be a time .*, got 'noon'"),
         ({"budget_ms": 5, "deadline_s": 1.0}, "pass budget_ms or deadline_s, not both"),
         ({"policy": "hope"}, "unknown policy 'hope'; choose one of anytime, all"),
+        ({"on_overload": "hope"}, "unknown on_overload 'hope'; choose one of run, drop"),
         ({"early_stop": True}, "early_stop needs thresholds calibrated at export"),
         ({"branches": 9, "budget_ms": 5}, "9 branches requested"),
     ],

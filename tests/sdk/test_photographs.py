@@ -12,6 +12,7 @@ from support.bundles import IMAGE, fake_bundle
 
 from paraedge.cli.main import paraedge
 from paraedge.data import FolderOptions, load_dataset
+from paraedge.data.datasets import files_left_out
 from paraedge_demo.shots import SourceOptions
 from paraedge_demo.sources import open_source
 from paraedge_runtime import InputError
@@ -117,6 +118,26 @@ def test_what_is_no_photograph_is_one_line_and_nothing_is_lost(tmp_path, spoil, 
     assert "\n" not in str(result.exception)
     assert "b.jpg" in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_train_nothing_are_counted_by_suffix(tmp_path):
+    for name, suffixes in (("ant", ".png .HEIC .heic .mp3"), ("bee", ".jpg .heic")):
+        (tmp_path / name).mkdir()
+        for number, suffix in enumerate(suffixes.split()):
+            (tmp_path / name / f"{number}{suffix}").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("beside the class folders")
+    (tmp_path / "ant" / ".DS_Store").write_text("hidden")
+    assert files_left_out("folder", tmp_path).startswith("Left out: 3 .heic, 1 .mp3; files that are read end in .bmp, ")
+    (tmp_path / "ant" / "0.png").unlink()
+    with pytest.raises(
+        InputError, match=r"ant has no images, only 2 \.heic, 1 \.mp3; convert them, or remove that folder"
+    ):
+        load_dataset("folder", tmp_path)
+    (tmp_path / "bee" / "0.jpg").unlink()
+    with pytest.raises(
+        InputError, match=r"has no images in its class folders \(ant, bee\), only 3 \.heic, 1 \.mp3; conv"
+    ):
+        load_dataset("folder", tmp_path)
 
 
 def test_one_class_is_no_data_set(tmp_path):

@@ -92,7 +92,9 @@ def _invoke(*arguments, code=0):
 
 def test_train_takes_a_folder_of_recordings_and_the_recipe_for_sound(tones, tmp_path):
     out = tmp_path / "keywords"
-    _invoke("train", "--dataset", "folder", "--data-dir", tones, "--out", out, "--epochs", 1, "--device", "cpu")
+    (tones / "low" / "song.mp3").write_bytes(b"ID3")
+    command = ["train", "--dataset", "folder", "--data-dir", tones, "--out", out, "--epochs", 1, "--device", "cpu"]
+    assert "Left out: 1 .mp3; files that are read end in .wav" in _invoke(*command).output
     checkpoint = load_checkpoint(out)
     model = checkpoint.config.model
     assert (model.signal.length, model.signal.rate_hz, model.signal.log_mel.num_bands) == (4800, 8000, 40)

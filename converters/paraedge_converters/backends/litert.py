@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from paraedge_converters._temporary import check_room
-from paraedge_converters.backends import LoweredPart, lowering_with
+from paraedge_converters.backends import LoweredPart, _xnnpack_forms, lowering_with
 from paraedge_converters.recipes import TFLITE_RUNTIME_RECIPES, part_recipe
 from paraedge_runtime.errors import ConversionError
 
@@ -45,10 +45,8 @@ def lower(
     with lowering_with("LiteRT"), tempfile.TemporaryDirectory() as folder:
         # LLVM, which writes the program, ends the process on a full disk.
         check_room(2 * sum(tensor.nbytes for tensor in module.state_dict().values()) + _PROGRAM_BYTES)
-        import litert_torch
-
         path = Path(folder, "part.tflite")
-        litert_torch.convert(module, (example,)).export(str(path))
+        _convert(module, example, path)
         if recipe != "fp32" and not (recipe == "int8-static" and _has_last_product_only(path.read_bytes())):
             _quantize(path, recipe, calibration)
         program = path.read_bytes()
@@ -56,6 +54,36 @@ def lower(
     if custom:
         raise ConversionError(f"the program needs operators that are not built in: {', '.join(custom)}; replace them")
     return LoweredPart(program, operators)
+
+
+def _convert(module: nn.Module, example: Tensor, path: Path) -> None:
+    """Write the program as one graph.
+
+    What the converter has no form for, or writes as graphs of their own that not every interpreter takes, goes in plain
+    operators: products, convolutions, pools.
+    """
+    import litert_torch
+
+    try:
+        litert_torch.convert(module, (example,)).export(str(path))
+        if _num_graphs(path.read_bytes()) == 1:
+            return
+    except Exception as error:
+        try:
+            plain = _xnnpack_forms.in_xnnpack_forms(module, example)
+            litert_torch.convert(plain, (example,)).export(str(path))
+        except Exception:
+            raise error from None  # says it of the network as it was written
+        return
+    litert_torch.convert(_xnnpack_forms.in_xnnpack_forms(module, example), (example,)).export(str(path))
+    if (count := _num_graphs(path.read_bytes())) != 1:
+        raise ConversionError(f"the program has {count} graphs, and one is needed; write loops and branches out")
+
+
+def _num_graphs(program: bytes) -> int:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return int(schema.Model.GetRootAs(program, 0).SubgraphsLength())
 
 
 def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:

@@ -5,7 +5,7 @@ import Foundation
 /// What the core refused: a kind to act on, and a message with the value and a next step.
 public struct ParaedgeError: Error, CustomStringConvertible, Sendable {
     public enum Kind: Int32, Sendable {
-        case manifest = 1, integrity, engine, unavailable, input, cancelled
+        case manifest = 1, integrity, engine, unavailable, input, cancelled, dropped
         case other = 0
     }
 

@@ -168,6 +168,8 @@ RunOptions run_options(const pe_run_options& c) {
   static_assert(static_cast<int>(Policy::anytime) == PE_POLICY_ANYTIME &&
                 static_cast<int>(Policy::all) == PE_POLICY_ALL);
   options.policy = static_cast<Policy>(in_range(c.policy, PE_POLICY_ALL, "policy"));
+  static_assert(static_cast<int>(Overload::run) == PE_OVERLOAD_RUN && static_cast<int>(Overload::drop) == PE_OVERLOAD_DROP);
+  options.on_overload = static_cast<Overload>(in_range(c.on_overload, PE_OVERLOAD_DROP, "on_overload"));
   options.early_stop = c.early_stop != 0;
   if (c.on_prediction) {
     options.on_prediction = [call = c.on_prediction, context = c.context](const Prediction& so_far) {

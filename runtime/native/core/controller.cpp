@@ -22,6 +22,9 @@ constexpr double kLateRate = 0.003, kLateStep = 0.5;
 // A branch that is dropped again and again is predicted to be so much faster each time, until it is tried once more:
 // soon when its estimate is a lower bound only, after some hundred requests when it was learned.
 constexpr double kDoubtCensored = 0.05, kDoubtKnown = 0.001;
+// The same where whole requests are refused: with a slowdown of a factor of two that has ended, 35 are refused too many;
+// where it has not, one of 35 runs in vain.
+constexpr double kHope = 0.02;
 const double kLeastLate = std::log(0.02), kLargestLate = std::log(1000.0);
 
 }  // namespace
@@ -68,9 +71,19 @@ double Controller::predicted_ms(size_t part, int busy) const {
   return std::exp(base(part) + contention(busy) + std::max(fast_, slow_) + tail_ - doubt_[part]);
 }
 
+double Controller::base_ms(size_t part) const {
+  const bool known = seen_[part] == kRequestsToLearn && !bound_only_[part];
+  return known ? std::exp(base_[part]) : std::numeric_limits<double>::quiet_NaN();
+}
+
+double Controller::expected_ms(size_t part) const {
+  return base_ms(part) * std::exp(contention(1) + fast_ - hope_);
+}
+
 void Controller::observe(size_t part, int busy, double ms) {
   const double log_ms = std::log(std::max(ms, 1e-6)) - contention(part == 0 ? 1 : busy);
   doubt_[part] = 0;
+  if (part > 0) hope_ = 0;
   int& seen = seen_[part];
   if (bound_only_[part]) seen = 0;  // now it is known better
   bound_only_[part] = false;
@@ -115,6 +128,8 @@ void Controller::outlasted(size_t part, int busy, double ms) {
 void Controller::dropped(size_t part) {
   doubt_[part] += seen_[part] < kRequestsToLearn ? kDoubtCensored : kDoubtKnown;
 }
+
+void Controller::refused() { hope_ += kHope; }
 
 void Controller::returned(double late_ms) {
   const bool exceeded = std::log(std::max(late_ms, 1e-6)) > late_;

@@ -115,6 +115,12 @@ enum class Policy : uint8_t {
   all,      // start everything, and return at the deadline with what has finished
 };
 
+// What becomes of a request that will probably have no prediction before its deadline.
+enum class Overload : uint8_t {
+  run,   // it runs, and its prediction comes late
+  drop,  // it is refused at once, with ErrorCode::dropped
+};
+
 struct Prediction;
 
 struct RunOptions {
@@ -126,10 +132,11 @@ struct RunOptions {
   // about the deadline all the same.
   Clock::time_point leave = Clock::time_point::max();
   Policy policy = Policy::anytime;
+  Overload on_overload = Overload::run;
   bool early_stop = false;  // return the first prefix whose confidence is enough
   // Called by the calling thread whenever the prediction has improved, with the sum so far; false: that is enough.
   std::function<bool(const Prediction&)> on_prediction;
-  // Polled by the calling thread while it waits; true: the request ends with ErrorCode::cancelled.
+  // Polled by the calling thread while it waits, for its turn too; true: the request ends with ErrorCode::cancelled.
   std::function<bool()> cancelled;
 };
 
@@ -178,7 +185,7 @@ struct Program {  // a part's program in memory that the caller keeps, aligned t
 };
 
 // A bundle loaded into an engine, and the threads that run it. Calls from several threads happen one after
-// another. The destructor waits for a branch that is still running.
+// another, the earliest deadline first. The destructor waits for a branch that is still running.
 class Session {
  public:
   // With the engine that is registered under the manifest's name for it.

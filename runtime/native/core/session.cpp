@@ -17,6 +17,7 @@
 #include "engine.h"
 #include "placement.h"
 #include "pool.h"
+#include "queue.h"
 #include "refusal.h"
 #include "request.h"
 #include "runtime.h"
@@ -48,12 +49,17 @@ struct Claim {  // a part that a thread has taken and now has to run
 };
 
 // Positions by cost, the largest first: started in this order, branches of unequal size end at about the same time.
-std::vector<size_t> largest_first(const std::vector<Program>& branches) {
-  std::vector<size_t> positions(branches.size());
+std::vector<size_t> largest_first(const std::vector<double>& costs) {
+  std::vector<size_t> positions(costs.size());
   std::iota(positions.begin(), positions.end(), size_t{0});
-  std::stable_sort(positions.begin(), positions.end(),
-                   [&](size_t a, size_t b) { return branches[a].part.macs > branches[b].part.macs; });
+  std::stable_sort(positions.begin(), positions.end(), [&](size_t a, size_t b) { return costs[a] > costs[b]; });
   return positions;
+}
+
+std::string in_ms(double ms) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f ms", ms);
+  return text;
 }
 
 std::vector<double> macs_of(const std::vector<Program>& branches) {
@@ -87,7 +93,7 @@ class Scheduler {
         cores_(options_.placement, threads_, allowed_cores()),
         input_size_(elements(stem.part.input_shape)),
         num_outputs_(elements(branches[0].part.output_shape)),
-        by_cost_(largest_first(branches)),
+        by_cost_(largest_first(macs_of(branches))),
         controller_(macs_of(branches), options_.latency) {
     load(engine, stem, branches);
     busy_.resize(parts_.size());
@@ -105,9 +111,9 @@ class Scheduler {
   }
 
   ~Scheduler() {
-    std::lock_guard call(call_mutex_);
     {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
+      finished_.wait(lock, [&] { return callers_ == 0; });
       cancel_late();
     }
     pool_.reset();  // waits for late branches; then the parts may go
@@ -122,11 +128,11 @@ class Scheduler {
   }
 
   Prediction run(std::span<const float> input, const RunOptions& options) {
-    const Caller caller(*this);
-    std::lock_guard call(call_mutex_);
     check(input);
+    const std::vector<size_t> positions = choose(options);
+    const Turn turn(*this, options, positions.front());
     Request& request = free_slot();
-    prepare(request, options);
+    prepare(request, positions, options);
     run_stem(input, request);
     const Claim first = publish(request, options);
     const int helpers = static_cast<int>(std::min(request.positions.size(), static_cast<size_t>(threads_))) - 1;
@@ -154,6 +160,7 @@ class Scheduler {
       unfinished_ = 0;
     }
     cancel_late();
+    queue_.call_all();
     finished_.notify_all();
     return finished_.wait_until(lock, until, [&] { return count_busy() == 0 && callers_ == 0; });
   }
@@ -171,24 +178,113 @@ class Scheduler {
   }
 
  private:
-  // A thread in `run`, or on its way to the head of the queue. None comes in once the session has to end.
-  class Caller {
+  // The one request that runs; made once those with earlier deadlines have run. None comes in once the session has to end.
+  class Turn {
    public:
-    explicit Caller(Scheduler& scheduler) : scheduler_(scheduler) {
-      std::lock_guard lock(scheduler_.mutex_);
-      scheduler_.refuse_if_ending();
-      ++scheduler_.callers_;
+    Turn(Scheduler& scheduler, const RunOptions& options, size_t first) : scheduler_(scheduler) {
+      scheduler_.wait_for_turn(options, first);
     }
-    ~Caller() {
+    ~Turn() {
       std::lock_guard lock(scheduler_.mutex_);
-      --scheduler_.callers_;
-      if (scheduler_.ending_) scheduler_.finished_.notify_all();
+      scheduler_.pass_turn_on();
+      scheduler_.count_out();
     }
-    Caller(const Caller&) = delete;
+    Turn(const Turn&) = delete;
 
    private:
     Scheduler& scheduler_;
   };
+
+  // Throws Refusal: the session ends, the caller has cancelled the request, or it is dropped.
+  void wait_for_turn(const RunOptions& options, size_t first) {
+    std::unique_lock lock(mutex_);
+    refuse_if_ending();
+    const Clock::time_point now = Clock::now();
+    note_arrival(now, options.deadline);
+    Waiter waiter(now, options.deadline);
+    ++callers_;
+    if (has_turn_) {
+      queue_.add(waiter);
+    } else {
+      give_turn(waiter);
+    }
+    try {
+      queue_up(lock, waiter, options, first);
+    } catch (...) {
+      if (!lock.owns_lock()) lock.lock();
+      if (waiter.has_turn) {
+        pass_turn_on();
+      } else {
+        queue_.remove(waiter);
+      }
+      count_out();
+      throw;
+    }
+  }
+
+  void queue_up(std::unique_lock<std::mutex>& lock, Waiter& waiter, const RunOptions& options, size_t first) {
+    while (true) {
+      refuse_if_ending();
+      const Clock::time_point latest = options.on_overload == Overload::drop ? latest_start(waiter, options, first)
+                                                                              : Clock::time_point::max();
+      if (waiter.has_turn) return;
+      const Clock::time_point poll = options.cancelled ? Clock::now() + kPollInterval : Clock::time_point::max();
+      const Clock::time_point until = std::min(latest, poll);
+      if (until == Clock::time_point::max()) {
+        waiter.called.wait(lock);
+      } else if (waiter.called.wait_until(lock, until) == std::cv_status::timeout && until == poll) {
+        lock.unlock();
+        const bool cancelled = options.cancelled();
+        lock.lock();
+        if (cancelled) throw Refusal(ErrorCode::cancelled, "the request was cancelled");
+      }
+    }
+  }
+
+  // When a request that waits has to have its turn. Throws Refusal (dropped): it will not.
+  Clock::time_point latest_start(const Waiter& waiter, const RunOptions& options, size_t first) {  // with mutex_ held
+    const double own_ms = controller_.expected_ms(0) + controller_.expected_ms(first + 1);
+    double others_ms = 0, rest_ms = 0;  // those before it take their first predictions only; of the one that runs, the rest
+    if (!waiter.has_turn) {
+      const double mandatory_ms = controller_.expected_ms(0) + controller_.expected_ms(1);
+      others_ms = mandatory_ms * static_cast<double>(queue_.ahead_of(waiter));
+      rest_ms = std::max(0.0, mandatory_ms - milliseconds(Clock::now() - turn_began_));
+    }
+    drop_if_hopeless(options, own_ms, others_ms + rest_ms);
+    const double needed_ms = own_ms + others_ms;
+    if (std::isnan(needed_ms)) return options.deadline;
+    return options.deadline - std::chrono::duration_cast<Clock::duration>(duration<double, std::milli>(needed_ms));
+  }
+
+  // NaN: not known yet, and what is not known drops nothing.
+  void drop_if_hopeless(const RunOptions& options, double own_ms, double others_ms) {  // with mutex_ held
+    if (options.on_overload != Overload::drop) return;
+    const double left_ms = milliseconds(options.deadline - Clock::now());
+    if (left_ms > 0 && !(own_ms + others_ms > left_ms)) return;
+    controller_.refused();
+    std::string problem = "the request was dropped: ";
+    if (!std::isnan(own_ms)) problem += "its first prediction takes " + in_ms(own_ms) + ", ";
+    if (others_ms > 0) problem += "those of the requests before it " + in_ms(others_ms) + ", ";
+    problem += left_ms > 0 ? in_ms(left_ms) + " are left to its deadline" : "its deadline passed " + in_ms(-left_ms) + " ago";
+    throw Refusal(ErrorCode::dropped, problem + "; give it more time, or let it run late: leave on_overload out");
+  }
+
+  void give_turn(Waiter& waiter) {  // with mutex_ held
+    has_turn_ = waiter.has_turn = true;
+    turn_began_ = Clock::now();
+  }
+
+  void pass_turn_on() {  // with mutex_ held
+    has_turn_ = false;
+    Waiter* const next = queue_.take();
+    if (!next) return;
+    give_turn(*next);
+    next->called.notify_one();
+  }
+
+  void count_out() {  // with mutex_ held
+    if (--callers_ == 0) finished_.notify_all();
+  }
 
   void refuse_if_ending() const {  // with mutex_ held
     if (ending_) throw Refusal(ErrorCode::cancelled, "this session is being closed, or the process ends; open a new one");
@@ -220,8 +316,8 @@ class Scheduler {
     return *std::find_if(slots_.begin(), slots_.end(), [](const Request& slot) { return slot.users == 0; });
   }
 
-  void prepare(Request& request, const RunOptions& options) {
-    choose(request.positions, options);
+  void prepare(Request& request, const std::vector<size_t>& positions, const RunOptions& options) {
+    request.positions = positions;
     if (options.early_stop && options_.stop_rules.size() != parts_.size()) {
       throw Refusal(ErrorCode::input, "early_stop needs a rule for each of the " + std::to_string(branches()) +
                                           " branches, there are " + std::to_string(options_.stop_rules.size()) +
@@ -239,29 +335,32 @@ class Scheduler {
     request.cancelled = false;
   }
 
-  // The deadline, or earlier where others may come meanwhile.
+  void note_arrival(Clock::time_point now, Clock::time_point deadline) {  // with mutex_ held
+    if (deadline == Clock::time_point::max()) return arrivals_.came_without_deadline();
+    // Who comes while another runs did not wait for its prediction.
+    arrivals_.came(now, deadline, has_turn_ ? Clock::time_point() : ended_, controller_.mandatory_ms());
+  }
+
+  // The deadline, or earlier where others wait or may come meanwhile.
   Clock::time_point time_to_leave(Clock::time_point started, const RunOptions& options) {
     std::lock_guard lock(mutex_);
-    if (options.deadline == Clock::time_point::max()) {
-      arrivals_.came_without_deadline();
+    const double mandatory_ms = controller_.mandatory_ms();
+    if (options.deadline == Clock::time_point::max() || options.policy == Policy::all || std::isnan(mandatory_ms)) {
       return options.deadline;
     }
-    const double mandatory_ms = controller_.mandatory_ms();
-    arrivals_.came(started, options.deadline, ended_, mandatory_ms);
-    if (options.policy == Policy::all || std::isnan(mandatory_ms)) return options.deadline;
-    return arrivals_.leave(options.deadline, mandatory_ms);
+    return std::min(arrivals_.leave(options.deadline, mandatory_ms), queue_.leave(started, mandatory_ms));
   }
 
   // The positions of the branches asked for.
-  void choose(std::vector<size_t>& positions, const RunOptions& options) const {
+  std::vector<size_t> choose(const RunOptions& options) const {
     const int count = options.first_branches == 0 ? branches() : options.first_branches;
     if (count < 1 || count > branches()) {
       throw Refusal(ErrorCode::input, std::to_string(count) + " branches requested, " +
                                           std::to_string(branches()) + " available");
     }
-    positions.resize(static_cast<size_t>(count));
+    std::vector<size_t> positions(static_cast<size_t>(count));
     std::iota(positions.begin(), positions.end(), size_t{0});
-    if (options.branches.empty()) return;
+    if (options.branches.empty()) return positions;
     positions.clear();
     for (const int index : options.branches) {
       const auto found = std::find(indexes_.begin(), indexes_.end(), index);
@@ -274,6 +373,7 @@ class Scheduler {
       }
       positions.push_back(position);
     }
+    return positions;
   }
 
   // A branch that is late from the request before has a core: the engine's pool would wait for its thread there.
@@ -309,11 +409,25 @@ class Scheduler {
     sleep(lock, options, Clock::time_point::max(), [&] { return ending_ || waiting(request).has_value(); });
     wants_every_end_ = false;
     refuse_if_ending();
+    drop_if_hopeless(options, controller_.expected_ms(request.positions.front() + 1), 0);
+    if (!request.in_order) order_by_latency();
     request.open = true;
     unfinished_ = request.positions.size();
     used_ = running_ = 0;
     current_ = &request;
     return claim(request, *waiting(request), 0);
+  }
+
+  // Once, when the time of every branch is known: until then, by multiply-adds.
+  void order_by_latency() {  // with mutex_ held
+    if (is_by_latency_) return;
+    std::vector<double> costs_ms;
+    for (size_t position = 0; position < parts_.size(); ++position) {
+      costs_ms.push_back(controller_.base_ms(position + 1));
+      if (std::isnan(costs_ms.back())) return;
+    }
+    by_cost_ = largest_first(costs_ms);
+    is_by_latency_ = true;
   }
 
   // The next branch in order that has not begun, no late worker has, and `wanted` agrees to.
@@ -573,11 +687,14 @@ class Scheduler {
   std::vector<std::unique_ptr<LoadedPart>> parts_;
   std::vector<int> indexes_;
   const size_t input_size_, num_outputs_;
-  const std::vector<size_t> by_cost_;
 
-  std::mutex call_mutex_;  // one request at a time
   mutable std::mutex mutex_;  // everything below
   std::condition_variable finished_;
+  std::vector<size_t> by_cost_;
+  bool is_by_latency_ = false;  // `by_cost_`
+  Queue queue_;
+  bool has_turn_ = false;  // some request
+  Clock::time_point turn_began_;
   std::vector<Request> slots_;
   std::vector<char> busy_;  // per branch: a thread is inside
   Controller controller_;
@@ -588,7 +705,7 @@ class Scheduler {
   std::atomic<size_t> unfinished_{0};  // written with mutex_ held, read without while spinning
   bool wants_every_end_ = false;
   bool ending_ = false;  // for good: see settle
-  int callers_ = 0;      // threads in `run`
+  int callers_ = 0;      // threads in `run`, those that wait included
 
   std::vector<std::thread*> workers_;
   std::optional<Pool> pool_;  // last: its threads use all of the above

@@ -267,7 +267,7 @@ struct Values {
 
 jobject run(JNIEnv* env, jclass, jlong handle, jobject labels, jobject source, jboolean is_direct, jboolean is_image,
             jint offset, jint count, jlong deadline, jlong leave, jint first_branches, jintArray branches,
-            jboolean start_all, jboolean early_stop, jobject listener, jobject cancelled) {
+            jboolean start_all, jboolean early_stop, jboolean drop_on_overload, jobject listener, jobject cancelled) {
   std::vector<jint> indexes(branches ? static_cast<size_t>(env->GetArrayLength(branches)) : 0);
   if (branches) env->GetIntArrayRegion(branches, 0, static_cast<jsize>(indexes.size()), indexes.data());
   const jint none = 0;  // an array without branches is refused by the core, which is told of an array
@@ -279,6 +279,7 @@ jobject run(JNIEnv* env, jclass, jlong handle, jobject labels, jobject source, j
   options.num_branches = indexes.size();
   options.policy = start_all ? PE_POLICY_ALL : PE_POLICY_ANYTIME;
   options.early_stop = early_stop;
+  options.on_overload = drop_on_overload ? PE_OVERLOAD_DROP : PE_OVERLOAD_RUN;
   options.deadline_ns = deadline;
   options.leave_ns = leave;
   options.context = &callbacks;
@@ -348,7 +349,7 @@ bool register_natives(JNIEnv* env) {
       method<num_branches>("numBranches", "(J)I"),
       method<mandatory_ms>("mandatoryMs", "(J)D"),
       method<run>("run",
-                  "(JLjava/util/List;Ljava/lang/Object;ZZIIJJI[IZZLai/paraedge/Request$Listener;"
+                  "(JLjava/util/List;Ljava/lang/Object;ZZIIJJI[IZZZLai/paraedge/Request$Listener;"
                   "Lai/paraedge/Request$Cancelled;)Lai/paraedge/Prediction;"),
   };
   return env->RegisterNatives(natives, methods, sizeof methods / sizeof *methods) == JNI_OK;

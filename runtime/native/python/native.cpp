@@ -9,9 +9,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <condition_variable>
 #include <initializer_list>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <span>
@@ -51,6 +53,7 @@ constexpr std::chrono::seconds kPatience(2);
       case ErrorCode::integrity: return "IntegrityError";
       case ErrorCode::unavailable: return "EngineUnavailable";
       case ErrorCode::input: return "InputError";
+      case ErrorCode::dropped: return "RequestDropped";
       default: return "EngineError";
     }
   }();
@@ -246,7 +249,37 @@ std::set<NativeSession*>& open_sessions() {  // with the GIL
   return *sessions;
 }
 
-// A stem and its branches with their threads. The caller sees to it that one thread at a time calls `run`.
+// Calls that are inside a session, so that closing it can wait for them.
+class Calls {
+ public:
+  class Inside {
+   public:
+    explicit Inside(Calls& calls) : calls_(calls) {
+      std::lock_guard lock(calls_.mutex_);
+      ++calls_.count_;
+    }
+    ~Inside() {
+      std::lock_guard lock(calls_.mutex_);
+      if (--calls_.count_ == 0) calls_.none_.notify_all();
+    }
+    Inside(const Inside&) = delete;
+
+   private:
+    Calls& calls_;
+  };
+
+  void wait() {  // without the GIL, which whoever is inside needs to come out
+    std::unique_lock lock(mutex_);
+    none_.wait(lock, [&] { return count_ == 0; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable none_;
+  int count_ = 0;
+};
+
+// A stem and its branches with their threads.
 class NativeSession {
  public:
   NativeSession(const nb::object& engine, std::vector<PartSource> parts, const nb::object& input_spec,
@@ -271,7 +304,7 @@ class NativeSession {
       const GilRelease free;
       opened.emplace(Session::open(chosen, std::move(stem), std::move(programs), nullptr, session_options));
     }
-    rethrow(*state);
+    if (const std::exception_ptr raised = PythonEngine::take_raised()) std::rethrow_exception(raised);
     state->session = value_of(std::move(*opened));
     state_ = state;
     open_sessions().insert(this);
@@ -283,7 +316,7 @@ class NativeSession {
     if (is_given_up_ && !settle(0)) {
       new std::shared_ptr<SessionState>(take());
     } else {
-      close();
+      take().reset();
     }
   }
   NativeSession(const NativeSession&) = delete;
@@ -292,13 +325,15 @@ class NativeSession {
   // are of time.monotonic(); infinity for none.
   nb::object run(nb::handle data, int first_branches, const std::optional<std::vector<int>>& branches, double deadline_s,
                  double leave_s, bool all, bool early_stop, const nb::object& on_prediction,
-                 const nb::object& is_cancelled) {
+                 const nb::object& is_cancelled, bool drop) {
+    const Calls::Inside inside(calls_);
     const std::shared_ptr<SessionState> state = state_;  // the end of the process may take it away meanwhile
     if (!state) refuse_request({ErrorCode::engine, "the session is closed; open a new one"});
     RunOptions options{.first_branches = first_branches,
                        .deadline = time_point(deadline_s),
                        .leave = time_point(leave_s),
                        .policy = all ? Policy::all : Policy::anytime,
+                       .on_overload = drop ? Overload::drop : Overload::run,
                        .early_stop = early_stop};
     if (branches) options.branches = *branches;
     std::exception_ptr raised;  // an exception must not cross the session
@@ -318,7 +353,7 @@ class NativeSession {
       result.emplace(state->session->run(*input, options));
       call_time = Clock::now() - begin;
     }
-    const std::exception_ptr raised_by_part = take_raised(*state);  // once, whichever is passed on
+    const std::exception_ptr raised_by_part = PythonEngine::take_raised();  // once, whichever is passed on
     for (const std::exception_ptr& error : {raised, raised_by_part}) {
       if (error) std::rethrow_exception(error);
     }
@@ -333,7 +368,12 @@ class NativeSession {
     return state_ ? state_->session->mandatory_ms() : std::numeric_limits<double>::quiet_NaN();
   }
 
-  void close() { take().reset(); }
+  // Waits for calls in progress.
+  void close() {
+    const std::shared_ptr<SessionState> state = take();
+    const GilRelease free;
+    calls_.wait();
+  }
 
   // Ends requests, and says whether every thread has left the parts in time; until then it cannot be closed.
   bool settle(double timeout_s) {
@@ -352,14 +392,6 @@ class NativeSession {
   }
 
  private:
-  static std::exception_ptr take_raised(SessionState& state) {
-    return state.python ? state.python->take_raised() : nullptr;
-  }
-
-  static void rethrow(SessionState& state) {
-    if (const std::exception_ptr raised = take_raised(state)) std::rethrow_exception(raised);
-  }
-
   void read_input(const nb::object& spec) {
     input_.shape = nb::cast<Shape>(spec.attr("shape"));
     const nb::object scale_and_shift = spec.attr("scale_and_shift")();
@@ -436,6 +468,7 @@ class NativeSession {
     });
   }
 
+  Calls calls_;
   Input input_;
   std::vector<Py_ssize_t> image_shape_, grey_shape_, float_shape_;
   nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
@@ -571,7 +604,7 @@ NB_MODULE(_native, m) {
            "parts"_a, "input_spec"_a, "options"_a)
       .def("run", &NativeSession::run, "data"_a.none(), "first_branches"_a = 0, "branches"_a = nb::none(),
            "deadline_s"_a = never, "leave_s"_a = never, "all"_a = false, "early_stop"_a = false,
-           "on_prediction"_a = nb::none(), "is_cancelled"_a = nb::none())
+           "on_prediction"_a = nb::none(), "is_cancelled"_a = nb::none(), "drop"_a = false)
       .def_prop_ro("threads", &NativeSession::threads)
       .def_prop_ro("mandatory_ms", &NativeSession::mandatory_ms)
       .def("settle", &NativeSession::settle, "timeout_s"_a)
@@ -584,9 +617,12 @@ NB_MODULE(_native, m) {
   nb::class_<Controller>(m, "Controller")
       .def_static("make", &make_controller, "macs"_a, "part_ms"_a, "contention"_a)
       .def("predicted_ms", &Controller::predicted_ms, "part"_a, "busy"_a)
+      .def("base_ms", &Controller::base_ms, "part"_a)
+      .def("expected_ms", &Controller::expected_ms, "part"_a)
       .def("observe", &Controller::observe, "part"_a, "busy"_a, "ms"_a)
       .def("outlasted", &Controller::outlasted, "part"_a, "busy"_a, "ms"_a)
       .def("dropped", &Controller::dropped, "part"_a)
+      .def("refused", &Controller::refused)
       .def("returned", &Controller::returned, "late_ms"_a)
       .def("did_not_wait", &Controller::did_not_wait)
       .def("margin_ms", &Controller::margin_ms, "least_ms"_a)

@@ -15,6 +15,8 @@ namespace {
 
 void write(char* message, const std::string& text) { std::snprintf(message, PE_MESSAGE_BYTES, "%s", text.c_str()); }
 
+thread_local std::exception_ptr raised;  // until the caller of the session takes it
+
 constexpr const char* kShuttingDown = "the interpreter is shutting down";
 
 // str(exception), whatever is in it; "" if that raises too.
@@ -113,7 +115,7 @@ class PythonPart {
     } catch (nb::python_error& error) {
       write(message, text_of(error.value()));
       if (is_worker() || error.matches(PyExc_Exception)) return PE_ERROR_ENGINE;
-      engine_.raised_ = std::current_exception();  // Ctrl-C, SystemExit: the caller's, not the branch's
+      raised = std::current_exception();  // Ctrl-C, SystemExit: the caller's, not the branch's
       return PE_ERROR_CANCELLED;
     }
   }
@@ -138,6 +140,8 @@ PythonEngine::PythonEngine(nb::object engine, bool sequential) : engine_(std::mo
   c_.thread_end = [](void*, void* begun) { end_thread(begun); };
 }
 
+std::exception_ptr PythonEngine::take_raised() { return std::exchange(raised, nullptr); }
+
 void PythonEngine::add(const std::string& name, nb::bytes program, nb::object entry) {
   sources_[name] = {std::move(program), std::move(entry)};
 }
@@ -156,7 +160,7 @@ int PythonEngine::load(void* context, const pe_part* part, const void*, size_t, 
       *loaded = new PythonPart(self, std::move(made), *part);
       return static_cast<int>(PE_OK);
     } catch (const std::exception& error) {
-      self.raised_ = std::current_exception();
+      raised = std::current_exception();
       write(message, error.what());
       return static_cast<int>(PE_ERROR_ENGINE);
     }

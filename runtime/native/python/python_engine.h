@@ -23,8 +23,8 @@ class PythonEngine {
   // What `load` is to be given for a part.
   void add(const std::string& name, nb::bytes program, nb::object entry);
   const pe_engine& c() const { return c_; }
-  // What Python raised in `load`, or in the thread that called the session and was no Exception (Ctrl-C); taken once.
-  std::exception_ptr take_raised() { return std::exchange(raised_, nullptr); }
+  // What Python raised on this thread: in `load`, or, in a request, what was no Exception (Ctrl-C). Taken once.
+  static std::exception_ptr take_raised();
 
  private:
   struct Source {
@@ -38,7 +38,6 @@ class PythonEngine {
   friend class PythonPart;
   nb::object engine_;
   std::map<std::string, Source> sources_;
-  std::exception_ptr raised_;
   pe_engine c_{};
 };
 

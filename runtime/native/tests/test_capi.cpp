@@ -475,6 +475,7 @@ TEST_CASE("options out of range are refused with their value") {
       {[](pe_run_options& o) { o.branches = unknown; }, "branches is empty"},
       {[](pe_run_options& o) { o.num_branches = 2; }, "branches is NULL, its length is 2"},
       {[](pe_run_options& o) { o.policy = -1; }, "policy is -1"},
+      {[](pe_run_options& o) { o.on_overload = 2; }, "on_overload is 2; give 0 to 1"},
   };
   for (const auto& [change, message] : run_cases) {
     pe_run_options options = run_options();
@@ -660,6 +661,11 @@ TEST_CASE("a deadline, and a request that is cancelled") {
   const Prediction late(pe_session_run_image(session.get(), image.data(), image.size(), &options, nullptr));
   REQUIRE(late);
   CHECK(pe_prediction_deadline_met(late.get()) == 0);
+  options.on_overload = PE_OVERLOAD_DROP;
+  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), image.data(), image.size(), &options, e); },
+                PE_ERROR_DROPPED, "the request was dropped: its deadline passed");
+  options.size = offsetof(pe_run_options, on_overload);  // of an older header
+  CHECK(Prediction(pe_session_run_image(session.get(), image.data(), image.size(), &options, nullptr)));
 
   options = run_options();
   options.leave_ns = pe_now_ns();

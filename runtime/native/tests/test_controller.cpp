@@ -48,6 +48,36 @@ TEST_CASE("what has outlasted its prediction raises it, what has not says nothin
   CHECK(controller.predicted_ms(1, 1) > before);
 }
 
+TEST_CASE("what is expected is known once it was learned, follows a slowdown both ways, and is doubted where it refuses") {
+  Controller learning({1}, {});
+  for (int request = 0; request < Controller::kRequestsToLearn; ++request) {
+    CHECK(std::isnan(learning.base_ms(1)));
+    CHECK(std::isnan(learning.expected_ms(1)));
+    learning.observe(1, 1, 2.0);
+  }
+  CHECK(learning.base_ms(1) == doctest::Approx(2.0));
+  CHECK(learning.expected_ms(1) == doctest::Approx(2.0));
+  CHECK(std::isnan(learning.expected_ms(0)));
+
+  Controller known({1, 1}, {{1, 2, 4}, {1, 1.5}});
+  CHECK(known.expected_ms(0) == doctest::Approx(1.0));
+  CHECK(known.expected_ms(2) == doctest::Approx(4.0));
+  for (int request = 0; request < 20; ++request) known.observe(1, 1, 4.0);
+  CHECK(known.expected_ms(2) == doctest::Approx(8.0).epsilon(0.01));
+  CHECK(known.base_ms(2) == doctest::Approx(4.0));
+  for (int request = 0; request < 20; ++request) known.observe(1, 1, 2.0);
+  CHECK(known.expected_ms(2) == doctest::Approx(4.0).epsilon(0.01));
+
+  const double before = known.expected_ms(1);
+  int refused = 0;
+  while (known.expected_ms(1) > before / 2) known.refused(), ++refused;
+  CHECK(refused == 35);
+  known.observe(0, 1, 1.0);  // a stem alone is no prediction
+  CHECK(known.expected_ms(1) < before * 0.6);
+  known.observe(1, 1, 2.0);
+  CHECK(known.expected_ms(1) == doctest::Approx(before).epsilon(0.01));
+}
+
 TEST_CASE("a branch that is dropped again and again is tried once more") {
   Controller known({1}, {{1, 1}, {}}), bound({1}, {});
   bound.outlasted(1, 1, 1.0);  // never seen to finish

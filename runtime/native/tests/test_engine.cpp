@@ -9,6 +9,7 @@
 #include <cmath>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <set>
 
 #include "fake_engine.h"
@@ -17,6 +18,7 @@
 namespace paraedge::tests {
 namespace {
 
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::minutes;
 
@@ -404,6 +406,233 @@ TEST_CASE("settled: nobody waits any more, nothing more is started, and it may b
       CHECK(after.error().code == ErrorCode::cancelled);
     }
   }
+}
+
+// A request in a thread of its own. `queue` returns when it waits for its turn.
+class Caller {
+ public:
+  Caller(Session& session, float number, RunOptions options) : options_(std::move(options)) {
+    options_.cancelled = [this] {
+      polled_.open();
+      return cancel_.load();
+    };
+    input_ = {number, 0, 0, 0};
+    thread_ = std::thread([&] { result_.emplace(session.run(input_, options_)); });
+  }
+  Caller(const Caller&) = delete;
+  ~Caller() {
+    if (thread_.joinable()) thread_.join();
+  }
+  void queue() { polled_.pass(); }
+  void cancel() { cancel_ = true; }
+  const Result<Prediction>& result() {
+    thread_.join();
+    return *result_;
+  }
+
+ private:
+  Gate polled_;
+  std::atomic<bool> cancel_{false};
+  RunOptions options_;
+  std::vector<float> input_;
+  std::optional<Result<Prediction>> result_;
+  std::thread thread_;
+};
+
+// A session whose stem is held while the gate is closed, and notes the first number of every input.
+class HeldSession {
+ public:
+  explicit HeldSession(std::vector<double> part_ms = {}) : engine(2) {
+    engine.set("stem", [this](const float* input, float* output) {
+      gate.pass();
+      order.push_back(static_cast<int>(input[0]));
+      std::copy_n(input, 4, output);
+      return FakeEngine::Outcome{};
+    });
+    session = engine.open({0, 1}, {.threads = 1, .latency = {std::move(part_ms), {}}});
+  }
+  FakeEngine engine;
+  Gate gate;
+  std::vector<int> order;
+  std::unique_ptr<Session> session;
+};
+
+TEST_CASE("of the requests that wait, the one with the earliest deadline is next; who cancels does not wait") {
+  HeldSession held;
+  const auto now = Clock::now();
+  Caller first(*held.session, 0, {});
+  held.gate.wait_for_entry();
+  struct Row {
+    int number;
+    Clock::time_point deadline;
+  };
+  std::vector<std::unique_ptr<Caller>> callers;
+  for (const Row& row : {Row{1, now + minutes(30)}, Row{2, Clock::time_point::max()}, Row{3, now + minutes(20)},
+                         Row{4, now + minutes(30)}, Row{5, now - minutes(1)}}) {
+    callers.push_back(std::make_unique<Caller>(*held.session, row.number, RunOptions{.deadline = row.deadline}));
+    callers.back()->queue();
+  }
+  callers[3]->cancel();
+  const auto& cancelled = callers[3]->result();
+  REQUIRE_FALSE(cancelled);
+  CHECK(cancelled.error().code == ErrorCode::cancelled);
+  held.gate.open();
+  for (const size_t other : {0, 1, 2, 4}) CHECK(callers[other]->result());
+  CHECK(first.result());
+  CHECK(held.order == std::vector<int>{0, 5, 2, 3, 1});
+}
+
+TEST_CASE("a request leaves time for one that waits in the session") {
+  HeldSession held({7'500, 7'500, 20'000});  // ms; in truth they take none
+  const auto deadline = Clock::now() + std::chrono::seconds(38);
+  Caller first(*held.session, 0, {.first_branches = 1});
+  held.gate.wait_for_entry();
+  Caller second(*held.session, 1, {.deadline = deadline}), third(*held.session, 2, {.deadline = deadline});
+  second.queue();
+  third.queue();
+  held.gate.open();
+  int cut = 0;  // whichever is last is followed by nobody
+  for (Caller* caller : {&second, &third}) {
+    const auto& p = caller->result();
+    REQUIRE(p);
+    CHECK(p->branches[0].state == BranchState::used);
+    cut += p->branches[1].state == BranchState::would_not_fit;
+  }
+  CHECK(cut == 1);
+}
+
+void check_dropped(const Result<Prediction>& result, const char* message) {
+  REQUIRE_FALSE(result);
+  CHECK(result.error().code == ErrorCode::dropped);
+  CHECK_MESSAGE(result.error().message.find(message) != std::string::npos, result.error().message);
+}
+
+TEST_CASE("on_overload: what will probably be late is dropped before it runs, if it may be") {
+  struct Row {
+    std::vector<double> part_ms;
+    Clock::duration budget;
+    const char* message;  // empty: it runs
+  };
+  for (const Row& row : {Row{{1, 60'000, 1}, std::chrono::seconds(30), "its first prediction takes 60001.00 ms"},
+                         Row{{1, 60'000, 1}, minutes(30), ""},
+                         Row{{1, 1, 60'000}, std::chrono::seconds(30), ""},
+                         Row{{}, minutes(30), ""},  // not known yet
+                         Row{{}, -minutes(1), "its deadline passed 60000."}}) {
+    for (const Overload on_overload : {Overload::run, Overload::drop}) {
+      FakeEngine engine(2);
+      std::atomic<int> begun{0};
+      engine.set("stem", [&](const float* input, float* output) {
+        ++begun;
+        std::copy_n(input, 4, output);
+        return FakeEngine::Outcome{};
+      });
+      const auto session = engine.open({0, 1}, {.threads = 2, .latency = {row.part_ms, {}}});
+      auto p = session->run(kInput, {.deadline = Clock::now() + row.budget, .on_overload = on_overload});
+      if (on_overload == Overload::drop && *row.message != '\0') {
+        check_dropped(p, row.message);
+        CHECK(begun == 0);
+      } else {
+        REQUIRE(p);
+        CHECK(p->branches[0].state == BranchState::used);
+      }
+      check_whole(*session, {0, 1});
+    }
+  }
+}
+
+TEST_CASE("dropped at once where others come first, and as soon as a deadline passes in the queue") {
+  for (const bool is_known : {false, true}) {
+    CAPTURE(is_known);
+    HeldSession held(is_known ? std::vector<double>{60'000, 60'000, 1} : std::vector<double>{});
+    Caller first(*held.session, 0, {});
+    held.gate.wait_for_entry();
+    Caller second(*held.session, 1, {.deadline = Clock::now() + minutes(30), .on_overload = Overload::drop});
+    second.queue();
+    const auto budget = is_known ? Clock::duration(std::chrono::seconds(200)) : Clock::duration(milliseconds(30));
+    Caller third(*held.session, 2, {.deadline = Clock::now() + budget, .on_overload = Overload::drop});
+    check_dropped(third.result(), is_known ? "those of the requests before it 1" : "its deadline passed");
+    held.gate.open();
+    CHECK(first.result());
+    CHECK(second.result());
+    CHECK(held.order == std::vector<int>{0, 1});
+  }
+}
+
+TEST_CASE("dropped after a stem that took all the time; a prediction that is late after all is given") {
+  for (const char* slow : {"stem", "branch_00"}) {
+    FakeEngine engine(2);
+    std::atomic<int> predictions{0};
+    const auto deadline = Clock::now() + milliseconds(200);
+    engine.set("branch_00", [&](const float* input, float* output) {
+      ++predictions;
+      return FakeEngine::adds(1)(input, output);
+    });
+    if (slow == std::string("stem")) {
+      engine.set("stem", [&](const float* input, float* output) {
+        while (Clock::now() <= deadline) std::this_thread::yield();
+        std::copy_n(input, 4, output);
+        return FakeEngine::Outcome{};
+      });
+    } else {
+      engine.set("branch_00", [&](const float* input, float* output) {
+        while (Clock::now() <= deadline) std::this_thread::yield();
+        return FakeEngine::adds(1)(input, output);
+      });
+    }
+    const auto session = engine.open({0, 1}, {.threads = 1});
+    auto p = session->run(kInput, {.deadline = deadline, .on_overload = Overload::drop});
+    if (slow == std::string("stem")) {
+      check_dropped(p, "its deadline passed");
+      CHECK(predictions == 0);
+    } else {
+      REQUIRE(p);
+      session->hand_over(*p);
+      CHECK_FALSE(p->deadline_met);
+    }
+    check_whole(*session, {0, 1});
+  }
+}
+
+TEST_CASE("where requests are dropped one after another, one is tried now and then") {
+  FakeEngine engine(1);
+  const auto session = engine.open({0}, {.latency = {{1, 60'000}, {}}});
+  int dropped = 0;
+  while (!session->run(kInput, {.deadline = Clock::now() + std::chrono::seconds(30), .on_overload = Overload::drop})) {
+    ++dropped;
+  }
+  CHECK(dropped == 35);
+}
+
+TEST_CASE("stress: many callers, each request has its own prediction or is dropped or cancelled") {
+  FakeEngine engine(3);
+  const auto session = engine.open({0, 1, 2}, {.threads = 2, .latency = {{0.01, 0.01, 0.01, 0.01}, {}}});
+  std::atomic<int> right{0}, refused{0};
+  std::vector<std::thread> callers;
+  constexpr int kCallers = 8, kRequests = 150;
+  for (int caller = 0; caller < kCallers; ++caller) {
+    callers.emplace_back([&, caller] {
+      for (int request = 0; request < kRequests; ++request) {
+        const auto number = static_cast<float>(caller * kRequests + request);
+        const std::vector<float> input = {number, 0, 0, 0};
+        RunOptions options{.on_overload = request % 2 ? Overload::drop : Overload::run};
+        if (request % 3) options.deadline = Clock::now() + microseconds(30 * (1 + request));
+        if (request % 7 == 0) options.cancelled = [&] { return request % 14 == 0; };
+        auto p = session->run(input, options);
+        if (!p) {
+          refused += p.error().code == (options.cancelled && request % 14 == 0 ? ErrorCode::cancelled : ErrorCode::dropped);
+          continue;
+        }
+        session->hand_over(*p);
+        float expected = 0;
+        for (const int index : used_of(*p)) expected += number + std::pow(10.0F, index);
+        right += p->output[0] == expected;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(right + refused == kCallers * kRequests);
+  CHECK(right > 0);
+  check_whole(*session, {0, 1, 2});
 }
 
 TEST_CASE("an idle session settles at once, one with a late branch when that has ended") {

@@ -6,7 +6,18 @@ import { createRequire } from "node:module";
 import path from "node:path";
 
 const WASM_UTILS = "@litertjs/wasm-utils";
-const resolve = createRequire(import.meta.url).resolve;
+const require = createRequire(import.meta.url);
+
+/** Of an installed package. @param {string} name */
+function resolve(name) {
+  try {
+    return require.resolve(name);
+  } catch (error) {
+    const version = require("../package.json").peerDependencies[name];
+    if (!version) throw error;
+    throw new Error(`${name} is not installed: npm install ${name}@${version}`, { cause: error });
+  }
+}
 
 /** @type {Record<string, {package: string, files: string[]}>} */
 const ENGINES = {

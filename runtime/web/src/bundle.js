@@ -148,6 +148,7 @@ function requireHashes() {
 /** @param {string | URL} source */
 function addressOf(source) {
   try {
+    if (typeof source !== "string" && !(source instanceof URL)) throw new TypeError(`it is ${typeof source}`);
     return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (error) {
     throw new BundleError(`${source} is not a bundle's address; give the address of a folder, or of a .zip file`, {

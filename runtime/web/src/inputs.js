@@ -1,5 +1,6 @@
 // From what a page has (canvas, image, video frame, pixels, numbers) to what the stem reads, refusing what does not fit.
 import { InputError } from "./errors.js";
+import { messageOf } from "./manifest.js";
 import { resized } from "./resize.js";
 
 /**
@@ -97,21 +98,29 @@ function pixelsOf(value, spec) {
       `input '${spec.name}' has ${value.data.length} values for ${value.height} × ${value.width} pixels of ${value.channels} channels; give 1, 3 or 4 channels`,
     );
   }
-  const [width, height] = sizeOf(value);
-  if (!width || !height)
+  const size = sizeOf(value);
+  if (!size)
     throw new InputError(
-      `input '${spec.name}' is ${kindOf(value)} without pixels; wait until it is loaded. ${reads(spec)}`,
+      `input '${spec.name}' is ${kindOf(value)}; ${reads(spec)}, or what can be drawn: a canvas, an image, a video`,
     );
+  const [width, height] = size;
   checkSize(width, height, spec);
   const canvas = scratch(width, height);
   canvas.fillStyle = "#fff"; // what shows through transparent pixels
   canvas.fillRect(0, 0, width, height);
-  canvas.drawImage(/** @type {CanvasImageSource} */ (value), 0, 0, width, height);
-  return { data: canvas.getImageData(0, 0, width, height).data, height, width, channels: 4 };
+  try {
+    canvas.drawImage(/** @type {CanvasImageSource} */ (value), 0, 0, width, height);
+    return { data: canvas.getImageData(0, 0, width, height).data, height, width, channels: 4 };
+  } catch (error) {
+    // An image that is broken, or of another site, which did not allow it to be read.
+    throw new InputError(`input '${spec.name}' cannot be drawn and read: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** @param {number} width @param {number} height @param {InputSpec} spec */
 function checkSize(width, height, spec) {
+  if (!(width > 0 && height > 0))
+    throw new InputError(`input '${spec.name}' has ${width} x ${height} pixels; wait until it is loaded`);
   if (width * height > MAX_PIXELS)
     throw new InputError(`input '${spec.name}' has ${width * height} pixels, more than the ${MAX_PIXELS} allowed`);
 }
@@ -125,14 +134,14 @@ function isPixels(value) {
 
 /** @param {unknown} value */
 function kindOf(value) {
-  return typeof value === "object" ? (value?.constructor?.name ?? "null") : String(value);
+  return typeof value === "object" ? (value?.constructor?.name ?? "null") : typeof value;
 }
 
-/** @param {any} value of anything that can be drawn @returns {[number, number]} */
+/** @param {any} value @returns {[number, number] | null} null: nothing that can be drawn */
 function sizeOf(value) {
   const width = value?.videoWidth || value?.naturalWidth || value?.displayWidth || value?.width;
   const height = value?.videoHeight || value?.naturalHeight || value?.displayHeight || value?.height;
-  return typeof width === "number" && typeof height === "number" ? [Math.round(width), Math.round(height)] : [0, 0];
+  return typeof width === "number" && typeof height === "number" ? [Math.round(width), Math.round(height)] : null;
 }
 
 /** @type {OffscreenCanvasRenderingContext2D | undefined} */ let context;

@@ -24,11 +24,9 @@ const MAX_CRASHES = 3; // one after another, with no part finished between
  * @property {(thread: Thread, problem: string) => void} crashed its jobs are lost; another thread takes its place
  */
 
-/** What helps against too little memory is not what helps against a program that is wrong. @param {unknown} error */
-const adviceOn = (error) =>
-  /memory/i.test(messageOf(error))
-    ? "use fewer threads or branches, or a smaller recipe"
-    : "'paraedge verify' checks the bundle";
+/** What helps against too little memory helps against nothing else. @param {unknown} error @param {string} otherwise */
+const adviceOn = (error, otherwise) =>
+  /memory/i.test(messageOf(error)) ? "use fewer threads or branches, or a smaller recipe" : otherwise;
 
 export class Pool {
   /** @type {Thread[]} */ threads = [];
@@ -139,13 +137,14 @@ export class Pool {
 
   /** @param {Thread} thread */
   async #openEngine(thread) {
+    const { engine } = this.#options.bundle.manifest;
     try {
       const { name, tickMs } = await thread.call({ kind: "open", ...this.#options.engine });
       this.engineName = name;
       this.coarseTickMs = tickMs > FINE_TICK_MS ? tickMs : 0;
     } catch (error) {
       throw new EngineError(
-        `the engine of worker ${thread.number} did not start: ${messageOf(error)}; ${adviceOn(error)}`,
+        `the engine of worker ${thread.number} did not start: ${messageOf(error)}; ${adviceOn(error, `'npx paraedge-web-engine ${engine} FOLDER' copies its files`)}`,
         {
           cause: error,
         },
@@ -176,7 +175,10 @@ export class Pool {
       try {
         await thread.call({ kind: "load", part, program, inputShape, outputShape });
       } catch (error) {
-        throw new EngineError(`loading ${file}: ${messageOf(error)}; ${adviceOn(error)}`, { cause: error });
+        throw new EngineError(
+          `loading ${file}: ${messageOf(error)}; ${adviceOn(error, "'paraedge verify' checks the bundle")}`,
+          { cause: error },
+        );
       }
       thread.loaded[part] = true;
       this.#listener.loaded(thread);

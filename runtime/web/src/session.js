@@ -227,6 +227,10 @@ export class Session {
    * @returns {LatestFrames} to be read with `for await`; `dropped` counts
    */
   latest(video, options = {}) {
+    this.#refuseIfClosed();
+    this.#parsed(options, false); // now, not with the first frame
+    if (typeof video?.requestVideoFrameCallback !== "function")
+      throw new InputError("latest() reads a <video> element of a browser that has requestVideoFrameCallback");
     return new LatestFrames(video, (frame, arrivedMs) => this.#inTurn(frame, options, null, arrivedMs), options.signal);
   }
 
@@ -248,6 +252,7 @@ export class Session {
     const parsed = this.#parsed(options, tell !== null);
     const prediction = this.#turn.then(async () => {
       options.signal?.throwIfAborted();
+      this.#refuseIfClosed(); // meanwhile
       parsed.request.leaveMs = this.#leaveMs(startedMs + parsed.request.budgetMs, parsed.request.policy);
       for (let attempt = 1; ; attempt++) {
         try {
@@ -267,16 +272,16 @@ export class Session {
     { budgetMs, branches = this.branches.length, policy = "anytime", earlyStop = false, minConfidence },
     isWatched,
   ) {
-    if (budgetMs !== undefined && !(budgetMs > 0 && budgetMs < Infinity)) {
-      throw new InputError(`budgetMs must be above 0, got ${budgetMs}`);
+    if (budgetMs !== undefined && !(Number.isFinite(budgetMs) && budgetMs > 0)) {
+      throw new InputError(`budgetMs must be a number above 0, got ${budgetMs}`);
     }
     if (!isWhole(branches, 1, this.branches.length)) {
       throw new InputError(`branches is ${branches}; this session has ${this.branches.length}`);
     }
     if (policy !== "anytime" && policy !== "all")
       throw new InputError(`policy is ${JSON.stringify(policy)}; choose 'anytime' or 'all'`);
-    if (minConfidence !== undefined && !(minConfidence > 0 && minConfidence <= 1)) {
-      throw new InputError(`minConfidence must be above 0 and at most 1, got ${minConfidence}`);
+    if (minConfidence !== undefined && !(Number.isFinite(minConfidence) && minConfidence > 0 && minConfidence <= 1)) {
+      throw new InputError(`minConfidence must be a number above 0 and at most 1, got ${minConfidence}`);
     }
     const stopRules = earlyStop || minConfidence !== undefined ? this.#stopRules(earlyStop, minConfidence) : null;
     return { branches, request: { budgetMs: budgetMs ?? Infinity, leaveMs: Infinity, policy, stopRules, isWatched } };

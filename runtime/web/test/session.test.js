@@ -369,12 +369,14 @@ test("it stops early when a prefix is sure enough", async (t) => {
 });
 
 for (const [options, message] of /** @type {[any, RegExp][]} */ ([
-  [{ budgetMs: 0 }, /^budgetMs must be above 0, got 0/],
-  [{ budgetMs: Number.NaN }, /^budgetMs must be above 0, got NaN/],
+  [{ budgetMs: 0 }, /^budgetMs must be a number above 0, got 0/],
+  [{ budgetMs: Number.NaN }, /^budgetMs must be a number above 0, got NaN/],
+  [{ budgetMs: "10" }, /^budgetMs must be a number above 0, got 10/],
   [{ branches: 4 }, /^branches is 4; this session has 3/],
   [{ branches: 1.5 }, /^branches is 1.5/],
   [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
-  [{ minConfidence: 2 }, /^minConfidence must be above 0 and at most 1, got 2/],
+  [{ minConfidence: 2 }, /^minConfidence must be a number .*, got 2/],
+  [{ minConfidence: "0.5" }, /^minConfidence must be a number .*, got 0.5/],
 ])) {
   test(`an option that cannot be is refused: ${JSON.stringify(options)}`, async (t) => {
     const { session } = await opened();
@@ -385,6 +387,32 @@ for (const [options, message] of /** @type {[any, RegExp][]} */ ([
     );
   });
 }
+
+test("what is no image is refused, and what no video", async (t) => {
+  const { session } = await opened();
+  t.after(() => session.close());
+  const sizes = /** @type {[number, number][]} */ ([
+    [0, 0],
+    [-2, -8],
+  ]);
+  for (const [height, width] of sizes)
+    await assert.rejects(session.run({ data: new Uint8Array(height * width), height, width, channels: 1 }), {
+      name: "InputError",
+      message: `input 'image' has ${width} x ${height} pixels; wait until it is loaded`,
+    });
+  await assert.rejects(session.run(/** @type {any} */ ({ width: 0, height: 0 })), /has 0 x 0 pixels/);
+  for (const [value, kind] of /** @type {[any, string][]} */ ([
+    [null, "null"],
+    ["cat.png", "string"],
+    [new Float64Array(16), "Float64Array"],
+  ]))
+    await assert.rejects(session.run(value), { message: new RegExp(`is ${kind}; this bundle reads .*a video$`) });
+  const video = /** @type {any} */ ({ requestVideoFrameCallback() {} });
+  assert.throws(() => session.latest(/** @type {any} */ (null)), InputError);
+  assert.throws(() => session.latest(video, { budgetMs: -1 }), /^InputError: budgetMs is -1/);
+  session.close();
+  assert.throws(() => session.latest(video), /the session is closed/);
+});
 
 test("what cannot be opened is refused", async () => {
   const bundle = await fakeBundle();
@@ -405,9 +433,11 @@ test("a closed session refuses, and ends what runs", async () => {
   await session.loaded;
   each(workers, (worker) => worker.held.add(1));
   const answer = session.run(IMAGE);
+  const next = session.run(IMAGE);
   await soon();
   session.close();
   await assert.rejects(answer, { name: "EngineError", message: "the session was closed" });
+  await assert.rejects(next, { name: "EngineError", message: /^the session is closed/ });
   await assert.rejects(session.run(IMAGE), (error) => error instanceof EngineError && /is closed/.test(error.message));
   assert.ok(workers.every(({ isTerminated }) => isTerminated));
 });

@@ -9,7 +9,14 @@ import click
 from paraedge.cli._threads import FreeCores
 from paraedge.cli.options import DATASET, LABELS, data_dir_option
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
+from paraedge.cli.training import (
+    check_labels,
+    check_log,
+    is_first_process,
+    print_trained,
+    tell_left_out,
+    training_progress,
+)
 
 
 @click.command()
@@ -77,6 +84,7 @@ def extend(
 
     base = load_checkpoint(resolve_checkpoint(model))
     data = load_dataset(dataset, data_dir, options_for(base.config.model.input_spec, labels))
+    tell_left_out(dataset, data_dir)
     given = {"batch_size": batch_size, "learning_rate": learning_rate}
     config = extension_training(
         base, branches, epochs=epochs, seed=seed, **{name: value for name, value in given.items() if value is not None}

@@ -11,7 +11,14 @@ import click
 from paraedge.cli._threads import FreeCores
 from paraedge.cli.options import DATASET, LABELS, Names, data_dir_option
 from paraedge.cli.output import json_option
-from paraedge.cli.training import check_labels, check_log, is_first_process, print_trained, training_progress
+from paraedge.cli.training import (
+    check_labels,
+    check_log,
+    is_first_process,
+    print_trained,
+    tell_left_out,
+    training_progress,
+)
 
 if TYPE_CHECKING:
     from paraedge.training.recipes import Recipe
@@ -137,6 +144,7 @@ def train(
         class_names=labels,
     )
     data = load_dataset(chosen.dataset, data_dir, folder)
+    tell_left_out(chosen.dataset, data_dir)
     for option, is_given in (("backbone", backbone), ("image-size", image_size), ("grey", grey)):
         if is_given and isinstance(data, SignalDataset):
             raise InputError(f"--{option} is for images, {data.name} has none; leave it out")

@@ -10,19 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paraedge.cli.output import as_percent, console, print_json, print_next, print_progress, progress_bar, table
+from paraedge.cli.output import as_percent, console, echo, print_json, print_next, print_progress, progress_bar, table
 from paraedge_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from paraedge.model import Checkpoint
     from paraedge.training import TrainingProgress
 
-__all__ = ["check_labels", "check_log", "is_first_process", "print_trained", "training_progress"]
+__all__ = ["check_labels", "check_log", "is_first_process", "print_trained", "tell_left_out", "training_progress"]
 
 
 def is_first_process() -> bool:
     """Whether this process is the one that reports and writes; torchrun numbers them in ``RANK``."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def tell_left_out(dataset: str, data_dir: Path | None) -> None:
+    """A line on stderr about files of the folder that train nothing, such as ``.heic``."""
+    from paraedge.data.datasets import files_left_out
+
+    if is_first_process() and (line := files_left_out(dataset, data_dir)):
+        echo(line, err=True)
 
 
 def check_log(log: Path | None, out: Path) -> None:

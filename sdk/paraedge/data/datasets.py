@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from paraedge.data.images import ImageDataset, LabelledImages
 from paraedge.data.labelled import Labelled
-from paraedge.data.motion import holds_windows, is_window_npz, read_window_folders, read_window_npz
+from paraedge.data.motion import CSV_SUFFIXES, holds_windows, is_window_npz, read_window_folders, read_window_npz
 from paraedge.data.readers import (
     class_folders,
+    counted,
+    left_out,
     read_cifar_batch,
     read_class_folder,
     read_class_names,
@@ -26,15 +29,17 @@ from paraedge.data.signals import SignalDataset
 from paraedge.data.sound import holds_sound, read_sound_folders
 from paraedge_runtime._arguments import as_choice, as_instance, as_path
 from paraedge_runtime.errors import InputError
-from paraedge_runtime.inputs import Resize, display_name
+from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name
 from paraedge_runtime.manifest import ImageInput, InputSpec
 from paraedge_runtime.sensor_windows import WindowShape
+from paraedge_runtime.sound import SOUND_SUFFIXES
 
 __all__ = [
     "DATASETS",
     "DATA_DIR_VARIABLE",
     "FolderOptions",
     "check_old_split",
+    "files_left_out",
     "load_dataset",
     "options_for",
     "usual_recipe",
@@ -205,6 +210,24 @@ def _cifar10(folder: Path | None, options: FolderOptions) -> ImageDataset:
     return ImageDataset(
         "cifar10", train, test, _CIFAR10_CLASSES, "no licence stated by its authors; cite Krizhevsky 2009"
     )
+
+
+def files_left_out(dataset: str, data_dir: Path | None) -> str:
+    """One line on the files of a data folder that :func:`load_dataset` does not read; empty where it reads all."""
+    folder = data_dir or Path(os.environ.get(DATA_DIR_VARIABLE) or "")
+    if dataset != "folder" or not folder.is_dir():
+        return ""
+    is_sound = holds_sound(folder)
+    kind = SOUND_SUFFIXES if is_sound else CSV_SUFFIXES if holds_windows(folder) else IMAGE_SUFFIXES
+    # Notes beside the class folders are in nobody's way.
+    roots = [path for split in ("train", "test") if (path := folder / split).is_dir()] or [folder]
+    others = sum(
+        (left_out(path, kind) for root in roots for paths in class_folders(root).values() for path in paths),
+        Counter[str](),
+    )
+    if not others:
+        return ""
+    return f"Left out: {counted(others)}; files that are read end in {', '.join(sorted(kind))}"
 
 
 def usual_recipe(dataset: str, data_dir: Path | None) -> str | None:

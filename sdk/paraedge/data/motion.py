@@ -19,9 +19,9 @@ from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, visible_files
 from paraedge_runtime.sensor_windows import WindowShape, read_channel_names, read_rate_hz, read_window
 
-__all__ = ["Windows", "holds_windows", "is_window_npz", "read_window_folders", "read_window_npz"]
+__all__ = ["CSV_SUFFIXES", "Windows", "holds_windows", "is_window_npz", "read_window_folders", "read_window_npz"]
 
-_SUFFIXES = frozenset({".csv"})
+CSV_SUFFIXES = frozenset({".csv"})
 _MAX_ARRAY_BYTES = 8 << 30  # as of images
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -35,7 +35,7 @@ class Windows(NamedTuple):
 
 def holds_windows(folder: Path) -> bool:
     """Whether the data set in a folder is of windows: ``.csv`` files, and no images they may be notes to."""
-    return bool(visible_files(folder, _SUFFIXES)) and not visible_files(folder, IMAGE_SUFFIXES)
+    return bool(visible_files(folder, CSV_SUFFIXES)) and not visible_files(folder, IMAGE_SUFFIXES)
 
 
 def read_window_folders(
@@ -54,7 +54,7 @@ def read_window_folders(
     for root in roots:
         windows: list[NDArray[np.float32]] = []
         labels: list[int] = []
-        for path, label in class_files(root, class_names, _SUFFIXES, ".csv files"):
+        for path, label in class_files(root, class_names, CSV_SUFFIXES, ".csv files"):
             window = read_window(path)
             if shape is None:
                 shape, reader = window.shape, path.name

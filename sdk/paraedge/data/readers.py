@@ -15,6 +15,7 @@ import pickletools
 import struct
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name, image_
 __all__ = [
     "class_files",
     "class_folders",
+    "counted",
+    "left_out",
     "read_cifar_batch",
     "read_class_folder",
     "read_class_names",
@@ -41,6 +44,7 @@ __all__ = [
 # A batch of CIFAR-10 has 31 MB.
 _MAX_BATCH_BYTES = 256 << 20
 _MAX_ARRAY_BYTES = 8 << 30  # of a data set, in memory
+_MOST_NAMED = 5  # suffixes of files that are left out
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -317,13 +321,36 @@ def class_files(
         if name in folders
     }
     if not any(found.values()):
-        raise InputError(f"{root} has no {what} in its class folders ({', '.join(class_names)})")
+        others = sum((left_out(folder, suffixes) for name in found for folder in folders[name]), Counter[str]())
+        only = f", only {counted(others)}; convert them" if others else ""
+        raise InputError(f"{root} has no {what} in its class folders ({', '.join(class_names)}){only}")
     for name, paths in found.items():
         if not paths:
-            raise InputError(f"{root / name} has no {what}; put some there, or remove that folder")
+            others = left_out(root / name, suffixes)
+            only = f", only {counted(others)}; convert them" if others else "; put some there"
+            raise InputError(f"{root / name} has no {what}{only}, or remove that folder")
         for path in paths:
             _check_inside(path, root)
             yield path, class_names.index(name)
+
+
+def left_out(root: Path, suffixes: frozenset[str]) -> Counter[str]:
+    """How many files below ``root`` no reader takes, by suffix; what is hidden is not counted."""
+    return Counter(
+        path.suffix.lower()
+        for path in root.rglob("*")
+        if path.suffix.lower() not in suffixes
+        and not any(is_hidden(name) for name in path.relative_to(root).parts)
+        and path.is_file()
+    )
+
+
+def counted(files: Counter[str]) -> str:
+    """``12 .heic, 1 .txt``, the most frequent first."""
+    shown = [
+        f"{count} {display_name(suffix) or 'without a suffix'}" for suffix, count in files.most_common(_MOST_NAMED)
+    ]
+    return ", ".join([*shown, *(["…"] if len(files) > _MOST_NAMED else [])])
 
 
 def read_class_folder(

@@ -13,8 +13,8 @@
  * is NULL. The caller frees it; on success `*error` is left as it was. No C++ exception leaves a function.
  * Structures. Each begins with its size, set to sizeof by `_init` or by the caller, so programs built with an older
  * header keep working: members that a structure lacks have their defaults.
- * Threads. All functions may be called from any thread; a session runs one request at a time. An object must not be in
- * use while it is freed. Callbacks must not throw. */
+ * Threads. All functions may be called from any thread. A session runs one request at a time; of those that wait, the one
+ * with the earliest deadline is next. An object must not be in use while it is freed. Callbacks must not throw. */
 #ifndef PARAEDGE_H
 #define PARAEDGE_H
 
@@ -42,7 +42,8 @@ enum {
   PE_ERROR_ENGINE = 3,      /* an engine failed to load or run a part */
   PE_ERROR_UNAVAILABLE = 4, /* the engine that the bundle needs is not there */
   PE_ERROR_INPUT = 5,       /* an argument is invalid */
-  PE_ERROR_CANCELLED = 6    /* the caller's `cancelled` function said so */
+  PE_ERROR_CANCELLED = 6,   /* the caller's `cancelled` function said so */
+  PE_ERROR_DROPPED = 7      /* the request would miss its deadline, and was to be dropped then: PE_OVERLOAD_DROP */
 };
 PE_API int pe_error_code(const pe_error*);
 PE_API const char* pe_error_message(const pe_error*); /* what is wrong, with the value, and what to do; UTF-8 */
@@ -164,6 +165,10 @@ enum {
   PE_POLICY_ANYTIME = 0, /* those that will probably finish before it */
   PE_POLICY_ALL = 1      /* all */
 };
+enum {
+  PE_OVERLOAD_RUN = 0, /* it runs, and its prediction comes late */
+  PE_OVERLOAD_DROP = 1 /* it is refused at once, with PE_ERROR_DROPPED */
+};
 typedef struct pe_run_options {
   size_t size;
   int first_branches;     /* run the first so many of the loaded branches; 0: all */
@@ -179,6 +184,8 @@ typedef struct pe_run_options {
   /* Polled on the caller's thread while it waits; not 0: the request ends with PE_ERROR_CANCELLED. */
   int (*cancelled)(void* context);
   void* context;
+  int on_overload;        /* what becomes of a request that will probably have no prediction before its deadline, since it
+                             waits behind others or the first branch takes too long: PE_OVERLOAD_...; PE_OVERLOAD_RUN */
 } pe_run_options;
 /* Defaults; `size` is sizeof(pe_run_options). */
 PE_API void pe_run_options_init(pe_run_options*, size_t size);

@@ -196,6 +196,12 @@ struct SessionOptions {
 
 enum class Policy { anytime = PE_POLICY_ANYTIME, all = PE_POLICY_ALL };
 
+// What becomes of a request that will probably have no prediction before its deadline.
+enum class Overload {
+  run = PE_OVERLOAD_RUN,    // it runs, and its prediction comes late
+  drop = PE_OVERLOAD_DROP,  // it is refused at once, with ErrorCode::dropped
+};
+
 struct RunOptions {
   int first_branches = 0;          // run the first so many of the loaded branches; 0: all
   std::vector<int> branches = {};  // or those with these indexes, ascending
@@ -206,6 +212,7 @@ struct RunOptions {
   // Called on this thread whenever the prediction has improved; false: that is enough. Neither function may throw.
   std::function<bool(PredictionView so_far)> on_prediction = {};
   std::function<bool()> cancelled = {};  // polled on this thread; true: the request ends with ErrorCode::cancelled
+  Overload on_overload = Overload::run;
 };
 
 // A bundle loaded into an engine, and the threads that run it.
@@ -260,6 +267,7 @@ class Session {
     c.early_stop = options.early_stop;
     c.deadline_ns = detail::nanoseconds(options.deadline);
     c.leave_ns = detail::nanoseconds(options.leave);
+    c.on_overload = static_cast<int>(options.on_overload);
     c.context = const_cast<RunOptions*>(&options);
     if (options.on_prediction) {
       c.on_prediction = [](const pe_prediction* so_far, void* context) -> int {

@@ -16,6 +16,7 @@ enum class ErrorCode {
   unavailable = PE_ERROR_UNAVAILABLE,
   input = PE_ERROR_INPUT,
   cancelled = PE_ERROR_CANCELLED,
+  dropped = PE_ERROR_DROPPED,
 };
 
 struct Error {

@@ -111,5 +111,5 @@ final class Native {
     /** {@code source} is a direct buffer, a byte[] or a float[]; offset and count are in bytes or in floats. */
     static native Prediction run(long session, List<String> labels, Object source, boolean isDirect, boolean isImage,
             int offset, int count, long deadline, long leave, int firstBranches, int[] branches, boolean startAll,
-            boolean earlyStop, Request.Listener listener, Request.Cancelled cancelled);
+            boolean earlyStop, boolean dropOnOverload, Request.Listener listener, Request.Cancelled cancelled);
 }

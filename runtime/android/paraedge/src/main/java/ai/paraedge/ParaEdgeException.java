@@ -20,6 +20,8 @@ public final class ParaEdgeException extends RuntimeException {
         INPUT,
         /** The request's {@link Request#cancelled} said so. */
         CANCELLED,
+        /** The request would have missed its deadline, and {@link Request#dropOnOverload} was asked for. */
+        DROPPED,
         /** An error of a core newer than these classes. */
         OTHER
     }

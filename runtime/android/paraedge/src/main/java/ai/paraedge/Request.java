@@ -35,6 +35,7 @@ public final class Request {
     int[] branches;
     boolean startAll;
     boolean earlyStop;
+    boolean dropOnOverload;
     Listener listener;
     Cancelled cancelled;
 
@@ -48,6 +49,7 @@ public final class Request {
         branches = from.branches;
         startAll = from.startAll;
         earlyStop = from.earlyStop;
+        dropOnOverload = from.dropOnOverload;
         listener = from.listener;
         cancelled = from.cancelled;
     }
@@ -106,6 +108,16 @@ public final class Request {
     public Request earlyStop() {
         Request copy = new Request(this);
         copy.earlyStop = true;
+        return copy;
+    }
+
+    /**
+     * Refuses the request at once, with {@code ParaEdgeException}, DROPPED, if it will probably have no prediction before
+     * its deadline: it waits behind others, or the first branch takes too long. Otherwise its prediction comes late.
+     */
+    public Request dropOnOverload() {
+        Request copy = new Request(this);
+        copy.dropOnOverload = true;
         return copy;
     }
 

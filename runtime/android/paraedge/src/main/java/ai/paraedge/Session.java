@@ -4,17 +4,19 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.util.Objects;
-import java.util.concurrent.locks.ReentrantLock;
+import java.util.concurrent.locks.Lock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
 
 /**
- * A bundle loaded into its engine, and the threads that run it. Any thread may call it; requests run one after another.
+ * A bundle loaded into its engine, and the threads that run it. Any thread may call it; requests run one after another, the
+ * one with the earliest deadline first.
  *
- * <p>Opening reads and prepares every branch, so do that away from the thread that draws. {@link #close} waits for the
- * request that runs, and frees what the garbage collector does not know of.
+ * <p>Opening reads and prepares every branch, so do that away from the thread that draws. {@link #close} waits for
+ * requests in progress, and frees what the garbage collector does not know of.
  */
 public final class Session implements AutoCloseable {
     private final Bundle bundle;
-    private final ReentrantLock lock = new ReentrantLock(true);
+    private final ReentrantReadWriteLock inUse = new ReentrantReadWriteLock(true); // shared by requests, not by close
     private final int threads;
     private final int numBranches;
     private long handle;
@@ -58,11 +60,11 @@ public final class Session implements AutoCloseable {
 
     /** Time of the stem and the first branch that is probably (0.9) not exceeded; NaN: not known yet. */
     public double mandatoryMs() {
-        lock.lock();
+        inUse.readLock().lock();
         try {
             return Native.mandatoryMs(open());
         } finally {
-            lock.unlock();
+            inUse.readLock().unlock();
         }
     }
 
@@ -75,7 +77,7 @@ public final class Session implements AutoCloseable {
      * Runs an image, uint8 (H, W, C), from the buffer's position to its limit. A direct buffer is read where it is; it
      * must not change meanwhile.
      *
-     * @throws ParaEdgeException INPUT: of another size, or not what the bundle reads; ENGINE; CANCELLED
+     * @throws ParaEdgeException INPUT: of another size, or not what the bundle reads; ENGINE; CANCELLED; DROPPED
      * @throws IllegalStateException the session is closed, or the call comes out of a callback of its own
      */
     public Prediction run(ByteBuffer image, Request request) {
@@ -122,35 +124,35 @@ public final class Session implements AutoCloseable {
         return run(values, true, false, values.position(), values.remaining(), request);
     }
 
-    /** Waits for the request that runs, then frees the session. */
+    /** Waits for requests in progress, then frees the session. */
     @Override
     public void close() {
-        enter();
+        enter(inUse.writeLock());
         try {
             if (handle != 0) {
                 Native.freeSession(handle);
             }
             handle = 0;
         } finally {
-            lock.unlock();
+            inUse.writeLock().unlock();
         }
     }
 
     private Prediction run(Object source, boolean isDirect, boolean isImage, int offset, int count, Request request) {
         Objects.requireNonNull(request, "request");
         long deadline = request.deadline(); // before waiting for others: it is the caller's time
-        enter();
+        enter(inUse.readLock());
         try {
             return Native.run(open(), bundle.labels(), source, isDirect, isImage, offset, count, deadline,
                     request.leaveNanos, request.firstBranches, request.branches, request.startAll, request.earlyStop,
-                    request.listener, request.cancelled);
+                    request.dropOnOverload, request.listener, request.cancelled);
         } finally {
-            lock.unlock();
+            inUse.readLock().unlock();
         }
     }
 
-    private void enter() {
-        if (lock.isHeldByCurrentThread()) {
+    private void enter(Lock lock) {
+        if (inUse.getReadHoldCount() > 0) {
             throw new IllegalStateException("called from a callback of this session's own request; wait until the request ends");
         }
         lock.lock();
