@@ -147,5 +147,5 @@ def test_exits_of_different_lengths_are_refused():
 def test_distillation_without_batches_is_refused():
     stem, blocks, head = transformer(2)
     model = branches_from(stem, blocks, head=head, input_spec=SPEC)
-    with pytest.raises(InputError, match="there were no batches"):
+    with pytest.raises(InputError, match="there are no batches"):
         distill(model, nn.Sequential(stem, *blocks, head), [])
