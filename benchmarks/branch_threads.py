@@ -139,13 +139,13 @@ def _plot(lines: list[dict], path: Path) -> None:  # type: ignore[type-arg]
     lines = [line for line in lines if line["what"] == "k on k" and "against" in line["variants"]]
     most = max(line["cores"] for line in lines)
     models = [model for model in MODELS if any(line["model"] == model and line["cores"] == most for line in lines)]
-    figure, axes = pyplot.subplots(1, len(models), figsize=(5 * len(models), 4), squeeze=False)
+    figure, axes = pyplot.subplots(len(models), 1, figsize=(5.6, 4 * len(models)), squeeze=False)
     curves = {
         "parallel": "k branches on k threads (paraedge)",
         "intra-op": "k branches, ExecuTorch's own k threads",
         "against": "12-block ViT, ExecuTorch's own k threads",
     }
-    for axis, model in zip(axes[0], models, strict=True):
+    for axis, model in zip(axes[:, 0], models, strict=True):
         here = [line for line in lines if line["model"] == model and line["cores"] == most]
         threads = [line["threads"] for line in here]
         for name, label in curves.items():

@@ -186,7 +186,7 @@ def _check_prefix(name: str, wanted: Array, got: Array, tolerance: Tolerance, th
         why = (
             ""
             if least in (None, tolerance.min_top1_agreement)
-            else f" to show {100 * tolerance.min_top1_agreement:g} %"
+            else f" (the least that shows {100 * tolerance.min_top1_agreement:g} %)"
         )
         raise ParityError(f"{name} {problem}{why}")
     return prefix

@@ -359,7 +359,7 @@ def foreign_measurement(
     if not usable:
         raise ProfileError(
             f"the profile of {device.name} has no measurement of {', '.join(sorted(wanted))}; "
-            "run 'paraedge profile' with a bundle of as many branches"
+            "run 'paraedge profile' with a bundle that has these branches"
         )
     return min(
         usable,

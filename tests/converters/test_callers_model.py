@@ -215,7 +215,7 @@ def test_numbers_that_are_not_finite_in_torch_are_the_models_own(where, descript
     norm = model.stem[1] if where == "stem" else model.branches[1].body[1]
     norm.running_var[2] = float("nan")
     problem = {
-        "stem": "stem computes .* its '1.running_var' has 1",
+        "stem": "stem returns .* its '1.running_var' has 1",
         "branch": "branch_01 .* 'body.1.running_var' has 1",
     }
     with pytest.raises(UnsupportedModel, match=problem[where]):

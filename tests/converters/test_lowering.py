@@ -226,7 +226,7 @@ class _Undelegated(nn.Module):
 
 def test_executorch_names_what_the_delegate_left_and_accepts_it_when_told():
     converter, x = converter_for("executorch"), torch.randn(1, 6)
-    with pytest.raises(ConversionError, match=r"did not take aten\.topk\.default ×1.*--allow-undelegated"):
+    with pytest.raises(ConversionError, match=r"does not support aten\.topk\.default ×1.*--allow-undelegated"):
         lower(converter, _Undelegated().eval(), x)
     lowered = lower(converter, _Undelegated().eval(), x, allow_undelegated=True)
     assert lowered.operators["aten::topk.values"] == 1

@@ -187,7 +187,10 @@ def test_a_wrong_cache_entry_is_caught_by_the_gate_and_lowered_anew(description,
     ("changes", "message"),
     [
         ({"labels": ("a", "b")}, "2 labels for a model of 10 outputs"),
-        ({"samples": np.zeros((4, 32, 32, 3), np.uint8)}, r"\(4, 32, 32, 3\) uint8; \(n, 28, 28, 1\) uint8"),
+        (
+            {"samples": np.zeros((4, 32, 32, 3), np.uint8)},
+            r"real images, \(n, 28, 28, 1\) uint8, got \(4, 32, 32, 3\) uint8",
+        ),
         ({"samples": np.zeros((0, 28, 28, 1), np.uint8)}, "samples must be real images"),
         ({"samples": np.zeros((256, 28, 28, 1), np.uint8)}, "have the same value; pass real inputs"),
         ({"sample_labels": np.full(256, 10)}, "one class index below 10 per sample"),
@@ -255,7 +258,7 @@ def test_a_recipe_that_loses_labels_is_refused_with_one_that_does_not(descriptio
     """A network that learned nothing: its likeliest labels are close calls, and rounding turns many."""
     with pytest.raises(
         ParityError,
-        match=r"the same label on \d\d\.\d\d % of the inputs, below 98\.05 %, which shows 99 %; ",
+        match=r"the same label on \d\d\.\d\d % of the inputs, below 98\.05 % \(the least that shows 99 %\); ",
     ) as refused:
         convert(ConvBranches(), description, tmp_path / "b", target="linux", quantize="int8-dynamic")
     assert not (tmp_path / "b").exists()
@@ -277,8 +280,8 @@ def test_what_devices_would_refuse_is_no_damaged_file(description, tmp_path):
             self.branches[0].register_forward_hook(lambda branch, given, made: made + torch.rand_like(made))
 
     message = (
-        r"^branch_00: the program that was made would be refused on devices: branch_00\.onnx has the operator "
-        r"'Random\w+', which no bundle may have \(onnxruntime\); write .* in other operators, or try another --engine$"
+        r"^branch_00: devices would reject the exported program: branch_00\.onnx has the operator "
+        r"'Random\w+', which no bundle may have \(onnxruntime\); write .* with other .*, or try another --engine$"
     )
     with pytest.raises(ConversionError, match=message):
         convert(Noisy(), description, tmp_path / "b", target="linux")
@@ -318,7 +321,7 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
         ({"target": "toaster"}, "unknown target 'toaster'; choose one of android, ios, linux, microcontroller, r"),
         (
             {"target": "microcontroller", "engine": "onnxruntime"},
-            "parts for microcontroller are made for litert; leave the engine 'onnxruntime' out",
+            "the target microcontroller uses the engine litert; leave out --engine onnxruntime",
         ),
         (
             {"target": "microcontroller", "quantize": "fp16"},

@@ -331,7 +331,7 @@ def place_of(module, code):
 
 def test_what_is_left_is_named_with_module_line_and_what_to_write_instead():
     expected = (
-        rf"did not take aten\.topk\.default ×1{place_of(Undelegated, 'torch.topk.*')}: "
+        rf"does not support aten\.topk\.default ×1{place_of(Undelegated, 'torch.topk.*')}: "
         "leave the choice to the program that reads the output; "
         "or accept slower portable kernels with --allow-undelegated"
     )

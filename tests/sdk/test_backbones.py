@@ -274,13 +274,19 @@ def test_training_and_export_behind_another_network(own, make, photographs, tmp_
     [
         ({"name": "efficientnet-lite0"}, "invalid backbone name 'efficientnet-lite0'"),
         ({"weights": "nowhere.pth"}, "nowhere.pth, the weights of plain, is not a file"),
-        ({"stages": lambda network: [network.two, network.one]}, "stage 1 of plain does not run behind .* channels"),
+        (
+            {"stages": lambda network: [network.two, network.one]},
+            "stage 1 of plain fails on the output of the stage before it .* channels",
+        ),
         (
             {"stages": lambda network: [network.one, nn.AdaptiveAvgPool2d(1)]},
             "stage 2 of plain must return .*leave out pooling",
         ),
-        ({"stages": lambda network: [nn.Conv2d(3, 8, 3, 2)]}, r"stage 1 of plain makes \(1, 8, 63, 63\)"),
-        ({"stages": lambda network: []}, "stages gives none for plain"),
+        (
+            {"stages": lambda network: [nn.Conv2d(3, 8, 3, 2)]},
+            r"stage 1 of plain must return .*returns \(1, 8, 63, 63\)",
+        ),
+        ({"stages": lambda network: []}, "stages returns nothing for plain"),
         ({"stages": lambda network: ["one"]}, "one of stages must be a Module, got 'one'"),
     ],
 )
@@ -298,5 +304,5 @@ def test_weights_of_another_network_are_named(own, make, tmp_path):
     own("plain")
     torch.save(ResNet().state_dict(), tmp_path / "plain.safetensors")
     model = ParaFormer(make.model(**BEHIND_LITE0 | {"backbone": "plain", "backbone_stage": 2}))
-    with pytest.raises(InputError, match=r"plain\.safetensors does not fill plain: "):
+    with pytest.raises(InputError, match=r"plain\.safetensors does not match plain: "):
         model.load_pretrained()

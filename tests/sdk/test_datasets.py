@@ -302,8 +302,10 @@ def test_a_folder_whose_name_is_not_utf8_is_called_by_what_can_be_shown(tmp_path
     [
         pytest.param([], r"must have at least 2 class folders, got 0", id="none"),
         pytest.param(["only"], r"must have at least 2 class folders, got 1", id="one"),
-        pytest.param([".hidden", "only"], r"has 1 class folder\(s\)", id="one-and-a-hidden-one"),
-        pytest.param(["train/only", "test/only"], r"train has 1 class folder\(s\)", id="one-in-a-split"),
+        pytest.param([".hidden", "only"], r"must have at least 2 class folders, got 1", id="one-and-a-hidden-one"),
+        pytest.param(
+            ["train/only", "test/only"], r"train must have at least 2 class folders, got 1", id="one-in-a-split"
+        ),
     ],
 )
 def test_folder_with_fewer_than_two_classes_is_refused(tmp_path, classes, message):

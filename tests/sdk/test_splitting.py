@@ -126,7 +126,7 @@ def test_distillation_brings_every_prefix_and_branch_nearer_to_the_network():
         ({"head": None, "exits": [nn.Identity()] * 6}, "every exit is an nn.Identity"),
         ({"head": None, "exits": [classifier()] * 6, "num_branches": 2}, "stem_blocks and num_branches go with head"),
         ({"stem_blocks": 6}, r"stem_blocks must be below 6 \(the number of blocks\), got 6"),
-        ({"stem_blocks": 1, "num_branches": 3}, "5 blocks are left for 3 branches"),
+        ({"stem_blocks": 1, "num_branches": 3}, "5 blocks cannot be divided evenly among 3 branches"),
         ({"num_branches": 0}, "num_branches must be an integer of at least 1, got 0"),
         ({"head": nn.Linear(16, 4)}, r"branch 0 must return \(1, outputs\), got \(1, 4, 4\)"),
         ({"head": nn.Linear(17, 4)}, r"branch 0 fails on the stem's output for an input of \(1, 1, 8, 8\)"),
@@ -147,5 +147,5 @@ def test_exits_of_different_lengths_are_refused():
 def test_distillation_without_batches_is_refused():
     stem, blocks, head = transformer(2)
     model = branches_from(stem, blocks, head=head, input_spec=SPEC)
-    with pytest.raises(InputError, match="there were no batches"):
+    with pytest.raises(InputError, match="there are no batches"):
         distill(model, nn.Sequential(stem, *blocks, head), [])

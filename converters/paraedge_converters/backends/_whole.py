@@ -40,9 +40,10 @@ def lowered_whole(
     operators = operators_of(graph_module)
     outside = {name: count for name, count in operators.items() if name not in beside | {backend}}
     if (outside or operators.get(backend) != 1) and not allow_undelegated:
-        listed = _undelegated.undelegated(graph_module, outside) or "the part as one"
+        listed = _undelegated.undelegated(graph_module, outside) or "this part in one piece"
         raise ConversionError(
-            f"the delegate {backend} did not take {listed}; or accept slower portable kernels with --allow-undelegated"
+            f"the delegate {backend} does not support {listed}; "
+            "or accept slower portable kernels with --allow-undelegated"
         )
     made = edge.to_executorch()
     return LoweredPart(bytes(made.buffer), operators_in(made.executorch_program))

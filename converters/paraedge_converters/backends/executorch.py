@@ -66,7 +66,7 @@ def lower(
         if (outside or _DELEGATE not in found) and not allow_undelegated:
             listed = _undelegated.undelegated(lowered, outside) or "anything"
             raise ConversionError(
-                f"the XNNPACK delegate did not take {listed}; "
+                f"the XNNPACK delegate does not support {listed}; "
                 "or accept slower portable kernels with --allow-undelegated"
             )
         made = edge.to_executorch()

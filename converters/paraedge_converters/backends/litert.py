@@ -78,7 +78,7 @@ def _convert(module: nn.Module, example: Tensor, path: Path) -> None:
     litert_torch.convert(_xnnpack_forms.in_xnnpack_forms(module, example), (example,)).export(str(path))
     if (count := _num_graphs(path.read_bytes())) != 1:
         raise ConversionError(
-            f"the program has {count} graphs, and one is needed; write a dilated pool or a loop in other operators"
+            f"the program must have one graph, got {count}; write a dilated pool or a loop in other operators"
         )
 
 

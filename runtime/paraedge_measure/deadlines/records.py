@@ -233,7 +233,7 @@ class RecordFile:
         for field in Header.__struct_fields__:
             if (there := getattr(found, field)) != (here := getattr(header, field)):
                 raise InputError(
-                    f"{self._path} was measured with {field} {there}, this is {here}; choose another --out"
+                    f"{self._path} was measured with {field} {there}, this run has {here}; choose another --out"
                 )
 
     def _record(self, number: int, line: bytes) -> Record:

@@ -122,8 +122,8 @@ def _from_blocks(
     count = len(left) if num_branches is None else as_whole("num_branches", num_branches)
     if len(left) % count:
         raise InputError(
-            f"{len(left)} blocks are left for {count} branches; choose num_branches, or stem_blocks (now {first}), so "
-            "that each gets as many"
+            f"{len(left)} blocks cannot be divided evenly among {count} branches; change num_branches or stem_blocks "
+            f"(now {first})"
         )
     depth = len(left) // count
     shares = [left[position * depth : (position + 1) * depth] for position in range(count)]
