@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     node = shutil.which("node")
     if node is None or not (WEB / "node_modules").is_dir():
-        parser.error("node and the npm packages are needed: npm ci --prefix runtime/web --ignore-scripts")
+        parser.error("node and the npm packages are missing: npm ci --prefix runtime/web --ignore-scripts")
     for engine in ("litert", "onnxruntime"):
         subprocess.run([node, "bin/copy-engine.js", engine, str(BUILD / "engines" / engine)], cwd=WEB, check=True)
     paths = []

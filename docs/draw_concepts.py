@@ -49,7 +49,7 @@ def branches() -> Figure:
 
 def prefixes() -> Figure:
     """The same network with one, two, three and four branches."""
-    figure, axes = blank(9.6, 5.6, 8.4, 9.6)
+    figure, axes = blank(5.6, 6.0, 8.4, 9.6)
     axes.set_ylim(0, 9.6)
     for count, (x, y) in enumerate(((0.1, 5.0), (4.4, 5.0), (0.1, 0.0), (4.4, 0.0)), start=1):
         inset = axes.inset_axes((x / 8.4, y / 9.6, 4.0 / 8.4, 4.6 / 9.6))
@@ -62,13 +62,13 @@ def prefixes() -> Figure:
 
 def anytime() -> Figure:
     """Two threads against a deadline: what would not end in time is not started."""
-    figure, axes = blank(7.4, 3.1, 10.4, 5.2)
+    figure, axes = blank(5.6, 3.0, 10.4, 5.2)
     threads(axes)
     box(axes, 1.4, 3.2, 1.3, 0.7, "stem", STEM)
     box(axes, 2.85, 3.2, 2.3, 0.7, "branch 0", BRANCH)
     box(axes, 2.85, 1.9, 2.3, 0.7, "branch 1", BRANCH)
     box(axes, 5.3, 1.9, 2.3, 0.7, "branch 2", BRANCH)
-    box(axes, 5.3, 3.2, 3.6, 0.7, "branch 3: not started      ", LATE, dashed=True)
+    box(axes, 5.3, 3.2, 3.6, 0.7, "branch 3:          \nnot started          ", LATE, dashed=True)
     deadline(axes, 8.0)
     axes.annotate(
         "prediction:\nbranches 0, 1, 2", (7.7, 2.0), (8.35, 1.75), fontsize=9, color=SUM, va="center",
@@ -79,12 +79,12 @@ def anytime() -> Figure:
 
 def early_stop() -> Figure:
     """One confident branch is enough."""
-    figure, axes = blank(7.4, 3.1, 10.4, 5.2)
+    figure, axes = blank(5.6, 3.0, 10.4, 5.2)
     threads(axes)
     box(axes, 1.4, 3.2, 1.3, 0.7, "stem", STEM)
     box(axes, 2.85, 3.2, 2.3, 0.7, "branch 0", BRANCH)
-    box(axes, 2.85, 1.9, 3.2, 0.7, "branch 1: not waited for", LATE, dashed=True)
-    box(axes, 5.3, 3.2, 2.3, 0.7, "branch 2: not started", LATE, dashed=True)
+    box(axes, 2.85, 1.9, 3.2, 0.7, "branch 1:\nnot waited for", LATE, dashed=True)
+    box(axes, 5.3, 3.2, 2.3, 0.7, "branch 2:\nnot started", LATE, dashed=True)
     deadline(axes, 8.0)
     axes.annotate(
         "confident enough:\nprediction", (5.2, 3.95), (5.2, 4.8), fontsize=9, color=SUM, ha="center", va="center",

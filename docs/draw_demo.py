@@ -39,7 +39,7 @@ def main(bundle: str) -> None:
                     page.wait_for_function(MOMENT, timeout=5_000, polling=20)
                     break
             else:
-                sys.exit("the moment did not come; is the machine busy?")
+                sys.exit("no request matched; the machine may be busy, run it again")
             page.evaluate("document.activeElement.blur(); document.getElementById('freeze').click()")
             page.wait_for_timeout(300)
             page.evaluate("document.getElementById('freeze').setAttribute('aria-pressed', false)")

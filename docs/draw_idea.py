@@ -47,45 +47,44 @@ def deadline(axes: Axes, x: float) -> None:
 
 
 def main() -> None:
-    """Draw both halves and save."""
-    figure = Figure(figsize=(10.4, 4.3), dpi=130, layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
-    for axes in (left, right):
+    """Draw one half above the other, so that a phone shows the text in a readable size, and save."""
+    figure = Figure(figsize=(5.4, 7.4), dpi=130, layout="constrained")
+    network, timeline = figure.subplots(2, 1)
+    for axes in (network, timeline):
         axes.set_axis_off()
 
-    left.set_title("one network: stem,\nbranches side by side, sum", fontsize=11, color=INK)
-    left.set_xlim(0, 6.2)
-    left.set_ylim(0, 5)
-    left.text(0.05, 2.5, "image", fontsize=9, va="center", color=INK)
-    arrow(left, (0.75, 2.5), (1.05, 2.5))
-    box(left, 1.1, 2.15, 0.9, 0.7, "stem", STEM)
+    network.set_title("one network: stem,\nbranches side by side, sum", fontsize=11, color=INK)
+    network.set_xlim(0, 6.2)
+    network.set_ylim(0, 5)
+    network.text(0.05, 2.5, "image", fontsize=9, va="center", color=INK)
+    arrow(network, (0.75, 2.5), (1.05, 2.5))
+    box(network, 1.1, 2.15, 0.9, 0.7, "stem", STEM)
     for index, y in enumerate((4.1, 3.0, 1.9, 0.8)):
         used = index < 3
-        box(left, 2.75, y - 0.32, 1.35, 0.64, f"branch {index}", BRANCH if used else LATE, dashed=not used)
-        arrow(left, (2.05, 2.5), (2.7, y))
+        box(network, 2.75, y - 0.32, 1.35, 0.64, f"branch {index}", BRANCH if used else LATE, dashed=not used)
+        arrow(network, (2.05, 2.5), (2.7, y))
         if used:
-            arrow(left, (4.15, y), (4.85, 2.55))
-    box(left, 4.9, 2.15, 0.5, 0.7, "+", SUM)
-    arrow(left, (5.45, 2.5), (5.75, 2.5))
-    left.text(5.78, 2.5, "label", fontsize=9, va="center", color=INK)
-    left.text(3.42, 0.12, "left out: the prediction is still valid", fontsize=8.5, ha="center", color=LATE)
+            arrow(network, (4.15, y), (4.85, 2.55))
+    box(network, 4.9, 2.15, 0.5, 0.7, "+", SUM)
+    arrow(network, (5.45, 2.5), (5.75, 2.5))
+    network.text(5.78, 2.5, "label", fontsize=9, va="center", color=INK)
+    network.text(3.42, 0.12, "left out: the prediction is still valid", fontsize=8.5, ha="center", color=LATE)
 
-    right.set_title(
+    timeline.set_title(
         "on two cores: a valid prediction after\nevery branch, returned by the deadline", fontsize=11, color=INK
     )
-    right.set_xlim(0, 10)
-    right.set_ylim(0, 5)
-    threads(right)
-    box(right, 1.4, 3.2, 1.3, 0.7, "stem", STEM)
-    box(right, 2.85, 3.2, 2.3, 0.7, "branch 0", BRANCH)
-    box(right, 2.85, 1.9, 2.3, 0.7, "branch 1", BRANCH)
-    box(right, 5.3, 3.2, 2.3, 0.7, "branch 2", BRANCH)
-    box(right, 5.3, 1.9, 3.4, 0.7, "branch 3", LATE, dashed=True)
-    right.text(6.45, 1.57, "would be late: not started", ha="center", fontsize=8.5, color=LATE)
+    timeline.set_xlim(0, 10)
+    timeline.set_ylim(0, 5)
+    threads(timeline)
+    box(timeline, 1.4, 3.2, 1.3, 0.7, "stem", STEM)
+    box(timeline, 2.85, 3.2, 2.3, 0.7, "branch 0", BRANCH)
+    box(timeline, 2.85, 1.9, 2.3, 0.7, "branch 1", BRANCH)
+    box(timeline, 5.3, 3.2, 2.3, 0.7, "branch 2", BRANCH)
+    box(timeline, 5.3, 1.9, 3.4, 0.7, "branch 3:       \nnot started       ", LATE, dashed=True)
     for x, text in ((5.22, "2 branches"), (7.67, "3 branches")):
-        right.plot([x, x], [1.1, 4.15], color=SUM, linewidth=1, linestyle=":")
-        right.text(x - 0.05, 1.15, text, ha="right", fontsize=8.5, color=SUM)
-    deadline(right, 8.05)
+        timeline.plot([x, x], [1.1, 4.15], color=SUM, linewidth=1, linestyle=":")
+        timeline.text(x - 0.05, 1.15, text, ha="right", fontsize=8.5, color=SUM)
+    deadline(timeline, 8.05)
 
     out = Path(__file__).parent / "images" / "idea.png"
     figure.savefig(out)

@@ -64,9 +64,9 @@ def main() -> None:
     """Draw one panel per data set and save."""
     lines = (HERE / "measured" / "prefix_curves.jsonl").read_text().splitlines()
     runs = [json.loads(line) for line in lines]
-    figure = Figure(figsize=(15.6, 5.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(6.4, 15.0), dpi=120, layout="constrained")
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
-    for axes, dataset in zip(figure.subplots(1, len(datasets)), datasets, strict=True):
+    for axes, dataset in zip(figure.subplots(len(datasets), 1), datasets, strict=True):
         draw(axes, dataset, [run for run in runs if run["dataset"] == dataset])
     figure.savefig(HERE / "images" / "prefix-curves.png")
 

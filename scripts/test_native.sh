@@ -143,7 +143,7 @@ fails() { # STATUS MESSAGE PROGRAM ARGUMENT...
     [[ $status = "$1" && $output == *"Error: $2"* ]] || { echo "$status instead of $1 '$2': ${*:3}: $output"; exit 1; }
 }
 for budget in 5abc nan inf -3 0 ""; do
-    fails 2 "the budget is '$budget'; " classify "$PARAEDGE_TEST_BUNDLE" "$image" "$budget"
+    fails 2 "BUDGET_MS must be above 0 and below 1e9, got '$budget'" classify "$PARAEDGE_TEST_BUNDLE" "$image" "$budget"
 done
 fails 2 "README.md is not a binary PGM" classify "$PARAEDGE_TEST_BUNDLE" README.md
 fails 2 "nowhere.paraedge does not exist; " classify nowhere.paraedge "$image"
@@ -151,14 +151,14 @@ fails 2 "$sensor does not classify images; " classify "$sensor" "$image"
 fails 2 "branch_00.pte is damaged or hostile" classify "$refused" "$image"
 fails 2 "the bundle's folder is missing" paraedge-bench
 fails 2 "nowhere.paraedge does not exist; " paraedge-bench nowhere.paraedge
-fails 2 "9 branches were asked for; there are 8" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9
-fails 2 "--threads is '2x'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --threads 2x
-fails 2 "--spin-us is '99999999999'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --spin-us 99999999999
+fails 2 "9 branches requested, 8 available" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --branches 9
+fails 2 "--threads must be a number from" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --threads 2x
+fails 2 "--spin-us must be a number from" paraedge-bench "$PARAEDGE_TEST_BUNDLE" --spin-us 99999999999
 fails 2 "unknown placement 'moon'; " paraedge-bench "$PARAEDGE_TEST_BUNDLE" --placement moon
 fails 2 "branch_00.pte is damaged or hostile" paraedge-bench "$refused"
-fails 2 "a bundle's folder and numbers of threads are needed" paraedge-testbed
+fails 2 "give a bundle's folder and numbers of threads" paraedge-testbed
 fails 2 "nowhere.paraedge does not exist; " paraedge-testbed nowhere.paraedge 2
-fails 2 "THREADS is '2x'; " paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 2x
+fails 2 "THREADS must be a number from" paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 2x
 fails 2 "branch_00.pte is damaged or hostile" paraedge-testbed "$refused" 1
 for line in "run 3 1 1" "run 1 9 1" "walk"; do
     echo "$line" | fails 2 "" paraedge-testbed "$PARAEDGE_TEST_BUNDLE" 1

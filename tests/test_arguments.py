@@ -210,7 +210,7 @@ def test_right_arguments_are_let_through(tmp_path, checkpoint, name):
         function(**right)
     except (ParaEdgeError, _Reached) as error:  # such as a file that is not there
         message = str(error)
-    assert "is needed" not in message
+    assert " must be " not in message
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -260,13 +260,13 @@ def test_branches_are_a_count_or_indexes_everywhere(tmp_path, branches):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda b: b.pack(None), "out is None; a path is needed"),
-        (lambda b: b.subset(None, "x"), r"branches None cannot be taken from .*which has \[0, 1, 2\]; name some"),
-        (lambda b: exporting.export(None, target="linux"), "the model is None; a path is needed"),
+        (lambda b: b.pack(None), "out must be a path, got None"),
+        (lambda b: b.subset(None, "x"), r"invalid branches None for .*which has \[0, 1, 2\]; name some"),
+        (lambda b: exporting.export(None, target="linux"), "the model must be a path, got None"),
         (lambda b: exporting.export(target="linux", quantize=None), "unknown quantization recipe None; choose one of"),
-        (lambda b: exporting.export(target="linux", out=3), "out is 3; a path is needed"),
-        (lambda b: paraedge.load_checkpoint(None), "the checkpoint is None; a path is needed"),
-        (lambda b: Session.open(b, latency=(1, 2)), r"latency is \(1, 2\); a Latency is needed"),
+        (lambda b: exporting.export(target="linux", out=3), "out must be a path, got 3"),
+        (lambda b: paraedge.load_checkpoint(None), "the checkpoint must be a path, got None"),
+        (lambda b: Session.open(b, latency=(1, 2)), r"latency must be a Latency, got \(1, 2\)"),
         (lambda b: Session.open(b).run(image(), policy=["all"]), r"unknown policy \['all'\]; choose one of anytime"),
     ],
 )

@@ -165,9 +165,11 @@ def sdist(tmp_path_factory):
 
 def test_an_sdist_has_what_a_build_needs_and_no_tests(sdist):
     with tarfile.open(sdist) as archive:
-        folders = {name.partition("/")[2].partition("/")[0] for name in archive.getnames()}
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    folders = {name.partition("/")[0] for name in names}
     assert {"LICENSE", "NOTICE", "pyproject.toml", "README.md", "runtime", "sdk", "converters"} <= folders
     assert not folders & {"tests", "benchmarks", "docs", "dist", "build", ".git", ".venv"}
+    assert not [name for name in names if name.startswith("sdk/models")], "paraedge-models is a distribution of its own"
 
 
 BUILD = "import os, sys, scikit_build_core.build as build; os.chdir(sys.argv[1]); build.build_wheel(sys.argv[2])"

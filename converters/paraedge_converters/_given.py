@@ -22,14 +22,14 @@ def plain_description(description: ModelDescription) -> ModelDescription:
         InputError: a field is of a kind that cannot be meant; the message names it.
     """
     if not isinstance(description, ModelDescription):
-        raise InputError(f"the description is {type(description).__name__}; a ModelDescription is needed")
+        raise InputError(f"the description must be a ModelDescription, got {type(description).__name__}")
     for field in ("name", "description", "license"):
         if not isinstance(getattr(description, field), str):
-            raise InputError(f"{field} is {shown(getattr(description, field))}; a text is needed")
+            raise InputError(f"{field} must be a string, got {shown(getattr(description, field))}")
     test_set = description.test_set
     if test_set is not None:
         if not isinstance(test_set, EvaluationSet):
-            raise InputError(f"test_set is {type(test_set).__name__}; an EvaluationSet is needed")
+            raise InputError(f"test_set must be an EvaluationSet, got {type(test_set).__name__}")
         test_set = replace(
             test_set,
             samples=as_array("test_set.samples", test_set.samples),
@@ -50,16 +50,16 @@ def plain_description(description: ModelDescription) -> ModelDescription:
 
 def _texts(field: str, given: Any) -> tuple[str, ...]:
     if isinstance(given, str) or not hasattr(given, "__iter__"):
-        raise InputError(f"{field} is {shown(given)}; a list of names is needed")
+        raise InputError(f"{field} must be a list of names, got {shown(given)}")
     names = tuple(given)
     for name in names:
         if not isinstance(name, str):
-            raise InputError(f"{field} has {shown(name)}, a {type(name).__name__}; each must be a text")
+            raise InputError(f"{field} must be strings, got {shown(name)} ({type(name).__name__})")
     return tuple([str(name) for name in names])  # numpy's texts too
 
 
 def _indexes(field: str, given: Any) -> NDArray[np.int64]:
     indexes = as_array(field, given)
     if indexes.dtype.kind not in "iu":
-        raise InputError(f"{field} are {indexes.dtype}; whole numbers are needed, one class index per sample")
+        raise InputError(f"{field} must be integers, one class index per sample, got {indexes.dtype}")
     return cast("NDArray[np.int64]", indexes.astype(np.int64))

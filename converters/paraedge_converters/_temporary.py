@@ -39,7 +39,7 @@ def check_room(size_bytes: int) -> None:
     folder = tempfile.gettempdir()
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < size_bytes:
-        raise no_room(f"it has {free_bytes / 1e6:.1f} MB free, {size_bytes / 1e6:.1f} MB are needed")
+        raise no_room(f"{free_bytes / 1e6:.1f} MB free, {size_bytes / 1e6:.1f} MB required")
 
 
 def no_room(problem: str) -> InputError:

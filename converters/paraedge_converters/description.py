@@ -92,11 +92,11 @@ def check_description(model: BranchModel, description: ModelDescription, num_cho
     _check_texts(model, description)
     _check_samples("samples", description.samples, model)
     if description.samples.min() == description.samples.max():
-        raise InputError("all samples for the parity gate are one flat value; real inputs are needed")
+        raise InputError("all samples for the parity gate have the same value; pass real inputs")
     if description.labels is None:
         for field in ("sample_labels", "accuracy", "early_stop", "test_set"):
             if getattr(description, field) is not None:
-                raise InputError(f"{field} was given for an output without labels; leave it out, or name the labels")
+                raise InputError(f"{field} requires labels, and the description has none; leave it out, or set labels")
         return
     _check_labels("sample_labels", description.sample_labels, len(description.samples), model.num_outputs)
     if (test_set := description.test_set) is not None:
@@ -105,13 +105,13 @@ def check_description(model: BranchModel, description: ModelDescription, num_cho
     if description.early_stop is not None and len(description.early_stop.stop_rules) != num_chosen:
         raise InputError(
             f"early_stop has {len(description.early_stop.stop_rules)} prefixes for {num_chosen} branches; "
-            "calibrate it on the branches that are exported"
+            "calibrate it on the exported branches"
         )
 
 
 def _check_texts(model: BranchModel, description: ModelDescription) -> None:
     if (description.labels is None) == (description.vector is None):
-        raise InputError("a model has labels or a vector as its output; give one of the two")
+        raise InputError("the output is either labels or a vector; set exactly one of the two")
     if description.labels is not None and len(description.labels) != model.num_outputs:
         raise InputError(f"{len(description.labels)} labels for a model of {model.num_outputs} outputs")
     try:  # what the manifest and the card would refuse after the work
@@ -127,19 +127,23 @@ def _check_samples(field: str, samples: Samples, model: BranchModel) -> None:
     spec = model.input_spec
     dtype: type[np.generic] = np.float32
     shape: tuple[int, ...] = spec.shape[1:]
-    what = "real inputs before they are normalised"
+    what = "real inputs before normalisation"
     if isinstance(spec, ImageInput):
         _, channels, height, width = spec.shape
         dtype, shape, what = np.uint8, (height, width, channels), "real images"
     if samples.dtype != dtype or samples.shape[1:] != shape or not len(samples):
         needed = ", ".join(["n", *map(str, shape)])
         raise InputError(
-            f"{field} are {samples.shape} {samples.dtype}; ({needed}) {np.dtype(dtype).name} {what} are needed"
+            f"{field} must be {what}, ({needed}) {np.dtype(dtype).name}, got {samples.shape} {samples.dtype}"
         )
     if not np.isfinite(samples).all():
         raise InputError(f"{field} have {int((~np.isfinite(samples)).sum())} values that are not finite")
 
 
 def _check_labels(field: str, labels: NDArray[np.int64] | None, count: int, num_outputs: int) -> None:
-    if labels is None or labels.shape != (count,) or labels.min() < 0 or labels.max() >= num_outputs:
+    if labels is None:
+        raise InputError(
+            f"{field} is missing: a model with labels needs one class index below {num_outputs} per sample"
+        )
+    if labels.shape != (count,) or labels.min() < 0 or labels.max() >= num_outputs:
         raise InputError(f"{field} must be one class index below {num_outputs} per sample")

@@ -87,15 +87,15 @@ def calibrate_early_stop(
     seed = as_whole("seed", seed, least=0)
     max_accuracy_drop = as_number("max_accuracy_drop", max_accuracy_drop, finite=False)
     if not isinstance(dataset, str):
-        raise InputError(f"dataset is {shown(dataset)}; a text is needed")
+        raise InputError(f"dataset must be a string, got {shown(dataset)}")
     if not 0 < max_accuracy_drop <= 0.1:
         raise InputError(
-            f"max_accuracy_drop is {max_accuracy_drop}; give a fraction above 0 and at most 0.1: 0.005 is half a point"
+            f"max_accuracy_drop must be above 0 and at most 0.1 (0.005 is half a point), got {max_accuracy_drop}"
         )
     if branch_logits.ndim != 3 or labels.shape != branch_logits.shape[1:2] or not branch_logits.size:
         raise InputError(
-            f"branch_logits {branch_logits.shape} and labels {labels.shape} do not fit; "
-            "(branches, images, classes) and (images,) are needed, none of them 0"
+            "branch_logits and labels must be (branches, images, classes) and (images,), none of them 0, "
+            f"got {branch_logits.shape} and {labels.shape}"
         )
     prefix_logits = branch_logits.astype(np.float64).cumsum(axis=0)  # (k, M, C)
     count, num_images, _ = prefix_logits.shape

@@ -143,8 +143,8 @@ def _open(engine: Engine, name: str, program: bytes, entry: PartEntry) -> Loaded
     except IntegrityError as error:
         problem, _, _ = str(error).rpartition("; ")
         raise ConversionError(
-            f"{name}: the program that was made would be refused on devices: {problem}; write this part of the network "
-            "in other operators, or try another --engine"
+            f"{name}: devices would reject the exported program: {problem}; write this part of the network "
+            "with other operators, or try another --engine"
         ) from error
 
 

@@ -73,11 +73,11 @@ def _run(name: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     for path, tensor in [*copied.named_parameters(), *copied.named_buffers()]:
         if not tensor.isfinite().all():
             raise UnsupportedModel(
-                f"{name} computes {count} values that are not finite in torch itself, because its {path!r} has "
+                f"{name} returns {count} non-finite values in torch, because its {path!r} has "
                 f"{int((~tensor.isfinite()).sum())} of them; train it again or load an earlier checkpoint"
             )
     raise UnsupportedModel(
-        f"{name} computes {count} values that are not finite in torch itself, from parameters that are; "
+        f"{name} returns {count} non-finite values in torch, although its parameters are finite; "
         "look for a division by zero, a logarithm or an overflow in it"
     )
 
@@ -152,7 +152,7 @@ def _run_engine(
                 whole[number] = fused.run(reference.inputs[one])[0]
             on_sample()
     except EngineError as error:
-        raise ParityError(f"a lowered part does not run: {error}") from error
+        raise ParityError(f"a lowered part fails: {error}") from error
     return tokens, alone, chained, None if fused is None else whole
 
 
@@ -166,7 +166,7 @@ def _check(name: str, wanted: Array, got: Array, tolerance: Tolerance) -> Simila
     similarity = compare(wanted, got)
     if not snr_at_least(similarity, tolerance.min_snr_db):
         raise ParityError(
-            f"{name}: SNR against torch is {similarity.snr_db} dB on real inputs, {tolerance.min_snr_db} dB are needed "
+            f"{name}: SNR against torch is {similarity.snr_db} dB on real inputs, below {tolerance.min_snr_db} dB "
             f"(cosine {similarity.cosine:.6f}, largest error {similarity.max_abs_error:.3g})"
         )
     scale = common_factor(wanted, got)

@@ -105,9 +105,9 @@ def check_contract(model: Any) -> None:
     if missing:
         raise UnsupportedModel(f"{type(model).__name__} has no {', '.join(missing)}; see the BranchModel protocol")
     if not len(model.branches):
-        raise UnsupportedModel(f"{type(model).__name__} has no branches; at least one is needed")
+        raise UnsupportedModel(f"{type(model).__name__} has no branches; give it at least one")
     if not isinstance(model.input_spec, ImageInput | TensorInput):
-        raise InputError(f"input_spec is {shown(model.input_spec)}; an ImageInput or a TensorInput is needed")
+        raise InputError(f"input_spec must be an ImageInput or a TensorInput, got {shown(model.input_spec)}")
 
 
 def split_model(model: BranchModel, branches: Sequence[int], *, fused: bool = False) -> list[Part]:
@@ -167,7 +167,7 @@ def _products_apart() -> Iterator[None]:
 
 def _part(name: str, module: nn.Module, example: Tensor) -> Part:
     if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedModel(f"{name} is TorchScript, which nothing exports; give the nn.Module it was made of")
+        raise UnsupportedModel(f"{name} is TorchScript, which paraedge does not export; pass the original nn.Module")
     half = has_half_precision(module)  # folding would round its weights once more
     folded = copy_module(module, name) if half else fold_batchnorm(module, name)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from paraedge_runtime._arguments import as_choice, shown
+from paraedge_runtime._arguments import as_choice
 from paraedge_runtime.errors import InputError
 
 __all__ = ["TARGETS", "Target", "backend_for"]
@@ -76,5 +76,5 @@ def backend_for(target: str, engine: str | None) -> tuple[str, str]:
         name = chosen.engine if engine is None else engine
         return name, name
     if engine not in (None, chosen.engine):
-        raise InputError(f"parts for {target} are made for {chosen.engine}; leave the engine {shown(engine)} out")
+        raise InputError(f"the target {target} uses the engine {chosen.engine}; leave out --engine {engine}")
     return chosen.engine, chosen.converter

@@ -35,7 +35,7 @@ bits=$(getconf LONG_BIT)
   "write 'Raspberry Pi OS (64-bit)' to the card with Raspberry Pi Imager"
 command -v python3 >/dev/null || fail "there is no python3; run: sudo apt install python3 python3-venv"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  fail "$(python3 --version) is too old, 3.11 is needed; Raspberry Pi OS has it since Bookworm"
+  fail "$(python3 --version) is too old; install 3.11 or newer (Raspberry Pi OS has it since Bookworm)"
 python3 -c 'import ensurepip' 2>/dev/null || fail "python3 has no venv; run: sudo apt install python3-venv"
 
 [ -f "$requirement" ] || [ -f "$requirement/pyproject.toml" ] || fail "$requirement is neither a wheel nor a checkout"

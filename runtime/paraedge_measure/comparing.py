@@ -115,7 +115,7 @@ def _prefix_outputs(
             drop = prediction.branches_dropped[0]
             raise EngineError(
                 f"{session.bundle.path}: branch {drop.index} was dropped: {drop.reason}; "
-                "a comparison would mean nothing"
+                "a comparison needs every branch"
             )
         outputs.append(prediction.prefix_outputs)
         advance()
@@ -167,7 +167,7 @@ def _check(
     as_whole("rounds", rounds, least=0)
     if not bundles or not inputs.ndim or not len(inputs) or rounds < 1:
         raise InputError(
-            f"{len(bundles)} bundles, {len(inputs)} inputs, {rounds} rounds; at least one of each is needed"
+            f"a comparison needs at least one bundle, input and round, got {len(bundles)}, {len(inputs)} and {rounds}"
         )
     first = bundles[0].manifest
     for bundle in bundles[1:]:

@@ -433,7 +433,7 @@ def _check(device: Device, source: str) -> None:
         require("stem" in measurement.parts, f"{field}.parts", "has no 'stem'")
         require(bool(branches), f"{field}.parts", "has no branch")
         for name in branches:
-            require(_BRANCH.fullmatch(name) is not None, f"{field}.parts", f"has {name!r}, which is no branch_NN")
+            require(_BRANCH.fullmatch(name) is not None, f"{field}.parts", f"has {name!r}, not branch_NN")
         latencies = {f"parts.{name}": latency for name, latency in measurement.parts.items()}
         for name, latency in {**latencies, "request": measurement.request}.items():
             ordered = [latency.min_ms, latency.p50_ms, latency.p90_ms, latency.p95_ms]

@@ -64,7 +64,7 @@ def branch_outputs(
             prediction = session.run(value)
             if prediction.branches_dropped:
                 drop = prediction.branches_dropped[0]
-                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy would mean nothing")
+                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy needs every branch")
             outputs.append(prediction.branch_outputs)
             on_progress(number + 1, len(inputs), "running")
     return np.stack(outputs)
@@ -84,7 +84,5 @@ def checked_outputs(outputs: NDArray[np.float32], bundle: Bundle, count: int) ->
     """
     wanted = (count, len(bundle.manifest.branches), bundle.manifest.num_outputs)
     if outputs.shape != wanted or not np.isfinite(outputs).all():
-        raise DeviceError(
-            f"the device replied outputs of shape {outputs.shape}, or not finite; {wanted} were asked for"
-        )
+        raise DeviceError(f"the device sent outputs of shape {outputs.shape}, or not finite; expected {wanted}")
     return outputs

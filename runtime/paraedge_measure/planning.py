@@ -54,7 +54,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.max_bytes is not None:
             force_setattr(self, "max_bytes", as_whole("max_bytes", self.max_bytes))
         if self.budget_ms <= 0:
-            raise InputError(f"budget_ms is {self.budget_ms!r}; a number of milliseconds above 0 is needed")
+            raise InputError(f"budget_ms must be above 0, got {self.budget_ms!r}")
 
     def shortfall(self, plan: Plan) -> float:
         """The largest factor by which ``plan`` misses a limit; at most 1 when it keeps all."""
@@ -162,8 +162,8 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
         as_instance("evaluation", evaluation, Evaluation)
     if not manifest.labels:
         raise InputError(
-            f"{bundle.path} makes a vector, which has no accuracy to choose by; 'paraedge compare' shows the error and "
-            "the time of every prefix of its branches"
+            f"{bundle.path} outputs a vector, which has no accuracy to choose by; 'paraedge compare' shows the error "
+            "and the time of every prefix of its branches"
         )
     if card.accuracy is None:
         raise InputError(f"{bundle.path} has no accuracy; {_how_to_measure(manifest)}")
@@ -252,7 +252,7 @@ def choose_plan(plans: Iterable[Plan], wish: Wish) -> Plan:
     if fitting:
         return min(fitting, key=lambda one: (-one.accuracy, one.p95_ms, one.size_bytes, one.threads))
     if not every:
-        raise PlanError("there is nothing to choose from; profile a bundle first with 'paraedge profile'")
+        raise PlanError("no bundle has been profiled; profile one first with 'paraedge profile'")
     nearest = min(every, key=wish.shortfall)
     wanted = [f"p95 within {wish.budget_ms:g} ms"]
     wanted += [] if wish.min_accuracy is None else [f"accuracy of at least {wish.min_accuracy:g}"]

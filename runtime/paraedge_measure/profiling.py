@@ -80,9 +80,7 @@ class SeriesLength:
         if not 0 <= as_number("sustained_s", self.sustained_s) <= _MAX_SUSTAINED_S:
             raise InputError(f"sustained_s must be at most {_MAX_SUSTAINED_S:.0f} (a day), got {self.sustained_s}")
         if self.min_runs < 1 or not 0 < self.min_s < math.inf:
-            raise InputError(
-                f"{self.min_runs} runs and {self.min_s} s measure nothing; give at least 1 run and a time above 0"
-            )
+            raise InputError(f"give at least 1 run and a time above 0, got {self.min_runs} runs and {self.min_s} s")
 
 
 USUAL = SeriesLength(min_runs=50, min_s=1.0)

@@ -37,9 +37,7 @@ def worthwhile(evaluation: Evaluation, cost_ms: Callable[[Positions], float]) ->
         InputError: there are fewer than 2 images.
     """
     if len(evaluation.labels) < 2:
-        raise InputError(
-            f"branches cannot be chosen by {len(evaluation.labels)} labelled image(s); at least 2 are needed"
-        )
+        raise InputError(f"choosing branches needs at least 2 labelled images, got {len(evaluation.labels)}")
     choosing, judging = (
         Evaluation(evaluation.branch_logits[:, first::2], evaluation.labels[first::2]) for first in (0, 1)
     )

@@ -64,7 +64,7 @@ def as_any_path(name: str, value: object) -> Path:
         InputError: neither text nor ``os.PathLike``.
     """
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
-        raise InputError(f"{name} is {shown(value)}; a path is needed")
+        raise InputError(f"{name} must be a path, got {shown(value)}")
     return Path(cast("str | os.PathLike[str]", value))
 
 
@@ -106,7 +106,7 @@ def as_instance(name: str, value: object, kind: type[_T]) -> _T:
         InputError: of another.
     """
     if not isinstance(value, kind):
-        raise InputError(f"{name} is {shown(value)}; a {kind.__name__} is needed")
+        raise InputError(f"{name} must be a {kind.__name__}, got {shown(value)}")
     return value
 
 
@@ -117,7 +117,7 @@ def as_instances(name: str, values: object, kind: type[_T]) -> tuple[_T, ...]:
         InputError: no iterable, or one with another object in it.
     """
     if not isinstance(values, Iterable):
-        raise InputError(f"{name} is {shown(values)}; a list of {kind.__name__} is needed")
+        raise InputError(f"{name} must be a list of {kind.__name__}, got {shown(values)}")
     return tuple(as_instance(f"one of {name}", value, kind) for value in values)
 
 
@@ -128,7 +128,7 @@ def as_flag(name: str, value: object) -> bool:
         InputError: anything else.
     """
     if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{name} is {shown(value)}; True or False is needed")
+        raise InputError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -139,7 +139,7 @@ def as_callable(name: str, value: object) -> None:
         InputError: anything else.
     """
     if not callable(value):
-        raise InputError(f"{name} is {shown(value)}; a function is needed, or leave it out")
+        raise InputError(f"{name} must be a function or left out, got {shown(value)}")
 
 
 def as_array(field: str, given: Any) -> NDArray[Any]:
@@ -163,7 +163,7 @@ def as_list(name: str, values: object) -> list[Any]:
         InputError: anything else.
     """
     if not isinstance(values, Iterable) or isinstance(values, str | bytes):
-        raise InputError(f"{name} is {shown(values)}; a list is needed")
+        raise InputError(f"{name} must be a list, got {shown(values)}")
     return list(values)
 
 
@@ -178,9 +178,9 @@ def as_whole(name: str, value: object, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is not None and number > _MOST:
-        raise InputError(f"{name} is {shown(value)}; at most {_MOST} is possible")
+        raise InputError(f"{name} must be at most {_MOST}, got {shown(value)}")
     if number is None or number < least:
-        raise InputError(f"{name} is {shown(value)}; a whole number of at least {least} is needed")
+        raise InputError(f"{name} must be an integer of at least {least}, got {shown(value)}")
     return number
 
 
@@ -196,7 +196,7 @@ def as_number(name: str, value: object, *, finite: bool = True) -> float:
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or (finite and not math.isfinite(number)):
-        raise InputError(f"{name} is {shown(value)}; a number is needed")
+        raise InputError(f"{name} must be a number, got {shown(value)}")
     return number
 
 
@@ -209,17 +209,17 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     if branches is None:
         return available
     if isinstance(branches, bool):
-        raise InputError(f"branches is {branches}; pass a count or a sequence of indexes")
+        raise InputError(f"branches must be a count or a sequence of indexes, got {branches}")
     try:
         if isinstance(branches, Iterable):
             chosen = tuple(operator.index(index) for index in branches)
         else:
             count = operator.index(branches)
             if not 1 <= count <= len(available):
-                raise InputError(f"{count} branches were asked for; there are {len(available)}: {list(available)}")
+                raise InputError(f"{count} branches requested, {len(available)} available: {list(available)}")
             return available[:count]
     except TypeError:
-        raise InputError(f"branches is {shown(branches)}; pass a count or a sequence of indexes") from None
+        raise InputError(f"branches must be a count or a sequence of indexes, got {shown(branches)}") from None
     unknown = [index for index in chosen if index not in available]
     if unknown:
         raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")

@@ -71,9 +71,9 @@ def _opened(path: str | os.PathLike[str]) -> tuple[Image.Image, bool]:
     with Path(path).open("rb") as file:
         head, size_bytes = file.read(_MAX_PNM_HEADER), os.fstat(file.fileno()).st_size
     if size_bytes > MAX_FILE_BYTES:
-        raise ValueError(f"it has {size_bytes:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+        raise ValueError(f"it has {size_bytes:,} bytes, more than the {MAX_FILE_BYTES:,} allowed")
     if head.startswith(b"P") and not _PNM_HEADER.match(head):
-        raise ValueError("its header is no binary PGM's or PPM's, or too long; save it as PNG")
+        raise ValueError("it is not a binary PGM or PPM file, or its header is too long; save it as PNG")
     if head.startswith(b"\xff\xd8\xff"):
         with Path(path).open("rb") as file:
             can_reduce = has_one_scan(file)  # before Pillow looks at it
@@ -84,7 +84,7 @@ def _opened(path: str | os.PathLike[str]) -> tuple[Image.Image, bool]:
 def _check_size(image: Image.Image, most_pixels: int) -> None:
     pixels = image.width * image.height
     if pixels > most_pixels:
-        raise ValueError(f"it has {pixels:,} pixels, at most {most_pixels:,} are read")
+        raise ValueError(f"it has {pixels:,} pixels, more than the {most_pixels:,} allowed")
 
 
 def on_background(image: Image.Image) -> Image.Image:
@@ -98,7 +98,7 @@ def on_background(image: Image.Image) -> Image.Image:
             grey[values == transparent] = BACKGROUND[0]
         return Image.fromarray(grey)
     if image.mode == "F" or (image.mode == "I" and np.any((values := np.asarray(image)) != values.astype(np.uint8))):
-        raise ValueError(f"its pixels are {_WIDE[image.mode]}, of no known range; save it with 8 or 16 bits")
+        raise ValueError(f"its pixels are {_WIDE[image.mode]}, whose range is unknown; save it with 8 or 16 bits")
     has_colour = image.mode in _WITH_TRANSPARENT_COLOUR and "transparency" in image.info
     if image.mode not in _WITH_ALPHA and not has_colour:
         image.load()  # whoever opened it closes its file

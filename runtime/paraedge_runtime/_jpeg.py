@@ -56,7 +56,7 @@ def _segments(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
             is_clean = is_clean and (byte == b"\xff" or (before == b"\xff" and byte != b"\x00"))
             num_searched += 1
             if num_searched > _MAX_SEARCHED_BYTES:
-                raise ValueError("it has too much between its segments")
+                raise ValueError("it has too many bytes between its segments")
         if byte in _WITHOUT_LENGTH:
             continue
         length = int.from_bytes(file.read(2))

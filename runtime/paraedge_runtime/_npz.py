@@ -54,7 +54,7 @@ def read_arrays(path: Path, names: Iterable[str], most_bytes: int) -> tuple[dict
 def _read_array(stream: IO[bytes], name: str, size_bytes: int, most_bytes: int) -> NDArray[Any]:
     """The header first: numpy would allocate whatever it claims."""
     if size_bytes > most_bytes:
-        raise ValueError(f"{name} has {size_bytes} bytes, at most {most_bytes} are read")
+        raise ValueError(f"{name} has {size_bytes} bytes, more than the {most_bytes} allowed")
     version = np.lib.format.read_magic(stream)
     if version not in _READ_HEADER:
         raise ValueError(f"{name} is of version {version} of the format")
@@ -63,7 +63,7 @@ def _read_array(stream: IO[bytes], name: str, size_bytes: int, most_bytes: int) 
         raise ValueError(f"{name} holds Python objects, which are never loaded; save numbers or texts")
     claimed = stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
     if min(shape, default=0) < 0 or claimed != size_bytes:
-        raise ValueError(f"{name} is {dtype} of shape {shape}, which are no {size_bytes} bytes")
+        raise ValueError(f"{name} is {dtype} of shape {shape}, which does not match its {size_bytes} bytes")
     stream.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array

@@ -263,7 +263,7 @@ class Bundle:
             )
         array = np.frombuffer(data, dtype=dtype).reshape(found_shape)
         if not np.isfinite(array).all():
-            raise IntegrityError(f"{self.path}: {name} has values that are not finite; export the bundle again")
+            raise IntegrityError(f"{self.path}: {name} has non-finite values; export the bundle again")
         return array
 
     def subset(self, branches: int | Sequence[int], out: str | os.PathLike[str]) -> Bundle:
@@ -287,7 +287,7 @@ class Bundle:
             chosen = choose_branches(() if branches is None else branches, manifest.branch_indexes)
         except InputError:
             raise InputError(
-                f"branches {shown(branches)} cannot be taken from {self.path}, which has "
+                f"invalid branches {shown(branches)} for {self.path}, which has "
                 f"{list(manifest.branch_indexes)}; name some of these, each once, in order, or how many of the first"
             ) from None
         if os.path.realpath(self.path) == os.path.realpath(out):

@@ -26,7 +26,7 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "paraedge"
     except RuntimeError:
-        raise InputError(f"this user has no home folder to keep files in; set {CACHE_VARIABLE}") from None
+        raise InputError(f"this user has no home folder for the cache; set {CACHE_VARIABLE}") from None
 
 
 def own_folder(name: str, root: Path | None = None) -> Path:
@@ -59,11 +59,11 @@ def _check_own(folder: Path) -> None:
     status = folder.stat()
     if status.st_uid not in (os.geteuid(), *_TRUSTED_UIDS):
         raise InputError(
-            f"{folder} belongs to another user, so nothing in it is believed; set {CACHE_VARIABLE} to a folder of your "
-            "own"
+            f"{folder} belongs to another user, so paraedge does not trust its contents; set {CACHE_VARIABLE} to a "
+            "folder of your own"
         )
     if status.st_mode & 0o022:
         raise InputError(
-            f"{folder} can be written by other users, so nothing in it is believed; remove what is in it, then chmod "
-            f"go-w, or set {CACHE_VARIABLE}"
+            f"{folder} can be written by other users, so paraedge does not trust its contents; empty it, then "
+            f"chmod go-w, or set {CACHE_VARIABLE}"
         )

@@ -258,7 +258,7 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
         if Path(path).exists() and not Path(path).is_file():
             raise InputError(f"{path} is not a plain file; save the input with numpy.save and name that")
         if not _begins_as_arrays(Path(path)):
-            raise InputError(f"{path} is no .npy file; this bundle reads {_kinds_of_file(spec)}")
+            raise InputError(f"{path} is not a .npy file; this bundle reads {_kinds_of_file(spec)}")
         if Path(path).stat().st_size > most_bytes:
             raise InputError(f"{path} has {Path(path).stat().st_size} bytes, at most {most_bytes} fit; {_reads(spec)}")
         value = np.load(io.BytesIO(read_bounded(Path(path), most_bytes)), allow_pickle=False)
@@ -284,9 +284,7 @@ def _begins_as_arrays(path: Path) -> bool:
 
 def _window_tensor(path: Path, spec: TensorInput) -> NDArray[np.float32]:
     if spec.rate_hz is None or spec.channel_names is None or sorted(spec.axes) != ["channel", "time"]:
-        raise InputError(
-            f"{path}: this bundle does not say which channels it reads at which rate; save the input with numpy.save"
-        )
+        raise InputError(f"{path}: this bundle has no channel names or sample rate; save the input with numpy.save")
     window = read_window(path)
     wanted = WindowShape(spec.shape[1 + spec.axes.index("time")], spec.rate_hz, spec.channel_names)
     try:

@@ -290,7 +290,7 @@ class Prediction:
             count = 0
         if not 1 <= count <= len(probabilities):
             raise InputError(
-                f"k is {shown(k)}; a whole number from 1 to {len(probabilities)}, the number of labels, is needed"
+                f"k must be an integer from 1 to {len(probabilities)} (the number of labels), got {shown(k)}"
             )
         order = np.argsort(-self.output, kind="stable")[:count]
         return tuple([(self._labels[index], float(probabilities[index])) for index in order])

@@ -140,7 +140,7 @@ def _from_csv(content: bytes) -> Window:
             f"it is not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV in UTF-8"
         ) from None
     if not lines:
-        raise _Malformed("it is empty; a header and rows of numbers are needed")
+        raise _Malformed("it is empty; it must have a header and rows of numbers")
     columns = [name.strip() for name in _cells(lines[0])]
     if len(columns) == 1 and (other := next((mark for mark in ";\t" if mark in lines[0]), None)):
         found = "semicolons" if other == ";" else "tabs"
@@ -157,7 +157,7 @@ def _from_csv(content: bytes) -> Window:
         found = ", ".join(times) or f"none among {_some(tuple(columns))}"[:200]
         raise _Malformed(f"one column must be the time: time_s, or time_ms or timestamp in milliseconds; found {found}")
     if not channels:
-        raise _Malformed(f"it has the column {times[0]} only; a column for each channel is needed")
+        raise _Malformed(f"it has only the column {times[0]}; add a column for each channel")
     _check_names(tuple(channels))
     table = _numbers(lines, columns)
     position = columns.index(times[0])
@@ -176,7 +176,7 @@ def _cells(line: str) -> list[str]:
 def _numbers(lines: list[str], columns: list[str]) -> NDArray[np.float64]:
     """The rows below the header, (T, columns)."""
     if len(lines) < 3:
-        raise _Malformed(f"it has {len(lines) - 1} row(s) of numbers; at least 2 are needed")
+        raise _Malformed(f"it must have at least 2 rows of numbers, got {len(lines) - 1}")
     try:
         if any(not line.strip() for line in lines):
             raise ValueError("a line is empty")
@@ -184,7 +184,7 @@ def _numbers(lines: list[str], columns: list[str]) -> NDArray[np.float64]:
         if table.shape[1] != len(columns):
             raise ValueError(f"{table.shape[1]} columns, the header names {len(columns)}")
     except ValueError as error:
-        raise _Malformed(_first_problem(lines, columns) or f"its rows are no numbers: {error}") from None
+        raise _Malformed(_first_problem(lines, columns) or f"its rows are not numbers: {error}") from None
     return table
 
 
@@ -208,7 +208,7 @@ def _rate_hz(seconds: NDArray[np.float64]) -> float:
     steps = np.diff(seconds)
     mean = (seconds[-1] - seconds[0]) / len(steps)
     if mean <= 0:
-        raise _Malformed("its time does not grow from the first row to the last; sort the rows")
+        raise _Malformed("its time does not increase from row to row; sort the rows")
     worst = int(np.abs(steps - mean).argmax())
     if abs(steps[worst] - mean) > _UNEVEN * mean + 1e-9:
         raise _Malformed(
@@ -236,7 +236,7 @@ def _from_npz(path: Path) -> Window:
         raise _Malformed(f"it has no array {', '.join(missing)}; it holds {', '.join(there)[:200]}")
     x = arrays["x"]
     if x.ndim != 2 or x.dtype.kind not in "fiu" or min(x.shape) < 1:
-        raise _Malformed(f"x is {x.dtype} of shape {x.shape}; numbers of shape (samples, channels) are needed")
+        raise _Malformed(f"x must be numbers of shape (samples, channels), got {x.dtype} of shape {x.shape}")
     names = read_channel_names(arrays["channel_names"], x.shape[1])
     return Window(_as_float32(x, list(names)), read_rate_hz(arrays["rate_hz"]), names)
 
@@ -250,8 +250,8 @@ def read_channel_names(array: NDArray[Any], count: int) -> tuple[str, ...]:
     names = tuple(str(name).strip() for name in array.ravel())
     if array.dtype.kind != "U" or len(names) != count or len(set(names)) != count or not all(names):
         raise _Malformed(
-            f"channel_names is {array.dtype} of shape {array.shape}; "
-            f"{count} different texts are needed, one per channel"
+            f"channel_names must be {count} different strings, one per channel, "
+            f"got {array.dtype} of shape {array.shape}"
         )
     _check_names(names)
     return names
@@ -260,7 +260,7 @@ def read_channel_names(array: NDArray[Any], count: int) -> tuple[str, ...]:
 def _check_names(names: tuple[str, ...]) -> None:
     """Refuse what no manifest takes."""
     if len(names) > _MAX_CHANNELS:
-        raise _Malformed(f"it has {len(names)} channels, at most {_MAX_CHANNELS} are read")
+        raise _Malformed(f"it has {len(names)} channels, more than the {_MAX_CHANNELS} allowed")
     if bad := next((name for name in names if not _CHANNEL_NAME.fullmatch(name)), None):
         raise _Malformed(f"the channel {bad[:100]!r} must be named with letters, digits, '_', '.', '+' and '-' alone")
 
@@ -272,5 +272,5 @@ def read_rate_hz(array: NDArray[Any]) -> float:
         ValueError: it is something else; the text says what to do.
     """
     if array.size != 1 or array.dtype.kind not in "fiu" or not 0 < float(array.ravel()[0]) < float("inf"):
-        raise _Malformed(f"rate_hz is {array.tolist()!r:.40}; one number of samples per second is needed")
+        raise _Malformed(f"rate_hz must be one number of samples per second, got {array.tolist()!r:.40}")
     return float(array.ravel()[0])

@@ -137,7 +137,7 @@ class Session:
             InputError: ``bundle``, ``engine``, ``threads``, ``branches``, ``latency`` or ``trusted_keys`` is invalid.
         """
         if not isinstance(bundle, Bundle | str | os.PathLike):
-            raise InputError(f"the bundle is {shown(bundle)}; its path or an open Bundle is needed")
+            raise InputError(f"the bundle must be a path or an open Bundle, got {shown(bundle)}")
         known = Latency(()) if latency is None else as_instance("latency", latency, Latency)
         if isinstance(bundle, Bundle) and trusted_keys is not None:
             raise InputError("trusted_keys are for the path of a bundle; pass them to Bundle.open")
@@ -368,21 +368,21 @@ class Session:
         if budget_ms is not None:
             if deadline_s is not None:
                 raise InputError(
-                    f"budget_ms {shown(budget_ms)} and deadline_s {shown(deadline_s)} are both given; pass one"
+                    f"pass budget_ms or deadline_s, not both; got {shown(budget_ms)} and {shown(deadline_s)}"
                 )
             if not _is_number(budget_ms) or not 0 < budget_ms < math.inf:
-                raise InputError(f"budget_ms is {shown(budget_ms)}; a finite number of milliseconds above 0 is needed")
+                raise InputError(f"budget_ms must be finite and above 0, got {shown(budget_ms)}")
             deadline_s = time.monotonic() + float(budget_ms) / 1e3
         elif deadline_s is None:
             deadline_s = math.inf
         elif not _is_number(deadline_s) or math.isnan(deadline_s):
-            raise InputError(f"deadline_s is {shown(deadline_s)}; a point in time of time.monotonic() is needed")
+            raise InputError(f"deadline_s must be a time of time.monotonic(), got {shown(deadline_s)}")
         as_choice("policy", policy, POLICIES)
         as_choice("on_overload", on_overload, OVERLOADS)
         early_stop = as_flag("early_stop", early_stop)
         if early_stop and not self._has_stop_rules():
             raise InputError(
-                "early_stop needs thresholds calibrated at export for just these branches, and there are none; "
+                "early_stop needs thresholds calibrated at export for exactly these branches, and the bundle has none; "
                 "'paraedge inspect' shows them"
             )
         chosen = None if branches is None else choose_branches(branches, self._branches)
@@ -405,7 +405,7 @@ class Session:
         if not self._labels:
             raise InputError("min_confidence is for bundles with labels; this one's output is a vector")
         if not _is_number(min_confidence) or not 0 < min_confidence <= 1:
-            raise InputError(f"min_confidence is {shown(min_confidence)}; a number above 0 and at most 1 is needed")
+            raise InputError(f"min_confidence must be above 0 and at most 1, got {shown(min_confidence)}")
         return float(min_confidence)
 
     def _run(
@@ -454,7 +454,7 @@ class Session:
             InputError: ``timeout_s`` is not a number of at least 0.
         """
         if timeout_s is not None and not (_is_number(timeout_s) and 0 <= timeout_s < math.inf):
-            raise InputError(f"timeout_s is {shown(timeout_s)}; a finite number of seconds, 0 or more, is needed")
+            raise InputError(f"timeout_s must be finite and at least 0, got {shown(timeout_s)}")
         if self._pid != os.getpid():
             return  # the threads are the parent's
         core, most_s = self._core, min(float(timeout_s or 0), threading.TIMEOUT_MAX)  # 292 years; no clock goes further
@@ -462,8 +462,8 @@ class Session:
             return
         if timeout_s is not None and not core.settle(most_s):
             raise EngineError(
-                f"a branch of {self.bundle.path} did not end within {timeout_s:g} s; close the session again later, or "
-                "end the process"
+                f"a branch of {self.bundle.path} did not finish within {timeout_s:g} s; close the session again later, "
+                "or end the process"
             )
         core.close()
         self._core = None
@@ -502,19 +502,17 @@ def _open_core(
 
 def _refuse_list(image: object) -> None:
     if isinstance(image, (list, tuple)):
-        raise InputError(
-            f"a {type(image).__name__} of {len(image)} images was given where one is read; pass a list to run"
-        )
+        raise InputError(f"pass one image, got a {type(image).__name__} of {len(image)}; run() takes lists")
 
 
 def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
     try:
         points = tuple(waiting_s)
     except TypeError:
-        raise InputError(f"waiting_s is {shown(waiting_s)}; a sequence of deadlines is needed") from None
+        raise InputError(f"waiting_s must be a sequence of deadlines, got {shown(waiting_s)}") from None
     for other_s in points:
         if not _is_number(other_s) or math.isnan(other_s):
-            raise InputError(f"waiting_s has {shown(other_s)}; points in time of time.monotonic() are needed")
+            raise InputError(f"waiting_s must be times of time.monotonic(), got {shown(other_s)}")
     return points
 
 

@@ -149,7 +149,7 @@ def _key_files(folder: Path) -> list[Path]:
 def _decoded_key(text: str, source: str) -> PublicKey:
     data = _decoded(text.encode()) if _KEY.fullmatch(text) else b""
     if data[:2] != b"Ed":
-        raise InputError(f"{source} is no public key; 'paraedge keygen' makes one, and minisign")
+        raise InputError(f"{source} is not a public key; make one with 'paraedge keygen' or minisign")
     return PublicKey(data[2:10], data[10:])
 
 
@@ -181,8 +181,7 @@ def check_signature(path: Path, manifest: bytes, signature: bytes, keys: Sequenc
     trusted_names = ", ".join(key.name for key in keys)
     if not signature:
         raise IntegrityError(
-            f"{path} is not signed, and only what a trusted key signed is opened here ({trusted_names}); "
-            "sign it with 'paraedge sign'"
+            f"{path} is not signed, and trusted keys are set ({trusted_names}); sign it with 'paraedge sign'"
         )
     digest = hashlib.blake2b(manifest).digest()
     blocks = _read_blocks(path, signature)
@@ -194,7 +193,7 @@ def check_signature(path: Path, manifest: bytes, signature: bytes, keys: Sequenc
         name = _key_name(block.key_id)
         if not any(_fits(block, digest, key) for key in named):
             raise IntegrityError(
-                f"{path}: the signature of key {name} does not fit {MANIFEST_NAME}; one of the two was changed, copy "
+                f"{path}: the signature of key {name} does not match {MANIFEST_NAME}; one of the two was changed, copy "
                 "the bundle again"
             )
         if block.expires_s is not None and block.expires_s <= time.time():
@@ -231,8 +230,7 @@ def _until(expires_s: int) -> str:
 def _read_blocks(path: Path, data: bytes) -> list[_Block]:
     blocks, place = [], 0
     problem = (
-        f"{path}: {SIGNATURE_NAME} is no signature in minisign's format, or is damaged; sign the bundle again with "
-        "'paraedge sign'"
+        f"{path}: {SIGNATURE_NAME} is damaged or not in minisign's format; sign the bundle again with 'paraedge sign'"
     )
     while place < len(data):
         found = _BLOCK.match(data, place)

@@ -99,7 +99,7 @@ def prefix_shortfall(prefix: PrefixParity, thresholds: Thresholds) -> str | None
     """Which threshold a prefix misses, beside that of the SNR, as a sentence without a subject."""
     agreement, least = prefix.top1_agreement, thresholds.min_top1_agreement
     if agreement is not None and least is not None and not agreement >= least:
-        return f"gives the same label on {100 * agreement:.2f} % of the inputs, {100 * least:.2f} % are needed"
+        return f"gives the same label on {100 * agreement:.2f} % of the inputs, below {100 * least:.2f} %"
     error, most = prefix.relative_error, thresholds.max_relative_error
     if error is not None and most is not None and not error <= most:
         return f"has a relative error of {error:.3g}, at most {most:.3g} is allowed"

@@ -59,7 +59,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
         if Path(path).exists() and not Path(path).is_file():
             raise InputError(f"{path} is not a plain file; name a .wav file")
         if Path(path).stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path} has {Path(path).stat().st_size} bytes; at most {MAX_CLIP_S} s are read, cut it")
+            raise InputError(f"{path} has {Path(path).stat().st_size} bytes, more than {MAX_CLIP_S} s of sound; cut it")
         content = read_bounded(Path(path), _MAX_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
@@ -129,11 +129,11 @@ def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
 def _beyond(channels: int, rate_hz: int, count: int) -> str:
     """What is beyond what is read, and what to do; nothing where all is fine."""
     if not 1 <= rate_hz <= _MAX_RATE_HZ:
-        return f"{rate_hz} samples a second, 1 to {_MAX_RATE_HZ} are read; {convert_hint()}"
+        return f"{rate_hz} samples a second, not 1 to {_MAX_RATE_HZ}; {convert_hint()}"
     if channels > _MAX_CHANNELS:
-        return f"{channels} channels, at most {_MAX_CHANNELS} are read; {convert_hint()}"
+        return f"{channels} channels, more than the {_MAX_CHANNELS} allowed; {convert_hint()}"
     if count > MAX_CLIP_S * rate_hz:
-        return f"{count / rate_hz:.0f} s of sound, at most {MAX_CLIP_S} s are read; cut it"
+        return f"{count / rate_hz:.0f} s of sound, more than the {MAX_CLIP_S} s allowed; cut it"
     return ""
 
 

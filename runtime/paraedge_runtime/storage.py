@@ -59,7 +59,7 @@ class Storage(ABC):
         except OSError as error:
             raise IntegrityError(f"{self.path}: {name} cannot be read: {error.strerror}") from error
         except MemoryError as error:
-            raise IntegrityError(f"{self.path}: {name} does not fit into the memory that is free") from error
+            raise IntegrityError(f"{self.path}: {name} does not fit into free memory") from error
         if len(data) != size_bytes:
             raise IntegrityError(f"{self.path}: {name} became shorter while it was read; copy it again")
         return data

@@ -161,7 +161,7 @@ def try_engine(name: str, *, timeout_s: float = _TIMEOUT_S) -> EngineFound:
     try:
         reply = msgspec.json.decode(output.splitlines()[-1], type=_EngineReply)
     except (IndexError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise EngineUnavailable(f"the engine {name!r} did not say what it is; install it again") from None
+        raise EngineUnavailable(f"the engine {name!r} did not report its version; install it again") from None
     if reply.found is None:
         raise EngineUnavailable(reply.problem)
     return reply.found
@@ -213,14 +213,14 @@ def _in_child(what: str, arguments: list[str], timeout_s: float, given: bytes = 
             env=os.environ | _FOUND_MEMORY,
         )
     except subprocess.TimeoutExpired:
-        raise IntegrityError(f"{what}: its first run did not end within {timeout_s:g} s; {_HINT}") from None
+        raise IntegrityError(f"{what}: its first run did not finish within {timeout_s:g} s; {_HINT}") from None
     except OSError as error:
         raise EngineError(
-            f"{what} cannot be tried in a process of its own: {error.strerror}; is {sys.executable!r} Python?"
+            f"{what} cannot be tried in a separate process: {error.strerror}; is {sys.executable!r} Python?"
         ) from error
     if done.returncode == _NO_START:
         raise EngineError(
-            f"{what} cannot be tried in a process of its own: it ended with status 1; check that "
+            f"{what} cannot be tried in a separate process: it ended with status 1; check that "
             f"{shlex.join([sys.executable, '-P', '-c', 'import paraedge_runtime'])} works, else export it again"
         )
     return done.returncode, done.stdout or b""

@@ -175,7 +175,7 @@ def _read_update(path: Path, keys: Sequence[PublicKey] = ()) -> _Update:
         IntegrityError, ManifestError: it is no update, holds something else beside one, or none of ``keys`` signed it.
     """
     problem = (
-        f"{path} is no update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
+        f"{path} is not an update, or was copied in part; make one with 'paraedge update OLD NEW --out NAME.zip'"
         if path.exists()
         else f"{path} does not exist; make an update with 'paraedge update OLD NEW --out NAME.zip'"
     )

@@ -143,7 +143,7 @@ def _pull_bundle(source: _Repository, out: Path, trusted_keys: TrustedKeys | Non
     manifest = decode_manifest(files[MANIFEST_NAME])
     entries = manifest.entries().values()
     if (total := sum(entry.size_bytes for entry in entries)) > _MAX_BYTES:
-        raise InputError(f"{source.repo_id} has {total} bytes, at most {_MAX_BYTES} are read; copy it by other means")
+        raise InputError(f"{source.repo_id} has {total} bytes, more than the {_MAX_BYTES} allowed; copy it another way")
     for name in sorted(listed_names(manifest) - set(files) - {entry.file for entry in entries}):
         files[name] = source.read(name, MAX_SIGNATURE_BYTES)  # its hash and its signature
     for entry in entries:
@@ -203,9 +203,7 @@ class _Repository(NamedTuple):
             for chunk in response.iter_raw():
                 count += len(chunk)
                 if count > most_bytes:
-                    raise ParaEdgeError(
-                        f"{name} of {self.repo_id} has more than the {most_bytes} bytes that it may have"
-                    )
+                    raise ParaEdgeError(f"{name} of {self.repo_id} has more than the {most_bytes} bytes allowed")
                 waited = time.monotonic() - started - _PATIENCE_S
                 if waited > 0 and count < waited * _SLOWEST_BYTES_PER_S:
                     raise ParaEdgeError(f"{name} of {self.repo_id} downloads too slowly; try again later")

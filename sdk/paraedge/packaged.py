@@ -42,6 +42,8 @@ def resolve_checkpoint(model: str | Path) -> Path:
             )
         return folder
     path = Path(model)
+    if ".py" in path.name and path.with_name(path.name.partition(":")[0]).is_file():
+        raise InputError(f"{model} names no function; add the one that returns the network: my_net.py:make")
     if not (path / "config.json").is_file():
         raise InputError(
             f"{model} is neither a packaged model ({', '.join(PACKAGED_MODELS)}) nor a checkpoint folder "

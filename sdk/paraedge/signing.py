@@ -73,7 +73,7 @@ def make_keys(name: Path, password: str | None) -> PublicKey:
     if password == "":
         raise InputError("the password is empty; give one, or ask for a key without (--no-password)")
     if not name.name:
-        raise InputError(f"the keys have no name: got {str(name)!r}; name them, such as 'release'")
+        raise InputError(f"invalid name {str(name)!r} for the keys; give one such as 'release'")
     private = _private_key(os.urandom(8), os.urandom(32))
     key, public = Path(f"{name}.key"), Path(f"{name}.pub")
     made = False  # the public half
@@ -152,7 +152,7 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
     now_s = int(time.time())
     expires_s = None if expires is None else int(expires.timestamp())
     if not keys or len({key.public for key in keys}) != len(keys):
-        raise InputError(f"{len(keys)} keys are given; give at least one, and each once")
+        raise InputError(f"give at least one key, and each once; got {len(keys)}")
     if expires_s is not None and expires_s <= now_s:
         raise InputError(f"{expires:%Y-%m-%d} is not in the future (UTC); give a later day")
     path = Path(os.path.realpath(path))  # behind a link, the bundle itself

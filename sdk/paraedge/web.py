@@ -78,7 +78,7 @@ def make_site(
 
 def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
     if not bundles:
-        raise InputError("no bundle is given; export one: paraedge export --target web")
+        raise InputError("no bundle given; export one: paraedge export --target web")
     named: dict[str, Bundle] = {}
     for bundle in bundles:
         manifest = bundle.manifest

@@ -146,7 +146,9 @@ def test_a_cache_that_others_can_write_holds_nothing_and_says_why(tmp_path):
         cache = PartCache(tmp_path)
         cache.put("key", LOWERED)
         assert cache.get("key") is None
-        assert cache.problem.startswith(f"{place} can be written by other users, so nothing in it is believed; ")
+        assert cache.problem.startswith(
+            f"{place} can be written by other users, so paraedge does not trust its contents; "
+        )
         place.chmod(before)
     assert PartCache(tmp_path).get("key") == LOWERED
 
@@ -157,7 +159,7 @@ def test_the_cache_of_another_user_holds_nothing_and_says_why(tmp_path, monkeypa
     monkeypatch.setattr("paraedge_runtime.cache_folder._TRUSTED_UIDS", ())
     cache = PartCache(tmp_path)
     assert cache.get("key") is None
-    assert cache.problem.startswith(f"{tmp_path} belongs to another user, so nothing in it is believed; ")
+    assert cache.problem.startswith(f"{tmp_path} belongs to another user, so paraedge does not trust its contents; ")
 
 
 def test_what_is_made_is_the_user_s_own(tmp_path):
@@ -176,7 +178,7 @@ def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):
     cache = PartCache()
     cache.put("key", LOWERED)
     assert cache.get("key") is None
-    assert cache.problem == "this user has no home folder to keep files in; set PARAEDGE_CACHE"
+    assert cache.problem == "this user has no home folder for the cache; set PARAEDGE_CACHE"
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

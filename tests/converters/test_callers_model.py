@@ -142,7 +142,7 @@ def test_each_module_keeps_its_own_mode(description, tmp_path):
         ({"mean": (float("nan"),)}, r"ImageInput: mean is \(nan,\), which is not finite"),
         ({"shape": (1, 28, 28)}, r"ImageInput: shape is \(1, 28, 28\): Expected `array` of length >= 4"),
         ({"resize": "fit"}, r"ImageInput: resize is 'fit': Invalid enum value"),
-        (None, r"input_spec is None; an ImageInput or a TensorInput is needed"),
+        (None, r"input_spec must be an ImageInput or a TensorInput, got None"),
     ],
 )
 def test_an_input_that_no_bundle_could_hold_is_refused_first(change, problem, description, tmp_path):

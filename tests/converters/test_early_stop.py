@@ -146,11 +146,11 @@ def test_one_branch_has_nothing_to_stop(checkpoint):
 
 @pytest.mark.parametrize("drop", [0, -0.01, 0.11, 0.5, float("nan")])
 def test_a_drop_that_is_no_small_fraction_is_refused(drop, checkpoint):
-    with pytest.raises(InputError, match=r"max_accuracy_drop is .*0\.005 is half a point"):
+    with pytest.raises(InputError, match=r"max_accuracy_drop must be .*0\.005 is half a point"):
         calibrate_early_stop(*real_images(checkpoint), dataset="d", max_accuracy_drop=drop)
 
 
 @pytest.mark.parametrize("shape", [(2, 30), (2, 29, 3), (2, 30, 0), (0, 30, 3)], ids=str)
 def test_arrays_that_do_not_fit_are_refused(shape):
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="branch_logits and labels must be"):
         calibrate_early_stop(np.zeros(shape), np.zeros(30, int), dataset="d")

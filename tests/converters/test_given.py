@@ -57,19 +57,19 @@ def test_every_form_means_the_same(changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": None}, "name is None; a text is needed"),
-        ({"description": None}, "description is None; a text is needed"),
-        ({"license": None}, "license is None; a text is needed"),
+        ({"name": None}, "name must be a string, got None"),
+        ({"description": None}, "description must be a string, got None"),
+        ({"license": None}, "license must be a string, got None"),
         ({"labels": tuple(range(10))}, "labels has 0, a int; each must be a text"),
-        ({"labels": "abcdefghij"}, "labels is 'abcdefghij'; a list of names is needed"),
-        ({"labels": 10}, "labels is 10; a list of names is needed"),
+        ({"labels": "abcdefghij"}, "labels must be a list of names, got 'abcdefghij'"),
+        ({"labels": 10}, "labels must be a list of names, got 10"),
         ({"labels": tuple("abcdefghia")}, r"labels\[9\] is 'a', the same as labels\[0\]"),
         ({"labels": ("", *"bcdefghij")}, r"labels\[0\] is empty, and every output needs a name"),
         ({"samples": None}, r"samples are \(1,\) object"),
         ({"samples": [IMAGES[0], IMAGES[1][:5]]}, "samples cannot be read as one array"),
-        ({"sample_labels": CLASSES / 2}, "sample_labels are float64; whole numbers are needed"),
-        ({"sample_labels": list("abcdefgh")}, "sample_labels are <U1; whole numbers are needed"),
-        ({"test_set": IMAGES}, "test_set is ndarray; an EvaluationSet is needed"),
+        ({"sample_labels": CLASSES / 2}, "sample_labels must be integers, one class index per sample, got float64"),
+        ({"sample_labels": list("abcdefgh")}, "sample_labels must be integers, one class index per sample, got <U1"),
+        ({"test_set": IMAGES}, "test_set must be an EvaluationSet, got ndarray"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(changes, message, tmp_path):
@@ -79,7 +79,7 @@ def test_what_cannot_be_meant_is_refused_by_name(changes, message, tmp_path):
 
 
 def test_no_description_at_all_is_refused(tmp_path):
-    with pytest.raises(InputError, match="the description is NoneType; a ModelDescription is needed"):
+    with pytest.raises(InputError, match="the description must be a ModelDescription, got NoneType"):
         convert(ConvBranches(), None, tmp_path / "b", target="linux")
 
 

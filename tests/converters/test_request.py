@@ -54,7 +54,7 @@ def test_the_stem_may_have_a_recipe_of_its_own(tmp_path):
         ),
         ({"delegate": "ethos-u85", "target": "microcontroller"}, "takes every part in int8-static, not fp32"),
         ({"delegate": "coreml", "target": "ios", "fused": True}, "a fused model is for the CPU alone"),
-        ({"branches": 9}, "9 branches were asked for; there are 8"),
+        ({"branches": 9}, "9 branches requested, 8 available"),
         ({"branches": (0, 8)}, "there is no branch 8"),
     ],
 )

@@ -79,7 +79,8 @@ def test_a_window_slides_over_what_the_microphone_gives(hearing, sounddevice):
 
 def test_a_microphone_that_is_unplugged_is_told(hearing, sounddevice):
     with pytest.raises(
-        DeviceError, match=r"gives no sound at 8000 samples a second: Device unavailable .*; plug one in"
+        DeviceError,
+        match=r"cannot record from the microphone at 8000 samples a second: Device unavailable .*; plug one in",
     ):
         _shots("microphone", hearing, 11)
 

@@ -53,7 +53,7 @@ def test_installed_twice_it_runs_without_torch(pi_bundle, tmp_path):
     ("program", "says", "message"),
     [
         ("getconf", "echo 32", "32-bit, and the engines are built for 64-bit only"),
-        ("python3", "[ $1 = --version ] && echo Python 3.9.2", "3.11 is needed"),
+        ("python3", "[ $1 = --version ] && echo Python 3.9.2", "install 3.11 or newer"),
     ],
 )
 def test_a_system_that_cannot_be_is_refused(tmp_path, program, says, message):

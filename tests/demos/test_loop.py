@@ -365,7 +365,7 @@ def test_a_recording_is_played_back(pi_bundle, tmp_path):
         (b"\x00\xff\n", "line 1"),
         (b'{"type": "\xff"}\n', "line 1: not a line of a recording: 'utf-8'"),
         (b'{"type": ' + b"[" * 100_000 + b"\n", "line 1: not a line of a recording: .*recursion"),
-        (b" " * (16 << 20), "line 1: longer than a line"),
+        (b" " * (16 << 20), "line 1: too long for a line"),
         (None, "cannot be read"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_signal_that_comes_inside_wait_is_no_deadlock(number):
         (["--bundle", "BUNDLE", "--host", "127.0.0.1", "--token", "16 letters & more"], "letters, digits or any of"),
         (["--bundle", "BUNDLE", "--host", "no-such-host.invalid"], "choose another with --host"),
         (["--bundle", "BUNDLE", "--port", "TAKEN"], "Address already in use; choose another with --port"),
-        (["--bundle", "BUNDLE", "--headless", "--fps", "nan"], "fps is nan"),
+        (["--bundle", "BUNDLE", "--headless", "--fps", "nan"], "fps must be above 0, got nan"),
         (["--bundle", "BUNDLE", "--headless", "--record", "nowhere/out.jsonl"], "choose another path with --record"),
         (["--bundle", "BUNDLE", "--headless", "--record", "BUNDLE"], "choose another name with --record"),
         (["--replay", "nowhere.jsonl"], "cannot be read"),

@@ -141,7 +141,7 @@ public class RequestTest {
     }
 
     @Test
-    public void aRequestThatWouldBeLateIsDroppedIfItMayBe() {
+    public void aRequestThatWouldBeLateIsDroppedIfItMayBe() throws IOException {
         Prepared.openGate();
         try (Session session = Prepared.session("held.paraedge", 3)) {
             Request over = Request.deadlineNanos(System.nanoTime() - 1);

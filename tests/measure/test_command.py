@@ -55,8 +55,8 @@ def test_the_command_reads_the_hardware():
     ("arguments", "error", "problem"),
     [
         (["measure", "none.paraedge"], IntegrityError, r"none\.paraedge does not exist"),
-        (["measure", "none.paraedge", "--min-s", "0"], InputError, r"50 runs and 0\.0 s measure nothing"),
-        (["measure", "none.paraedge", "--min-runs", "0"], InputError, r"0 runs and 1\.0 s measure nothing"),
+        (["measure", "none.paraedge", "--min-s", "0"], InputError, r"time above 0, got 50 runs and 0\.0 s"),
+        (["measure", "none.paraedge", "--min-runs", "0"], InputError, r"time above 0, got 0 runs and 1\.0 s"),
         (["cold", "none.paraedge", "--engine", "litert", "--threads", "1"], IntegrityError, "does not exist"),
     ],
 )

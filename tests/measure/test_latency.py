@@ -87,8 +87,8 @@ def test_a_profile_of_another_bundle_is_refused(bundle, tmp_path, fake_engine):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"threads": 0}, "threads is 0; a whole number of at least 1"),
-        ({"branches": 9}, "9 branches were asked for"),
+        ({"threads": 0}, "threads must be an integer of at least 1, got 0"),
+        ({"branches": 9}, "9 branches requested"),
         ({"engine": "tvm"}, "unknown engine 'tvm'"),
     ],
 )

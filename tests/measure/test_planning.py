@@ -120,7 +120,7 @@ def test_nothing_fits_and_the_nearest_is_named(wish, problem):
 
 
 def test_nothing_at_all():
-    with pytest.raises(PlanError, match="profile a bundle first"):
+    with pytest.raises(PlanError, match="no bundle has been profiled; profile one first"):
         choose_plan([], Wish(budget_ms=1.0))
 
 

@@ -159,10 +159,10 @@ def test_the_lengths_are_the_documented_ones():
 @pytest.mark.parametrize(
     ("options", "error", "problem"),
     [
-        ({"threads": [0]}, InputError, "threads is 0; a whole number"),
-        ({"threads": [1, -1]}, InputError, "threads is -1"),
-        ({"threads": [True]}, InputError, "threads is True"),
-        ({"threads": [1.5]}, InputError, r"threads is 1\.5"),
+        ({"threads": [0]}, InputError, "threads must be an integer of at least 1, got 0"),
+        ({"threads": [1, -1]}, InputError, "at least 1, got -1"),
+        ({"threads": [True]}, InputError, "at least 1, got True"),
+        ({"threads": [1.5]}, InputError, r"at least 1, got 1\.5"),
         ({"threads": []}, InputError, "threads is empty"),
         ({"threads": [4]}, InputError, r"threads is 4, and the bundle has 3 branch.*at most 3"),
         ({"engine": "tensorflow"}, InputError, "unknown engine 'tensorflow'"),

@@ -82,5 +82,5 @@ def test_what_flattered_itself_by_chance_is_not_listed():
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_images(count):
-    with pytest.raises(InputError, match=rf"{count} labelled image\(s\); at least 2 are needed"):
+    with pytest.raises(InputError, match=rf"at least 2 labelled images, got {count}"):
         worthwhile(Evaluation(np.zeros((2, count, 3), np.float32), np.zeros(count, np.int64)), len)

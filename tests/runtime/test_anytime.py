@@ -203,9 +203,9 @@ def test_requests_that_may_come_have_time_for_a_first_prediction(fake_engine, tm
 def test_a_request_that_waits_has_a_point_in_time(bundle, other_s):
     with Session.open(bundle, threads=2) as session:
         for options in ({}, {"budget_ms": 1000}):
-            with pytest.raises(InputError, match=r"waiting_s has .*; points in time"):
+            with pytest.raises(InputError, match=r"waiting_s must be times of time.monotonic"):
                 session.run(image(), waiting_s=[other_s], **options)
-            with pytest.raises(InputError, match="waiting_s is None; a sequence of deadlines"):
+            with pytest.raises(InputError, match="waiting_s must be a sequence of deadlines, got None"):
                 session.run(image(), waiting_s=None, **options)
         assert session.run(image()).branches_used == (0, 1, 2, 3)
 
@@ -308,20 +308,20 @@ def test_a_latency_that_cannot_be_is_refused(bundle, latency, problem):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"budget_ms": 0}, "budget_ms is 0; a finite number of milliseconds above 0"),
-        ({"budget_ms": -3.5}, "budget_ms is -3.5"),
-        ({"budget_ms": math.nan}, "budget_ms is nan"),
-        ({"budget_ms": math.inf}, "budget_ms is inf"),
-        ({"budget_ms": "12"}, "budget_ms is '12'"),
-        ({"budget_ms": True}, "budget_ms is True"),
-        ({"budget_ms": 10**400}, "budget_ms is 1000"),
-        ({"deadline_s": math.nan}, "deadline_s is nan; a point in time"),
-        ({"deadline_s": "noon"}, "deadline_s is 'noon'"),
-        ({"budget_ms": 5, "deadline_s": 1.0}, "are both given; pass one"),
+        ({"budget_ms": 0}, "budget_ms must be finite and above 0, got 0"),
+        ({"budget_ms": -3.5}, "budget_ms must be finite and above 0, got -3.5"),
+        ({"budget_ms": math.nan}, "budget_ms must be finite and above 0, got nan"),
+        ({"budget_ms": math.inf}, "budget_ms must be finite and above 0, got inf"),
+        ({"budget_ms": "12"}, "budget_ms must be finite and above 0, got '12'"),
+        ({"budget_ms": True}, "budget_ms must be finite and above 0, got True"),
+        ({"budget_ms": 10**400}, "budget_ms must be finite and above 0, got 1000"),
+        ({"deadline_s": math.nan}, "deadline_s must be a time of time.monotonic.., got nan"),
+        ({"deadline_s": "noon"}, "deadline_s must be a time .*, got 'noon'"),
+        ({"budget_ms": 5, "deadline_s": 1.0}, "pass budget_ms or deadline_s, not both"),
         ({"policy": "hope"}, "unknown policy 'hope'; choose one of anytime, all"),
         ({"on_overload": "hope"}, "unknown on_overload 'hope'; choose one of run, drop"),
         ({"early_stop": True}, "early_stop needs thresholds calibrated at export"),
-        ({"branches": 9, "budget_ms": 5}, "9 branches were asked for"),
+        ({"branches": 9, "budget_ms": 5}, "9 branches requested"),
     ],
 )
 def test_options_that_cannot_be_are_refused_and_the_session_goes_on(bundle, options, problem):
@@ -459,7 +459,7 @@ def test_early_stop_is_refused_where_no_prefix_has_a_threshold(tmp_path, fake_en
     bundle = fake_bundle(tmp_path / "e.paraedge", [{"add": 1.0}] * 4, stop_rules=_rules(None, None, None))
     with (
         Session.open(bundle) as session,
-        pytest.raises(InputError, match=r"early_stop needs thresholds .* there are none"),
+        pytest.raises(InputError, match=r"early_stop needs thresholds .* the bundle has none"),
     ):
         session.run(image(), early_stop=True)
 

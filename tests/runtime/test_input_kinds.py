@@ -226,7 +226,7 @@ def test_a_list_where_one_image_is_read_names_run(opened, call):
         made = getattr(opened, call)([PHOTO, PHOTO])
         return asyncio.run(made) if call == "arun" else next(made)
 
-    with pytest.raises(InputError, match=r"a list of 2 images was given where one is read; pass a list to run"):
+    with pytest.raises(InputError, match=r"pass one image, got a list of 2; run\(\) takes lists"):
         run()
 
 

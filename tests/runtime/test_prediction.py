@@ -97,7 +97,7 @@ def test_top_k_has_the_most_probable_labels_first():
     assert sum(probability for _, probability in prediction.top_k(np.int64(4))) == pytest.approx(1)
     assert prediction.top_k(1) == (("bee", prediction.probabilities[1]),)
     for k in (0, 5, -1, 1.0, True, "2", None):
-        with pytest.raises(InputError, match="a whole number from 1 to 4, the number of labels, is needed"):
+        with pytest.raises(InputError, match=r"k must be an integer from 1 to 4 \(the number of labels\), got "):
             prediction.top_k(k)
     with pytest.raises(InputError, match="a vector of 2 numbers"):
         _prediction(labels=()).top_k(1)

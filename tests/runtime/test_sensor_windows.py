@@ -40,10 +40,10 @@ def test_times_in_whole_milliseconds_are_even_enough(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param("", "it is empty; a header and rows of numbers are needed", id="empty"),
-        pytest.param(" \n\n", "it is empty; a header and rows of numbers are needed", id="blank"),
-        pytest.param("time_ms,x\n", r"it has 0 row\(s\) of numbers; at least 2 are needed", id="header-alone"),
-        pytest.param("time_ms,x\n0,1\n", r"it has 1 row\(s\) of numbers; at least 2 are needed", id="one-row"),
+        pytest.param("", "it is empty; it must have a header and rows of numbers", id="empty"),
+        pytest.param(" \n\n", "it is empty; it must have a header and rows of numbers", id="blank"),
+        pytest.param("time_ms,x\n", r"it must have at least 2 rows of numbers, got 0", id="header-alone"),
+        pytest.param("time_ms,x\n0,1\n", r"it must have at least 2 rows of numbers, got 1", id="one-row"),
         pytest.param("0,1\n20,2\n40,3\n", "its first line is '0,1'; it must name every column", id="no-header"),
         pytest.param("time_ms,x,x\n0,1,1\n9,1,1\n", "each differently, separated by commas", id="two-of-a-name"),
         pytest.param("time_ms,\n0,1\n9,1\n", "it must name every column", id="column-without-name"),
@@ -53,7 +53,7 @@ def test_times_in_whole_milliseconds_are_even_enough(tmp_path):
         pytest.param("time_ms\tx\n0\t1\n20\t2\n", "separated by tabs; separate them by commas", id="tabs"),
         pytest.param("time_ms,time_s,x\n0,0,1\n9,9,1\n", "found time_ms, time_s", id="two-times"),
         pytest.param("time_ms,acc x\n0,1\n9,1\n", "the channel 'acc x' must be named with letters", id="odd-name"),
-        pytest.param("time_ms\n0\n20\n", "it has the column time_ms only; a column for each channel", id="no-channel"),
+        pytest.param("time_ms\n0\n20\n", "only the column time_ms; add a column for each channel", id="no-channel"),
         pytest.param("time_ms,x\n0,1\n20,nan\n", "line 3, channel x is nan; every value must be a", id="nan"),
         pytest.param("time_ms,x\n0,1e39\n20,1\n", "line 2, channel x is 1e.39; every value", id="beyond-float32"),
         pytest.param("time_ms,x\nnan,1\n20,1\n", "line 2, the time is not finite", id="nan-time"),
@@ -64,8 +64,8 @@ def test_times_in_whole_milliseconds_are_even_enough(tmp_path):
         pytest.param("time_ms,x\n0\n20\n", r"line 2 has 1 value\(s\), the header names 2 columns", id="shorter"),
         pytest.param("time_ms,x\n0,1\n\n20,1\n", r"line 3 has 0 value\(s\)", id="gap"),
         pytest.param("time_ms,x\n0,1\n20,1\n60,1\n80,1\n100,1\n", "line 3 to 4 it moves by 40 ms, by 25 ms", id="lost"),
-        pytest.param("time_ms,x\n40,1\n20,1\n0,1\n", "its time does not grow .*; sort the rows", id="backwards"),
-        pytest.param("time_ms,x\n0,1\n0,1\n", "its time does not grow", id="standing-still"),
+        pytest.param("time_ms,x\n40,1\n20,1\n0,1\n", "its time does not increase .*; sort the rows", id="backwards"),
+        pytest.param("time_ms,x\n0,1\n0,1\n", "its time does not increase", id="standing-still"),
     ],
 )  # fmt: skip
 def test_csv_is_refused_in_one_line(tmp_path, content, said):
@@ -115,14 +115,26 @@ def test_npz_is_read(tmp_path):
     ("arrays", "said"),
     [
         ({"x": np.zeros((3, 2))}, "it has no array rate_hz, channel_names; it holds x"),
-        ({"x": np.zeros(3), "rate_hz": 50, "channel_names": NAMES}, r"x is float64 of shape \(3,\); numbers of shape"),
-        ({"x": np.array([["a", "b"]]), "rate_hz": 50, "channel_names": NAMES}, "x is <U1 of shape"),
+        (
+            {"x": np.zeros(3), "rate_hz": 50, "channel_names": NAMES},
+            r"x must be numbers of shape .*, got float64 of shape \(3,\)",
+        ),
+        (
+            {"x": np.array([["a", "b"]]), "rate_hz": 50, "channel_names": NAMES},
+            "x must be numbers of shape .*, got <U1",
+        ),
         (
             {"x": np.zeros((3, 3)), "rate_hz": 50, "channel_names": NAMES},
-            "channel_names is .*; 3 different",
+            "channel_names must be 3 different",
         ),
-        ({"x": np.zeros((3, 2)), "rate_hz": 0, "channel_names": NAMES}, "rate_hz is 0; one number of samples"),
-        ({"x": np.zeros((3, 2)), "rate_hz": [1, 2], "channel_names": NAMES}, r"rate_hz is \[1, 2\]; one number"),
+        (
+            {"x": np.zeros((3, 2)), "rate_hz": 0, "channel_names": NAMES},
+            "rate_hz must be one number of samples per second, got 0",
+        ),
+        (
+            {"x": np.zeros((3, 2)), "rate_hz": [1, 2], "channel_names": NAMES},
+            r"rate_hz must be one number .*, got \[1, 2\]",
+        ),
         ({"x": np.full((3, 2), np.nan), "rate_hz": 50, "channel_names": NAMES}, "row 0, channel acc_x is nan"),
     ],
 )

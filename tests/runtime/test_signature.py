@@ -196,67 +196,79 @@ def _spelled_otherwise(path, keys):
 
 
 REFUSED = {
-    "unsigned": (_unsigned, "is not signed, and only what a trusted key signed is opened here"),
+    "unsigned": (_unsigned, "is not signed, and trusted keys are set"),
     "an empty signature": (lambda path, keys: (path / SIGNATURE).write_bytes(b""), "is not signed"),
     "a signature that is gone": (lambda path, keys: (path / SIGNATURE).unlink(), "is not signed"),
     "a stranger's": (lambda path, keys: sign_again(path, keys, "stranger"), "which is not among the trusted keys"),
     "a later version": (
         lambda path, keys: edit_manifest(path, lambda document: document.update(version=7)),
-        "does not fit manifest.json",
+        "does not match manifest.json",
     ),
     "labels in another order": (
         lambda path, keys: edit_manifest(path, lambda document: document["output"]["labels"].reverse()),
-        "does not fit manifest.json",
+        "does not match manifest.json",
     ),
     "another program, its hash agrees": (
         lambda path, keys: replace_file(path, "branch_01.fake", b'{"add": 8.0}'),
-        "does not fit manifest.json",
+        "does not match manifest.json",
     ),
     "another card, its hash agrees": (
         lambda path, keys: edit_card(path, lambda card: card.update(license="none")),
-        "does not fit manifest.json",
+        "does not match manifest.json",
     ),
     "another card": (lambda path, keys: (path / "card.json").write_bytes(b"{}"), "card.json has 2 bytes"),
     "a space more": (
         lambda path, keys: write_manifest(path, (path / "manifest.json").read_bytes() + b" "),
-        "does not fit manifest.json",
+        "does not match manifest.json",
     ),
-    "of another bundle": (_of_another_bundle, "does not fit manifest.json"),
-    "another trusted comment": (_in_line(2, b"timestamp:1", b"timestamp:2"), "does not fit manifest.json"),
-    "an end that was added": (_in_line(2, b"hashed", b"hashed\texpires:99999999999"), "does not fit manifest.json"),
+    "of another bundle": (_of_another_bundle, "does not match manifest.json"),
+    "another trusted comment": (_in_line(2, b"timestamp:1", b"timestamp:2"), "does not match manifest.json"),
+    "an end that was added": (_in_line(2, b"hashed", b"hashed\texpires:99999999999"), "does not match manifest.json"),
     "another key's id": (
         _recoded(1, lambda data: data[:2] + bytes.fromhex(KEY_ID["next"])[::-1] + data[10:]),
-        f"signature of key {KEY_ID['next']} does not fit manifest.json",
+        f"signature of key {KEY_ID['next']} does not match manifest.json",
     ),
-    "not prehashed": (_recoded(1, lambda data: b"Ed" + data[2:]), "is no signature in minisign's format"),
-    "another algorithm": (_recoded(1, lambda data: b"XX" + data[2:]), "is no signature"),
-    "a short signature": (_recoded(1, lambda data: data[:-1]), "is no signature"),
-    "a long signature": (_recoded(3, lambda data: data + b"x"), "is no signature"),
-    "its second half zero": (_recoded(3, lambda data: bytes(64)), "does not fit manifest.json"),
-    "base64 spelled otherwise": (_spelled_otherwise, "is no signature"),
-    "no end of the last line": (lambda path, keys: _block(path, lambda lines: lines[:4]), "is no signature"),
-    "a line more": (lambda path, keys: _block(path, lambda lines: [*lines, b""]), "is no signature"),
-    "text behind it": (lambda path, keys: _block(path, lambda lines: [*lines[:4], b"more"]), "is no signature"),
+    "not prehashed": (_recoded(1, lambda data: b"Ed" + data[2:]), "is damaged or not in minisign's format"),
+    "another algorithm": (_recoded(1, lambda data: b"XX" + data[2:]), "is damaged or not in minisign"),
+    "a short signature": (_recoded(1, lambda data: data[:-1]), "is damaged or not in minisign"),
+    "a long signature": (_recoded(3, lambda data: data + b"x"), "is damaged or not in minisign"),
+    "its second half zero": (_recoded(3, lambda data: bytes(64)), "does not match manifest.json"),
+    "base64 spelled otherwise": (_spelled_otherwise, "is damaged or not in minisign"),
+    "no end of the last line": (
+        lambda path, keys: _block(path, lambda lines: lines[:4]),
+        "is damaged or not in minisign",
+    ),
+    "a line more": (lambda path, keys: _block(path, lambda lines: [*lines, b""]), "is damaged or not in minisign"),
+    "text behind it": (
+        lambda path, keys: _block(path, lambda lines: [*lines[:4], b"more"]),
+        "is damaged or not in minisign",
+    ),
     "half a block behind it": (
         lambda path, keys: _block(path, lambda lines: [*lines[:4], *lines[:2], b""]),
-        "is no signature",
+        "is damaged or not in minisign",
     ),
-    "a line less": (lambda path, keys: _block(path, lambda lines: lines[1:]), "is no signature"),
-    "lines of Windows": (lambda path, keys: _block(path, lambda lines: [b"\r".join([x, b""]) for x in lines]), "is no"),
-    "a control character": (_in_line(0, b"untrusted comment: ", b"untrusted comment: \x1b[31m"), "is no signature"),
-    "a zero": (_in_line(2, b"hashed", b"hash\0ed"), "is no signature"),
-    "no comment": (_in_line(0, b"untrusted comment: ", b"comment: "), "is no signature"),
-    "no trusted comment": (_in_line(2, b"trusted comment: ", b"untrusted comment: "), "is no signature"),
-    "an end that is no number": (_in_line(2, b"hashed", b"hashed\texpires:never"), "is no signature"),
-    "an end that is empty": (_in_line(2, b"hashed", b"hashed\texpires:"), "is no signature"),
-    "an end of 13 digits": (_in_line(2, b"hashed", b"hashed\texpires:1000000000000"), "is no signature"),
-    "two ends": (_in_line(2, b"hashed", b"expires:99999999999\texpires:99999999999"), "is no signature"),
+    "a line less": (lambda path, keys: _block(path, lambda lines: lines[1:]), "is damaged or not in minisign"),
+    "lines of Windows": (
+        lambda path, keys: _block(path, lambda lines: [b"\r".join([x, b""]) for x in lines]),
+        "is damaged or not in minisign",
+    ),
+    "a control character": (
+        _in_line(0, b"untrusted comment: ", b"untrusted comment: \x1b[31m"),
+        "is damaged or not in minisign",
+    ),
+    "a zero": (_in_line(2, b"hashed", b"hash\0ed"), "is damaged or not in minisign"),
+    "no comment": (_in_line(0, b"untrusted comment: ", b"comment: "), "is damaged or not in minisign"),
+    "no trusted comment": (_in_line(2, b"trusted comment: ", b"untrusted comment: "), "is damaged or not in minisign"),
+    "an end that is no number": (_in_line(2, b"hashed", b"hashed\texpires:never"), "is damaged or not in minisign"),
+    "an end that is empty": (_in_line(2, b"hashed", b"hashed\texpires:"), "is damaged or not in minisign"),
+    "an end of 13 digits": (_in_line(2, b"hashed", b"hashed\texpires:1000000000000"), "is damaged or not in minisign"),
+    "two ends": (_in_line(2, b"hashed", b"expires:99999999999\texpires:99999999999"), "is damaged or not in minisign"),
     "too long": (lambda path, keys: (path / SIGNATURE).write_bytes(b"untrusted comment: " + b"x" * 5000), "5019 bytes"),
     "a right one and a wrong one": (
         lambda path, keys: (path / SIGNATURE).write_bytes(
             (path / SIGNATURE).read_bytes() + sign_manifest(b"another", [private_key(keys, "next")], 1000)
         ),
-        f"signature of key {KEY_ID['next']} does not fit manifest.json",
+        f"signature of key {KEY_ID['next']} does not match manifest.json",
     ),
 }
 
@@ -305,16 +317,16 @@ def test_every_bit_of_a_signed_manifest_counts(path, keys, monkeypatch):
     for place in range(len(good)):
         bad = bytearray(good)
         bad[place] ^= 1 << place % 8
-        with pytest.raises(IntegrityError, match="does not fit"):
+        with pytest.raises(IntegrityError, match="does not match"):
             check_signature(path, bytes(bad), data, [key])
         write_manifest(path, bytes(bad))
-        with pytest.raises(IntegrityError, match="does not fit"):
+        with pytest.raises(IntegrityError, match="does not match"):
             check_bundle(str(path))
 
 
 def test_nothing_of_an_unsigned_manifest_is_parsed(path, keys, open_with):
     write_manifest(path, b"\xff{{{")
-    with pytest.raises(IntegrityError, match="does not fit"):
+    with pytest.raises(IntegrityError, match="does not match"):
         open_with(path, keys)
 
 
@@ -360,13 +372,13 @@ def _many(place):
 NO_KEYS = {
     "nothing there": (lambda place: place, "cannot be read: No such file or directory"),
     "an empty folder": (_empty_folder, r"has no key \(\*\.pub\)"),
-    "an empty file": (_file_of(""), "is no public key"),
-    "a private key": (_file_of("untrusted comment: x\nRWQAAEIy\n"), "is no public key"),
-    "a signature": (_file_of("untrusted comment: x\n" + "RUS" + "A" * 53 + "\n"), "is no public key"),
-    "three lines": (_file_of(f"untrusted comment: x\n{PUBLIC['release']}\nmore\n"), "is no public key"),
-    "no comment": (_file_of(f"{PUBLIC['release']}\n"), "is no public key"),
-    "too long": (_file_of(f"untrusted comment: {'x' * 5000}\n{PUBLIC['release']}\n"), "is no public key"),
-    "a folder with a damaged key": (_folder_of("x"), r"a\.pub is no public key"),
+    "an empty file": (_file_of(""), "is not a public key"),
+    "a private key": (_file_of("untrusted comment: x\nRWQAAEIy\n"), "is not a public key"),
+    "a signature": (_file_of("untrusted comment: x\n" + "RUS" + "A" * 53 + "\n"), "is not a public key"),
+    "three lines": (_file_of(f"untrusted comment: x\n{PUBLIC['release']}\nmore\n"), "is not a public key"),
+    "no comment": (_file_of(f"{PUBLIC['release']}\n"), "is not a public key"),
+    "too long": (_file_of(f"untrusted comment: {'x' * 5000}\n{PUBLIC['release']}\n"), "is not a public key"),
+    "a folder with a damaged key": (_folder_of("x"), r"a\.pub is not a public key"),
     "a name that is not UTF-8": (lambda place: place.with_name("\udcff.pub"), "cannot be read: No such file"),
     "a name that no file can have": (lambda place: place / ("x" * 5000), "(no file can have that name|too long)"),
     "a pipe": (_pipe, "cannot be read: It is not a plain file"),
@@ -382,7 +394,7 @@ def test_keys_that_cannot_be_trusted_open_nothing(tmp_path, path, open_with, mak
 
 @pytest.mark.parametrize("text", ["RW" + "A" * 54, PUBLIC["release"][:-1] + "!"])
 def test_a_text_that_is_no_key_opens_nothing(path, open_with, text):
-    with pytest.raises(InputError, match="is no public key"):
+    with pytest.raises(InputError, match="is not a public key"):
         open_with(path, text)
 
 
@@ -491,15 +503,19 @@ BAD_UPDATES = {
     "older, with a higher version written into it": (
         _changed("manifest.json", _set("version", 99)),
         IntegrityError,
-        "does not fit manifest.json",
+        "does not match manifest.json",
     ),
     "reversed labels": (
         _changed("manifest.json", _set("output", {"kind": "labels", "labels": ["cat", "bee", "ant"]})),
         IntegrityError,
-        "does not fit manifest.json",
+        "does not match manifest.json",
     ),
     "another program": (_changed("branch_02.fake", lambda data: data[::-1]), IntegrityError, "has SHA-256"),
-    "another signature": (_changed(SIGNATURE, lambda data: data[:-9] + data[-8:]), IntegrityError, "is no signature"),
+    "another signature": (
+        _changed(SIGNATURE, lambda data: data[:-9] + data[-8:]),
+        IntegrityError,
+        "is damaged or not in minisign",
+    ),
 }
 
 

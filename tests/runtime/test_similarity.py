@@ -146,7 +146,7 @@ def test_a_prefix_is_compared_by_what_it_is():
     ("has_labels", "threshold", "problem"),
     [
         (True, 0.5, None),
-        (True, 0.51, "gives the same label on 50.00 % of the inputs, 51.00 % are needed"),
+        (True, 0.51, "gives the same label on 50.00 % of the inputs, below 51.00 %"),
         (False, 0.3, None),
         (False, 0.2, "has a relative error of 0.283, at most 0.2 is allowed"),
     ],

@@ -112,7 +112,7 @@ def test_close_waits_no_longer_than_it_is_told(gated, gate):
     assert gate.entered.wait(PATIENCE_S)  # by the worker that is late
     started_s = time.monotonic()
     with pytest.raises(
-        EngineError, match=r"a branch of .*g\.paraedge did not end within 0\.2 s; close the session again"
+        EngineError, match=r"a branch of .*g\.paraedge did not finish within 0\.2 s; close the session again"
     ):
         session.close(timeout_s=0.2)
     assert time.monotonic() - started_s < PATIENCE_S / 2
@@ -137,7 +137,7 @@ def test_close_in_time_ends_a_request_that_waits(gated, gate):
     caller = threading.Thread(target=ask)
     caller.start()
     assert gate.entered.wait(PATIENCE_S)
-    with pytest.raises(EngineError, match="did not end within"):
+    with pytest.raises(EngineError, match="did not finish within"):
         session.close(timeout_s=0.5)
     caller.join(PATIENCE_S)
     assert len(problems) == 1
@@ -165,7 +165,7 @@ def test_a_session_that_was_given_up_may_be_forgotten(gated, gate):
 
 @pytest.mark.parametrize("timeout_s", [-1, float("nan"), float("inf"), "1", True])
 def test_a_timeout_is_a_number_of_seconds(bundle, timeout_s):
-    with Session.open(bundle) as session, pytest.raises(InputError, match=r"timeout_s is .*; a finite number"):
+    with Session.open(bundle) as session, pytest.raises(InputError, match=r"timeout_s must be finite and at least 0"):
         session.close(timeout_s=timeout_s)
 
 

@@ -69,7 +69,7 @@ def test_verify_survives_it(tmp_path, monkeypatch, bundle, fake_engine):
 
 def test_a_program_that_hangs_is_ended(tmp_path, monkeypatch, bundle):
     in_children(tmp_path / "site", monkeypatch, "time.sleep(1000)")
-    with pytest.raises(IntegrityError, match="its first run did not end within 2 s"):
+    with pytest.raises(IntegrityError, match="its first run did not finish within 2 s"):
         try_bundle(bundle, timeout_s=2.0)
 
 
@@ -104,7 +104,7 @@ def test_a_bundle_that_was_changed_since_is_not_taken_for_tried(bundle, change):
 
 def test_without_python_nothing_is_tried_and_that_is_said(tmp_path, monkeypatch, bundle):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(EngineError, match=r"cannot be tried in a process of its own: No such file.*python' Python"):
+    with pytest.raises(EngineError, match=r"cannot be tried in a separate process: No such file.*python' Python"):
         try_bundle(bundle)
 
 
@@ -114,7 +114,7 @@ def test_a_python_that_does_not_find_paraedge_is_no_fault_of_the_bundle(tmp_path
     alone.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(alone))
     with pytest.raises(
-        EngineError, match=r"cannot be tried in a process of its own: it ended with status 1; check that .* works"
+        EngineError, match=r"cannot be tried in a separate process: it ended with status 1; check that .* works"
     ):
         try_bundle(bundle)
 
@@ -246,7 +246,7 @@ def litert_that(tmp_path, monkeypatch):
     ("source", "problem"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "'litert' ended its process by SIGILL when it was"),
-        ("import os; os._exit(74)", "'litert' did not say what it is; install it again"),
+        ("import os; os._exit(74)", "'litert' did not report its version; install it again"),
         ("raise ImportError('libfoo.so.1')", "ai-edge-litert is installed but cannot be loaded: libfoo"),
     ],
 )

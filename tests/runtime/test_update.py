@@ -120,7 +120,7 @@ def test_the_version_of_what_is_replaced_counts_too(tmp_path, old):
 
 
 def test_a_packed_bundle_is_no_update(tmp_path, old, new):
-    with pytest.raises(IntegrityError, match=r"whole\.zip is no update"):
+    with pytest.raises(IntegrityError, match=r"whole\.zip is not an update"):
         apply_update(old, new.pack(tmp_path / "whole.zip"), tmp_path / "x.paraedge")
 
 
@@ -130,7 +130,9 @@ def test_an_update_is_no_bundle_and_says_what_to_do_with_it(tmp_path, old, new):
         Bundle.open(tmp_path / "u.zip")
 
 
-@pytest.mark.parametrize(("kept", "problem"), [(None, "does not exist"), (100, "is no update, or was copied in part")])
+@pytest.mark.parametrize(
+    ("kept", "problem"), [(None, "does not exist"), (100, "is not an update, or was copied in part")]
+)
 def test_an_update_that_is_not_there_or_cut_off_is_made_by_update(tmp_path, old, new, kept, problem):
     write_update(old, new, tmp_path / "u.zip")
     data = (tmp_path / "u.zip").read_bytes()[:kept]
@@ -203,7 +205,7 @@ def test_a_damaged_part_is_refused_and_the_old_bundle_stays(tmp_path, old, new):
 
 @pytest.mark.parametrize(
     ("extra", "message"),
-    [("manifest.json", "is no update, or was copied in part"), ("unlisted.fake", "unlisted.fake is not listed")],
+    [("manifest.json", "is not an update, or was copied in part"), ("unlisted.fake", "unlisted.fake is not listed")],
 )
 def test_a_zip_that_is_no_update_is_refused(tmp_path, old, new, extra, message):
     with zipfile.ZipFile(tmp_path / "u.zip", "w") as archive:

@@ -272,13 +272,16 @@ def test_training_and_export_behind_another_network(own, make, photographs, tmp_
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"name": "efficientnet-lite0"}, "cannot be called 'efficientnet-lite0'"),
+        ({"name": "efficientnet-lite0"}, "invalid backbone name 'efficientnet-lite0'"),
         ({"weights": "nowhere.pth"}, "nowhere.pth, the weights of plain, is not a file"),
         ({"stages": lambda network: [network.two, network.one]}, "stage 1 of plain does not run behind .* channels"),
-        ({"stages": lambda network: [network.one, nn.AdaptiveAvgPool2d(1)]}, "stage 2 of plain makes .*leave pooling"),
+        (
+            {"stages": lambda network: [network.one, nn.AdaptiveAvgPool2d(1)]},
+            "stage 2 of plain must return .*leave out pooling",
+        ),
         ({"stages": lambda network: [nn.Conv2d(3, 8, 3, 2)]}, r"stage 1 of plain makes \(1, 8, 63, 63\)"),
         ({"stages": lambda network: []}, "stages gives none for plain"),
-        ({"stages": lambda network: ["one"]}, "one of stages is 'one'; a Module is needed"),
+        ({"stages": lambda network: ["one"]}, "one of stages must be a Module, got 'one'"),
     ],
 )
 def test_what_is_no_backbone_is_refused(tmp_path, changes, problem):

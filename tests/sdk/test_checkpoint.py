@@ -331,7 +331,7 @@ def test_weights_of_another_model_are_refused(folder, make, changes, message):
     config = make.checkpoint(**changes)
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
     with pytest.raises(
-        InputError, match=rf"model\.safetensors does not fit config\.json: .*{message}.*; they belong to different"
+        InputError, match=rf"model\.safetensors does not match config\.json: .*{message}.*; they belong to different"
     ):
         load_checkpoint(folder)
 
@@ -340,7 +340,7 @@ def test_evaluation_of_another_model_is_refused(folder):
     np.savez(folder / "evaluation.npz", branch_logits=np.zeros((3, 60, 10), np.float16), labels=np.zeros(60, np.int32))
     with pytest.raises(
         InputError,
-        match=r"evaluation\.npz: branch_logits is \(3, 60, 10\) float16, config\.json asks for \(2, any, 10\) floats",
+        match=r"evaluation\.npz: branch_logits is \(3, 60, 10\) float16, config\.json says \(2, any, 10\) floats",
     ):
         load_checkpoint(folder)
 
@@ -355,7 +355,7 @@ def test_npz_without_an_array_is_refused_by_both_names(folder, name, array):
 @pytest.mark.parametrize(
     ("name", "arrays", "problem"),
     [
-        ("evaluation.npz", {"labels": np.int64(3)}, r"labels is \(\) int64, config\.json asks for \(any\) integers"),
+        ("evaluation.npz", {"labels": np.int64(3)}, r"labels is \(\) int64, config\.json says \(any\) integers"),
         ("evaluation.npz", {"labels": np.zeros((60, 2), np.int64)}, r"labels is \(60, 2\) int64"),
         ("evaluation.npz", {"labels": np.zeros(59, np.int64)}, "labels must be 60 class indexes below 10"),
         ("evaluation.npz", {"labels": np.full(60, 10)}, "labels must be 60 class indexes below 10"),
@@ -389,9 +389,9 @@ def test_arrays_that_do_not_belong_are_refused_by_file_and_name(folder, name, ar
         ("mlp_ratio", 1e308, r"mlp_ratio must be at most 1000"),
         ("branch_depth", [2, 10**5], "branch_depth must be at most 1000, got 100000"),
         ("stem_residual_blocks", 10**30, "stem_residual_blocks must be at most 1000"),
-        ("embed_dim", 60_000, "does not fit config.json: .* they belong to different models"),
-        ("image_size", 16_384, "does not fit config.json: .* they belong to different models"),
-        ("branch_depth", 1000, "does not fit config.json: .* for 2000 blocks"),
+        ("embed_dim", 60_000, "does not match config.json: .* they belong to different models"),
+        ("image_size", 16_384, "does not match config.json: .* they belong to different models"),
+        ("branch_depth", 1000, "does not match config.json: .* for 2000 blocks"),
         ("new_in_a_later_version", 1, "unknown field `new_in_a_later_version` .* made by another version"),
         ("num_classes", "ten", r"Expected `int`, got `str` - at `\$\.model\.num_classes`"),
         ("mean", None, r"Expected `array`, got `null` - at `\$\.model\.mean`"),
@@ -431,5 +431,7 @@ def test_a_sample_that_would_keep_the_jpeg_decoder_busy_is_refused(tmp_path, pro
     if not progressive:
         assert _decoded(tmp_path, files, [0, len(files)], (64, 64, 3)).shape == (1, 64, 64, 3)
         return
-    with pytest.raises(InputError, match=r"image 0 cannot be read \(it is no JPEG of one scan\); copy the checkpoint"):
+    with pytest.raises(
+        InputError, match=r"image 0 cannot be read \(it is a JPEG of several scans\); copy the checkpoint"
+    ):
         _decoded(tmp_path, files, [0, len(files)], (64, 64, 3))

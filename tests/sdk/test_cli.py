@@ -412,16 +412,19 @@ MISTAKES = [
     (["export", "--target", "toaster"], "unknown target 'toaster'; choose one of android, ios, linux, micro"),
     (["export", "--target", "linux", "--engine", "tvm"], "unknown engine 'tvm'; choose one of executorch, litert"),
     (["export", "--target", "linux", "--branches", "two"], "'two' is not a choice of branches"),
-    (["export", "--target", "linux", "--branches", "9"], "9 branches were asked for; there are 8"),
-    (["export", "--target", "linux", "--branches", "0"], "0 branches were asked for"),
-    (["export", "--target", "linux", "--branches", "-1"], "-1 branches were asked for"),
+    (["export", "--target", "linux", "--branches", "9"], "9 branches requested, 8 available"),
+    (["export", "--target", "linux", "--branches", "0"], "0 branches requested"),
+    (["export", "--target", "linux", "--branches", "-1"], "-1 branches requested"),
     (["export", "--target", "linux", "--branches", "0,8"], "there is no branch 8"),
     (["export", "--target", "linux", "--branches", "3,0"], "ascending order"),
     (["export", "--target", "linux", "--branches", "1,1"], "give at least one, unique"),
     (["export", "--target", "linux", "--model", "nowhere"], "nowhere is neither a packaged model"),
     (["export", "--target", "linux", "--max-accuracy-drop", "0.5"], "0.5 is not in the range 0<x<=0.1"),
     (["export", "--target", "linux", "--max-accuracy-drop", "0"], "0.0 is not in the range 0<x<=0.1"),
-    (["export", "--target", "linux", "--max-accuracy-drop", "nan"], "max_accuracy_drop is nan"),
+    (
+        ["export", "--target", "linux", "--max-accuracy-drop", "nan"],
+        "max_accuracy_drop must be above 0 and at most 0.1 (0.005 is half a point), got nan",
+    ),
     (
         ["export", "--target", "linux", "--quantize", "int7"],
         "unknown quantization recipe 'int7'; choose one of fp32, fp16, int",
@@ -502,8 +505,8 @@ def test_mistakes_with_a_real_bundle(bundle, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "keep.txt").write_text("precious")
     rows = [
-        (["run", bundle, "--branches", "9"], "9 branches were asked for"),
-        (["run", bundle, "--threads", "0"], "threads is 0"),
+        (["run", bundle, "--branches", "9"], "9 branches requested"),
+        (["run", bundle, "--threads", "0"], "threads must be an integer of at least 1, got 0"),
         (["run", bundle, "--engine", "onnxruntime"], "was made for 'litert'"),
         (["run", bundle, "missing.png"], "missing.png does not exist"),
         (["run", bundle, "folder"], "holds no images"),

@@ -134,7 +134,9 @@ def test_a_checkpoint_from_before_says_what_to_pass(place, tmp_path):
         (evaluate, [old, "--dataset", "folder", "--data-dir", place / "mnist"]),
     ):
         message = refuse(command, *arguments)
-        assert "split mnist by --seed 7: its test split here would hold images that trained it; put others" in message
+        assert (
+            "split mnist by --seed 7: its test split here would include training images; put your own split" in message
+        )
     for split in ("train", "test"):
         shutil.copytree(place / "mnist", tmp_path / "split" / split)
     invoke(export, *options, "--data-dir", tmp_path / "split")

@@ -123,7 +123,7 @@ def test_an_export_without_a_home_folder_keeps_no_parts(tmp_path):
     options = ["--target", "linux", "--branches", "1", "--out", "x.paraedge"]
     done = run("export", *options, cwd=tmp_path, **NOBODY)
     assert done.returncode == 0, done.stderr
-    assert b"this user has no home folder to keep files in; set PARAEDGE_CACHE" in done.stderr
+    assert b"this user has no home folder for the cache; set PARAEDGE_CACHE" in done.stderr
 
 
 @pytest.mark.parametrize("target", ["linux", "raspberry-pi"])

@@ -130,7 +130,10 @@ def test_after_ctrl_c_text_still_ends_in_a_summary(tmp_path, images):
 
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [(["--early-stop"], "early_stop needs thresholds"), (["--budget-ms", "nan"], "budget_ms is nan")],
+    [
+        (["--early-stop"], "early_stop needs thresholds"),
+        (["--budget-ms", "nan"], "budget_ms must be finite and above 0, got nan"),
+    ],
 )
 def test_what_is_wrong_for_every_image_is_no_skipped_image(tmp_path, images, options, problem):
     bundle = fake_bundle(tmp_path / "b", stop_rules=None)
@@ -178,8 +181,8 @@ def test_unknown_predictions_and_the_most_probable_labels_are_shown(tmp_path, im
 @pytest.mark.parametrize(
     ("output", "options", "problem"),
     [
-        (None, ["--min-confidence", "0"], "--min-confidence is 0.0; a number above 0 and at most 1 is needed"),
-        (None, ["--top-k", "99"], "--top-k is 99; a number from 1 to 3, the number of labels, is needed"),
+        (None, ["--min-confidence", "0"], "--min-confidence must be above 0 and at most 1, got 0.0"),
+        (None, ["--top-k", "99"], "--top-k must be from 1 to 3 (the number of labels), got 99"),
         (EMBEDDING, ["--top-k", "1"], "is a vector without labels; leave out --min-confidence and --top-k"),
     ],
 )

@@ -123,7 +123,7 @@ def test_plan_chooses_by_the_accuracy_that_was_measured_at_export(sensors, devic
     ("name", "problem"),
     [
         ("motion", "has no accuracy; convert the model again with a test_set in its ModelDescription"),
-        ("embedding", "makes a vector, which has no accuracy to choose by; 'paraedge compare' shows"),
+        ("embedding", "outputs a vector, which has no accuracy to choose by; 'paraedge compare' shows"),
     ],
 )
 def test_plan_refuses_what_has_no_accuracy(sensors, device, name, problem):

@@ -300,8 +300,8 @@ def test_a_folder_whose_name_is_not_utf8_is_called_by_what_can_be_shown(tmp_path
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        pytest.param([], r"has 0 class folder\(s\), at least 2 are needed", id="none"),
-        pytest.param(["only"], r"has 1 class folder\(s\), at least 2 are needed", id="one"),
+        pytest.param([], r"must have at least 2 class folders, got 0", id="none"),
+        pytest.param(["only"], r"must have at least 2 class folders, got 1", id="one"),
         pytest.param([".hidden", "only"], r"has 1 class folder\(s\)", id="one-and-a-hidden-one"),
         pytest.param(["train/only", "test/only"], r"train has 1 class folder\(s\)", id="one-in-a-split"),
     ],
@@ -378,7 +378,7 @@ def test_names_typed_composed_and_decomposed_are_one_class(tmp_path):
     assert load_dataset("npz", tmp_path / "mine.npz").class_names == (*TEN[:9], composed)
     assert LABELS.convert(f"{decomposed}, b", None, None) == (composed, "b")
     _named_npz(tmp_path / "twice.npz", (*TEN[:8], decomposed, composed))
-    with pytest.raises(InputError, match="a list of different texts is needed"):
+    with pytest.raises(InputError, match="class_names must be different strings"):
         load_dataset("npz", tmp_path / "twice.npz")
     with pytest.raises(click.BadParameter, match="not a list of unique names"):
         LABELS.convert(f"{decomposed},{composed}", None, None)
@@ -400,8 +400,8 @@ def test_npz_may_be_named_by_the_environment_variable(tmp_path, monkeypatch):
         ),
         (None, TEN[:3], "labels run from 0 to 9, but there are 3 class names"),
         (TEN, ("x", "y"), "mine.npz has the class 'a', which is not among x, y"),
-        (["a"] * 10, None, "a list of different texts is needed"),
-        (list(range(10)), None, "class_names is int64 of shape"),
+        (["a"] * 10, None, "class_names must be different strings"),
+        (list(range(10)), None, "got int64 of shape"),
         (np.array(TEN, dtype=object), None, r"mine\.npz cannot be read: .*; save them as numpy\.array"),
     ],
 )

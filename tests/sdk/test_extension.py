@@ -153,7 +153,7 @@ def test_a_width_for_branches_without_convolutions_is_refused(trained, digits, t
     ("old", "new"), [({"embed_dim": 16}, {"embed_dim": 32}), ({"num_branches": 3}, {"num_branches": 2})]
 )
 def test_parts_of_another_network_are_not_copied(make, old, new):
-    with pytest.raises(ValueError, match="as the one it extends"):
+    with pytest.raises(ValueError, match="of the one it extends"):
         copy_old_parts(ParaFormer(make.model(**old)), ParaFormer(make.model(**new)))
 
 

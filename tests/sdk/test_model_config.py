@@ -62,7 +62,9 @@ from paraedge.model import ParaFormerConfig
         ),
         pytest.param({"branch_depth": (2, 0)}, r"branch_depth must be at least 1, got \(2, 0\)", id="one-depth-0"),
         pytest.param({"branch_depth": ()}, "branch_depth has 0 values", id="no-depths"),
-        pytest.param({"branch_width": 8}, "stem_stride 2 leaves no stage to the stem", id="stem-without-a-stage"),
+        pytest.param(
+            {"branch_width": 8}, "stem_stride must be at least 4 with branch_width, got 2", id="stem-without-a-stage"
+        ),
         *(
             pytest.param({"branch_classes": value}, "branch_classes must rise to num_classes 10", id=f"classes-{value}")
             for value in ((), (10,), (10, 8), (8, 9), (0, 10), (8, 12), (8, 10, 10))

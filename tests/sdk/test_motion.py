@@ -147,7 +147,7 @@ def test_a_folder_with_one_class_or_an_empty_one_is_refused(tmp_path):
         load_dataset("folder", tmp_path)
     for name in ("running", "turning", "walking"):
         shutil.rmtree(tmp_path / name)
-    with pytest.raises(InputError, match=r"has 1 class folder\(s\), at least 2 are needed"):
+    with pytest.raises(InputError, match=r"must have at least 2 class folders, got 1"):
         load_dataset("folder", tmp_path)
 
 
@@ -164,13 +164,16 @@ def test_npz_is_read(npz):
     ("change", "said"),
     [
         ({"rate_hz": None}, "it has no array rate_hz; it holds|has no array rate_hz"),
-        ({"rate_hz": -50}, "rate_hz is -50; one number of samples per second is needed"),
-        ({"channel_names": np.array(CHANNELS[:5])}, "6 different texts are needed, one per channel"),
-        ({"x_train": np.zeros((9, 64), np.float32)}, r"x_train is float32 of shape \(9, 64\)"),
-        ({"x_test": np.zeros((24, 64, 5), np.float32)}, r"x_test is float32 of shape \(24, 64, 5\); .* 6 channels"),
-        ({"x_test": np.full((24, 64, 6), np.inf, np.float32)}, r"x_test\[0\] has values that are not finite"),
-        ({"y_test": np.zeros(3, np.int64)}, r"y_test is int64 of shape \(3,\); 24 integers are needed"),
-        ({"groups_test": np.zeros(24)}, r"groups_test is float64 of shape \(24,\); 24 integers"),
+        ({"rate_hz": -50}, "rate_hz must be one number of samples per second, got -50"),
+        ({"channel_names": np.array(CHANNELS[:5])}, "channel_names must be 6 different strings, one per channel"),
+        ({"x_train": np.zeros((9, 64), np.float32)}, r"x_train must be .*, got float32 of shape \(9, 64\)"),
+        (
+            {"x_test": np.zeros((24, 64, 5), np.float32)},
+            r"x_test must be .* 6 channels.*, got float32 of shape \(24, 64, 5\)",
+        ),
+        ({"x_test": np.full((24, 64, 6), np.inf, np.float32)}, r"x_test\[0\] has non-finite values"),
+        ({"y_test": np.zeros(3, np.int64)}, r"y_test must be 24 integers, one per window, got int64 of shape"),
+        ({"groups_test": np.zeros(24)}, r"groups_test must be 24 integers, .*got float64 of shape"),
         ({"y_test": np.full(24, 3)}, "test labels run from 3 to 3, but there are 3 class names"),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_model_alone_is_described_by_the_data_set(file):
         ("nothing", UnsupportedModel, "NoneType has no stem, branches, input_spec, num_outputs"),
         ("raises", InputError, r"own_net\.py:34 raised ZeroDivisionError: division by zero; fix it there"),
         ("leaves", InputError, r"own_net\.py:38 raised SystemExit: 3"),
-        ("wrong", InputError, "returned dict with the model; a ModelDescription is needed"),
+        ("wrong", InputError, r"must return \(model, ModelDescription\), got a dict with the model"),
         ("mak", InputError, "has no function 'mak'; its functions are: alone, make, nothing, raises, leaves, wrong"),
     ],
 )
@@ -129,6 +129,19 @@ def test_what_is_wrong_is_said_in_one_line(file, function, error, problem):
     with pytest.raises(error, match=problem) as caught:
         own_network(f"{file}:{function}", None, None, 0.01)
     assert "\n" not in str(caught.value)
+
+
+def test_the_line_is_that_of_a_file_beside_the_caller_too(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(InputError, match=r"^own_net\.py:34 raised ZeroDivisionError"):
+        own_network("own_net.py:raises", None, None, 0.01)
+
+
+@pytest.mark.parametrize("end", ["", ":", ":a.b"])
+def test_a_file_without_its_function_is_said_so(file, end):
+    done = CliRunner().invoke(export, ["--target", "linux", "--model", f"{file}{end}"])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception) == f"{file}{end} names no function; add the one that returns the network: my_net.py:make"
 
 
 def test_files_that_cannot_be_run_are_refused(file, tmp_path):

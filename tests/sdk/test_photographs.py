@@ -96,8 +96,8 @@ def _text(path):
 
 REFUSED = {
     "truncated": (_truncated, "truncated"),
-    "a bomb": (_bomb, "3,600,000,000 pixels, at most 256,000,000"),
-    "56 million pixels that cannot be read smaller": (_large, "56,000,000 pixels, at most 50,000,000"),
+    "a bomb": (_bomb, "3,600,000,000 pixels, more than the 256,000,000 allowed"),
+    "56 million pixels that cannot be read smaller": (_large, "56,000,000 pixels, more than the 50,000,000 allowed"),
     "empty": (_empty, "is not an image that can be read"),
     "text": (_text, "is not an image that can be read"),
 }
@@ -142,7 +142,7 @@ def test_files_that_train_nothing_are_counted_by_suffix(tmp_path):
 
 def test_one_class_is_no_data_set(tmp_path):
     (tmp_path / "only").mkdir()
-    with pytest.raises(InputError, match=r"has 1 class folder\(s\), at least 2 are needed"):
+    with pytest.raises(InputError, match=r"must have at least 2 class folders, got 1"):
         load_dataset("folder", tmp_path)
 
 

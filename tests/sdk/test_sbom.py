@@ -67,7 +67,7 @@ def test_inspect_prints_it(tmp_path):
 def test_two_documents_are_one_too_many(tmp_path):
     done = CliRunner().invoke(paraedge, ["inspect", str(fake_bundle(tmp_path / "b").path), "--sbom", "--json"])
     assert done.exit_code == 2
-    assert "--json and --sbom are two documents; choose one" in done.output
+    assert "use --json or --sbom, not both" in done.output
 
 
 def test_without_the_library_the_message_names_the_extra(tmp_path, monkeypatch):

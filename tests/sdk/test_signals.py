@@ -158,7 +158,7 @@ def test_whole_groups_are_held_out():
 def test_signals_that_are_no_numbers_are_refused():
     signals = tones(4, 0).signals.copy()
     signals[2, 0, 7] = np.nan
-    with pytest.raises(InputError, match="signal 2 has values that are not finite"):
+    with pytest.raises(InputError, match="signal 2 has non-finite values"):
         LabelledSignals(signals, np.zeros(4, np.int64))
 
 

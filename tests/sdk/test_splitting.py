@@ -125,11 +125,11 @@ def test_distillation_brings_every_prefix_and_branch_nearer_to_the_network():
         ({"head": None, "exits": [classifier()]}, "1 exits for 6 blocks; give one for each"),
         ({"head": None, "exits": [nn.Identity()] * 6}, "every exit is an nn.Identity"),
         ({"head": None, "exits": [classifier()] * 6, "num_branches": 2}, "stem_blocks and num_branches go with head"),
-        ({"stem_blocks": 6}, "stem_blocks is 6, and there are 6 blocks"),
+        ({"stem_blocks": 6}, r"stem_blocks must be below 6 \(the number of blocks\), got 6"),
         ({"stem_blocks": 1, "num_branches": 3}, "5 blocks are left for 3 branches"),
-        ({"num_branches": 0}, "num_branches is 0; a whole number of at least 1 is needed"),
-        ({"head": nn.Linear(16, 4)}, r"branch 0 returns \(1, 4, 4\); \(1, outputs\) is needed"),
-        ({"head": nn.Linear(17, 4)}, r"branch 0 does not run behind the stem on \(1, 1, 8, 8\)"),
+        ({"num_branches": 0}, "num_branches must be an integer of at least 1, got 0"),
+        ({"head": nn.Linear(16, 4)}, r"branch 0 must return \(1, outputs\), got \(1, 4, 4\)"),
+        ({"head": nn.Linear(17, 4)}, r"branch 0 fails on the stem's output for an input of \(1, 1, 8, 8\)"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(change, problem):
@@ -140,7 +140,7 @@ def test_what_cannot_be_cut_is_refused(change, problem):
 
 def test_exits_of_different_lengths_are_refused():
     stem, blocks, _ = convolutional()
-    with pytest.raises(InputError, match=r"the branches give \[4, 3, 4\] outputs"):
+    with pytest.raises(InputError, match=r"the branches have \[4, 3, 4\] outputs"):
         branches_from(stem, blocks, exits=[classifier(), classifier(3), classifier()], input_spec=SPEC)
 
 

@@ -38,7 +38,7 @@ for line in sys.stdin:
     elif word == "usage":
         answer({{"cpu_s": time.process_time(), "memory_bytes": 50_000_000}})
     else:
-        sys.exit(f"Error: '{{line}}' is no command")
+        sys.exit(f"Error: unknown command '{{line}}'")
 """
 _BROKEN = """#!/bin/sh
 echo 'CANNOT LINK EXECUTABLE "tools/paraedge-testbed": library "libexecutorch.so" not found' >&2

@@ -346,7 +346,7 @@ def test_a_signature_of_minisign_is_taken(opened):
     answer = opened({0: _only_manifest(SIGNATURE.MANIFEST, SIGNATURE.BY_MINISIGN)}, TRUSTED)[0]
     assert (answer["error"], "'format' is missing" in answer["message"]) == ("ManifestError", True)
     changed = _only_manifest(SIGNATURE.MANIFEST + b" ", SIGNATURE.BY_MINISIGN)
-    assert "does not fit manifest.json" in opened({0: changed}, TRUSTED)[0]["message"]
+    assert "does not match manifest.json" in opened({0: changed}, TRUSTED)[0]["message"]
 
 
 def test_it_refuses_every_signature_that_the_others_refuse(tmp_path, keys, opened):
@@ -401,13 +401,13 @@ def test_the_digest_is_that_of_python_for_every_length(tmp_path, keys, opened):
 BAD_KEYS = {
     "none": ([], "no trusted key is named"),
     "too many": ([PUBLIC["release"]] * 101, "more than 100 trusted keys"),
-    "empty": ("", "is no public key"),
-    "a number": (7, "is no public key"),
-    "another algorithm": ("RW" + "A" * 54, "is no public key"),
-    "another letter": (PUBLIC["release"][:-1] + "!", "is no public key"),
-    "one letter less": (PUBLIC["release"][:-1], "is no public key"),
-    "a line more": (PUBLIC["release"] + "\n", "is no public key"),
-    "one of two": ([PUBLIC["release"], "x"], "is no public key"),
+    "empty": ("", "is not a public key"),
+    "a number": (7, "is not a public key"),
+    "another algorithm": ("RW" + "A" * 54, "is not a public key"),
+    "another letter": (PUBLIC["release"][:-1] + "!", "is not a public key"),
+    "one letter less": (PUBLIC["release"][:-1], "is not a public key"),
+    "a line more": (PUBLIC["release"] + "\n", "is not a public key"),
+    "one of two": ([PUBLIC["release"], "x"], "is not a public key"),
 }
 
 

@@ -92,7 +92,7 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, bundle, mon
     for out, bundles, problem in (
         ("taken", [bundle], r"taken exists; remove it"),
         ("taken/file/site", [bundle], r"site cannot be written: .*; choose another folder"),
-        ("site", [], r"no bundle is given; export one: paraedge export --target web"),
+        ("site", [], r"no bundle given; export one: paraedge export --target web"),
         ("site", [other], r"other\.paraedge is for 'fake', browsers run litert, onnxruntime; export it again"),
         ("site", [bundle, bundle], r"two bundles are called '.*'; rename one of them"),
     ):

@@ -80,7 +80,9 @@ class EthosU:
             )
             graphs = list(Path(folder).glob("output_tag*.tosa"))
             if len(graphs) != 1 or part.operators.get("EthosUBackend") != 1 or len(part.operators) != 1 + len(_ENDS):
-                raise ConversionError("Vela made several delegates of it, and no gate is known for these")
+                raise ConversionError(
+                    "Vela split the part into several delegates, the parity gate supports one; use another --delegate"
+                )
             reference = _Reference(graphs[0].read_bytes(), *scales)
             return LoweredPart(part.program, part.operators, msgspec.msgpack.encode(reference))
 
@@ -132,7 +134,7 @@ class TosaPart:
         integers = np.clip(np.rint(x / np.float32(read.scale)) + read.zero_point, read.least, read.most)
         outputs, status = self._model.run(self._reference.graph, [integers.astype(np.int8)], verbosity="LOW")
         if status != self._model.GraphStatus.TOSA_VALID:
-            raise EngineError(f"the TOSA reference model does not run it: {status}")
+            raise EngineError(f"the TOSA reference model cannot run it: {status}")
         result = (outputs[0].astype(np.float32) - np.float32(made.zero_point)) * np.float32(made.scale)
         return np.ascontiguousarray(result, dtype=np.float32)
 

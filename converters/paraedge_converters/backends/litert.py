@@ -77,7 +77,9 @@ def _convert(module: nn.Module, example: Tensor, path: Path) -> None:
         return
     litert_torch.convert(_xnnpack_forms.in_xnnpack_forms(module, example), (example,)).export(str(path))
     if (count := _num_graphs(path.read_bytes())) != 1:
-        raise ConversionError(f"the program has {count} graphs, and one is needed; write loops and branches out")
+        raise ConversionError(
+            f"the program has {count} graphs, and one is needed; write a dilated pool or a loop in other operators"
+        )
 
 
 def _num_graphs(program: bytes) -> int:

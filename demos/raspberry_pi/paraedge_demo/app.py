@@ -129,7 +129,7 @@ def live_app(options: LiveOptions) -> App:
         InputError: an option cannot be.
     """
     if not (math.isfinite(options.fps) and options.fps > 0):
-        raise InputError(f"fps is {options.fps}; give a number of images per second, such as 15")
+        raise InputError(f"fps must be above 0, got {options.fps}; 15 is the default")
     bundle = Bundle.open(options.bundle, trusted_keys=options.trusted_keys)
     count = len(bundle.manifest.branches)
     cores = available_cores()

@@ -79,7 +79,7 @@ class Controls:
         if settings.policy not in POLICIES:
             raise InputError(f"unknown policy {settings.policy!r}; choose one of {', '.join(POLICIES)}")
         if settings.threads > self._max_threads:
-            raise InputError(f"threads is {settings.threads}; at most {self._max_threads} can be used here")
+            raise InputError(f"threads must be at most {self._max_threads} here, got {settings.threads}")
         if settings.count > self._max_count:
             raise InputError(f"count is {settings.count}; the bundle has {self._max_count} branches")
         return settings

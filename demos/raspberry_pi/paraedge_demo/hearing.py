@@ -86,8 +86,8 @@ def microphone(options: SourceOptions) -> Generator[Shot, None, None]:
                 yield Shot(window[None], waveform(window[None]), f"{number * step / spec.rate_hz:.1f} s", None)
     except sounddevice.PortAudioError as error:
         raise DeviceError(
-            f"the microphone gives no sound at {spec.rate_hz:g} samples a second: {error}; plug one in, or close what "
-            "uses it"
+            f"cannot record from the microphone at {spec.rate_hz:g} samples a second: {error}; plug one in, or "
+            "close what uses it"
         ) from error
 
 

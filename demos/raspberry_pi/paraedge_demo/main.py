@@ -65,7 +65,7 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
     "trusted_keys",
     multiple=True,
     help="Require a signature by this key: a public key, its file, or a folder of keys. May be repeated. "
-    "[default: what PARAEDGE_TRUSTED_KEYS names]",
+    "[default: $PARAEDGE_TRUSTED_KEYS]",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Load a bundle of a lower model version too, when it changes.")
 @click.option(

@@ -92,7 +92,7 @@ def read_recording(path: Path) -> Iterator[Header | FrameRecord]:
         with open_file(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), start=1):
                 if len(line) == _MAX_LINE_BYTES:
-                    raise InputError(f"{path}, line {number}: longer than a line of a recording can be")
+                    raise InputError(f"{path}, line {number}: too long for a line of a recording")
                 try:
                     found = decoder.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -100,7 +100,7 @@ def read_recording(path: Path) -> Iterator[Header | FrameRecord]:
                         return
                     raise InputError(f"{path}, line {number}: not a line of a recording: {error}") from None
                 if number == 1 and (not isinstance(found, Header) or found.format != FORMAT):
-                    raise InputError(f"{path} does not begin like a recording of {FORMAT}; make one with --record")
+                    raise InputError(f"{path} is not a recording ({FORMAT}); make one with --record")
                 yield found
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; make one with --record") from error

@@ -34,7 +34,7 @@ class Bytes {
  public:
   explicit Bytes(size_t size) : size_(size) {
     data_.reset(static_cast<std::byte*>(::operator new(size, kAlignment, std::nothrow)));
-    if (data_ == nullptr) throw Refusal(ErrorCode::integrity, "a bundle does not fit into the memory that is free");
+    if (data_ == nullptr) throw Refusal(ErrorCode::integrity, "a bundle does not fit into free memory");
   }
   std::span<std::byte> span() const { return {data_.get(), size_}; }
 
@@ -187,7 +187,7 @@ std::string quoted(const std::string& text) {
 }
 
 std::unique_ptr<Storage> open_storage(const std::string& path) {
-  if (path.find('\0') != std::string::npos) refuse(path.c_str(), " cannot be read: its name has a zero in it");
+  if (path.find('\0') != std::string::npos) refuse(path.c_str(), " cannot be read: its name has a NUL character");
   std::error_code problem;
   const fs::file_status status = fs::status(path, problem);
   if (status.type() == fs::file_type::not_found) {

@@ -310,7 +310,7 @@ int pe_session_close(pe_session* session, int timeout_ms, pe_error** error) {
       throw Refusal(ErrorCode::input, "timeout_ms is " + std::to_string(timeout_ms) + "; give 0 or more");
     }
     if (session && !session->value->settle(std::chrono::milliseconds(timeout_ms))) {
-      throw Refusal(ErrorCode::engine, "a branch did not end within " + std::to_string(timeout_ms) +
+      throw Refusal(ErrorCode::engine, "a branch did not finish within " + std::to_string(timeout_ms) +
                                            " ms; close the session again later, or leave it as it is");
     }
   });

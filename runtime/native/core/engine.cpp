@@ -85,7 +85,7 @@ void load_engine(const std::string& library) {
   void* handle = dlopen(beside_us(library).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) throw Refusal(ErrorCode::unavailable, std::string("an engine cannot be loaded: ") + dlerror());
   const auto entry = reinterpret_cast<const pe_engine* (*)(int)>(dlsym(handle, "pe_engine_entry"));
-  if (!entry) throw Refusal(ErrorCode::unavailable, library + " is no paraedge engine: it lacks pe_engine_entry");
+  if (!entry) throw Refusal(ErrorCode::unavailable, library + " is not a paraedge engine: it lacks pe_engine_entry");
   const pe_engine* engine = entry(PE_API_VERSION);
   if (!engine) {
     throw Refusal(ErrorCode::unavailable,

@@ -311,7 +311,7 @@ class Reader {
     std::vector<double> numbers;
     for (const Value& item : value.list(0, kMaxManifestBytes)) numbers.push_back(item.number());
     require(static_cast<int64_t>(numbers.size()) == count, value.field,
-            "has " + std::to_string(numbers.size()) + " values, " + std::to_string(count) + " are needed");
+            "has " + std::to_string(numbers.size()) + " values, not " + std::to_string(count));
     return numbers;
   }
 

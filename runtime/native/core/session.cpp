@@ -355,8 +355,8 @@ class Scheduler {
   std::vector<size_t> choose(const RunOptions& options) const {
     const int count = options.first_branches == 0 ? branches() : options.first_branches;
     if (count < 1 || count > branches()) {
-      throw Refusal(ErrorCode::input, std::to_string(count) + " branches were asked for; there are " +
-                                          std::to_string(branches()));
+      throw Refusal(ErrorCode::input, std::to_string(count) + " branches requested, " +
+                                          std::to_string(branches()) + " available");
     }
     std::vector<size_t> positions(static_cast<size_t>(count));
     std::iota(positions.begin(), positions.end(), size_t{0});
@@ -782,8 +782,8 @@ Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bun
   const size_t loaded =
       options.first_branches == 0 ? manifest.branches.size() : static_cast<size_t>(options.first_branches);
   if (options.first_branches < 0 || loaded > manifest.branches.size()) {
-    return Error{ErrorCode::input, std::to_string(options.first_branches) + " branches were asked for; there are " +
-                                       std::to_string(manifest.branches.size())};
+    return Error{ErrorCode::input, std::to_string(options.first_branches) + " branches requested, " +
+                                       std::to_string(manifest.branches.size()) + " available"};
   }
   std::vector<Program> branches;
   for (size_t position = 0; position < loaded; ++position) {

@@ -146,7 +146,7 @@ std::vector<Block> read_signature(const std::string& path, std::string_view text
   }
   if (!fine) {
     refuse(path,
-           ": manifest.json.minisig is no signature in minisign's format, or is damaged; sign the bundle again "
+           ": manifest.json.minisig is damaged or not in minisign's format; sign the bundle again "
            "with 'paraedge sign'");
   }
   return blocks;
@@ -177,7 +177,7 @@ std::string date_of(int64_t seconds) {
 PublicKey read_key(std::string_view text, const std::string& source) {
   const auto bytes = decode<42>(text);
   if (!bytes || (*bytes)[0] != 'E' || (*bytes)[1] != 'd') {
-    refuse_key(source + " is no public key; 'paraedge keygen' makes one, and minisign");
+    refuse_key(source + " is not a public key; make one with 'paraedge keygen' or minisign");
   }
   PublicKey key;
   std::copy_n(bytes->begin() + 2, 8, key.id.begin());
@@ -260,7 +260,7 @@ std::vector<PublicKey> trusted_keys_of_environment() {
 void check_signature(const std::string& path, std::span<const std::byte> manifest, std::span<const std::byte> signature,
                      std::span<const PublicKey> keys) {
   if (signature.empty()) {
-    refuse(path, " is not signed, and only what a trusted key signed is opened here (" + names_of(keys) +
+    refuse(path, " is not signed, and trusted keys are set (" + names_of(keys) +
                      "); sign it with 'paraedge sign'");
   }
   const std::string_view text(reinterpret_cast<const char*>(signature.data()), signature.size());
@@ -276,7 +276,7 @@ void check_signature(const std::string& path, std::span<const std::byte> manifes
     if (named.empty()) continue;
     if (std::none_of(named.begin(), named.end(), [&](auto& key) { return fits(block, hash, key); })) {
       refuse(path, ": the signature of key " + name_of(block.id) +
-                       " does not fit manifest.json; one of the two was changed, copy the bundle again");
+                       " does not match manifest.json; one of the two was changed, copy the bundle again");
     }
     if (block.expires_s <= static_cast<int64_t>(std::time(nullptr))) {
       expired = ": the signature of key " + name_of(block.id) + " ended on " + date_of(block.expires_s) +

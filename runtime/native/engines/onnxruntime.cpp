@@ -219,7 +219,7 @@ void load_onnxruntime(const std::string& library) {
   Table found = base->get_api(ort::kApiVersion);
   if (!found) {
     throw Refusal(ErrorCode::unavailable, "ONNX Runtime " + std::string(base->version_string()) +
-                                              " is too old; version 1.19 or newer is needed");
+                                              " is too old; install version 1.19 or newer");
   }
   table = found;
   ort::Status* status = ort::create_env_with_log(table, &pass_on, static_cast<void*>(nullptr), ort::LogLevel::error, "paraedge", &env);

@@ -57,7 +57,7 @@ int main(int count, char** arguments) {
     char* end = nullptr;
     const double budget_ms = std::strtod(arguments[3], &end);
     if (end == arguments[3] || *end != 0 || !(budget_ms > 0 && budget_ms < 1e9)) {
-      return fail("the budget is '" + std::string(arguments[3]) + "'; milliseconds above 0 and below 1e9 are needed");
+      return fail("BUDGET_MS must be above 0 and below 1e9, got '" + std::string(arguments[3]) + "'");
     }
     options.deadline = paraedge::Clock::now() + std::chrono::microseconds(static_cast<int64_t>(budget_ms * 1e3));
   }

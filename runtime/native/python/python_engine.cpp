@@ -76,7 +76,7 @@ class PythonPart {
     Py_DECREF(result);
     if (fits) return PE_OK;
     PyErr_Clear();
-    write(message, "the engine's output is no float32 array of the shape that the manifest says");
+    write(message, "the engine's output is not a float32 array of the manifest's output_shape");
     return PE_ERROR_ENGINE;
   }
 

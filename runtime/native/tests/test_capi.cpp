@@ -445,8 +445,8 @@ TEST_CASE("options out of range are refused with their value") {
   } session_cases[] = {
       {[](pe_session_options& o, const double*) { o.size = 0; }, "size is 0; call pe_session_options_init"},
       {[](pe_session_options& o, const double*) { o.threads = -1; }, "threads is -1"},
-      {[](pe_session_options& o, const double*) { o.first_branches = 9; }, "9 branches were asked for; there are 8"},
-      {[](pe_session_options& o, const double*) { o.first_branches = -1; }, "-1 branches were asked for"},
+      {[](pe_session_options& o, const double*) { o.first_branches = 9; }, "9 branches requested, 8 available"},
+      {[](pe_session_options& o, const double*) { o.first_branches = -1; }, "-1 branches requested"},
       {[](pe_session_options& o, const double*) { o.spin_us = -1; }, "spin_us is -1"},
       {[](pe_session_options& o, const double*) { o.placement = 3; }, "placement is 3; give 0 to 2"},
       {[](pe_session_options& o, const double*) { o.num_part_ms = 9; }, "part_ms is NULL, its length is 9"},
@@ -469,7 +469,7 @@ TEST_CASE("options out of range are refused with their value") {
     const char* message;
   } run_cases[] = {
       {[](pe_run_options& o) { o.size = 0; }, "size is 0; call pe_run_options_init"},
-      {[](pe_run_options& o) { o.first_branches = 9; }, "9 branches were asked for"},
+      {[](pe_run_options& o) { o.first_branches = 9; }, "9 branches requested"},
       {[](pe_run_options& o) { o.branches = descending, o.num_branches = 2; }, "ascending order"},
       {[](pe_run_options& o) { o.branches = unknown, o.num_branches = 1; }, "branch 8 is not loaded"},
       {[](pe_run_options& o) { o.branches = unknown; }, "branches is empty"},

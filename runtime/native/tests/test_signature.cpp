@@ -128,7 +128,7 @@ TEST_CASE("what a trusted key signed is opened, nothing else") {
   const KeyPair release(1), stranger(2);
   device.trust(release);
   const std::vector<std::string> keys = {device.keys()};
-  CHECK(has(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY), "is not signed, and only what a trusted key signed"));
+  CHECK(has(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY), "is not signed, and trusted keys are set"));
   device.sign(release);
   CHECK(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY) == "opened");
   CHECK(refusal(device.bundle(), {release.text()}, PE_ERROR_INTEGRITY) == "opened");
@@ -142,7 +142,7 @@ TEST_CASE("what a trusted key signed is opened, nothing else") {
   CHECK(has(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY), "which is not among the trusted keys"));
   device.sign(release);
   application::write_manifest(device.bundle(), read(fs::path(device.bundle()) / "manifest.json") + " ");
-  CHECK(has(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY), "does not fit manifest.json"));
+  CHECK(has(refusal(device.bundle(), keys, PE_ERROR_INTEGRITY), "does not match manifest.json"));
 }
 
 TEST_CASE("no key is not every key") {

@@ -65,7 +65,7 @@ Options parse(int count, char** arguments) {
       options.weight_cache = true;
       continue;
     } else if (name.empty() || name[0] != '-') {
-      if (!options.bundle.empty()) fail("one bundle at a time; '" + name + "' is one more");
+      if (!options.bundle.empty()) fail("give one bundle; '" + name + "' is the second");
       options.bundle = name;
       continue;
     } else if (name == "--threads") {

@@ -44,7 +44,7 @@ template <class Value>
 std::vector<float> read_input(std::ifstream& file, const Input& input) {
   std::vector<Value> values(elements(input.shape));
   file.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Value)));
-  if (!file) fail("the file of inputs ends early, or cannot be read");
+  if (!file) fail("the file of inputs is truncated or unreadable");
   return value_of(normalise(std::span<const Value>(values), input));
 }
 
@@ -121,7 +121,7 @@ int main(int count, char** arguments) {
     std::fputs(kUsage, stdout);
     return 0;
   }
-  if (count != 3) fail("a bundle's folder and numbers of threads are needed; see --help");
+  if (count != 3) fail("give a bundle's folder and numbers of threads; see --help");
   register_executorch();
   const auto bundle = value_of(Bundle::open(arguments[1]));
   const auto all = static_cast<int>(bundle->manifest().branches.size());
@@ -156,7 +156,7 @@ int main(int count, char** arguments) {
     } else if (word == "usage") {
       usage();
     } else {
-      fail("'" + line + "' is no command; see --help");
+      fail("unknown command '" + line + "'; see --help");
     }
     std::fflush(stdout);
   }

@@ -38,8 +38,8 @@ Number number(const std::string& option, const char* text, Number least, Number 
     rest = parsed.ptr;
   }
   if (given.empty() || rest != end || !(value >= least && value <= most)) {
-    fail(option + " is '" + given + "'; a number from " + std::to_string(least) + " to " + std::to_string(most) +
-         " is needed");
+    fail(option + " must be a number from " + std::to_string(least) + " to " + std::to_string(most) + ", got '" + given +
+         "'");
   }
   return value;
 }

@@ -414,9 +414,7 @@ class _AdbTestBed:
         requests = program.ask(f"run {threads} {branches} {count}", list[_Request])
         indexes = list(self._branches[:branches])
         if len(requests) != count or any(sorted(run[0] for run in runs) != indexes for _, _, runs in requests):
-            raise DeviceError(
-                f"{_PROGRAM} ran other requests or branches than it was asked for; install this version there"
-            )
+            raise DeviceError(f"{_PROGRAM} did not run the requested branches and requests; install this version there")
         return [_times(*request) for request in requests]
 
 

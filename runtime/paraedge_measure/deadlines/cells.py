@@ -92,9 +92,9 @@ def grid(
             math.isfinite(deadline) and deadline > 0,
             f"invalid deadline {deadline}: give a multiple of the full model's time above 0, such as 0.7",
         )
-    require(requests >= 1, f"{requests} requests measure nothing; give at least 1, and 1024 for a result")
+    require(requests >= 1, f"--requests must be at least 1 (1024 for a useful result), got {requests}")
     require(load is None or (math.isfinite(load) and load > 0), f"the load is {load}; give a number above 0")
-    require(hogs >= 1, f"{hogs} hogs disturb nothing; give at least 1, or --interference none")
+    require(hogs >= 1, f"--hogs must be at least 1, got {hogs}; for no hogs use --interference none")
     require(
         math.isfinite(square_period_s) and square_period_s > 0,
         f"the period of the square wave is {square_period_s} s; give a number above 0",

@@ -165,7 +165,7 @@ def _lower_clock() -> Iterator[SetShare]:
                 limits.append((path, int(now), int((policy / "cpuinfo_min_freq").read_text())))
             ready = undo.pop_all()
     except (OSError, ValueError) as error:
-        raise InputError(f"the clock cannot be set here ({error})") from error
+        raise InputError(f"this machine does not let you set its clock ({error})") from error
 
     def set_share(share: float) -> None:
         for path, highest_khz, lowest_khz in limits:

@@ -102,7 +102,7 @@ class Bench:
             raise InputError(f"--block must be at least 1, got {block}")
         manifest = bundle.manifest
         if not images.ndim or not len(images):
-            raise InputError(f"{source}: there are no images; accuracy needs some")
+            raise InputError(f"{source} has no images; measuring accuracy needs some")
         if labels.shape != (len(images),):
             raise InputError(
                 f"{source}: {len(images)} images have labels of shape {labels.shape}; every image needs one"
@@ -150,7 +150,7 @@ class Bench:
             prediction = self._shared.run(image)
             if prediction.branches_dropped:
                 drop = prediction.branches_dropped[0]
-                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy would mean nothing")
+                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy needs every branch")
             rows.append(prediction.prefix_outputs.argmax(axis=1) == label)
             on_progress(1)
         return np.array(rows).T

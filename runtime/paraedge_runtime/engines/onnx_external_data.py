@@ -56,9 +56,7 @@ def refuse_external_data(file: str, program: bytes) -> None:
             if num_bytes > end - at:
                 raise ValueError("it is not an ONNX program")
             if message == "TensorProto" and field in (_EXTERNAL_DATA, _DATA_LOCATION) and (wire != _VARINT or value):
-                raise IntegrityError(
-                    f"{file} reads weights from outside of itself; a bundle holds all it needs, export it again"
-                )
+                raise IntegrityError(f"{file} reads weights from another file; export the bundle again")
             if wire == _BYTES and (inner := MESSAGES[message].get(field)) is not None:
                 pending.append((inner, at, at + num_bytes))
             at += num_bytes

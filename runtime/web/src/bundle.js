@@ -151,10 +151,9 @@ function addressOf(source) {
     if (typeof source !== "string" && !(source instanceof URL)) throw new TypeError(`it is ${typeof source}`);
     return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (error) {
-    throw new BundleError(
-      `${source} is no address of a bundle; give one of a folder, or of a file that ends with .zip`,
-      { cause: error },
-    );
+    throw new BundleError(`${source} is not a bundle's address; give the address of a folder, or of a .zip file`, {
+      cause: error,
+    });
   }
 }
 

@@ -95,7 +95,7 @@ function pixelsOf(value, spec) {
     if (value.data.length === value.height * value.width * value.channels && [1, 3, 4].includes(value.channels))
       return value;
     throw new InputError(
-      `input '${spec.name}' has ${value.data.length} values for ${value.height} x ${value.width} pixels of ${value.channels} channels; 1, 3 or 4 channels are read`,
+      `input '${spec.name}' has ${value.data.length} values for ${value.height} × ${value.width} pixels of ${value.channels} channels; give 1, 3 or 4 channels`,
     );
   }
   const size = sizeOf(value);
@@ -122,7 +122,7 @@ function checkSize(width, height, spec) {
   if (!(width > 0 && height > 0))
     throw new InputError(`input '${spec.name}' has ${width} x ${height} pixels; wait until it is loaded`);
   if (width * height > MAX_PIXELS)
-    throw new InputError(`input '${spec.name}' has ${width * height} pixels, at most ${MAX_PIXELS} are read`);
+    throw new InputError(`input '${spec.name}' has ${width * height} pixels, more than the ${MAX_PIXELS} allowed`);
 }
 
 /** @param {unknown} value @returns {value is Pixels} */

@@ -351,7 +351,7 @@ function batchOfOne(shape) {
 function readNormalisation(mean, std, count, range) {
   const [means, stds] = [mean, std].map((values) => {
     const numbers = values.list(0, MAX_MANIFEST_BYTES).map((item) => item.number());
-    require(numbers.length === count, values.field, `has ${numbers.length} values, ${count} are needed`);
+    require(numbers.length === count, values.field, `has ${numbers.length} values, not ${count}`);
     return numbers;
   });
   require(stds.every((value) => value > 0), std.field, "is not above 0");

@@ -12,7 +12,7 @@ import { IntegrityError } from "./errors.js";
 export function parseNpy(bytes, file) {
   const refuse = (/** @type {string} */ problem) => new IntegrityError(`${file} ${problem}; export the bundle again`);
   if (bytes.byteLength < 10 || String.fromCharCode(...bytes.subarray(1, 6)) !== "NUMPY" || bytes[6] !== 1)
-    throw refuse("is no .npy file");
+    throw refuse("is not a .npy file");
   const start = 10 + (bytes[8] | (bytes[9] << 8));
   const header = new TextDecoder("latin1").decode(bytes.subarray(10, start));
   const type = /'descr': '([^']*)'/.exec(header)?.[1];

@@ -131,7 +131,7 @@ export class Prediction {
   topK(k) {
     const labels = this.#labels();
     if (!(Number.isInteger(k) && k >= 1 && k <= labels.length)) {
-      throw new InputError(`k is ${k}; a whole number from 1 to ${labels.length}, the number of labels, is needed`);
+      throw new InputError(`k must be an integer from 1 to ${labels.length} (the number of labels), got ${k}`);
     }
     const { output, probabilities } = this;
     const order = [...output.keys()].sort((a, b) => output[b] - output[a] || a - b);

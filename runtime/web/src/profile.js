@@ -38,8 +38,9 @@ const MOST_THREADS = 4; // that a session takes by itself
  */
 export async function profileBundle(bundle, options = {}) {
   const { name = "browser", minRuns = 50, minMs = 1000, signal, onProgress = () => {} } = options;
-  if (!NAME.test(name)) throw new InputError(`the name is '${name}'; letters, digits and "_.+-" are needed`);
-  if (!(minRuns >= 1 && minMs > 0)) throw new InputError(`${minRuns} runs and ${minMs} ms measure nothing`);
+  if (!NAME.test(name)) throw new InputError(`the name must have only letters, digits and "_.+-", got '${name}'`);
+  if (!(minRuns >= 1 && minMs > 0))
+    throw new InputError(`give at least 1 run and a time above 0, got ${minRuns} runs and ${minMs} ms`);
   const branches = bundle.manifest.branches.length;
   const counts = threadCounts(options.threads, branches);
   const inputs = await goldenInputs(bundle);

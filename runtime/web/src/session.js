@@ -273,7 +273,7 @@ export class Session {
     isWatched,
   ) {
     if (budgetMs !== undefined && !(Number.isFinite(budgetMs) && budgetMs > 0)) {
-      throw new InputError(`budgetMs is ${budgetMs}; milliseconds above 0 are needed`);
+      throw new InputError(`budgetMs must be above 0, got ${budgetMs}`);
     }
     if (!isWhole(branches, 1, this.branches.length)) {
       throw new InputError(`branches is ${branches}; this session has ${this.branches.length}`);
@@ -281,7 +281,7 @@ export class Session {
     if (policy !== "anytime" && policy !== "all")
       throw new InputError(`policy is ${JSON.stringify(policy)}; choose 'anytime' or 'all'`);
     if (minConfidence !== undefined && !(Number.isFinite(minConfidence) && minConfidence > 0 && minConfidence <= 1)) {
-      throw new InputError(`minConfidence is ${minConfidence}; a number above 0 and at most 1 is needed`);
+      throw new InputError(`minConfidence must be above 0 and at most 1, got ${minConfidence}`);
     }
     const stopRules = earlyStop || minConfidence !== undefined ? this.#stopRules(earlyStop, minConfidence) : null;
     return { branches, request: { budgetMs: budgetMs ?? Infinity, leaveMs: Infinity, policy, stopRules, isWatched } };

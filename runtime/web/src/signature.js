@@ -32,7 +32,7 @@ export function readTrustedKeys(given) {
     const data = typeof text === "string" && KEY.test(text) ? latin1(atob(text)) : new Uint8Array();
     if (data[0] !== 0x45 || data[1] !== 0x64)
       throw new InputError(
-        `${JSON.stringify(text)} is no public key; give the 56 letters of one: 'paraedge keygen' makes it, and minisign`,
+        `${JSON.stringify(text)} is not a public key; give its 56 letters (make one with 'paraedge keygen' or minisign)`,
       );
     return { name: nameOf(data.subarray(2, 10)), key: data.slice(10) };
   });
@@ -53,7 +53,7 @@ export async function checkSignature(where, manifest, signature, keys) {
   const trustedNames = keys.map(({ name }) => name).join(", ");
   if (!signature.length)
     throw new IntegrityError(
-      `${where} is not signed, and only what a trusted key signed is opened here (${trustedNames}); sign it with 'paraedge sign'`,
+      `${where} is not signed, and trusted keys are set (${trustedNames}); sign it with 'paraedge sign'`,
     );
   const digest = new Uint8Array(blake2b(manifest));
   const blocks = readBlocks(where, signature);
@@ -64,7 +64,7 @@ export async function checkSignature(where, manifest, signature, keys) {
     const fits = await Promise.all(named.map(({ key }) => fitsKey(block, digest, key)));
     if (!fits.includes(true))
       throw new IntegrityError(
-        `${where}: the signature of key ${block.name} does not fit ${MANIFEST_NAME}; one of the two was changed, copy the bundle again`,
+        `${where}: the signature of key ${block.name} does not match ${MANIFEST_NAME}; one of the two was changed, copy the bundle again`,
       );
     if (block.expiresS !== null && block.expiresS <= Date.now() / 1000)
       expired = `${where}: the signature of key ${block.name} ended on ${dateOf(block.expiresS)}`;
@@ -83,7 +83,7 @@ function readBlocks(where, data) {
   const text = textOf(data);
   const problem = () =>
     new IntegrityError(
-      `${where}: ${SIGNATURE_NAME} is no signature in minisign's format, or is damaged; sign the bundle again with 'paraedge sign'`,
+      `${where}: ${SIGNATURE_NAME} is damaged or not in minisign's format; sign the bundle again with 'paraedge sign'`,
     );
   /** @type {Block[]} */ const blocks = [];
   for (BLOCK.lastIndex = 0; BLOCK.lastIndex < text.length; ) {

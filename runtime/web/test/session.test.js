@@ -369,14 +369,14 @@ test("it stops early when a prefix is sure enough", async (t) => {
 });
 
 for (const [options, message] of /** @type {[any, RegExp][]} */ ([
-  [{ budgetMs: 0 }, /^budgetMs is 0; milliseconds above 0 are needed/],
-  [{ budgetMs: Number.NaN }, /^budgetMs is NaN/],
-  [{ budgetMs: "10" }, /^budgetMs is 10; milliseconds/],
+  [{ budgetMs: 0 }, /^budgetMs must be above 0, got 0/],
+  [{ budgetMs: Number.NaN }, /^budgetMs must be above 0, got NaN/],
+  [{ budgetMs: "10" }, /^budgetMs must be above 0, got 10/],
   [{ branches: 4 }, /^branches is 4; this session has 3/],
   [{ branches: 1.5 }, /^branches is 1.5/],
   [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
-  [{ minConfidence: 2 }, /^minConfidence is 2/],
-  [{ minConfidence: "0.5" }, /^minConfidence is 0.5; a number/],
+  [{ minConfidence: 2 }, /^minConfidence must be above 0 and at most 1, got 2/],
+  [{ minConfidence: "0.5" }, /^minConfidence must be above 0 and at most 1, got 0.5/],
 ])) {
   test(`an option that cannot be is refused: ${JSON.stringify(options)}`, async (t) => {
     const { session } = await opened();
@@ -409,7 +409,7 @@ test("what is no image is refused, and what no video", async (t) => {
     await assert.rejects(session.run(value), { message: new RegExp(`is ${kind}; this bundle reads .*a video$`) });
   const video = /** @type {any} */ ({ requestVideoFrameCallback() {} });
   assert.throws(() => session.latest(/** @type {any} */ (null)), InputError);
-  assert.throws(() => session.latest(video, { budgetMs: -1 }), /^InputError: budgetMs is -1/);
+  assert.throws(() => session.latest(video, { budgetMs: -1 }), /^InputError: budgetMs must be above 0, got -1/);
   session.close();
   assert.throws(() => session.latest(video), /the session is closed/);
 });

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["outputs_on", "profile_option"]
 
 profile_option = click.option(
-    "--profile", type=click.Path(path_type=Path), help="Run it on the device of this device.json, over ssh or adb."
+    "--profile",
+    type=click.Path(path_type=Path),
+    help="Run the bundle on the device in this device.json, over ssh or adb.",
 )
 
 

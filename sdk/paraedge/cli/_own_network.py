@@ -47,7 +47,9 @@ def own_network(
     network, description = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     check_contract(network)
     if description is not None and not isinstance(description, ModelDescription):
-        raise InputError(f"{model} returned {type(description).__name__} with the model; a ModelDescription is needed")
+        raise InputError(
+            f"{model} must return (model, ModelDescription), got a {type(description).__name__} with the model"
+        )
     return network, _described(model, network, description, dataset, data_dir, max_accuracy_drop)
 
 
@@ -68,7 +70,7 @@ def _made(file: Path, name: str) -> Any:
             if callable(function):
                 return function()
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 0
         text = " ".join(str(error).split())[:300]
         raise InputError(f"{file}:{line or 1} raised {type(error).__name__}: {text}; fix it there") from error

@@ -62,9 +62,9 @@ def evaluate(
             Bundle.open(path, trusted_keys=trusted_keys), dataset, data_dir, limit, profile
         )
     elif profile is not None:
-        raise click.UsageError(f"--profile names a device to run a bundle on, and {model} is none")
+        raise click.UsageError(f"--profile runs a bundle on a device, and {model} is not a bundle")
     elif trusted_keys is not None:
-        raise click.UsageError(f"--key says who may have signed a bundle, and {model} is none")
+        raise click.UsageError(f"--key is for signed bundles, and {model} is not a bundle")
     else:
         stored = dataset is None and data_dir is None and not os.environ.get(DATA_DIR_VARIABLE) and limit is None
         name, kind, source, count, accuracy = _evaluate_checkpoint(model, dataset, data_dir, limit, stored)
@@ -162,7 +162,7 @@ def _evaluate_bundle(
             prediction = session.run(image)
             if prediction.branches_dropped:
                 drop = prediction.branches_dropped[0]
-                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy would mean nothing")
+                raise EngineError(f"branch {drop.index} was dropped: {drop.reason}; accuracy needs every branch")
             correct += prediction.prefix_outputs.argmax(axis=1) == label
         source = f"run in {session.engine.description} on {data.name}"
     accuracy = tuple(round(float(value), 6) for value in correct / len(images))

@@ -73,7 +73,7 @@ _AUTO = "auto"
 @click.option(
     "--delegate",
     type=DELEGATE,
-    help="GPU or NPU that gets the stem, the CPU keeps the branches; ethos-u55 and ethos-u85 get all parts.",
+    help="GPU or NPU to run the stem on (ethos-u55, ethos-u85: all parts). Branches stay on the CPU.",
 )
 @click.option(
     "--max-accuracy-drop",

@@ -28,7 +28,7 @@ def inspect(bundle: Path, trusted_keys: tuple[str, ...] | None, as_json: bool, a
       paraedge inspect fashion-mnist-android-2.paraedge
     """
     if as_json and as_sbom:
-        raise click.UsageError("--json and --sbom are two documents; choose one")
+        raise click.UsageError("use --json or --sbom, not both")
     from paraedge_runtime.bundle import Bundle
 
     opened = Bundle.open(bundle, trusted_keys=trusted_keys)

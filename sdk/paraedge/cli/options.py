@@ -163,5 +163,5 @@ trusted_keys_option = click.option(
     multiple=True,
     callback=_given_or_none,
     help="Require a signature by this key: a public key, its file, or a folder of keys. May be repeated. "
-    "[default: what PARAEDGE_TRUSTED_KEYS names]",
+    "[default: $PARAEDGE_TRUSTED_KEYS]",
 )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     help="The device.json of the device, from 'paraedge profile'.",
 )
 @click.option("--budget-ms", type=float, required=True, help="Target p95 latency, in milliseconds.")
-@click.option("--min-accuracy", type=float, help="Lowest accuracy to accept, such as .9.")
+@click.option("--min-accuracy", type=float, help="Lowest accuracy to accept, such as 0.9.")
 @click.option("--max-bytes", type=SIZE, help="Largest size to accept, such as 2MB.")
 @click.option("--model", help="Checkpoint of the BUNDLES. [default: the packaged model they were exported from]")
 @click.option(
@@ -58,7 +58,7 @@ def plan(
     """Choose branches, engine and threads for a budget.
 
     Lists the Pareto-optimal choices by latency, accuracy and size, and marks the most accurate one
-    within the budget. BUNDLES contain all branches and were measured with 'paraedge profile'. Default: the
+    within the budget. BUNDLES must have all branches and be measured by 'paraedge profile'. Default: the
     packaged Fashion-MNIST model.
 
     A checkpoint contains the logits of its test set, from which the accuracy of any subset of branches

@@ -156,9 +156,9 @@ def _check_labels_wanted(bundle: Bundle, min_confidence: float | None, top_k: in
             f"the output of {bundle.manifest.name} is a vector without labels; leave out --min-confidence and --top-k"
         )
     if min_confidence is not None and not 0 < min_confidence <= 1:
-        raise InputError(f"--min-confidence is {min_confidence}; a number above 0 and at most 1 is needed")
+        raise InputError(f"--min-confidence must be above 0 and at most 1, got {min_confidence}")
     if top_k is not None and not 1 <= top_k <= len(labels):
-        raise InputError(f"--top-k is {top_k}; a number from 1 to {len(labels)}, the number of labels, is needed")
+        raise InputError(f"--top-k must be from 1 to {len(labels)} (the number of labels), got {top_k}")
 
 
 def _inputs(bundle: Bundle, files: list[Path]) -> list[tuple[str, NDArray[Any] | Path, int | None]]:

@@ -113,7 +113,7 @@ def check_old_split(trained_on: str, loader: str | None, seed: int, dataset: str
     if not all((folder / split).is_dir() for split in ("train", "test")):
         raise InputError(
             f"the model was trained by an older version, which split {trained_on} by --seed {seed}: its test split "
-            "here would hold images that trained it; put others into folders train and test, or train again"
+            "here would include training images; put your own split into the folders train and test, or train again"
         )
 
 
@@ -265,7 +265,7 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | Signa
         )
     if len(names) < 2:
         raise InputError(
-            f"{class_root} has {len(names)} class folder(s), at least 2 are needed; "
+            f"{class_root} must have at least 2 class folders, got {len(names)}; "
             f"put the {what} of each class into a sub-folder named after it"
         )
     if split_given:
@@ -344,7 +344,7 @@ def _npz_class_names(path: Path, options: FolderOptions, *labels: NDArray[np.int
     if names is None:
         count = int(max(split.max(initial=-1) for split in labels)) + 1
         if count < 2:
-            raise InputError(f"{path} has {count} class(es), at least 2 are needed; add inputs of another")
+            raise InputError(f"{path} must have at least 2 classes, got {count}; add inputs of another class")
         raise InputError(
             f"{path} does not name its {count} classes; save them in it as the array class_names, or pass --labels"
         )

@@ -123,19 +123,18 @@ def _labelled(arrays: dict[str, NDArray[Any]], split: str, num_channels: int) ->
     assert labels is not None
     if x.ndim != 3 or x.dtype.kind != "f" or x.shape[2] != num_channels:
         raise ValueError(
-            f"x_{split} is {x.dtype} of shape {x.shape}; "
-            f"float32 of shape (N, samples, {num_channels} channels) is needed"
+            f"x_{split} must be float32 of shape (N, samples, {num_channels} channels), "
+            f"got {x.dtype} of shape {x.shape}"
         )
     for name, values in (("y", labels), ("groups", groups)):
         if values is not None and (values.dtype.kind not in "iu" or values.size != len(x)):
             raise ValueError(
-                f"{name}_{split} is {values.dtype} of shape {values.shape}; "
-                f"{len(x)} integers are needed, one per window"
+                f"{name}_{split} must be {len(x)} integers, one per window, got {values.dtype} of shape {values.shape}"
             )
     with np.errstate(over="ignore"):
         signals = np.ascontiguousarray(x.transpose(0, 2, 1), dtype=np.float32)
     if not np.isfinite(signals).all():
         wrong = int(np.flatnonzero(~np.isfinite(signals).all(axis=(1, 2)))[0])
-        raise ValueError(f"x_{split}[{wrong}] has values that are not finite; remove or fix it")
+        raise ValueError(f"x_{split}[{wrong}] has non-finite values; remove or fix it")
     known = None if groups is None else groups.ravel().astype(np.int64)
     return LabelledSignals(signals, labels.ravel().astype(np.int64), known)

@@ -90,8 +90,8 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
     texts = tuple(unicodedata.normalize("NFC", str(name)) for name in names.ravel())
     if names.dtype.kind != "U" or names.ndim != 1 or not all(texts) or len(set(texts)) != len(texts):
         raise InputError(
-            f"{path}: class_names is {names.dtype} of shape {names.shape}; a list of different texts is needed, "
-            "saved as numpy.array([...], dtype=str)"
+            f"{path}: class_names must be different strings, saved as numpy.array([...], dtype=str), "
+            f"got {names.dtype} of shape {names.shape}"
         )
     return texts
 
@@ -100,9 +100,7 @@ def _labelled(images: NDArray[Any], labels: NDArray[Any], path: Path) -> Labelle
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{path}: images are {images.dtype} and labels {labels.dtype}; uint8 images and integer labels are needed"
-        )
+        raise InputError(f"{path}: images must be uint8 and labels integers, got {images.dtype} and {labels.dtype}")
     return LabelledImages(np.ascontiguousarray(images), labels.ravel().astype(np.int64))
 
 
@@ -116,7 +114,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))
             size_bytes = math.prod(shape)
             if size_bytes > _MAX_ARRAY_BYTES:
-                raise ValueError(f"header says shape {shape}, at most {_MAX_ARRAY_BYTES} bytes are read")
+                raise ValueError(f"header says shape {shape}, more than the {_MAX_ARRAY_BYTES} bytes allowed")
             raw = _read_up_to(file.read, size_bytes + 1)
         if zero != 0 or kind != 0x08 or len(raw) != size_bytes:
             raise ValueError(f"header says type {kind:#x} and shape {shape}, which are not the bytes that follow")
@@ -262,9 +260,9 @@ def read_cifar_batch(path: Path) -> LabelledImages:
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         planes, labels = batch[b"data"], batch[b"labels"]
         if not isinstance(planes, _Array) or planes.pixels is None:
-            raise ValueError("its data is no array")
+            raise ValueError("its data is not an array")
         if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
-            raise ValueError("its labels are no list of numbers")  # lists of one list unfold to terabytes
+            raise ValueError("its labels are not a list of numbers")  # lists of one list unfold to terabytes
         images = planes.pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return LabelledImages(np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64))
     except FileNotFoundError:

@@ -38,7 +38,7 @@ class LabelledSignals(Labelled):
                 )
         if not np.isfinite(self.signals).all():
             wrong = int(np.flatnonzero(~np.isfinite(self.signals).all(axis=(1, 2)))[0])
-            raise InputError(f"signal {wrong} has values that are not finite; remove or fix it")
+            raise InputError(f"signal {wrong} has non-finite values; remove or fix it")
 
     @property
     def inputs(self) -> NDArray[np.float32]:

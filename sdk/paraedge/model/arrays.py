@@ -80,13 +80,15 @@ def _decoded(path: Path, files: NDArray[np.uint8], offsets: list[int], size: tup
 
     height, width, channels = size
     if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(files) or offsets != sorted(offsets):
-        raise InputError(f"{path}: offsets do not fit its {len(files)} bytes of JPEG; copy the checkpoint folder again")
+        raise InputError(
+            f"{path}: offsets do not match its {len(files)} bytes of JPEG; copy the checkpoint folder again"
+        )
     images = np.empty((len(offsets) - 1, *size), dtype=np.uint8)
     for number, (start, end) in enumerate(itertools.pairwise(offsets)):
         try:
             stream = io.BytesIO(files[start:end].tobytes())
             if not has_one_scan(stream):  # others keep the decoder busy, and are not written here
-                raise ValueError("it is no JPEG of one scan")
+                raise ValueError("it is a JPEG of several scans")
             stream.seek(0)
             with Image.open(stream, formats=["JPEG"]) as image:
                 if image.size != (width, height):
@@ -139,7 +141,7 @@ def _read_npz(path: Path, **wanted: tuple[str, tuple[int | None, ...]]) -> dict[
         if not (right_kind and fits):
             text = ", ".join("any" if size is None else str(size) for size in shape)
             raise InputError(
-                f"{path}: {name} is {array.shape} {array.dtype}, config.json asks for ({text}) "
+                f"{path}: {name} is {array.shape} {array.dtype}, config.json says ({text}) "
                 f"{'uint8' if kinds == 'u1' else 'floats' if kinds == 'f' else 'integers'}; they do not belong together"
             )
     return arrays

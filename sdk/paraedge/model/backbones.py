@@ -60,7 +60,7 @@ def load_pretrained(name: str, first: int, stages: nn.Sequential) -> None:
             stage.load_state_dict(own)
         except RuntimeError as error:
             raise InputError(
-                f"the weights of {name} do not fit stage {number}: {str(error).splitlines()[-1].strip()}"
+                f"the weights of {name} do not match stage {number}: {str(error).splitlines()[-1].strip()}"
             ) from error
 
 
@@ -168,7 +168,7 @@ def register_backbone(
         InputError: the name is taken, the file does not exist, or the stages do not run one after another.
     """
     if not isinstance(name, str) or not name or name in _BUILT_IN:
-        raise InputError(f"a backbone cannot be called {shown(name)}; give it a name other than {', '.join(_BUILT_IN)}")
+        raise InputError(f"invalid backbone name {shown(name)}; use a string other than {', '.join(_BUILT_IN)}")
     for argument, function in (("network", network), ("stages", stages)):
         as_callable(argument, function)
     path = as_path("weights", weights)
@@ -193,20 +193,22 @@ def _measured(name: str, stages: Sequence[nn.Module], in_channels: int) -> tuple
                 maps = [stage.eval()(x) for x in maps]
         except Exception as error:  # whatever the code of a network raises
             problem = " ".join(str(error).split())
-            raise InputError(f"stage {number} of {name} does not run behind the stage before it: {problem}") from error
+            raise InputError(
+                f"stage {number} of {name} fails on the output of the stage before it: {problem}"
+            ) from error
         shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in maps]
         stride = _SIDES[0] // shapes[0][-1] if len(shapes[0]) == 4 else 0
         wanted = [(1, shapes[0][1], side // stride, side // stride) for side in _SIDES] if stride else []
         if shapes != wanted or stride & (stride - 1) or stride < max(strides, default=1):
             raise InputError(
-                f"stage {number} of {name} makes {' and '.join(map(str, shapes))} of images of "
-                f"{' and '.join(map(str, _SIDES))} pixels; (1, channels, side / stride, side / stride) is needed, the "
-                "stride a power of two: leave pooling and classifier out, and pad by half of the kernel"
+                f"stage {number} of {name} must return (1, channels, side / stride, side / stride), the stride "
+                f"a power of two; for images of {' and '.join(map(str, _SIDES))} pixels it returns "
+                f"{' and '.join(map(str, shapes))}: leave out pooling and classifier, and pad by half of the kernel"
             )
         channels.append(int(shapes[0][1]))
         strides.append(stride)
     if not strides:
-        raise InputError(f"stages gives none for {name}; give the network's modules in order")
+        raise InputError(f"stages returns nothing for {name}; return the network's modules in order")
     return tuple(channels), tuple(strides)
 
 
@@ -222,7 +224,7 @@ def _filled(
         network.load_state_dict(state)
     except Exception as error:  # both readers raise many kinds
         problem = " ".join(str(error).split())
-        raise InputError(f"{path} does not fill {name}: {problem}; give the state dict of that network") from error
+        raise InputError(f"{path} does not match {name}: {problem}; give the state dict of that network") from error
     return {
         f"{number}.{key}": value
         for number, stage in enumerate(cut(network), start=1)

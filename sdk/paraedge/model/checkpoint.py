@@ -180,7 +180,7 @@ def _check_size(config: ParaFormerConfig, path: Path) -> None:
     blocks = sum(config.branch_depths) + config.stem_residual_blocks + config.branch_residual_blocks
     if blocks > num_tensors or 2 * max(largest, config.stem_channels) > size_bytes:
         raise InputError(
-            f"{path} does not fit config.json: {num_tensors} tensors in {size_bytes} bytes, for {blocks} blocks and "
+            f"{path} does not match config.json: {num_tensors} tensors in {size_bytes} bytes, for {blocks} blocks and "
             f"a matrix of {largest} numbers; they belong to different models"
         )
 
@@ -201,5 +201,5 @@ def _load_weights(model: ParaFormer, path: Path) -> None:
         if state[name].shape != expected[name].shape
     ]
     if wrong:
-        raise InputError(f"{path} does not fit config.json: {', '.join(wrong[:4])}; they belong to different models")
+        raise InputError(f"{path} does not match config.json: {', '.join(wrong[:4])}; they belong to different models")
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)

@@ -161,9 +161,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if self.signal is None and self.image_size % self.stem_stride:
             raise ValueError(f"image_size {self.image_size} is not a multiple of stem_stride {self.stem_stride}")
         if self.stem_stages < 1:
-            raise ValueError(
-                f"stem_stride {self.stem_stride} leaves no stage to the stem: with branch_width, at least 4"
-            )
+            raise ValueError(f"stem_stride must be at least 4 with branch_width, got {self.stem_stride}")
         name, doublings = "embed_dim" if self.stem_width is None else "stem_width", 2 ** (self.stem_stages - 1)
         if self.stem_channels < 1 or self.stem_channels % doublings:
             raise ValueError(
@@ -178,7 +176,7 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if self.backbone not in STAGES:
             raise ValueError(
                 f"unknown backbone {self.backbone!r}; choose one of {', '.join(STAGES)}, "
-                "or make yours known before with paraedge.model.register_backbone"
+                "or register yours first with paraedge.model.register_backbone"
             )
         count = len(self._stages.channels)
         if self.backbone_stage is None or not 1 <= self.backbone_stage <= count:

@@ -56,5 +56,5 @@ def copy_old_parts(trained: ParaFormer, extended: ParaFormer) -> None:
     own = extended.state_dict()
     wrong = [name for name, tensor in state.items() if name not in own or own[name].shape != tensor.shape]
     if wrong:
-        raise ValueError(f"the network has no {wrong[0]} {tuple(state[wrong[0]].shape)} as the one it extends")
+        raise ValueError(f"the network lacks {wrong[0]} {tuple(state[wrong[0]].shape)} of the one it extends")
     extended.load_state_dict(state, strict=False)

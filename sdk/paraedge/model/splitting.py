@@ -82,7 +82,7 @@ def branches_from(
     """
     stem, blocks = as_instance("stem", stem, nn.Module), as_instances("blocks", blocks, nn.Module)
     if not isinstance(input_spec, ImageInput | TensorInput):
-        raise InputError(f"input_spec is {shown(input_spec)}; an ImageInput or a TensorInput is needed")
+        raise InputError(f"input_spec must be an ImageInput or a TensorInput, got {shown(input_spec)}")
     if (head is None) == (exits is None):
         raise InputError("give either head (the layers after the last block) or exits (one per block)")
     if exits is not None:
@@ -118,7 +118,7 @@ def _from_blocks(
     first = len(blocks) // 3 if stem_blocks is None else as_whole("stem_blocks", stem_blocks, least=0)
     left = list(blocks)[first:]
     if not left:
-        raise InputError(f"stem_blocks is {first}, and there are {len(blocks)} blocks; leave some for branches")
+        raise InputError(f"stem_blocks must be below {len(blocks)} (the number of blocks), got {first}")
     count = len(left) if num_branches is None else as_whole("num_branches", num_branches)
     if len(left) % count:
         raise InputError(
@@ -159,19 +159,17 @@ def _num_outputs(stem: nn.Module, branches: Sequence[nn.Module], input_spec: Inp
         except Exception as error:  # whatever the code of a network raises
             problem = " ".join(str(error).split())
             raise InputError(
-                f"branch {position} does not run behind the stem on {tuple(input_spec.shape)}: {problem}"
+                f"branch {position} fails on the stem's output for an input of {tuple(input_spec.shape)}: {problem}"
             ) from error
         finally:
             for module, mode in modes:
                 module.training = mode
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[0] != 1:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise InputError(
-                f"branch {position} returns {found}; (1, outputs) is needed: pool and classify in its head"
-            )
+            raise InputError(f"branch {position} must return (1, outputs), got {found}; pool and classify in its head")
         widths.append(outputs.shape[1])
     if len(set(widths)) != 1:
-        raise InputError(f"the branches give {widths} outputs; their outputs add up, so all must give as many")
+        raise InputError(f"the branches have {widths} outputs; their outputs are added, so all need the same number")
     return int(widths[0])
 
 
@@ -221,7 +219,7 @@ def distill(
         on_step(step, float(loss.detach()))
     model.eval()
     if step < 0:
-        raise InputError("there were no batches to learn from; give an iterable of input tensors")
+        raise InputError("there are no batches; pass an iterable of input tensors")
 
 
 def _divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:

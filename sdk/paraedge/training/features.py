@@ -68,8 +68,8 @@ def _room(features: Tensor, copies: int, count: int, kinds: int) -> Tensor:
     size = 2 * copies * count * features[0].numel() * kinds
     if size > _MAX_BYTES:
         raise InputError(
-            f"what the frozen backbone makes of {copies} copies of {count} images takes {size / 2**30:.1f} GiB, "
-            f"more than {_MAX_BYTES >> 30}; lower feature_copies, or train on a GPU"
+            f"the frozen backbone's features of {copies} copies of {count} images take {size / 2**30:.1f} GiB, "
+            f"more than {_MAX_BYTES >> 30} GiB; lower feature_copies, or train on a GPU"
         )
     return torch.empty((copies, count, *features.shape[1:]), dtype=torch.float16)
 

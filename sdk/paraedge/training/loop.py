@@ -118,7 +118,7 @@ def train(
     torch_device = _torch_device(device)
     _check_settings(config, checkpoint_config.model, torch_device, has_teacher=teacher is not None)
     if dist.is_initialized() and (compile_parts or (base is not None and parallel == "branches")):
-        raise InputError("several processes cannot compile, nor share the branches of an extension")
+        raise InputError("compiling, and sharing the branches of an extension, work in one process only; start one")
 
     checked_teacher = teacher_for(teacher, data)
     step = step_type(

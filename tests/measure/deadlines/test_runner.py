@@ -150,7 +150,7 @@ def test_an_early_stop_without_thresholds_is_refused(tmp_path, fake_engine, pain
 @pytest.mark.parametrize(
     ("images", "labels", "problem"),
     [
-        (np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0, int), "painted: there are no images"),
+        (np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0, int), "painted has no images"),
         (np.zeros((3, 8, 8, 1), np.uint8), np.zeros(2, int), r"3 images have labels of shape \(2,\)"),
         (np.zeros((3, 8, 8, 1), np.uint8), np.zeros((3, 3), int), "every image needs one"),
         (np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 3, 1]), "labels run from 0 to 3, the bundle has 3 outputs"),
@@ -172,5 +172,5 @@ def test_a_block_of_nothing_is_refused(bundle, painted):
 
 def test_a_branch_that_fails_is_refused(tmp_path, fake_engine, painted):
     broken = fake_bundle(tmp_path / "broken", [{"add": 1.0}, {"fail": "gone"}])
-    with pytest.raises(EngineError, match=r"branch 1 was dropped: .*accuracy would mean nothing"):
+    with pytest.raises(EngineError, match=r"branch 1 was dropped: .*accuracy needs every branch"):
         Bench(broken, *painted, source="painted")

@@ -268,7 +268,7 @@ test("a page with trusted keys opens nothing else", async () => {
   await other.getByRole("alert").filter({ hasText: "manifest.json has SHA-256" }).waitFor();
   await other.route("**/manifest.sha256", (route) => route.fulfill({ body: hashLine(`${manifest} `) }));
   await other.goto(`${server.url}site/`);
-  await other.getByRole("alert").filter({ hasText: "does not fit manifest.json" }).waitFor();
+  await other.getByRole("alert").filter({ hasText: "does not match manifest.json" }).waitFor();
   assert.equal(await other.locator("#status").textContent(), "stopped");
   await other.unroute("**/manifest.json");
   await other.unroute("**/manifest.sha256");

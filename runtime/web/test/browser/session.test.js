@@ -315,7 +315,7 @@ test("a profile has the same rules as Python's, and refuses what cannot be measu
   assert.equal(found.shares.at(-1), 1);
   assert.match(found.name, /^InputError: the name is 'a b'/);
   assert.match(found.threads, /^InputError: threads is 9, and the bundle has 8 branches/);
-  assert.match(found.nothing, /^InputError: 0 runs and 5 ms measure nothing/);
+  assert.match(found.nothing, /^InputError: give at least 1 run and a time above 0, got 0 runs and 5 ms/);
   assert.match(found.hidden, /^DeviceError: the page went to the background.*measure again/);
 });
 
@@ -382,9 +382,9 @@ test("with trusted keys only what one of them signed is opened", async () => {
   assert.match(found.signedBy, /^[0-9A-F]{16}$/);
   assert.equal(found.outputs, 10);
   assert.equal(found.asked, null);
-  assert.match(found.unsigned, /^IntegrityError: http.* is not signed, and only what a trusted key signed is opened/);
+  assert.match(found.unsigned, /^IntegrityError: http.* is not signed, and trusted keys are set/);
   assert.match(found.stranger, /^IntegrityError: .* is signed by [0-9A-F]{16}, which is not among the trusted keys/);
-  assert.match(found.changed, /^IntegrityError: .*does not fit manifest\.json; one of the two was changed/);
+  assert.match(found.changed, /^IntegrityError: .*does not match manifest\.json; one of the two was changed/);
   assert.match(found.late, /^InputError: trustedKeys .* pass them to Bundle\.open/);
   assert.match(found.old, /^EngineUnavailable: this browser cannot check signatures \(Ed25519\).*update it/);
 });

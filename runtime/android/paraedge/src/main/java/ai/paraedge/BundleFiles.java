@@ -37,7 +37,7 @@ public final class BundleFiles {
      */
     public static File copied(Source source, File folder, String name) throws IOException {
         if (name.isEmpty() || name.indexOf('/') >= 0) {
-            throw new IllegalArgumentException("'" + name + "' is no name of a file");
+            throw new IllegalArgumentException("'" + name + "' is not a file name");
         }
         Files.createDirectories(folder.toPath());
         String hash = copy(source.open(), null, Long.MAX_VALUE);

@@ -96,7 +96,7 @@ public final class Pixels {
             return this;
         }
         if (degrees != 90 && degrees != 180 && degrees != 270) {
-            throw new IllegalArgumentException("turned by " + degrees + " degrees; 0, 90, 180 and 270 are possible");
+            throw new IllegalArgumentException("degrees must be 0, 90, 180 or 270, got " + degrees);
         }
         byte[] turned = new byte[values.length];
         int at = 0;
@@ -177,7 +177,7 @@ public final class Pixels {
         long area = (long) width * height;
         if (width < 1 || height < 1 || area > MAX_PIXELS) {
             throw new IllegalArgumentException(
-                    width + " x " + height + " pixels; at least 1 and at most " + MAX_PIXELS + " are read");
+                    width + " x " + height + " pixels; give at least 1 and at most " + MAX_PIXELS);
         }
         return (int) area;
     }

@@ -63,7 +63,7 @@ public final class Prediction {
      */
     public int[] top(int count) {
         if (count < 1 || count > numOutputs()) {
-            throw new IllegalArgumentException("top " + count + " of " + numOutputs() + " outputs");
+            throw new IllegalArgumentException("count must be from 1 to " + numOutputs() + ", got " + count);
         }
         int[] best = new int[count];
         boolean[] taken = new boolean[numOutputs()];

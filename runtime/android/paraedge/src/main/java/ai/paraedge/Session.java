@@ -153,7 +153,7 @@ public final class Session implements AutoCloseable {
 
     private void enter(Lock lock) {
         if (inUse.getReadHoldCount() > 0) {
-            throw new IllegalStateException("called from a callback of this session's request; wait until it has ended");
+            throw new IllegalStateException("called from a callback of this session's own request; wait until the request ends");
         }
         lock.lock();
     }
