@@ -409,7 +409,10 @@ test("what is no image is refused, and what no video", async (t) => {
     await assert.rejects(session.run(value), { message: new RegExp(`is ${kind}; this bundle reads .*a video$`) });
   const video = /** @type {any} */ ({ requestVideoFrameCallback() {} });
   assert.throws(() => session.latest(/** @type {any} */ (null)), InputError);
-  assert.throws(() => session.latest(video, { budgetMs: -1 }), /^InputError: budgetMs must be a number above 0, got -1/);
+  assert.throws(
+    () => session.latest(video, { budgetMs: -1 }),
+    /^InputError: budgetMs must be a number above 0, got -1/,
+  );
   session.close();
   assert.throws(() => session.latest(video), /the session is closed/);
 });
