@@ -141,11 +141,7 @@ public class RequestTest {
     }
 
     @Test
-<<<<<<< HEAD
     public void aRequestThatWouldBeLateIsDroppedIfItMayBe() throws Exception {
-=======
-    public void aRequestThatWouldBeLateIsDroppedIfItMayBe() throws IOException {
->>>>>>> t-phones
         Prepared.openGate();
         try (Session session = Prepared.session("held.paraedge", 3)) {
             Request over = Request.deadlineNanos(System.nanoTime() - 1);
