@@ -16,7 +16,7 @@ from paraedge_converters.recipes import FLOAT_STEM, Recipe, part_recipe, recipe_
 from paraedge_converters.targets import TARGETS, backend_for
 from paraedge_runtime._arguments import as_choice, as_path, choose_branches
 from paraedge_runtime.atomic import check_writable
-from paraedge_runtime.bundle import check_place
+from paraedge_runtime.bundle import check_destination
 from paraedge_runtime.engines import engine_info
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.manifest import Name
@@ -121,16 +121,18 @@ def parse_request(
             f"{recipe_name.removesuffix(FLOAT_STEM)!r}"
         )
     chosen = choose_branches(branches, tuple(range(num_branches)))
-    place = (
+    destination = (
         as_path("out", out)
         if out is not None
         else Path(bundle_name(name, target, chosen, num_branches, recipe_name, delegate))
     )
-    check_place(place)
+    check_destination(destination)
     try:
-        check_writable(place)
+        check_writable(destination)
     except OSError as error:
-        raise InputError(f"{place} cannot be written: {error.strerror}; choose another path with --out") from error
+        raise InputError(
+            f"{destination} cannot be written: {error.strerror}; choose another path with --out"
+        ) from error
     return ExportRequest(
         name=name,
         num_branches=num_branches,
@@ -139,7 +141,7 @@ def parse_request(
         engine=engine_name,
         converter=converter,
         quantize=recipe_name,
-        out=place,
+        out=destination,
         fused=fused,
         allow_undelegated=allow_undelegated,
         delegate=delegate,

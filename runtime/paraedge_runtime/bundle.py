@@ -51,8 +51,8 @@ __all__ = [
     "Bundle",
     "GoldenData",
     "card_entry",
+    "check_destination",
     "check_outside",
-    "check_place",
     "file_entry",
     "listed_names",
     "manifest_files",
@@ -400,16 +400,16 @@ def check_outside(bundle: Bundle, out: str | os.PathLike[str]) -> None:
         raise InputError(f"{out} is the bundle itself, or inside it; choose another name with --out")
 
 
-def check_place(out: str | os.PathLike[str], *, is_signed: bool = False) -> None:
-    """Ask before the long work that makes a bundle whether it may stand there.
+def check_destination(out: str | os.PathLike[str], *, is_signed: bool = False) -> None:
+    """Check, before a long export, that a bundle may be written to a path.
 
     Args:
         out: folder to write.
         is_signed: the new bundle will be.
 
     Raises:
-        BundleError: something stands there that is not a complete bundle folder and nothing else, and the message names
-            the file; or a signed bundle, where ``PARAEDGE_TRUSTED_KEYS`` says that only such are opened here.
+        BundleError: the path exists and is not a complete bundle folder with nothing else in it; or it is a signed
+            bundle, the new one will not be signed, and ``PARAEDGE_TRUSTED_KEYS`` requires signatures here.
     """
     path = Path(out)
     if not os.path.lexists(path):
@@ -470,7 +470,7 @@ def write_files(
     """
     keys = () if trusted_keys is None else read_trusted_keys(trusted_keys)
     path = Path(out)
-    check_place(path, is_signed=SIGNATURE_NAME in files)
+    check_destination(path, is_signed=SIGNATURE_NAME in files)
     manifest = decode_manifest(files[MANIFEST_NAME])  # no path in it leaves the folder
     listed = listed_names(manifest)
     if set(files) != listed:

@@ -18,7 +18,7 @@ from paraedge.hub_card import bundle_readme, checkpoint_readme
 from paraedge_runtime import __version__
 from paraedge_runtime._arguments import as_callable, as_flag, as_instance, as_path
 from paraedge_runtime.atomic import new_folder
-from paraedge_runtime.bundle import Bundle, check_place, listed_names, write_files
+from paraedge_runtime.bundle import Bundle, check_destination, listed_names, write_files
 from paraedge_runtime.errors import InputError, ParaEdgeError
 from paraedge_runtime.manifest import (
     MANIFEST_NAME,
@@ -135,7 +135,7 @@ def pull(
 def _pull_bundle(source: _Repository, out: Path, trusted_keys: TrustedKeys | None) -> Path:
     """The manifest first: who signed it, and how many bytes the other files may have."""
     keys = read_trusted_keys(trusted_keys)
-    check_place(out, is_signed=bool(keys))
+    check_destination(out, is_signed=bool(keys))
     files = {MANIFEST_NAME: source.read(MANIFEST_NAME, MAX_MANIFEST_BYTES)}
     if keys:
         files[SIGNATURE_NAME] = source.read(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)

@@ -276,7 +276,7 @@ def test_training_and_export_behind_another_network(own, make, photographs, tmp_
         ({"weights": "nowhere.pth"}, "nowhere.pth, the weights of plain, is not a file"),
         (
             {"stages": lambda network: [network.two, network.one]},
-            "stage 1 of plain fails on the output of the stage before it .* channels",
+            "stage 1 of plain fails on images: .* channels",
         ),
         (
             {"stages": lambda network: [network.one, nn.AdaptiveAvgPool2d(1)]},

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 from torch import Tensor, nn
 
 from paraedge_converters._temporary import no_room
-from paraedge_converters.backends._place import place_in_network
+from paraedge_converters.backends._source_location import source_location
 from paraedge_runtime.errors import ConversionError, InputError, ParaEdgeError
 
 __all__ = ["CONVERTERS", "Converter", "LoweredPart", "converter_for", "in_one_line", "lowering_with"]
@@ -159,5 +159,5 @@ def lowering_with(backend: str, needed: str = "'paraedge[export]'") -> Iterator[
                 raise no_room(os.strerror(errno.ENOSPC)) from error
             text = in_one_line(str(cause)) or type(cause).__name__
             hint = next((hint for start, hint in _HINTS.items() if start in text), "")
-            place = place_in_network(cause) or place_in_network(error)
-            raise ConversionError(f"lowering with {backend} failed{place}: {hint or text}") from error
+            location = source_location(cause) or source_location(error)
+            raise ConversionError(f"lowering with {backend} failed{location}: {hint or text}") from error

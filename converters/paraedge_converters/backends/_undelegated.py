@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from paraedge_converters.backends._place import is_library, place_text
+from paraedge_converters.backends._source_location import is_library, location_text
 
 __all__ = ["undelegated", "unknown_operator"]
 
@@ -50,7 +50,7 @@ _HINTS = {
 
 
 def undelegated(graph_module: torch.fx.GraphModule, outside: Mapping[str, int]) -> str:
-    """One clause for each operator in ``outside``: its count, the first place in the network, what to write instead."""
+    """One clause for each operator in ``outside``: count, first location in the network, what to write instead."""
     first: dict[str, torch.fx.Node] = {}
     for node in graph_module.graph.nodes:
         name = getattr(node.target, "__name__", str(node.target))
@@ -58,19 +58,19 @@ def undelegated(graph_module: torch.fx.GraphModule, outside: Mapping[str, int]) 
             first.setdefault(name, node)
     clauses = []
     for name, count in sorted(outside.items()):
-        place = _place(first[name]) if name in first else ""
-        clauses.append(f"{name} ×{count}{place}: {_hint(name)}")
+        location = _location(first[name]) if name in first else ""
+        clauses.append(f"{name} ×{count}{location}: {_hint(name)}")
     return "; ".join(clauses)
 
 
-def _place(node: torch.fx.Node) -> str:
+def _location(node: torch.fx.Node) -> str:
     """Module path and source line, as far as they are known: `` (blocks.0.mlp, net.py:12: return x.cumsum(1))``."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(stack[-1][0]) if stack else ""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     own = [frame for frame in frames if not is_library(frame[0])]
     file, line, _, code = (own or frames)[-1] if frames else ("", "", "", "")
-    return place_text(path, file, line, code)
+    return location_text(path, file, line, code)
 
 
 def unknown_operator(graph_module: torch.fx.GraphModule, text: str) -> str | None:
@@ -82,14 +82,14 @@ def unknown_operator(graph_module: torch.fx.GraphModule, text: str) -> str | Non
     nodes = [node for node in graph_module.graph.nodes if node.op == "call_function"]
     best = max(nodes, key=lambda node: _shared_letters(str(node.target), name), default=None)
     is_it = best is not None and _shared_letters(str(best.target), name) >= 3
-    return f"{name}{_place(best) if best is not None and is_it else ''}: {_hint(name)}"
+    return f"{name}{_location(best) if best is not None and is_it else ''}: {_hint(name)}"
 
 
 def _shared_letters(first: str, second: str) -> int:
     """How many letters two operators' names begin with alike: ``aten.fft_fft`` became ``aten._fft_c2c``."""
     names = [name.removeprefix("aten.").lstrip("_") for name in (first, second)]
     pairs = enumerate(zip(*names, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(map(len, names)))
+    return next((index for index, (one, other) in pairs if one != other), min(map(len, names)))
 
 
 def _hint(name: str) -> str:

@@ -192,10 +192,9 @@ def _measured(name: str, stages: Sequence[nn.Module], in_channels: int) -> tuple
             with torch.no_grad():
                 maps = [stage.eval()(x) for x in maps]
         except Exception as error:  # whatever the code of a network raises
+            given = "images" if number == 1 else f"the output of stage {number - 1}"
             problem = " ".join(str(error).split())
-            raise InputError(
-                f"stage {number} of {name} fails on the output of the stage before it: {problem}"
-            ) from error
+            raise InputError(f"stage {number} of {name} fails on {given}: {problem}") from error
         shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in maps]
         stride = _SIDES[0] // shapes[0][-1] if len(shapes[0]) == 4 else 0
         wanted = [(1, shapes[0][1], side // stride, side // stride) for side in _SIDES] if stride else []

@@ -1,4 +1,4 @@
-"""Where something stands in the caller's network: the path of its module, and its line in the source."""
+"""The location of an operator in the caller's network: the path of its module, and its line in the source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 import torch
 from torch import nn
 
-__all__ = ["is_library", "place_in_network", "place_text"]
+__all__ = ["is_library", "location_text", "source_location"]
 
 _LIBRARIES = tuple({
     os.path.realpath(str(path))
@@ -28,7 +28,7 @@ def is_library(file: str) -> bool:
     return os.path.realpath(file).startswith(_LIBRARIES)
 
 
-def place_text(path: str, file: str, line: int | str, code: str) -> str:
+def location_text(path: str, file: str, line: int | str, code: str) -> str:
     """`` (blocks.0.mlp, net.py:12: return x.cumsum(1))``, as far as they are known; "" if nothing is."""
     known = [path] if path else []
     if file:
@@ -38,8 +38,8 @@ def place_text(path: str, file: str, line: int | str, code: str) -> str:
     return f" ({', '.join(known)})" if known else ""
 
 
-def place_in_network(error: BaseException) -> str:
-    """The last line of the network that an error passed through, as ``place_text``; "" if it passed through none."""
+def source_location(error: BaseException) -> str:
+    """The last line of the network that an error passed through, as ``location_text``; "" if it passed through none."""
     root: nn.Module | None = None
     last: nn.Module | None = None
     found: tuple[str, int] | None = None
@@ -55,4 +55,4 @@ def place_in_network(error: BaseException) -> str:
     if root is None or found is None:
         return ""
     path = next((name for name, module in root.named_modules() if module is last), "")
-    return place_text(path.removeprefix(_EXPORT_ROOT), *found, linecache.getline(*found))
+    return location_text(path.removeprefix(_EXPORT_ROOT), *found, linecache.getline(*found))
