@@ -30,6 +30,7 @@ from paraedge_runtime.errors import (
     ParityError,
     PlanError,
     ProfileError,
+    RequestDropped,
     UnsupportedModel,
 )
 from paraedge_runtime.lazy import lazy_names
@@ -65,6 +66,7 @@ __all__ = [
     "PlanError",
     "Prediction",
     "ProfileError",
+    "RequestDropped",
     "Session",
     "TensorInput",
     "UnsupportedModel",

@@ -81,7 +81,7 @@ public class BundleTest {
         String stranger = Prepared.path("stranger.pub");
         Bundle.open(Prepared.path("signed.paraedge"), Arrays.asList(stranger, file)).close();
         Prepared.refused(Code.INTEGRITY, "not among the trusted keys", () -> signed("signed.paraedge", stranger));
-        Prepared.refused(Code.INTEGRITY, "does not fit", () -> signed("changed.paraedge", file));
+        Prepared.refused(Code.INTEGRITY, "does not match manifest.json", () -> signed("changed.paraedge", file));
         Prepared.refused(Code.INPUT, "no-such.pub", () -> signed("signed.paraedge", "/no-such.pub"));
         Prepared.refused(Code.INPUT, "no trusted key", () -> Bundle.open(file, Collections.emptyList()));
         assertThrows(NullPointerException.class, () -> signed("signed.paraedge", null));

@@ -117,7 +117,6 @@ M = ("measurements", 0)
         (("connection",), {"kind": "ssh", "host": "a", "port": 65536}, r"\$\.connection\.port"),
         (("connection",), {"kind": "ssh", "host": "a", "folder": "x; reboot"}, r"\$\.connection\.folder"),
         (("connection",), {"kind": "ssh", "host": "a", "folder": ""}, r"\$\.connection\.folder"),
-        (("connection",), {"kind": "adb"}, "`serial`"),
         (("connection",), {"kind": "adb", "serial": "-e"}, r"\$\.connection\.serial"),
         (("connection",), {"kind": "local", "host": "a"}, "unknown field `host`"),
         (("connection",), {"kind": "browser", "host": "a"}, "unknown field `host`"),

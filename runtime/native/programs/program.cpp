@@ -20,7 +20,7 @@ OperatorCounts check_program(const std::string& engine, const std::string& file,
     if (engine == "onnxruntime") {
       if (find_external_data(program) == ExternalData::some) {
         throw Refusal(ErrorCode::integrity,
-                      file + " reads weights from outside of itself; a bundle holds all it needs, export it again");
+                      file + " reads weights from another file; export the bundle again");
       }
       return check_onnx(program);
     }
