@@ -56,6 +56,9 @@ def lower(
     return LoweredPart(program, operators)
 
 
+_NO_FORM = "Lowering not found"  # what the converter says of an operator that it does not know
+
+
 def _convert(module: nn.Module, example: Tensor, path: Path) -> None:
     """Write the program as one graph.
 
@@ -66,16 +69,18 @@ def _convert(module: nn.Module, example: Tensor, path: Path) -> None:
 
     try:
         litert_torch.convert(module, (example,)).export(str(path))
-        if _num_graphs(path.read_bytes()) == 1:
-            return
-    except Exception as error:
+    except RuntimeError as error:
+        if not str(error).startswith(_NO_FORM):
+            raise
         try:
             plain = _xnnpack_forms.in_xnnpack_forms(module, example)
             litert_torch.convert(plain, (example,)).export(str(path))
         except Exception:
             raise error from None  # says it of the network as it was written
-        return
-    litert_torch.convert(_xnnpack_forms.in_xnnpack_forms(module, example), (example,)).export(str(path))
+    else:
+        if _num_graphs(path.read_bytes()) == 1:
+            return
+        litert_torch.convert(_xnnpack_forms.in_xnnpack_forms(module, example), (example,)).export(str(path))
     if (count := _num_graphs(path.read_bytes())) != 1:
         raise ConversionError(
             f"the program must have one graph, got {count}; write a dilated pool or a loop in other operators"
