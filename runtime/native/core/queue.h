@@ -15,7 +15,7 @@ struct Waiter {
   Waiter(Clock::time_point came, Clock::time_point deadline);
 
   const Clock::time_point deadline;  // max(): none
-  const Clock::time_point rank;       // the order of the queue
+  const Clock::time_point rank;      // the order of the queue
   bool has_turn = false;
   std::condition_variable called;  // it has its turn, or the session ends
 };
@@ -29,8 +29,8 @@ class Queue {
   void remove(const Waiter& waiter);
   Waiter* take();  // the first; NULL: nobody waits
   size_t ahead_of(const Waiter& waiter) const;
-  // Until when a request may take that begins `now`, such that each that waits has time for a first prediction, one after
-  // another. Deadlines that have passed do not count.
+  // Until when a request may take that begins `now`, such that each that waits has time for a first prediction, one
+  // after another. Deadlines that have passed do not count.
   Clock::time_point leave(Clock::time_point now, double mandatory_ms) const;
   void call_all();
 

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -15,7 +16,14 @@ namespace {
 
 void write(char* message, const std::string& text) { std::snprintf(message, PE_MESSAGE_BYTES, "%s", text.c_str()); }
 
-thread_local std::exception_ptr raised;  // until the caller of the session takes it
+// Until the caller of the session takes it. A pointer, which needs no destructor at a thread's end: glibc may give a
+// thread's storage to another one while ThreadSanitizer still sees the destructor's access.
+thread_local std::exception_ptr* raised = nullptr;
+
+void keep_raised() {
+  delete raised;
+  raised = new std::exception_ptr(std::current_exception());
+}
 
 constexpr const char* kShuttingDown = "the interpreter is shutting down";
 
@@ -115,7 +123,7 @@ class PythonPart {
     } catch (nb::python_error& error) {
       write(message, text_of(error.value()));
       if (is_worker() || error.matches(PyExc_Exception)) return PE_ERROR_ENGINE;
-      raised = std::current_exception();  // Ctrl-C, SystemExit: the caller's, not the branch's
+      keep_raised();  // Ctrl-C, SystemExit: the caller's, not the branch's
       return PE_ERROR_CANCELLED;
     }
   }
@@ -140,7 +148,10 @@ PythonEngine::PythonEngine(nb::object engine, bool sequential) : engine_(std::mo
   c_.thread_end = [](void*, void* begun) { end_thread(begun); };
 }
 
-std::exception_ptr PythonEngine::take_raised() { return std::exchange(raised, nullptr); }
+std::exception_ptr PythonEngine::take_raised() {
+  const std::unique_ptr<std::exception_ptr> taken(std::exchange(raised, nullptr));
+  return taken ? *taken : nullptr;
+}
 
 void PythonEngine::add(const std::string& name, nb::bytes program, nb::object entry) {
   sources_[name] = {std::move(program), std::move(entry)};
@@ -160,7 +171,7 @@ int PythonEngine::load(void* context, const pe_part* part, const void*, size_t, 
       *loaded = new PythonPart(self, std::move(made), *part);
       return static_cast<int>(PE_OK);
     } catch (const std::exception& error) {
-      raised = std::current_exception();
+      keep_raised();
       write(message, error.what());
       return static_cast<int>(PE_ERROR_ENGINE);
     }
