@@ -58,7 +58,7 @@ def test_bundles_of_other_tasks_and_nothing_are_refused(pair, images, checkpoint
         compare_bundles([pair[0], letters], *images)
     with pytest.raises(InputError, match="got 0, 40 and 30"):
         compare_bundles([], *images)
-    with pytest.raises(InputError, match="2 bundles, 0 inputs"):
+    with pytest.raises(InputError, match="got 2, 0 and 30"):
         compare_bundles(pair, images[0][:0], images[1][:0])
     with pytest.raises(InputError, match=r"40 inputs have labels of shape \(39,\)"):
         compare_bundles(pair, images[0], images[1][:39])
