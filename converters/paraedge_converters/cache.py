@@ -225,7 +225,8 @@ def _source(converter: Converter) -> str:
     A cached part of an older paraedge is never taken for one of this version.
     """
     own = converter if inspect.ismodule(converter) else sys.modules[type(converter).__module__]
-    digest = hashlib.sha256(b"" if own is converter else repr(converter).encode())  # which of the module's it is
+    which = "" if own is converter else repr(converter)  # a module may have several: Ethos-U's
+    digest = hashlib.sha256(f"{own.__name__}|{which}|".encode())
     for file in sorted(Path(str(own.__file__)).parent.glob("*.py")):
         digest.update(f"{file.name}|".encode() + file.read_bytes())
     return digest.hexdigest()

@@ -72,6 +72,15 @@ def test_whatever_decides_the_bytes_changes_the_key(tmp_path, change):
     assert _key(cache, **change) != _key(cache)
 
 
+def test_every_converter_has_keys_of_its_own(tmp_path):
+    """A part for a microcontroller is a .tflite too, and lowered in another way."""
+    cache, part = PartCache(tmp_path), split_model(ConvBranches(), (0,))[0]
+    settings = {"recipe": "fp32", "calibration": torch.zeros(2, 3), "allow_undelegated": False}
+    names = ("litert", "tflite-micro", "onnxruntime")
+    keys = {cache.key(part.module, part.example, "litert", converter_for(name), **settings) for name in names}
+    assert len(keys) == len(names)
+
+
 @pytest.mark.parametrize("engine", ["executorch", "litert", "onnxruntime", "tflite-micro"])
 @pytest.mark.parametrize("changed", ["own", "_whole.py", "_xnnpack_forms.py", "litert.py"])
 def test_the_lowering_code_is_in_the_key(tmp_path, monkeypatch, engine, changed):
