@@ -71,6 +71,7 @@ def measure(source: Path, counts: list[int], rounds: int, requests: int) -> None
         ends = [context.Pipe() for _ in range(max(counts))]
         for _, theirs in ends:
             context.Process(target=one_process, args=(theirs, path, image, requests), daemon=True).start()
+            theirs.close()  # a process that ends unasked is an error here, not a wait without end
         pipes = [ours for ours, _ in ends]
         for pipe in pipes:
             pipe.recv()

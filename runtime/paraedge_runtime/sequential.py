@@ -56,7 +56,8 @@ class SequentialSession:
                 raise EngineError("the session is closed; open a new one")
             if drop and started_s >= deadline_s:
                 raise RequestDropped(
-                    f"the request was dropped: its deadline passed {(started_s - deadline_s) * 1e3:.2f} ms ago"
+                    f"the request was dropped: its deadline passed {(started_s - deadline_s) * 1e3:.2f} ms ago; "
+                    "give it more time, or let it run late: leave on_overload out"
                 )
             tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
             if not np.isfinite(tokens).all():
