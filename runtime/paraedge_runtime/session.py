@@ -325,7 +325,7 @@ class Session:
         return self._stream(image, request, self._least(min_confidence))
 
     def _stream(self, image: Image, request: _Request, min_confidence: float) -> Iterator[Prediction]:
-        predictions: SimpleQueue[Prediction | BaseException] = SimpleQueue()
+        predictions: SimpleQueue[Prediction | BaseException | None] = SimpleQueue()  # None: there are no more
         pid = os.getpid()
         wanted = True
 
@@ -339,22 +339,21 @@ class Session:
                 predictions.put(self._run(image, told, _NOBODY, min_confidence))
             except BaseException as error:  # raised where the predictions are read
                 predictions.put(error)
-            done.set()
+            predictions.put(None)
 
-        done = threading.Event()
-        threading.Thread(target=work, name="paraedge-stream", daemon=True).start()
+        thread = threading.Thread(target=work, name="paraedge-stream", daemon=True)
+        thread.start()
         try:
-            while not (done.is_set() and predictions.empty()):
-                if pid != os.getpid():
-                    self._refuse_fork()
-                prediction = predictions.get()
+            while (prediction := predictions.get()) is not None:
                 if isinstance(prediction, BaseException):
                     raise prediction
                 yield prediction
+                if pid != os.getpid():
+                    self._refuse_fork()
         finally:
             wanted = False
             if pid == os.getpid():  # the thread exists
-                done.wait()
+                thread.join()
 
     def _request(
         self,

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -419,6 +420,18 @@ def test_random_deadlines_prefixes_and_streams_never_give_a_wrong_sum(bundle):
                 assert np.array_equal(prediction.output, rows.cumsum(axis=0, dtype=np.float32)[-1])
                 cut += len(prediction.branches_used) < options["branches"]
             assert cut > 0
+
+
+def test_a_stream_ends_however_late_its_thread_does(bundle, monkeypatch):
+    class Slow(SimpleQueue):
+        def put(self, prediction):
+            super().put(prediction)
+            time.sleep(0.05)  # the reader is back before this thread goes on
+
+    monkeypatch.setattr("paraedge_runtime.session.SimpleQueue", Slow)
+    with Session.open(bundle, threads=1) as session:
+        *_, last = session.stream(image(10))
+    assert last.branches_used == (0, 1, 2, 3)
 
 
 # Early stop ------------------------------------------------------------------------------------
