@@ -19,7 +19,14 @@ from paraedge_converters.widening import has_half_precision, widened
 from paraedge_runtime.card import Parity, PrefixParity, Similarity, Thresholds
 from paraedge_runtime.engines import LoadedPart
 from paraedge_runtime.errors import EngineError, ParityError, UnsupportedModel
-from paraedge_runtime.similarity import common_factor, compare, compare_prefix, prefix_shortfall, snr_at_least
+from paraedge_runtime.similarity import (
+    common_factor,
+    compare,
+    compare_prefix,
+    prefix_name,
+    prefix_shortfall,
+    snr_at_least,
+)
 from paraedge_runtime.tolerances import Tolerance
 
 __all__ = ["Reference", "check_parity", "torch_reference"]
@@ -117,7 +124,7 @@ def check_parity(
     wanted, sums = reference.prefixes, chained.cumsum(axis=1, dtype=np.float32)
     prefixes = []
     for position in range(len(names)):
-        what = f"the first {position + 1} branch(es) together"
+        what = prefix_name(position + 1)
         prefixes.append(_check_prefix(what, wanted[:, position], sums[:, position], tolerance, thresholds))
     if fused is not None:
         _check_prefix("the fused model", wanted[:, -1], fused, tolerance, thresholds)
@@ -186,7 +193,7 @@ def _check_prefix(name: str, wanted: Array, got: Array, tolerance: Tolerance, th
         why = (
             ""
             if least in (None, tolerance.min_top1_agreement)
-            else f" (the least that shows {100 * tolerance.min_top1_agreement:g} %)"
+            else f" (the limit for {100 * tolerance.min_top1_agreement:g} % on {len(wanted)} inputs)"
         )
         raise ParityError(f"{name} {problem}{why}")
     return prefix

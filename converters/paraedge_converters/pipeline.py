@@ -190,8 +190,8 @@ def _export(
         if not finer:
             raise
         found = next((name for name in finer if passes(name)), "fp32")
-        tried = "was tried and passes" if found != "fp32" else "is left, no finer recipe passes"
-        raise ParityError(f"{error}; {found} {tried}: pass it as quantize (--quantize {found})") from error
+        why = "which passes" if found != "fp32" else "no finer recipe passes"
+        raise ParityError(f'{error}; export with --quantize {found} (quantize="{found}" in Python), {why}') from error
     assert bundle is not None
     return bundle
 

@@ -263,7 +263,11 @@ def _thread_counts(threads: Sequence[int] | None, branches: int, bed: TestBed) -
     counts = [as_whole("threads", count) for count in threads]
     for count in counts:
         if count > most:
-            reason = f"the bundle has {branches} branch(es)" if bed.parallel else "this engine runs one at a time"
+            reason = (
+                f"the bundle has {branches} branch{'es' if branches > 1 else ''}"
+                if bed.parallel
+                else "this engine runs one at a time"
+            )
             raise InputError(f"threads is {count}, and {reason}; at most {most} can be busy, ask for no more")
     return tuple(sorted(set(counts)))
 

@@ -19,6 +19,7 @@ __all__ = [
     "common_factor",
     "compare",
     "compare_prefix",
+    "prefix_name",
     "prefix_shortfall",
     "relative_error",
     "snr_at_least",
@@ -93,6 +94,11 @@ def compare_prefix(reference: NDArray[np.float32], output: NDArray[np.float32], 
         top1_agreement=top1_agreement(reference, output) if has_labels else None,
         relative_error=None if has_labels else relative_error(reference, output),
     )
+
+
+def prefix_name(count: int) -> str:
+    """The prefix of ``count`` branches as the subject of a message."""
+    return "the first branch" if count == 1 else f"the sum of the first {count} branches"
 
 
 def prefix_shortfall(prefix: PrefixParity, thresholds: Thresholds) -> str | None:

@@ -13,7 +13,14 @@ from paraedge_runtime.card import PrefixParity, Similarity
 from paraedge_runtime.errors import EngineError
 from paraedge_runtime.manifest import LabelsOutput
 from paraedge_runtime.session import Session
-from paraedge_runtime.similarity import common_factor, compare, compare_prefix, prefix_shortfall, snr_at_least
+from paraedge_runtime.similarity import (
+    common_factor,
+    compare,
+    compare_prefix,
+    prefix_name,
+    prefix_shortfall,
+    snr_at_least,
+)
 from paraedge_runtime.tolerances import tolerance_of
 from paraedge_runtime.trial import try_bundle
 
@@ -105,7 +112,7 @@ def compare_golden(
     for place in range(len(manifest.branches)):
         prefixes.append(compare_prefix(wanted[:, place], got[:, place], has_labels=has_labels))
         if problem := prefix_shortfall(prefixes[-1], thresholds):
-            problems.append(f"the sum of the first {place + 1} branch(es) {problem}")
+            problems.append(f"{prefix_name(place + 1)} {problem}")
     return VerificationReport(
         engine=engine,
         num_samples=len(golden.inputs),

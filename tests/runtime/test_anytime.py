@@ -294,8 +294,8 @@ def test_a_latency_counts_from_the_first_request(bundle):
     ("latency", "problem"),
     [
         (Latency((1.0, 1.0)), "latency has 2 parts, a stem and 4 branches are loaded"),
-        (Latency((1.0, 1.0, 1.0, 0.0, 1.0)), r"latency holds 0, not a time or factor"),
-        (Latency((1.0,) * 5, (1.0, math.nan)), "latency holds nan, not a time or factor"),
+        (Latency((1.0, 1.0, 1.0, 0.0, 1.0)), r"latency holds 0; give times and factors above 0"),
+        (Latency((1.0,) * 5, (1.0, math.nan)), "latency holds nan; give times and factors above 0"),
     ],
 )
 def test_a_latency_that_cannot_be_is_refused(bundle, latency, problem):

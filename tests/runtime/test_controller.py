@@ -176,7 +176,7 @@ def test_a_part_only_ever_seen_unfinished_is_not_taken_for_quick():
     [
         ([1, 1, 1], [], "latency has 3 parts, a stem and 1 branches are loaded"),
         ([1], [], "latency has 1 parts"),
-        ([1, 0], [], "latency holds 0, not a time or factor"),
+        ([1, 0], [], "latency holds 0; give times and factors above 0"),
         ([1, math.nan], [], "latency holds nan"),
         ([1, math.inf], [], "latency holds inf"),
         ([1, 1], [-1], "latency holds -1"),

@@ -71,7 +71,7 @@ def test_a_loss_of_accuracy_is_named_with_its_number_of_branches():
     first = _compared("old", (0.9, 0.95), 2.0)
     second = _compared("new", (0.9, 0.94), 2.0)
     (text,) = _broken(_Limit("accuracy", 0.5), ["old", "new"], [first, second])
-    assert text == ("new: accuracy with 2 branch(es) is 1.00 points lower (94.00 %, 95.00 % in old); the limit is 0.5")
+    assert text == ("new: accuracy with 2 branches is 1.00 points lower (94.00 %, 95.00 % in old); the limit is 0.5")
     assert _broken(_Limit("accuracy", 1.0), ["old", "new"], [first, second]) == []
 
 

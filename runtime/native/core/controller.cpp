@@ -44,7 +44,7 @@ Controller::Controller(std::vector<double> macs, const Latency& latency)
   }
   for (const std::vector<double>* values : {&latency.part_ms, &latency.contention}) {
     for (const double value : *values) {
-      if (!(value > 0 && std::isfinite(value))) refuse("latency holds " + show(value) + ", not a time or factor");
+      if (!(value > 0 && std::isfinite(value))) refuse("latency holds " + show(value) + "; give times and factors above 0");
     }
   }
   for (double& value : macs_) value = std::max(value, 1.0);  // a program without any is guessed to cost nothing

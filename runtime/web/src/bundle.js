@@ -12,6 +12,7 @@ import {
   SIGNATURE_NAME,
 } from "./manifest.js";
 import { parseNpy } from "./npy.js";
+import { checkedOptions } from "./options.js";
 
 const STALL_MS = 60_000; // a download that brings nothing for so long has ended
 const HASH_LINE = /^([0-9a-f]{64}) {2}manifest\.json\n$/; // without the flag m, $ is the end of all
@@ -56,7 +57,8 @@ export class Bundle {
    * @throws {import("./errors.js").InputError} a trusted key is none
    * @throws {import("./errors.js").EngineUnavailable} this browser cannot check signatures
    */
-  static async open(source, { trustedKeys } = {}) {
+  static async open(source, options = {}) {
+    const { trustedKeys } = checkedOptions(options);
     const keys = trustedKeys === undefined ? [] : (await signatures()).readTrustedKeys(trustedKeys);
     requireHashes();
     if (source instanceof Uint8Array) return openZip("the zip", source, keys);

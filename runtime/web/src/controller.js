@@ -36,13 +36,17 @@ export class Controller {
    *   stem's first; factors of a branch's time when 1, 2, … branches run at once. Without it both are learned.
    * @throws {InputError} the latency is not of these branches, or holds what is no time
    */
-  constructor(macs, { partMs = [], contention = [] } = {}) {
+  constructor(macs, latency = {}) {
+    const { partMs = [], contention = [] } = latency ?? {};
+    if (typeof latency !== "object" || latency === null || ![partMs, contention].every(Array.isArray))
+      throw new InputError("latency must be { partMs: [ms of the stem, of each branch], contention: [factors] }");
     const parts = macs.length + 1;
     if (partMs.length && partMs.length !== parts) {
       throw new InputError(`latency has ${partMs.length} parts, a stem and ${macs.length} branches are loaded`);
     }
     for (const value of [...partMs, ...contention]) {
-      if (!(value > 0 && value < Infinity)) throw new InputError(`latency holds ${value}, not a time or factor`);
+      if (!(Number.isFinite(value) && value > 0))
+        throw new InputError(`latency holds ${value}; give times and factors above 0`);
     }
     this.#macs = macs.map((value) => Math.max(value, 1));
     this.#contention = contention.map(Math.log);

@@ -1,5 +1,6 @@
 // Measures a bundle in this browser as `paraedge profile` does; docs/device-profile.md says what each number means.
 import { DeviceError, InputError } from "./errors.js";
+import { checkedOptions } from "./options.js";
 import { Session } from "./session.js";
 
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$/;
@@ -37,7 +38,7 @@ const MOST_THREADS = 4; // that a session takes by itself
  * @throws {import("./errors.js").EngineError} as `Session.open` and `run`
  */
 export async function profileBundle(bundle, options = {}) {
-  const { name = "browser", minRuns = 50, minMs = 1000, signal, onProgress = () => {} } = options;
+  const { name = "browser", minRuns = 50, minMs = 1000, signal, onProgress = () => {} } = checkedOptions(options);
   if (!NAME.test(name)) throw new InputError(`the name must have only letters, digits and "_.+-", got '${name}'`);
   if (!(minRuns >= 1 && minMs > 0))
     throw new InputError(`give at least 1 run and a time above 0, got ${minRuns} runs and ${minMs} ms`);

@@ -8,6 +8,7 @@ import { EngineError, EngineUnavailable, InputError } from "./errors.js";
 import { stemInput } from "./inputs.js";
 import { LatestFrames } from "./latest.js";
 import { messageOf } from "./manifest.js";
+import { checkedOptions, isWhole } from "./options.js";
 import { Pool } from "./pool.js";
 import { BranchState } from "./prediction.js";
 import { Request } from "./request.js";
@@ -104,7 +105,7 @@ export class Session {
    * @throws {InputError} an option is invalid
    */
   static async open(source, options = {}) {
-    const { trustedKeys } = options;
+    const { trustedKeys } = checkedOptions(options);
     if (source instanceof Bundle && trustedKeys !== undefined)
       throw new InputError("trustedKeys are for a bundle that is opened here; pass them to Bundle.open");
     const bundle = source instanceof Bundle ? source : await Bundle.open(source, { trustedKeys });
@@ -183,7 +184,7 @@ export class Session {
    */
   async *stream(input, options = {}) {
     const stop = new AbortController();
-    const { signal } = options;
+    const { signal } = checkedOptions(options);
     const abort = () => stop.abort(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
@@ -228,7 +229,7 @@ export class Session {
    */
   latest(video, options = {}) {
     this.#refuseIfClosed();
-    this.#parsed(options, false); // now, not with the first frame
+    this.#parsed(checkedOptions(options), false); // now, not with the first frame
     if (typeof video?.requestVideoFrameCallback !== "function")
       throw new InputError("latest() reads a <video> element of a browser that has requestVideoFrameCallback");
     return new LatestFrames(video, (frame, arrivedMs) => this.#inTurn(frame, options, null, arrivedMs), options.signal);
@@ -249,7 +250,7 @@ export class Session {
   async #inTurn(value, options, tell, startedMs = performance.now()) {
     this.#refuseIfClosed();
     const input = stemInput(value, this.bundle.manifest.input); // now: a video goes on
-    const parsed = this.#parsed(options, tell !== null);
+    const parsed = this.#parsed(checkedOptions(options), tell !== null);
     const prediction = this.#turn.then(async () => {
       options.signal?.throwIfAborted();
       this.#refuseIfClosed(); // meanwhile
@@ -723,9 +724,6 @@ class RunningRequest extends Request {
     };
   });
 }
-
-/** @param {unknown} value @param {number} least @param {number} most */
-const isWhole = (value, least, most) => Number.isInteger(value) && Number(value) >= least && Number(value) <= most;
 
 /** @param {number} number */
 const defaultWorker = (number) => new Worker(new URL("./worker.js", import.meta.url), { name: `paraedge-${number}` });

@@ -1,7 +1,7 @@
 // The scheduler, against workers that do what a test tells them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BranchState, EngineError, EngineUnavailable, InputError, registerEngine, Session } from "../src/index.js";
+import { BranchState, Bundle, EngineError, EngineUnavailable, InputError, registerEngine, Session } from "../src/index.js";
 import { fakeBundle, LABELS } from "./bundles.js";
 import { FakeWorker } from "./fake_worker.js";
 
@@ -377,6 +377,10 @@ for (const [options, message] of /** @type {[any, RegExp][]} */ ([
   [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
   [{ minConfidence: 2 }, /^minConfidence must be a number .*, got 2/],
   [{ minConfidence: "0.5" }, /^minConfidence must be a number .*, got 0.5/],
+  [{ signal: "stop" }, /^signal must be the signal of an AbortController/],
+  [{ signal: {} }, /^signal must be the signal/],
+  [null, /^the options must be an object, such as \{ budgetMs: 12 \}, got null/],
+  [12, /^the options must be an object, .*, got 12/],
 ])) {
   test(`an option that cannot be is refused: ${JSON.stringify(options)}`, async (t) => {
     const { session } = await opened();
@@ -429,6 +433,12 @@ test("what cannot be opened is refused", async () => {
     name: "InputError",
     message: /^latency has 2 parts/,
   });
+  for (const latency of /** @type {any[]} */ ([null, 3, "1", { partMs: 5 }, { contention: null }]))
+    await assert.rejects(opened({ latency }), { name: "InputError", message: /^latency must be \{ partMs/ });
+  for (const options of /** @type {any[]} */ ([null, 2, "threads"])) {
+    await assert.rejects(Session.open(bundle, options), { name: "InputError", message: /^the options must be an object/ });
+    await assert.rejects(Bundle.open("there.zip", options), { name: "InputError" });
+  }
 });
 
 test("a closed session refuses, and ends what runs", async () => {

@@ -187,7 +187,7 @@ def _broken(limit: _Limit, names: list[str], compared: list[ComparedBundle]) -> 
             points = round(100 * (had - has), 4)
             if points > limit.amount:
                 texts.append(
-                    f"{name}: accuracy with {count} branch(es) is {points:.2f} points lower ({as_percent(has)}, "
+                    f"{name}: accuracy with {count} branch{'es' if count > 1 else ''} is {points:.2f} points lower ({as_percent(has)}, "
                     f"{as_percent(had)} in {names[0]}); the limit is {limit.amount:g}"
                 )
     return texts
