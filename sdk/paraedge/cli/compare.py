@@ -186,8 +186,9 @@ def _broken(limit: _Limit, names: list[str], compared: list[ComparedBundle]) -> 
         for count, (had, has) in enumerate(zip(first.prefix_accuracy, one.prefix_accuracy, strict=False), start=1):
             points = round(100 * (had - has), 4)
             if points > limit.amount:
+                branches = f"{count} branch{'es' if count > 1 else ''}"
                 texts.append(
-                    f"{name}: accuracy with {count} branch{'es' if count > 1 else ''} is {points:.2f} points lower ({as_percent(has)}, "
+                    f"{name}: accuracy with {branches} is {points:.2f} points lower ({as_percent(has)}, "
                     f"{as_percent(had)} in {names[0]}); the limit is {limit.amount:g}"
                 )
     return texts
