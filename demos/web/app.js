@@ -55,13 +55,16 @@ async function open() {
   [session, recent] = [null, []];
   say(null);
   $("status").textContent = "loading";
+  $("about").textContent = "";
   try {
     const address = new URL(`bundles/${field("model").value}/`, document.baseURI);
     const bundle = await Bundle.open(address, { trustedKeys: trustedKeys ?? undefined });
     const opened = await Session.open(bundle, { threads: Number(field("threads").value) });
     if (mine !== opening) return opened.close();
     session = opened;
-    golden = await bundle.golden();
+    const own = await bundle.golden();
+    if (mine !== opening) return; // another model was chosen meanwhile
+    golden = own;
     offerSource(bundle.manifest.input);
     opened.loaded.then(
       () => mine === opening && describe(bundle),
@@ -417,7 +420,10 @@ async function start() {
     field("threads").append(new Option(String(threads), String(threads), threads === Math.min(cores, 4)));
   }
   field("threads").value = String(Math.min(cores, 4));
-  const showBudget = () => ($("budget-text").textContent = milliseconds(budgetMs()));
+  const showBudget = () => {
+    $("budget-text").textContent = milliseconds(budgetMs());
+    $("budget").setAttribute("aria-valuetext", milliseconds(budgetMs())); // the slider's own value is no time
+  };
   showBudget();
   $("budget").addEventListener("input", () => {
     showBudget();
@@ -436,10 +442,12 @@ async function start() {
   const response = await fetch("site.json");
   if (!response.ok)
     throw new Error(`site.json cannot be fetched (${response.status}); make the folder again with 'paraedge web'`);
-  const site = await response.json();
+  const site = await response.json().catch(() => {
+    throw new Error("site.json is damaged; make the folder again with 'paraedge web'");
+  });
   ({ trustedKeys, cameraModel } = site);
   for (const name of site.models) field("model").append(new Option(name, name));
-  // Works offline from the second visit on, where the page is secure.
+  // Works offline after this visit, where the page is secure.
   await navigator.serviceWorker?.register("offline.js").catch(() => {});
   await open();
 }

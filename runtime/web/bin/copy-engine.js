@@ -45,7 +45,7 @@ function packageFolder(name) {
 
 /** @param {string} name @param {string} out */
 function copyEngine(name, out) {
-  const engine = ENGINES[name];
+  const engine = Object.hasOwn(ENGINES, name) ? ENGINES[name] : undefined;
   if (!engine) throw new Error(`unknown engine '${name}'; choose one of ${Object.keys(ENGINES).join(", ")}`);
   const folder = packageFolder(engine.package);
   mkdirSync(out, { recursive: true });

@@ -1,5 +1,6 @@
 // The engines of the browser: which module runs the parts of a bundle in a worker.
 import { EngineUnavailable } from "./errors.js";
+import { absolute } from "./options.js";
 
 /**
  * What an engine's module exports. It is imported by every worker; `prepare` also by the page.
@@ -29,9 +30,10 @@ const modules = new Map([
  *
  * @param {string} name as the manifest has it
  * @param {string | URL} module address of an `EngineModule`
+ * @throws {import("./errors.js").InputError} the address is none
  */
 export function registerEngine(name, module) {
-  modules.set(name, new URL(module, globalThis.location?.href));
+  modules.set(name, absolute(module, "module"));
 }
 
 /**
