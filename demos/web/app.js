@@ -107,8 +107,10 @@ function describe({ manifest, signedBy }) {
   const ownInputs = isShownOnly
     ? ` It reads (${input.axes.join(", ")}), neither images nor sound: this page runs it on its own inputs only.`
     : "";
+  const isSure = !manifest.labels.length || manifest.stopRules !== null;
+  const confidence = isSure ? "" : " Its confidence is not calibrated: paraedge export --data-dir does that.";
   $("about").textContent =
-    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}.${ownInputs} Nothing leaves this device.`;
+    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}.${ownInputs}${confidence} Nothing leaves this device.`;
 }
 
 /** One image after another, while this model is the one chosen. @param {Session} opened @param {number} mine */

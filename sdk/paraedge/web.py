@@ -23,7 +23,12 @@ __all__ = ["WEB_ENGINES", "make_site"]
 WEB_ENGINES = ("litert", "onnxruntime")
 _INSTALL_LIMIT_S = 600
 _PHOTOGRAPH_SIDE = 64  # pixels; smaller ones are drawings and thumbnails
-_PACKAGE_FILES = ("package.json", "package-lock.json", "bin/copy-engine.js")
+_PACKAGE_FILES = (
+    "package.json",
+    "package-lock.json",
+    "bin/copy-engine.js",
+    *(f"src/engines/{name}.js" for name in (*WEB_ENGINES, "memory", "parts")),
+)
 
 
 def make_site(
@@ -60,7 +65,8 @@ def make_site(
     try:
         with new_folder(target) as building:
             shutil.copytree(page, building, dirs_exist_ok=True)
-            shutil.copytree(package / "src", building / "paraedge")
+            # Engines bring their modules: below.
+            shutil.copytree(package / "src", building / "paraedge", ignore=shutil.ignore_patterns("engines"))
             for name, bundle in opened.items():
                 on_progress(f"copying {name}")
                 for file, data in bundle.files().items():

@@ -22,7 +22,8 @@ def test_everything_is_in_the_folder(node, tmp_path, bundle):
     folder = web.make_site(tmp_path / "site", [bundle])
     files = tree(folder)
     assert {"index.html", "app.js", "offline.js", "paraedge/index.js", "paraedge/worker.js"} <= set(files)
-    assert {"engines/litert/core.js", "engines/litert/litert_wasm_internal.wasm"} <= set(files)
+    assert {f"engines/litert/{name}" for name in ("litert.js", "core.js", "litert_wasm_internal.wasm")} <= set(files)
+    assert "paraedge/engines/litert.js" not in files
     assert not any(name.startswith("engines/onnxruntime") for name in files)
     inside = {
         name.removeprefix("bundles/mine/"): data for name, data in files.items() if name.startswith("bundles/mine/")

@@ -4,6 +4,7 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 
 const WASM_UTILS = "@litertjs/wasm-utils";
 const require = createRequire(import.meta.url);
@@ -50,6 +51,9 @@ function copyEngine(name, out) {
   const folder = packageFolder(engine.package);
   mkdirSync(out, { recursive: true });
   for (const file of engine.files) cpSync(path.join(folder, file), path.join(out, path.basename(file)));
+  // The module that runs it in a worker.
+  for (const file of [`${name}.js`, "memory.js", "parts.js"])
+    cpSync(fileURLToPath(new URL(`../src/engines/${file}`, import.meta.url)), path.join(out, file));
   const { version } = JSON.parse(readFileSync(path.join(folder, "package.json"), "utf8"));
   writeFileSync(path.join(out, "version.txt"), `${version}\n`);
   if (name !== "litert") return;

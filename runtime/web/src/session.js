@@ -750,10 +750,12 @@ function defaultWorker(number) {
 
 /** @param {string} engine @param {string | URL} [engines] @returns {Promise<import("./pool.js").EngineSource>} */
 async function engineSource(engine, engines = "engines/") {
-  const module = engineModule(engine).href;
   const folder = absolute(`${engines}`.replace(/\/?$/, `/${engine}/`), "engines").href;
+  const module = engineModule(engine, folder);
   try {
-    const { prepare } = /** @type {import("./engines.js").EngineModule} */ (await import(module));
+    const { prepare } = /** @type {import("./engines.js").EngineModule} */ (
+      await import(/* webpackIgnore: true */ /* @vite-ignore */ module)
+    );
     return { module, folder, prepared: await prepare?.(folder) };
   } catch (error) {
     throw new EngineUnavailable(

@@ -387,7 +387,8 @@ test("nothing comes from elsewhere, and the page's own scripts are small", async
   context.on("request", (request) => {
     assert.ok(request.url().startsWith(server.url), request.url());
     const name = request.url().slice(`${server.url}site/`.length);
-    if (name.endsWith(".js") && !name.startsWith("engines/")) scripts.add(path.join(site, name));
+    const isOurs = !name.startsWith("engines/") || /(litert|memory|parts)\.js$/.test(name);
+    if (name.endsWith(".js") && isOurs) scripts.add(path.join(site, name));
   });
   await page.goto(`${server.url}site/`);
   await page.getByText(/^running, LiteRT\.js/).waitFor();
