@@ -1,5 +1,4 @@
 // A bundle: one stored zip (its address, a Blob, bytes), or the address of a folder. Every file is checked before it is used.
-import { crc32Of, readArchive } from "./archive.js";
 import { BundleError, IntegrityError, ManifestError } from "./errors.js";
 import {
   MANIFEST_HASH_NAME,
@@ -177,6 +176,7 @@ const tooLong = (where, most) => new IntegrityError(`${where} has more than the 
 
 /** @param {string} where @param {Uint8Array<ArrayBuffer>} zip @param {PublicKey[]} keys */
 async function openZip(where, zip, keys) {
+  const { readArchive, unhashed } = await import("./archive.js"); // most pages open folders
   const found = readArchive(where, zip);
   const json = found.get(MANIFEST_NAME);
   if (!json) throw new IntegrityError(`${where} has no ${MANIFEST_NAME}; it is not a bundle, or was copied in part`);
@@ -208,14 +208,6 @@ async function openZip(where, zip, keys) {
   );
   for (const entry of files) await bundle.read(entry);
   return bundle;
-}
-
-/** The zip's own checksum, for want of a hash. @param {string} where @param {string} name @param {import("./archive.js").ArchiveEntry} entry @param {number} most */
-function unhashed(where, name, { bytes, crc32 }, most) {
-  if (bytes.byteLength > most) {
-    throw new IntegrityError(`${where}: ${name} has ${bytes.byteLength} bytes, the most allowed is ${most}`);
-  }
-  if (crc32Of(bytes) !== crc32) throw new IntegrityError(`${where}: ${name} is damaged; copy the file again`);
 }
 
 /** @param {string} where @returns {never} */

@@ -371,7 +371,9 @@ test("an update is whole and fresh, and other pages of this address keep their f
     await caches.open("paraedge /site/ 2"); // of a browser that was closed before it had a file
   });
   await page.reload(); // shows what it has, and fetches the new one
-  await page.waitForFunction(async () => (await caches.keys()).length === 2);
+  await page.evaluate(async () => {
+    while ((await caches.keys()).length > 2) await new Promise((resolve) => setTimeout(resolve, 50));
+  });
   const found = await page.evaluate(async () => [...(await caches.keys()), await (await fetch("icon.svg")).text()]);
   assert.deepEqual(found, ["paraedge /other/ 1", "paraedge /site/ 2", "new"]);
   await context.close();
