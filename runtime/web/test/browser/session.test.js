@@ -315,7 +315,7 @@ test("a profile has the same rules as Python's, and refuses what cannot be measu
   assert.match(measurement.engine_version, /^LiteRT\.js [\d.]+$/);
   assert.ok(measurement.request.p50_ms > measurement.parts.stem.p50_ms);
   assert.equal(found.shares.at(-1), 1);
-  assert.match(found.name, /^InputError: the name must have only letters, digits and .*, got 'a b'/);
+  assert.match(found.name, /^InputError: the name must have only letters, digits and .*, got "a b"/);
   assert.match(found.threads, /^InputError: threads is 9, and the bundle has 8 branches/);
   assert.match(found.nothing, /^InputError: give 1 to 1000000 runs and a time above 0, got 0 runs and 5 ms/);
   assert.match(found.count, /^InputError: threads must be a list, such as \[1, 2\], got 2/);
