@@ -92,7 +92,7 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, bundle, mon
     before = tree(tmp_path)
     for out, bundles, problem in (
         ("taken", [bundle], r"taken exists; remove it"),
-        ("b.paraedge", [tmp_path / "site"], r"is a bundle; name the folder to write first: paraedge web site b.paraedge"),
+        ("b.paraedge", [tmp_path / "site"], r"is a bundle; name the folder to write first: paraedge web site b"),
         ("taken/file/site", [bundle], r"site cannot be written: .*; choose another folder"),
         ("site", [], r"no bundle given; export one: paraedge export --target web"),
         ("site", [other], r"other\.paraedge is for 'fake', browsers run litert, onnxruntime; export it again"),
