@@ -260,7 +260,7 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise InputError(
-                f"your token has no permission for this with {repo_id}; {login}, with one that has"
+                f"your token does not give access to {repo_id}; {login}, with a token that does"
             ) from None
         raise ParaEdgeError(f"the hub returned {status} for {repo_id}; try again later") from None
     except (errors.HTTPError, OSError) as error:

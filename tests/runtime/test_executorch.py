@@ -191,7 +191,7 @@ def test_wrong_input_is_refused_and_the_session_goes_on(bundle, inputs, sequenti
     [
         ({"first_branches": 9}, "9 branches requested, 8 available"),
         ({"branches": [0, 9]}, "branch 9 is not loaded in this session"),
-        ({"branches": [3, 1]}, "invalid branches: give unique indexes in ascending order"),
+        ({"branches": [3, 1]}, "invalid branches: give unique indices in ascending order"),
         ({"early_stop": True}, "early_stop needs a rule for each of the 8 branches, there are 0"),
     ],
 )
