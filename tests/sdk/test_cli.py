@@ -490,7 +490,10 @@ MISTAKES = [
     (["train", "--dataset", "digits"], "Missing option '--out'"),
     (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of plain, fashion-mnist"),
     (["train", "--out", "x", "--recipe", "none.json"], "none.json cannot be read"),
-    (["train", "--out", "x", "--dataset", "digits", "--holdout", "1437"], "cannot hold out 1437 of the 1437 train images of digits"),
+    (
+        ["train", "--out", "x", "--dataset", "digits", "--holdout", "1437"],
+        "cannot hold out 1437 of the 1437 train images of digits",
+    ),
 ]
 
 

@@ -117,7 +117,11 @@ def test_a_model_alone_is_described_by_the_data_set(file):
 @pytest.mark.parametrize(
     ("function", "error", "problem"),
     [
-        ("alone", InputError, "returned only a model; return .model, ModelDescription.* or name its data set with --dataset"),
+        (
+            "alone",
+            InputError,
+            "returned only a model; return .model, ModelDescription.* or name its data set with --dataset",
+        ),
         ("nothing", UnsupportedModel, "NoneType has no stem, branches, input_spec, num_outputs"),
         ("raises", InputError, r"own_net\.py:34 raised ZeroDivisionError: division by zero; fix it there"),
         ("leaves", InputError, r"own_net\.py:38 raised SystemExit: 3"),

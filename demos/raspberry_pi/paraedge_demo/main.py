@@ -59,7 +59,12 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
     "branches, at least 5]",
 )
 @click.option("--threads", type=int, help="Threads for branches. [default: one per branch, up to the cores]")
-@click.option("--policy", default="anytime", show_default=True, help="Which branches run: anytime (those that fit the budget), all or static.")
+@click.option(
+    "--policy",
+    default="anytime",
+    show_default=True,
+    help="Which branches run: anytime (those that fit the budget), all or static.",
+)
 @click.option("--count", default=1, show_default=True, help="Number of branches for --policy static.")
 @click.option(
     "--key",
@@ -77,14 +82,16 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.option("--load", is_flag=True, help="Keep half of the cores busy with other work.")
 @click.option("--headless", is_flag=True, help="Show predictions in the terminal instead of on a page.")
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after this many predictions.")
-@click.option(
-    "--record", type=click.Path(path_type=Path), help="Write one JSON line per prediction to this file."
-)
+@click.option("--record", type=click.Path(path_type=Path), help="Write one JSON line per prediction to this file.")
 @click.option("--replay", type=click.Path(path_type=Path), help="Show a file written by --record; runs no model.")
 @click.option("--host", help="Address to serve the page on, protected by a token. [default: 127.0.0.1, no token]")
-@click.option("--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="Port; 0 for any free one.")
 @click.option(
-    "--token", envvar="PARAEDGE_DEMO_TOKEN", help="Token that the page's address must contain. [default: a random one with --host]"
+    "--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="Port; 0 for any free one."
+)
+@click.option(
+    "--token",
+    envvar="PARAEDGE_DEMO_TOKEN",
+    help="Token that the page's address must contain. [default: a random one with --host]",
 )
 def demo(
     bundle: Path | None,
@@ -127,7 +134,9 @@ def demo(
         from paraedge_demo.server import listen
 
         if token is not None and not TOKEN.fullmatch(token):
-            raise InputError("--token must have at least 16 letters, digits or any of _.~-; leave it out to generate one")
+            raise InputError(
+                "--token must have at least 16 letters, digits or any of _.~-; leave it out to generate one"
+            )
         listening = listen(host or LOCAL, port)
     if replay is not None:
         if bundle is not None or record is not None:

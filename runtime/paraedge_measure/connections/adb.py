@@ -343,7 +343,8 @@ class _Testbed:
         else:
             _check_state(self._serial)  # was it unplugged?
         raise DeviceError(
-            f"{_PROGRAM} on {self._serial} ended: {said}; check that it was built for this device and its libraries are beside it"
+            f"{_PROGRAM} on {self._serial} ended: {said}; check that it is built for this device, with its libraries "
+            "beside it"
         )
 
 

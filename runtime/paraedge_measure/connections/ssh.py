@@ -71,7 +71,9 @@ class SshConnection:
     def _write(self, path: str, content: bytes) -> None:
         _, stderr, code = self._ssh(f"cat > {shlex.quote(path)} && echo written", stdin=content)
         if code != 0:
-            raise DeviceError(f"{path} on {self._to.host} cannot be written: {last_line(stderr)}; check the free space there")
+            raise DeviceError(
+                f"{path} on {self._to.host} cannot be written: {last_line(stderr)}; check the free space there"
+            )
 
     def _send(self, bundle: Bundle, path: str) -> None:
         """The bundle's files appear over there whole or not at all, like everywhere."""

@@ -47,9 +47,7 @@ def own_network(
     network, description = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     check_contract(network)
     if description is not None and not isinstance(description, ModelDescription):
-        raise InputError(
-            f"{model} must return (model, ModelDescription), got (model, {type(description).__name__})"
-        )
+        raise InputError(f"{model} must return (model, ModelDescription), got (model, {type(description).__name__})")
     return network, _described(model, network, description, dataset, data_dir, max_accuracy_drop)
 
 

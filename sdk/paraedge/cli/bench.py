@@ -80,7 +80,9 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--seeds", type=_Listed(int), default="0", show_default=True, help="Random seeds for arrivals, images and order."
 )
-@click.option("--load", type=float, help="Requests that arrive while the full model runs once. [default: the pattern's]")
+@click.option(
+    "--load", type=float, help="Requests that arrive while the full model runs once. [default: the pattern's]"
+)
 @click.option("--hogs", type=int, help="Number of competing processes. [default: number of cores - 1]")
 @click.option(
     "--square-period-s", type=float, default=0.2, show_default=True, help="Period of --interference square, in seconds."

@@ -49,7 +49,7 @@ _AUTO = "auto"
     "--model",
     default="fashion-mnist",
     show_default=True,
-    help="Packaged model, checkpoint folder, or my_net.py:make, a function that returns a network; the file is executed.",
+    help="Packaged model, checkpoint folder, or my_net.py:make, a function that returns a network (runs the file).",
 )
 @click.option("--engine", type=ENGINE, help="Engine. [default: the target's]")
 @click.option(

@@ -75,7 +75,6 @@ def plan(
     from paraedge_measure.device import read_device
     from paraedge_measure.planning import Wish, candidate_plans, choose_plan, pareto_plans, write_plan
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import InputError
 
     wish = Wish(budget_ms=budget_ms, min_accuracy=min_accuracy, max_bytes=max_bytes)
     device = read_device(profile)

@@ -142,6 +142,7 @@ def _read_npz(path: Path, **wanted: tuple[str, tuple[int | None, ...]]) -> dict[
             text = ", ".join("any" if size is None else str(size) for size in shape)
             raise InputError(
                 f"{path}: {name} is {array.shape} {array.dtype}, config.json says ({text}) "
-                f"{'uint8' if kinds == 'u1' else 'floats' if kinds == 'f' else 'integers'}; copy the checkpoint folder again"
+                f"{'uint8' if kinds == 'u1' else 'floats' if kinds == 'f' else 'integers'}; copy the checkpoint "
+                "folder again"
             )
     return arrays

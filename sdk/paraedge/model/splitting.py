@@ -87,7 +87,9 @@ def branches_from(
         raise InputError("give either head (the layers after the last block) or exits (one per block)")
     if exits is not None:
         if stem_blocks is not None or num_branches is not None:
-            raise InputError("stem_blocks and num_branches need head; with exits, each exit ends a branch: leave them out")
+            raise InputError(
+                "stem_blocks and num_branches need head; with exits, each exit ends a branch: leave them out"
+            )
         network = _from_exits(stem, blocks, as_instances("exits", exits, nn.Module))
     else:
         network = _from_blocks(stem, blocks, as_instance("head", head, nn.Module), stem_blocks, num_branches)
