@@ -224,5 +224,5 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     if unknown:
         raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")
     if not chosen or list(chosen) != sorted(set(chosen)):
-        raise InputError(f"invalid branches {list(chosen)}: give at least one, unique, in ascending order")
+        raise InputError(f"invalid branches {list(chosen)}: give one or more unique indices in ascending order")
     return chosen

@@ -370,7 +370,9 @@ class Scheduler {
                                             " is not loaded in this session; choose one of the loaded branches");
       }
       if (!positions.empty() && position <= positions.back()) {
-        throw Refusal(ErrorCode::input, "invalid branches: give unique indices in ascending order");
+        std::string given;
+        for (const int one : options.branches) given += (given.empty() ? "" : ", ") + std::to_string(one);
+        throw Refusal(ErrorCode::input, "invalid branches [" + given + "]: give unique indices in ascending order");
       }
       positions.push_back(position);
     }
