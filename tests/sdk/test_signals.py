@@ -138,7 +138,7 @@ def test_what_a_configuration_of_a_signal_refuses(change, problem):
     ("change", "problem"),
     [
         ({"rate_hz": float("nan")}, "rate_hz must be above 0"),
-        ({"channel_names": ("a", "a"), "log_mel": None}, "a name twice"),
+        ({"channel_names": ("a", "a"), "log_mel": None}, "channel_names must be unique, got a, a"),
         ({"channel_names": ("left", "right")}, "log_mel needs exactly one channel, got 2"),
         ({"length": 100}, "length 100 is shorter than the window of log_mel, 128"),
     ],
