@@ -404,9 +404,10 @@ def test_over_adb_golden_inputs_and_accuracy_are_those_of_this_machine(executorc
     connection = Adb(serial="0A1B2C", tools=str(tools), folder=str(tmp_path / "phone"))
     write_device(Device(name="phone", connection=connection), tmp_path / "phone.json")
     assert_runs_there(
-        executorch_bundle, checkpoint.samples, tmp_path, "phone.json", fake_adb.install(tmp_path, "device")
+        executorch_bundle, checkpoint.samples, tmp_path, "phone.json", fake_adb.install(tmp_path, "shared")
     )
     assert not list((tmp_path / "phone").glob("inputs-*"))
+    assert not list((tmp_path / "phone").rglob("*.new"))
 
 
 def test_over_ssh_golden_inputs_and_accuracy_are_those_of_this_machine(server, executorch_bundle, checkpoint, tmp_path):

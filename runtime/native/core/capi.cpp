@@ -16,6 +16,7 @@
 #include "paraedge/paraedge.h"
 #include "refusal.h"
 #include "runtime.h"
+#include "shape.h"
 
 struct pe_error {
   int code;
@@ -129,7 +130,7 @@ std::span<const T> array(const T* values, size_t count, const char* name) {
 std::vector<double> times(const double* values, size_t count, const char* name) {
   const auto all = array(values, count, name);
   for (const double value : all) {
-    require(value > 0 && std::isfinite(value), std::string(name) + " has a value that is not above 0");
+    require(value > 0 && std::isfinite(value), std::string(name) + " has " + show(value) + "; give numbers above 0");
   }
   return {all.begin(), all.end()};
 }
@@ -338,7 +339,7 @@ void pe_run_options_init(pe_run_options* options, size_t size) {
 pe_prediction* pe_session_run_image(pe_session* session, const uint8_t* image, size_t bytes,
                                     const pe_run_options* options, pe_error** error) {
   return run(session, options, error, [&](const Input& input, std::vector<float>& normalised) {
-    normalised = value_of(normalise(array(&given(image, "image"), bytes, "image"), input));
+    normalised = value_of(normalise(array(image, bytes, "image"), input));
     return std::span<const float>(normalised);
   });
 }
@@ -346,7 +347,7 @@ pe_prediction* pe_session_run_image(pe_session* session, const uint8_t* image, s
 pe_prediction* pe_session_run_tensor(pe_session* session, const float* values, size_t count,
                                      const pe_run_options* options, pe_error** error) {
   return run(session, options, error, [&](const Input& input, std::vector<float>& normalised) {
-    const auto all = array(&given(values, "values"), count, "values");
+    const auto all = array(values, count, "values");
     if (input.kind == Input::Kind::image) return all;  // normalised already
     normalised = value_of(normalise(all, input));
     return std::span<const float>(normalised);

@@ -779,8 +779,10 @@ Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bun
   const Manifest& manifest = bundle->manifest();
   const std::optional<pe_engine> engine = find_engine(manifest.engine);
   if (!engine) {
-    return Error{ErrorCode::unavailable, "the bundle needs the engine '" + manifest.engine + "', which is not registered (" +
-                                             engine_names() + "); see pe_engine_load and pe_engine_register"};
+    return Error{ErrorCode::unavailable, "the bundle needs the engine '" + manifest.engine +
+                                             "', which is not registered (there: " + engine_names() +
+                                             "); load it with pe_engine_load, in Java Engines.load, or export the "
+                                             "bundle for another engine"};
   }
   const size_t loaded =
       options.first_branches == 0 ? manifest.branches.size() : static_cast<size_t>(options.first_branches);
