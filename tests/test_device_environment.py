@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.wheels import wheel_of_this_machine
 
-ROOT = Path(__file__).parents[1]
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar", "off"]
 
 # The environments: what provides the engine -> engine, packages installed by name (so that nothing else
@@ -22,14 +22,8 @@ ENVIRONMENTS = {
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT],
-        check=True,
-    )
-    (path,) = folder.glob("*.whl")
-    return path
+def wheel():
+    return wheel_of_this_machine()
 
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
