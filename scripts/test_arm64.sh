@@ -89,25 +89,16 @@ classify() { # CPU: the labels of this machine; with a budget that is over at on
 }
 
 export PARAEDGE_TEST_BUNDLE=$bundle PARAEDGE_STRESS_REQUESTS=150
-on_processor() { # CPU: the tests and the programs
-  local cpu=$1
+for cpu in cortex-a72 cortex-a76; do
   : >"$build/$cpu.log"
   # The two with hundreds of requests run on one of them: the processors differ in the kernels that the wheel
   # takes, which 'golden' checks, and not in what this project's threads do.
-  local skipped="only so many threads*" # qemu does not enforce the limit of memory that this one sets
+  skipped="only so many threads*" # qemu does not enforce the limit of memory that this one sets
   [ "$cpu" = cortex-a72 ] || skipped+=",threads*spinning*,several threads*"
-  on "$cpu" paraedge-tests --no-version -tce="$skipped" >"$build/$cpu.txt" || {
-    cat "$build/$cpu.txt"
-    wrong "$cpu" "paraedge-tests failed"
-  }
-  cat "$build/$cpu.txt"
+  on "$cpu" paraedge-tests --no-version -tce="$skipped" || wrong "$cpu" "paraedge-tests failed"
   say "$cpu: paraedge-tests passed"
   classify "$cpu"
   say "$cpu: classify gives this machine's labels, and with no time the first branch's"
   on "$cpu" paraedge-bench "$bundle" --requests 2 --threads 2 >/dev/null || wrong "$cpu" "paraedge-bench failed"
   say "$cpu: paraedge-bench runs"
-}
-on_processor cortex-a76 & # both at once: most tests use one core
-other=$!
-on_processor cortex-a72
-wait $other
+done

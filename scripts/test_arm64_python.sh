@@ -49,13 +49,10 @@ on_arm() { # PATHS ARGUMENT...: Python on a Cortex-A72 that finds its packages t
 }
 
 # ---- a bundle of three branches for each engine; test_arm64.sh made the one for ExecuTorch
-export_for() { # ENGINE
-  rm -rf "$build/$1.paraedge"
-  "$bin/paraedge" export --target linux --engine "$1" --branches 3 --out "$build/$1.paraedge" >/dev/null
-}
-export_for onnxruntime &
-export_for litert
-wait $!
+for engine in litert onnxruntime; do
+  rm -rf "$build/$engine.paraedge"
+  "$bin/paraedge" export --target linux --engine "$engine" --branches 3 --out "$build/$engine.paraedge" >/dev/null
+done
 say "exported bundles for LiteRT and ONNX Runtime"
 
 cat >"$build/verify.py" <<'PYTHON'
@@ -89,24 +86,17 @@ verify() { # NAME BUNDLE PATHS
   }
   say "$1: right, with branches in two threads"
 }
-# ---- the demo, as a device has it without its page: the terminal view on the bundle's own images
-demo() {
-  install "$build/with-cli" "$wheel[cli]"
-  on_arm "$build/with-cli:$executorch" -m paraedge_demo --bundle "$build/test.paraedge" \
-    --source packaged --headless --frames 50 >"$build/demo.txt" 2>"$build/demo.log" || {
-    tail -n 20 "$build/demo.log" >&2
-    exit 1
-  }
-  grep '^50 frames at .* right, ' "$build/demo.txt"
-  say "paraedge-demo runs 50 images"
-}
-
-# Two at a time: Python starts and loads its packages, which is most of the time, on one core.
-{
-  demo
-  verify onnxruntime "$build/onnxruntime.paraedge" "$build/with-onnxruntime"
-} &
 verify executorch "$build/test.paraedge" "$site:$executorch"
 verify ai-edge-litert "$build/litert.paraedge" "$build/with-litert"
+verify onnxruntime "$build/onnxruntime.paraedge" "$build/with-onnxruntime"
 [ ! -d "$build/with-tflite-runtime" ] || verify tflite-runtime "$build/litert.paraedge" "$build/with-tflite-runtime"
-wait $!
+
+# ---- the demo, as a device has it without its page: the terminal view on the bundle's own images
+install "$build/with-cli" "$wheel[cli]"
+on_arm "$build/with-cli:$executorch" -m paraedge_demo --bundle "$build/test.paraedge" \
+  --source packaged --headless --frames 50 2>"$build/demo.log" | tee "$build/demo.txt" || {
+  tail -n 20 "$build/demo.log" >&2
+  exit 1
+}
+grep -q '^50 frames at .* right, ' "$build/demo.txt"
+say "paraedge-demo runs 50 images"

@@ -93,14 +93,12 @@ on_arm() { # ENGINE NAME PATHS: the engine's bundles in one process
     return 1
   }
 }
-{
-  on_arm litert litert "$build/with-litert"
-  [ ! -d "$build/with-tflite-runtime" ] || on_arm litert tflite-runtime "$build/with-tflite-runtime"
-} &
+on_arm litert litert "$build/with-litert" &
 first=$!
 on_arm executorch executorch "$build/site:$(scripts/executorch_wheel.sh "$bin/python" aarch64)"
 on_arm onnxruntime onnxruntime "$build/with-onnxruntime"
 wait $first
+[ ! -d "$build/with-tflite-runtime" ] || on_arm litert tflite-runtime "$build/with-tflite-runtime"
 say 'verified and run on Arm; against torch, and against x86:'
 
 "$bin/python" - "$work" <<'PYTHON'

@@ -15,38 +15,33 @@ mkdir -p build/native
 # Builds with one sanitizer have the core's options in common, so that a compiler's cache (.ci/run has one) knows it again.
 sanitized=(-DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -DNDEBUG" "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DNDEBUG")
 
-build_tests() { # SANITIZER, or "" for the core as it is
-    local folder=build/native${1:+-$1} kind=()
-    [ -z "$1" ] || kind=("${sanitized[@]}" -DPARAEDGE_SANITIZE="$1")
+for sanitizer in "" thread address; do
+    folder=build/native${sanitizer:+-$sanitizer}
+    kind=()
+    [ -z "$sanitizer" ] || kind=("${sanitized[@]}" -DPARAEDGE_SANITIZE="$sanitizer")
+    echo "== paraedge-tests ${sanitizer:-as they are}"
     cmake -S runtime/native -B "$folder" -G Ninja -DPARAEDGE_EXECUTORCH="$executorch" \
-        -DPARAEDGE_TESTS=ON -DPARAEDGE_TOOLS=$([ -z "$1" ] && echo ON || echo OFF) \
+        -DPARAEDGE_TESTS=ON -DPARAEDGE_TOOLS=$([ -z "$sanitizer" ] && echo ON || echo OFF) \
         "${kind[@]}" >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
     cmake --build "$folder" >>"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
-}
+    # ExecuTorch logs to stderr what it refuses, and the tests give it much to refuse.
+    "$folder/paraedge-tests" 2>"$folder.stderr" || { cat "$folder.stderr"; exit 1; }
+    # What a sanitizer finds in a thread that ends with the process does not change the exit status.
+    if grep -E 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer' "$folder.stderr"; then exit 1; fi
+done
+
+# The core under Python: the scheduler's tests through the fake engine. One test exports bundles for engines, and is left out.
 nanobind=$("$python" -c 'import nanobind; print(nanobind.cmake_dir())')
-build_python() { # SANITIZER
-    local folder=build/python-$1
-    cmake -S runtime/native -B "$folder" -G Ninja -DPARAEDGE_PYTHON=ON "${sanitized[@]}" -DPARAEDGE_SANITIZE="$1" \
+for sanitizer in thread address; do
+    folder=build/python-$sanitizer
+    echo "== test_session and test_anytime with ${sanitizer}"
+    cmake -S runtime/native -B "$folder" -G Ninja -DPARAEDGE_PYTHON=ON "${sanitized[@]}" -DPARAEDGE_SANITIZE="$sanitizer" \
         -DPython_EXECUTABLE="$(realpath -s "$python")" -Dnanobind_DIR="$nanobind" \
         >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
     cmake --build "$folder" --target _native >>"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
-}
-
-run_tests() { # SANITIZER
-    local folder=build/native${1:+-$1}
-    # ExecuTorch logs to stderr what it refuses, and the tests give it much to refuse.
-    "$folder/paraedge-tests" >"$folder.stdout" 2>"$folder.stderr" || { cat "$folder".std{out,err}; exit 1; }
-    echo "== paraedge-tests ${1:-as they are}"
-    cat "$folder.stdout"
-    # What a sanitizer finds in a thread that ends with the process does not change the exit status.
-    if grep -E 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer' "$folder.stderr"; then exit 1; fi
-}
-# The core under Python: the scheduler's tests through the fake engine. One test exports bundles for engines, and is left out.
-run_python() { # SANITIZER
-    local folder=build/python-$1 options library
     rm -f "$folder".report*
     options="exitcode=0:log_path=$PWD/$folder.report" # a report is found below, whichever process made it
-    library=$(gcc -print-file-name="lib${1:0:1}san.so") # libtsan, libasan; found before what it watches
+    library=$(gcc -print-file-name="lib${sanitizer:0:1}san.so") # libtsan, libasan; found before what it watches
     # libstdc++ beside it: ASan looks for __cxa_throw when the process starts. Leaks would be the interpreter's own.
     # ThreadSanitizer of GCC 12 needs addresses that are not shuffled.
     PYTHONPATH=tests PARAEDGE_TEST_NATIVE=$(echo "$folder"/_native*.so) \
@@ -54,25 +49,9 @@ run_python() { # SANITIZER
         setarch -R env LD_PRELOAD="$library $(gcc -print-file-name=libstdc++.so)" \
         "$python" -m pytest -p support.other_native -p no:cacheprovider -q -o timeout=0 \
         tests/runtime/test_session.py tests/runtime/test_anytime.py \
-        --deselect tests/runtime/test_anytime.py::test_early_stop_is_the_same_in_c_and_in_python \
-        >"$folder.stdout" 2>&1 || { cat "$folder.stdout"; exit 1; }
-    echo "== test_session and test_anytime with $1"
-    cat "$folder.stdout"
+        --deselect tests/runtime/test_anytime.py::test_early_stop_is_the_same_in_c_and_in_python
     if ls "$folder".report* 2>/dev/null; then cat "$folder".report*; exit 1; fi
-}
-
-build_tests ""
-run_tests "" # alone on the machine: nothing slows this one down
-for sanitizer in thread address; do
-    build_tests "$sanitizer"
-    build_python "$sanitizer"
 done
-# ThreadSanitizer's tests take as long as everything else together, on one core.
-run_tests thread &
-run_tests address
-run_python address
-run_python thread
-wait $!
 
 echo "== the example and the tools"
 image=build/native/image.pgm
