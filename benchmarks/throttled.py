@@ -8,7 +8,7 @@ The fixed network is the bundle's fused model, all branches in one LiteRT progra
 logits, and no earlier prediction. It and a session with a budget take turns of 64 requests. The processor has its
 speed in the first eighth of the time, then a quarter less of what ``--least`` takes away in each step of an eighth
 down, and back up (``paraedge bench --interference throttle``). A request comes every deadline. What is not there at
-its deadline is a miss, and counts as wrong. One line of JSON for each turn; the machine must do nothing else.
+its deadline is a miss, and counts as wrong. One line of JSON for each minute of each; the machine must do nothing else.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from paraedge_runtime.inputs import normalise
 
 BLOCK, WARM_RUNS, THREADS = 64, 300, 2
 FIXED, ANYTIME = "fixed network", "branches dropped"
+COUNTED = ("requests", "missed", "correct", "branches")
 COLOURS = {FIXED: "#8d6e63", ANYTIME: "#1f6f8b"}
 
 
@@ -91,7 +92,8 @@ def measure(arguments: argparse.Namespace) -> None:
     bundle = Bundle.open(arguments.bundle)
     test = load_for_bundle(bundle.manifest, arguments.dataset, arguments.data_dir).test
     rng = np.random.default_rng(0)
-    with Session.open(bundle, threads=THREADS) as session, arguments.out.open("w") as out:
+    turns: list[dict[str, Any]] = []
+    with Session.open(bundle, threads=THREADS) as session:
         policies = {FIXED: Fused(bundle, arguments.bundle), ANYTIME: Dropping(session)}
         cold_s = {name: cold(policy, test.inputs) for name, policy in policies.items()}
         deadline_s = arguments.deadline * cold_s[FIXED]
@@ -100,7 +102,6 @@ def measure(arguments: argparse.Namespace) -> None:
             "minutes": arguments.minutes, "least": arguments.least,
             "cold_ms": {name: value * 1e3 for name, value in cold_s.items()},
         }  # fmt: skip
-        print(json.dumps(header), file=out)
         settings = InterferenceSettings(1, 1.0, arguments.least, arguments.minutes * 60)
         with open_interference("throttle", settings) as align:
             start_s = time.monotonic()
@@ -111,13 +112,25 @@ def measure(arguments: argparse.Namespace) -> None:
                     begin_s = time.monotonic() - start_s
                     serve_block(policies[name], block(test, order, deadline_s), align, served)
                     outcomes = served.outcomes(deadline_s)
-                    line = {
-                        "policy": str(name), "minute": begin_s / 60,
-                        "share": throttle_share(begin_s, arguments.minutes * 60, arguments.least),
-                        "requests": BLOCK, "missed": int(outcomes.missed.sum()), "correct": int(outcomes.correct.sum()),
-                        "branches": float(outcomes.branches.mean()), "cpu_ms": served.cpu_s * 1e3 / BLOCK,
-                    }  # fmt: skip
-                    print(json.dumps(line), file=out, flush=True)
+                    turns.append(
+                        {
+                            "policy": str(name), "minute": int(begin_s / 60),
+                            "share": throttle_share(begin_s, arguments.minutes * 60, arguments.least),
+                            "requests": BLOCK, "missed": int(outcomes.missed.sum()),
+                            "correct": int(outcomes.correct.sum()), "branches": int(outcomes.branches.sum()),
+                        }
+                    )  # fmt: skip
+    arguments.out.write_text("".join(json.dumps(line) + "\n" for line in [header, *by_minute(turns)]))
+
+
+def by_minute(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns of the same policy, minute and speed in one line."""
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for turn in turns:
+        line = lines.setdefault((turn["policy"], turn["minute"], turn["share"]), {**turn, **dict.fromkeys(COUNTED, 0)})
+        for field in COUNTED:
+            line[field] += turn[field]
+    return list(lines.values())
 
 
 def cold(policy: Any, inputs: Any) -> float:
@@ -149,7 +162,7 @@ def summary(lines: list[dict[str, Any]]) -> None:
         cells = []
         for name in COLOURS:
             mine = [line for line in turns if line["policy"] == name and share in (None, line["share"])]
-            branches = np.mean([line["branches"] for line in mine])
+            branches = rate(mine, "branches") / 100.0
             cells.append(f"{rate(mine, 'correct'):.2f}, {rate(mine, 'missed'):.2f}; {branches:.2f}")
         print(f"| {'all' if share is None else f'{share:.2f}'} | " + " | ".join(cells) + " |")
 
@@ -157,25 +170,16 @@ def summary(lines: list[dict[str, Any]]) -> None:
 def plot(lines: list[dict[str, Any]], path: Path) -> None:
     header, turns = lines[0], lines[1:]
     minutes = header["minutes"]
-    edges = np.linspace(0, minutes, max(int(minutes), 8) + 1)
-    middle = (edges[:-1] + edges[1:]) / 2
     with png_figure(path, 6.4, 6.4) as figure:
         speed, accuracy, misses = figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 2])
         times = np.linspace(0, minutes, 800, endpoint=False)
         speed.plot(times, [100 * throttle_share(t, minutes, header["least"]) for t in times], color="#52606d")
         for name, colour in COLOURS.items():
             mine = [line for line in turns if line["policy"] == name]
-            bins = np.digitize([line["minute"] for line in mine], edges[1:-1])
-            grouped = [
-                [line for line, there in zip(mine, bins, strict=True) if there == number]
-                for number in range(len(middle))
-            ]
-            accuracy.plot(
-                middle, [rate(group, "correct") for group in grouped], color=colour, label=name, marker="o", ms=3
-            )
-            misses.plot(
-                middle, [rate(group, "missed") for group in grouped], color=colour, label=name, marker="o", ms=3
-            )
+            numbers = sorted({line["minute"] for line in mine})
+            for axis, field in ((accuracy, "correct"), (misses, "missed")):
+                rates = [rate([line for line in mine if line["minute"] == number], field) for number in numbers]
+                axis.plot([number + 0.5 for number in numbers], rates, color=colour, label=name, marker="o", ms=3)
         for axis, title in ((speed, "speed, %"), (accuracy, "correct and in time, %"), (misses, "missed, %")):
             axis.set_ylabel(title)
             axis.set_ylim(bottom=0)
