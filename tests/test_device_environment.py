@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from support.wheels import wheel_of_this_machine
 
+ROOT = Path(__file__).parents[1]
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar", "off"]
 
 # The environments: what provides the engine -> engine, packages installed by name (so that nothing else
@@ -21,8 +22,14 @@ ENVIRONMENTS = {
 
 
 @pytest.fixture(scope="module")
-def wheel():
-    return wheel_of_this_machine()
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT],
+        check=True,
+    )
+    (path,) = folder.glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
