@@ -130,7 +130,7 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["device.json", "none.paraedge"], 2, "none.paraedge does not exist"),
         (["device.txt"], 2, "device.txt is neither a device file (NAME.json) nor a bundle"),
         (["BUNDLE", "--threads", "0"], 2, "threads must be an integer of at least 1, got 0"),
-        (["BUNDLE", "--threads", "2"], 2, "threads is 2, and the bundle has 1 branch"),
+        (["BUNDLE", "--threads", "2"], 2, "threads must be at most 1, got 2: the bundle has 1 branch"),
         (["BUNDLE", "--threads", "one"], 2, "'one' is not a list of thread counts, such as 1,2,4"),
         (["BUNDLE", "--threads", ""], 2, "'' is not a list of thread counts"),
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),

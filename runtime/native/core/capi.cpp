@@ -162,7 +162,7 @@ RunOptions run_options(const pe_run_options& c) {
   RunOptions options;
   options.first_branches = c.first_branches;
   options.branches = array(c.branches, c.num_branches, "branches");
-  require(!c.branches || c.num_branches > 0, "branches is empty; give indexes, or NULL for all");
+  require(!c.branches || c.num_branches > 0, "branches is empty; give indices, or NULL for all");
   options.deadline = time_point(c.deadline_ns);
   options.leave = time_point(c.leave_ns);
   static_assert(static_cast<int>(Policy::anytime) == PE_POLICY_ANYTIME &&
@@ -311,7 +311,7 @@ int pe_session_close(pe_session* session, int timeout_ms, pe_error** error) {
     }
     if (session && !session->value->settle(std::chrono::milliseconds(timeout_ms))) {
       throw Refusal(ErrorCode::engine, "a branch did not finish within " + std::to_string(timeout_ms) +
-                                           " ms; close the session again later, or leave it as it is");
+                                           " ms; close the session again later, or leave it open");
     }
   });
 }

@@ -234,7 +234,7 @@ def _only_serial() -> str:
     attached = _attached()
     if not attached:
         raise DeviceError(
-            "no device is attached; switch on USB debugging on it, plug it in, and look whether 'adb devices' lists it"
+            "no device is attached; turn on USB debugging, plug it in, and check that 'adb devices' lists it"
         )
     if len(attached) > 1:
         raise DeviceError(
@@ -343,7 +343,8 @@ class _Testbed:
         else:
             _check_state(self._serial)  # was it unplugged?
         raise DeviceError(
-            f"{_PROGRAM} on {self._serial} ended: {said}; is it built for this device, its libraries beside it?"
+            f"{_PROGRAM} on {self._serial} ended: {said}; check that it is built for this device, with its libraries "
+            "beside it"
         )
 
 
