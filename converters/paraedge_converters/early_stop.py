@@ -68,7 +68,7 @@ def calibrate_early_stop(
     """Find early-stop thresholds that lose at most ``max_accuracy_drop`` of accuracy.
 
     The images are split at random: a tenth fits the temperatures, half choose the threshold, and the result is
-    measured on the rest (``held_out``).
+    measured on the rest (``held_out``). Fewer than :func:`images_needed` all fit the temperatures.
 
     Args:
         branch_logits: (k, M, C), logits of a bundle's branches, in order, on M held-out images.
@@ -102,7 +102,10 @@ def calibrate_early_stop(
     order = np.random.default_rng(seed).permutation(num_images)
     fitting, calibration, rest = np.split(order, [num_images // 10, num_images // 10 + num_images // 2])
 
-    temperatures = [_fit_temperature(logits[fitting], labels[fitting]) for logits in prefix_logits]
+    doubt = 0.0
+    if num_images < images_needed(max_accuracy_drop):  # no threshold can be found: a tenth of them would be too few
+        fitting, doubt = order, 1 / (num_images + 2)
+    temperatures = [_fit_temperature(logits[fitting], labels[fitting], doubt) for logits in prefix_logits]
     confidence = np.stack([_confidence(logits, t) for logits, t in zip(prefix_logits, temperatures, strict=True)])
     correct = prefix_logits.argmax(axis=2) == labels  # (k, M)
     threshold = _search(confidence[:-1, calibration], correct[:, calibration], max_accuracy_drop)
@@ -162,11 +165,17 @@ def _binomial_tail(count: int, num_images: int, rate: float) -> float:
     return math.fsum(map(math.exp, logs))
 
 
-def _fit_temperature(logits: Logits, labels: NDArray[np.integer]) -> float:
-    """The temperature of least negative log-likelihood: ``logits`` (n, C). 1 where there is no image."""
+def _fit_temperature(logits: Logits, labels: NDArray[np.integer], doubt: float) -> float:
+    """The temperature of least negative log-likelihood: ``logits`` (n, C). 1 where there is no image.
+
+    ``doubt`` is the probability of the other classes together in each target: without it a few images, all of them
+    right, would make every confidence 100 %. 1 / (n + 2) is Platt's.
+    """
     if not len(logits):
         return 1.0
-    gap = logits - logits[np.arange(len(labels)), labels][:, None]  # (n, C)
+    own = logits[np.arange(len(labels)), labels]
+    others = (logits.sum(axis=1) - own) / max(1, logits.shape[1] - 1)
+    gap = logits - ((1 - doubt) * own + doubt * others)[:, None]  # (n, C)
     low, high = _MIN_SHARPNESS, _MAX_SHARPNESS
     for _ in range(60):  # the likelihood is convex in 1 / temperature: halve where its slope changes sign
         middle = math.sqrt(low * high)

@@ -128,6 +128,17 @@ def test_too_few_images_promise_nothing(checkpoint):
             assert record.early_stop.held_out.accuracy_stopped == record.early_stop.held_out.accuracy_full
 
 
+@pytest.mark.parametrize(("count", "wrong"), [(3, 0), (12, 0), (12, 3), (60, 0), (200, 6)])
+def test_few_images_make_no_confidence_larger_than_they_show(count, wrong):
+    labels = np.arange(count) % 6
+    said = np.where(np.arange(count) < wrong, (labels + 1) % 6, labels)
+    logits = 9 * np.eye(6)[said][None]  # softmax: 0.9994
+    (rule,) = calibrate_early_stop(logits, labels, dataset="few").stop_rules
+    confidence = 1 / (1 + 5 * np.exp(-9 / rule.temperature))
+    assert 1 - (wrong + 1) / count < confidence <= 1 - wrong / count
+    assert confidence < 1 - 0.5 / (count + 2)
+
+
 def test_a_prefix_that_is_as_sure_of_its_mistakes_never_stops_anything():
     """The first branch is as sure as can be, and wrong for one image in twenty."""
     labels = np.arange(4000) % 10

@@ -15,14 +15,12 @@ import org.junit.Test;
 
 /** Images of any size become what Python makes of them. */
 public class PixelsTest {
-    private static final File CASES = new File(System.getProperty("paraedge.test"), "scaled-images");
-
     @Test
     public void imagesAreScaledWithinOneGreyLevelOfPython() throws IOException {
         int cases = 0;
         int values = 0;
         int other = 0;
-        try (DataInputStream in = new DataInputStream(new ByteArrayInputStream(Files.readAllBytes(CASES.toPath())))) {
+        try (DataInputStream in = new DataInputStream(new ByteArrayInputStream(read("scaled-images")))) {
             for (; in.available() > 0; cases++) {
                 int height = in.readInt();
                 int width = in.readInt();
@@ -44,6 +42,19 @@ public class PixelsTest {
         }
         assertEquals(96, cases);
         assertTrue(other + " of " + values, other < 0.05 * values);
+    }
+
+    @Test
+    public void aPhotographOfAPhoneIsWhatItIsInPython() throws IOException {
+        ByteBuffer lying = ByteBuffer.wrap(read("photograph.rgba"));
+        byte[] expected = read("photograph.u8");
+        byte[] found = Pixels.ofRgba(lying, 4 * 4000, 0, 0, 4000, 3000)
+                .turned(90) // as its EXIF entry says
+                .fitted(224, 224, 3, Bundle.Resize.CROP);
+        assertEquals(expected.length, found.length);
+        for (int at = 0; at < found.length; at++) {
+            assertEquals(expected[at] & 0xff, found[at] & 0xff, 1.0);
+        }
     }
 
     @Test
@@ -75,6 +86,10 @@ public class PixelsTest {
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofArgb(new int[3], 2, 2));
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofArgb(new int[0], 0, 0));
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofArgb(new int[1], 1, 1).turned(45));
+    }
+
+    private static byte[] read(String name) throws IOException {
+        return Files.readAllBytes(new File(System.getProperty("paraedge.test"), name).toPath());
     }
 
     private static byte[] whole(Pixels pixels) {

@@ -18,6 +18,7 @@ from elftools.elf.elffile import ELFFile
 from PIL import Image
 from support.bundles import edit_manifest, fake_bundle, write_manifest
 from support.keys import PUBLIC, signed, write_keys
+from support.photographs import write_phone_photograph
 from support.wheels import ROOT
 
 from paraedge_runtime import Bundle, Session
@@ -75,6 +76,7 @@ def prepared(bundles, tmp_path_factory):
     prepare_fake_bundles(folder)
     prepare_signed_bundles(bundles["executorch"], folder)
     prepare_scaled_images(folder / "scaled-images")
+    prepare_photograph(folder)
     source, library = HERE / "fake_engine.c", folder / "libfake_engine.so"
     include = ROOT / "runtime" / "native" / "include"
     subprocess.run(["cc", "-std=gnu11", "-Wall", "-shared", "-fPIC", f"-I{include}", source, "-o", library], check=True)
@@ -158,6 +160,13 @@ def prepare_scaled_images(path):
                 argb[:, :, 0] = pixels[:, :, 3]
             file.write(struct.pack(">6i", height, width, 12, 8, wanted, resize == "crop"))
             file.write(argb.tobytes() + expected.tobytes())
+
+
+def prepare_photograph(folder):
+    """A photograph as a decoder or a camera gives it, lying on its side, and what Python makes of its file."""
+    with Image.open(write_phone_photograph(folder / "photo.jpg")) as image:
+        (folder / "photograph.rgba").write_bytes(image.convert("RGBA").tobytes())
+        save(folder / "photograph.u8", fitted_image(image, 224, 224, 3, "crop"))
 
 
 def save(path, array):

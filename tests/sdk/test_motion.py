@@ -252,6 +252,9 @@ def test_run_takes_csv_npz_and_npy_alike(bundle, folder, tmp_path):
     with Session.open(bundle, threads=1) as session:
         assert session.run(path).label == "walking"
     assert "walking" in run("run", bundle.path, folder / "walking").stdout
+    for piped in (path, tmp_path / "w.npz", tmp_path / "w.npy"):
+        done = CliRunner().invoke(paraedge, ["run", str(bundle.path), "-", "--json"], input=piped.read_bytes())
+        assert json.loads(done.stdout)["output"] == outputs[0]["output"], piped
 
 
 def not_a_number(path):

@@ -12,7 +12,7 @@ from support.bundles import IMAGE, fake_bundle
 
 from paraedge.cli.main import paraedge
 from paraedge.data import FolderOptions, load_dataset
-from paraedge.data.datasets import files_left_out
+from paraedge.data.datasets import files_left_out, options_for
 from paraedge_demo.shots import SourceOptions
 from paraedge_demo.sources import open_source
 from paraedge_runtime import InputError
@@ -60,6 +60,13 @@ def test_every_reader_makes_the_same_of_one_photograph(folder, upright, tmp_path
     shot = next(open_source("folder", options).shots(options))
     for other in (data.train.images[0], data.test.images[0], as_input(str(path), SPEC), shot.image):
         assert np.array_equal(other, read)
+    for spec in (
+        SPEC,
+        replace(SPEC, shape=(1, 3, 48, 64)),
+        replace(SPEC, shape=(1, 1, 64, 48), mean=(0.5,), std=(0.25,)),
+    ):
+        compared = load_dataset("folder", folder, options_for(spec, None)).test  # as export and evaluate load it
+        assert np.array_equal(compared.images[0], read_image(path, spec))
     whole = as_input(Image.open(path), SPEC)  # PIL decodes all of it
     assert np.abs(whole.astype(int) - read).mean() < 3
 
@@ -138,6 +145,17 @@ def test_files_that_train_nothing_are_counted_by_suffix(tmp_path):
         InputError, match=r"has no images in its class folders \(ant, bee\), only 3 \.heic, 1 \.mp3; conv"
     ):
         load_dataset("folder", tmp_path)
+
+
+def test_what_no_image_file_has_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="the model reads 4 channels, image files have 1 or 3; use --dataset npz"):
+        load_dataset(
+            "folder", folder, options_for(replace(SPEC, shape=(1, 4, 8, 8), mean=(0.5,) * 4, std=(0.25,) * 4), None)
+        )
+    arguments = ["train", "--dataset", "folder", "--data-dir", str(folder), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(paraedge, [*arguments, "--image-size", "0"])
+    assert result.exit_code == 2
+    assert "0 is not in the range x>=1" in result.stderr
 
 
 def test_one_class_is_no_data_set(tmp_path):

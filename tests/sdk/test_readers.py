@@ -657,6 +657,12 @@ def test_image_that_would_fill_the_memory_is_refused_by_name(tmp_path):
         read_class_folder(tmp_path, ("a",), image_size=8, channels=3)
 
 
+def test_images_that_would_fill_the_memory_together_are_refused(images, monkeypatch):
+    monkeypatch.setattr("paraedge.data.readers._MAX_ARRAY_BYTES", 3 * 8 * 6)
+    with pytest.raises(InputError, match=r"has more than 0 GiB of images of 8×6×1; use smaller or fewer images"):
+        read_class_folder(images, ("cat", "dog"), image_size=(8, 6), channels=1)
+
+
 def test_folders_without_images_are_refused(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()

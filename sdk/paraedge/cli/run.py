@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
     from paraedge_runtime.bundle import Bundle
+    from paraedge_runtime.manifest import InputSpec
     from paraedge_runtime.prediction import Prediction
     from paraedge_runtime.session import Session
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _UNKNOWN = "unknown"
 _STDIN = Path("-")
 _MOST_STDIN_BYTES = 256 << 20
+_FIRST_BYTES = {b"RIFF": ".wav", b"PK\x03\x04": ".npz", b"\x93NUMPY": ".npy"}
 
 
 @click.command()
@@ -206,13 +208,23 @@ def _read_stdin(bundle: Bundle) -> NDArray[Any]:
     if len(content) > _MOST_STDIN_BYTES:
         raise InputError(f"the standard input has more than {_MOST_STDIN_BYTES >> 20} MiB; name the file instead")
     with tempfile.TemporaryDirectory() as folder:
-        suffix = "" if _kind(bundle) == "image" else ".wav" if content[:4] == b"RIFF" else ".npy"
-        path = Path(folder) / f"input{suffix}"
+        path = Path(folder, "input").with_suffix(_suffix(content, bundle.manifest.input))
         path.write_bytes(content)
         try:
             return read_input(path, bundle.manifest.input)
         except InputError as error:
             raise InputError(str(error).replace(str(path), "the standard input")) from None
+
+
+def _suffix(content: bytes, spec: InputSpec) -> str:
+    """Of a file without a name: readers of tensors go by it. CSV is text, and has no first bytes of its own."""
+    from paraedge_runtime.manifest import ImageInput
+    from paraedge_runtime.sound import hears
+
+    if isinstance(spec, ImageInput):
+        return ""
+    other = ".npy" if hears(spec) or spec.channel_names is None else ".csv"
+    return next((suffix for start, suffix in _FIRST_BYTES.items() if content.startswith(start)), other)
 
 
 class _JsonLines:

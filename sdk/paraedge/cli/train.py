@@ -50,7 +50,9 @@ if TYPE_CHECKING:
 @click.option("--name", help="Model name. [default: the data set's name]")
 @click.option("--license", "license_text", help="Licence of the weights. [default: the data set's licence]")
 @click.option(
-    "--image-size", type=int, help="Image side in pixels, for --dataset folder. [default: 32; 224 with a backbone]"
+    "--image-size",
+    type=click.IntRange(min=1),
+    help="Image side in pixels, for --dataset folder. [default: 32; 224 with a backbone]",
 )
 @click.option("--grey", is_flag=True, help="Read grey images, for --dataset folder.")
 @click.option("--holdout", type=click.IntRange(min=1), help="Hold out this many training images, and test on them.")

@@ -70,7 +70,7 @@ class FolderOptions:
     """How to read a folder of images or recordings as a data set.
 
     Attributes:
-        image_size: for ``folder``: side of the square images, in pixels.
+        image_size: for ``folder``: side of the square images in pixels, or (height, width).
         resize: for ``folder``: see :class:`paraedge_runtime.manifest.ImageInput`.
         channels: for ``folder``: 1 (grey) or 3 (colour).
         test_fraction: for ``folder`` without a split: fraction of the images in the test split.
@@ -79,7 +79,7 @@ class FolderOptions:
         class_names: for ``npz``: one name per class index, if the file has none.
     """
 
-    image_size: int = 32
+    image_size: int | tuple[int, int] = 32
     resize: Resize = "crop"
     channels: int = 3
     test_fraction: float = 0.2
@@ -92,8 +92,8 @@ class FolderOptions:
 def options_for(spec: InputSpec, class_names: tuple[str, ...] | None) -> FolderOptions:
     """How files become what a model or bundle reads."""
     if isinstance(spec, ImageInput):
-        _, channels, height, _ = spec.shape
-        return FolderOptions(image_size=height, resize=spec.resize, channels=channels, class_names=class_names)
+        _, channels, height, width = spec.shape
+        return FolderOptions((height, width), spec.resize, channels, class_names=class_names)
     return FolderOptions(
         length=spec.shape[-1], rate_hz=spec.rate_hz, channel_names=spec.channel_names, class_names=class_names
     )
@@ -276,6 +276,8 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | Signa
         return _recordings(folder, list(roots.values()) if split_given else [folder], names, options)
     if is_motion:
         return _windows(folder, list(roots.values()) if split_given else [folder], names, options)
+    if options.channels not in (1, 3):
+        raise InputError(f"the model reads {options.channels} channels, image files have 1 or 3; use --dataset npz")
     if split_given:
         train, test = (
             read_class_folder(roots[split], names, options.image_size, options.channels, options.resize)

@@ -354,16 +354,26 @@ def counted(files: Counter[str]) -> str:
 
 
 def read_class_folder(
-    root: Path, class_names: tuple[str, ...], image_size: int, channels: int, resize: Resize = "crop"
+    root: Path,
+    class_names: tuple[str, ...],
+    image_size: int | tuple[int, int],
+    channels: int,
+    resize: Resize = "crop",
 ) -> LabelledImages:
-    """Images in sub-folders that are named after their classes, as ``image_size`` squares.
+    """Images in sub-folders that are named after their classes, as squares of ``image_size`` or as (height, width).
 
     Raises:
-        InputError: a class folder has no image, or one cannot be read.
+        InputError: a class folder has no image, one cannot be read, or all take more than 8 GiB.
     """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     for path, label in class_files(root, class_names, IMAGE_SUFFIXES, "images"):
-        images.append(image_array(path, image_size, image_size, channels, resize))
+        if (len(images) + 1) * height * width * channels > _MAX_ARRAY_BYTES:
+            raise InputError(
+                f"{root} has more than {_MAX_ARRAY_BYTES >> 30} GiB of images of {height}×{width}×{channels}; use "
+                "smaller or fewer images"
+            )
+        images.append(image_array(path, height, width, channels, resize))
         labels.append(label)
     return LabelledImages(np.stack(images), np.asarray(labels, dtype=np.int64))
