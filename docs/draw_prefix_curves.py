@@ -57,14 +57,14 @@ def draw(axes: Axes, dataset: str, runs: list[dict[str, object]]) -> None:
     axes.set_xlabel("stem and branches so far, million multiply-adds")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
 
 
 def main() -> None:
     """Draw one panel per data set and save."""
     lines = (HERE / "measured" / "prefix_curves.jsonl").read_text().splitlines()
     runs = [json.loads(line) for line in lines]
-    figure = Figure(figsize=(6.4, 15.0), dpi=120, layout="constrained")
+    figure = Figure(figsize=(6.4, 19.0), dpi=120, layout="constrained")
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
     for axes, dataset in zip(figure.subplots(len(datasets), 1), datasets, strict=True):
         draw(axes, dataset, [run for run in runs if run["dataset"] == dataset])

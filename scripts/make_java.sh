@@ -5,7 +5,7 @@
 #                                                ARCH: x86_64, aarch64, or both when none is given
 set -euo pipefail
 python=$(realpath --no-symlinks "$1")
-jar=$(realpath "$2")
+jar=$(realpath --canonicalize-missing "$2")
 cd "$(dirname "$0")/.."
 archs=("${@:3}")
 [ ${#archs[@]} -gt 0 ] || archs=(x86_64 aarch64)

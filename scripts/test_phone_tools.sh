@@ -73,8 +73,8 @@ assert measured.threads == 2 and measured.engine == "executorch" and measured.en
 assert measured.memory_bytes and len(measured.contention) == 2, measured
 PYTHON
 say "profiled three branches over adb in $((SECONDS - begin)) s, with nothing of a system on the phone"
-tools=$(sed -n 's/^push \(.*tools-[0-9a-f]*\)\.new$/\1/p' "$build/phone-adb.log")
-there=$(sed -n 's/^push \(.*\.paraedge\)\.new$/\1/p' "$build/phone-adb.log")
+tools=$(sed -n 's/^push \(.*tools-[0-9a-f]*\)\.[0-9a-f]*\.new$/\1/p' "$build/phone-adb.log")
+there=$(sed -n 's/^push \(.*\.paraedge\)\.[0-9a-f]*\.new$/\1/p' "$build/phone-adb.log")
 [ "$(wc -l <"$build/phone-adb.log")" = 2 ] || { cat "$build/phone-adb.log" >&2; exit 1; }
 
 # ---- kernels and page sizes of phones: the program loads the bundle and runs it

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-# Exports of the suite start cold and leave the user's cache alone. Set before anything reads it,
-# so that processes started by tests inherit it; pytest-xdist's workers share the one of the process
-# that started them.
+# Exports of the suite start cold and leave the user's cache alone: in a folder of their own, or in the one that .ci/run
+# empties for all of its steps. Set before anything reads it, so that processes started by tests inherit it;
+# pytest-xdist's workers share the one of the process that started them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="paraedge-test-cache-")
-    os.environ["PARAEDGE_CACHE"] = _CACHE.name
+    os.environ["PARAEDGE_CACHE"] = os.environ.get("PARAEDGE_TEST_CACHE") or _CACHE.name
 else:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker per core: torch's threads would wait for one another
 os.environ.pop("PARAEDGE_DATA", None)

@@ -261,7 +261,7 @@ def test_branches_are_a_count_or_indexes_everywhere(tmp_path, branches):
     ("call", "message"),
     [
         (lambda b: b.pack(None), "out must be a path, got None"),
-        (lambda b: b.subset(None, "x"), r"invalid branches None for .*which has \[0, 1, 2\]; name some"),
+        (lambda b: b.subset(None, "x"), r"invalid branches None: .* has \[0, 1, 2\]; give unique"),
         (lambda b: exporting.export(None, target="linux"), "the model must be a path, got None"),
         (lambda b: exporting.export(target="linux", quantize=None), "unknown quantization recipe None; choose one of"),
         (lambda b: exporting.export(target="linux", out=3), "out must be a path, got 3"),

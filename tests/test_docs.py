@@ -202,7 +202,9 @@ def test_make_targets_and_extras_exist(page):
                 assert f"add_executable({match[2]} " in (project / "CMakeLists.txt").read_text(), command
             elif command == "python3 -m http.server --directory site --bind 127.0.0.1":
                 pass  # it runs until Ctrl-C
-            elif match := re.fullmatch(r"node (runtime/web/\S+\.js) .*", command):  # node comes with 'make test-web'
+            elif match := re.fullmatch(
+                r"(?:node|java -cp dist/paraedge.jar) (runtime/\S+\.(?:js|java)) .*", command
+            ):  # node comes with 'make test-web', the jar with 'make java'
                 assert (ROOT / match[1]).is_file(), command
             elif command.startswith("minisign "):  # another program, which asks for a password
                 pass

@@ -44,7 +44,7 @@ def copy_module(module: nn.Module, name: str) -> nn.Module:
     except Exception as error:
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise UnsupportedModel(
-            f"{name} cannot be copied: {text}; remove from the module what is neither weight nor setting"
+            f"{name} cannot be copied: {text}; remove everything from the module that is neither a weight nor a setting"
         ) from error
     return copied
 

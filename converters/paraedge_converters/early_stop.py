@@ -94,7 +94,7 @@ def calibrate_early_stop(
         )
     if branch_logits.ndim != 3 or labels.shape != branch_logits.shape[1:2] or not branch_logits.size:
         raise InputError(
-            "branch_logits and labels must be (branches, images, classes) and (images,), none of them 0, "
+            "branch_logits and labels must be non-empty, of shape (branches, images, classes) and (images,), "
             f"got {branch_logits.shape} and {labels.shape}"
         )
     prefix_logits = branch_logits.astype(np.float64).cumsum(axis=0)  # (k, M, C)

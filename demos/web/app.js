@@ -1,5 +1,5 @@
 // The page: predicts one image after another within the budget, and draws every branch against the deadline.
-import { BranchState, Bundle, profileBundle, Session } from "./paraedge/index.js";
+import { BranchState, Bundle, Session } from "./paraedge/index.js";
 
 const KEPT = 200; // predictions that the figures are of
 const REST_MS = 30; // between two images that come from the bundle
@@ -55,13 +55,16 @@ async function open() {
   [session, recent] = [null, []];
   say(null);
   $("status").textContent = "loading";
+  $("about").textContent = "";
   try {
     const address = new URL(`bundles/${field("model").value}/`, document.baseURI);
     const bundle = await Bundle.open(address, { trustedKeys: trustedKeys ?? undefined });
     const opened = await Session.open(bundle, { threads: Number(field("threads").value) });
     if (mine !== opening) return opened.close();
     session = opened;
-    golden = await bundle.golden();
+    const own = await bundle.golden();
+    if (mine !== opening) return; // another model was chosen meanwhile
+    golden = own;
     offerSource(bundle.manifest.input);
     opened.loaded.then(
       () => mine === opening && describe(bundle),
@@ -104,8 +107,10 @@ function describe({ manifest, signedBy }) {
   const ownInputs = isShownOnly
     ? ` It reads (${input.axes.join(", ")}), neither images nor sound: this page runs it on its own inputs only.`
     : "";
+  const isSure = !manifest.labels.length || manifest.stopRules !== null;
+  const confidence = isSure ? "" : " Its confidence is not calibrated: paraedge export --data-dir does that.";
   $("about").textContent =
-    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}.${ownInputs} Nothing leaves this device.`;
+    `${manifest.name}: ${manifest.branches.length} branches, ${outputs}, ${manifest.quantization}${signedBy ? `, signed by ${signedBy}` : ""}.${ownInputs}${confidence} Nothing leaves this device.`;
 }
 
 /** One image after another, while this model is the one chosen. @param {Session} opened @param {number} mine */
@@ -123,9 +128,9 @@ async function predictAll(opened, mine) {
     const prediction = await opened.run(next.input, { budgetMs: budget });
     if (mine !== opening) return;
     if (source !== (microphone ?? camera)) continue; // its figures are of another source
-    if (next.input instanceof Uint8Array) showImage(next.input, opened);
-    else if (next.input instanceof Float32Array) showWave(next.input, opened);
     show(prediction, budget, next.label);
+    if (next.input instanceof Uint8Array) showImage(next.input, opened);
+    else if (next.input instanceof Float32Array) await showTensor(next.input, opened);
     if (camera) await new Promise(requestAnimationFrame);
     else if (!next.isLive) await sleep(REST_MS);
   }
@@ -172,28 +177,10 @@ function showImage(pixels, { bundle }) {
   canvas.getContext("2d")?.putImageData(image, 0, 0);
 }
 
-/** Each column from its lowest to its highest value, axes before the last one below each other. @param {Float32Array} values @param {Session} opened */
-function showWave(values, { bundle }) {
-  const length = /** @type {number} */ (bundle.manifest.input.shape.at(-1));
-  const rows = Math.min(values.length / length, 12);
-  const canvas = /** @type {HTMLCanvasElement} */ ($("image"));
-  const side = 240;
-  if (canvas.width !== side || canvas.height !== side) Object.assign(canvas, { width: side, height: side });
-  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  context.clearRect(0, 0, side, side);
-  context.fillStyle = getComputedStyle(canvas).color;
-  for (let row = 0; row < rows; row++) {
-    const samples = values.subarray(row * length, (row + 1) * length);
-    const half = side / rows / 2;
-    const most = samples.reduce((least, value) => Math.max(least, Math.abs(value)), 1e-3);
-    for (let column = 0; column < side; column++) {
-      const at = (/** @type {number} */ edge) => Math.min(Math.floor((edge * length) / side), length - 1);
-      const part = samples.subarray(at(column), at(column + 1) + 1); // the next one too: a line, not points
-      const [low, high] = [Math.min(...part), Math.max(...part)];
-      const top = (2 * row + 1) * half - (high / most) * (half - 2);
-      context.fillRect(column, top, 1, Math.max(((high - low) / most) * (half - 2), 1));
-    }
-  }
+/** @param {Float32Array} values @param {Session} opened */
+async function showTensor(values, { bundle }) {
+  const { showWave } = await import("./wave.js"); // few pages have a model that reads no images
+  showWave(/** @type {HTMLCanvasElement} */ ($("image")), values, Number(bundle.manifest.input.shape.at(-1)));
 }
 
 /** @param {Prediction} prediction @param {number} budget @param {string | null} label of the image, if it is known */
@@ -274,16 +261,9 @@ function showFigures() {
   $("right").textContent = judged.length ? percent(mean(judged)) : "–";
 }
 
-/** What a camera or microphone that is not there says. @param {unknown} error @param {"camera" | "microphone"} what @param {string} own the bundle's own inputs */
-function sourceProblem(error, what, own) {
-  const { name, message } = /** @type {Error} */ (error);
-  const button = what === "camera" ? "Camera" : "Microphone";
-  /** @type {Record<string, string>} */ const known = {
-    NotAllowedError: `The ${what} was refused; allow it in the browser's settings of this page.`,
-    NotFoundError: `This device has no ${what}; connect one, or go on with the bundle's own ${own}.`,
-    NotReadableError: `The ${what} is used by another program; close that, and press ${button} again.`,
-  };
-  return known[name] ?? `No ${what} can be used: ${(message || name).replace(/\.$/, "")}.`;
+/** @param {unknown} error @param {"camera" | "microphone"} what @param {string} own */
+async function saySource(error, what, own) {
+  say((await import("./problems.js")).sourceProblem(error, what, own)); // few visits need it
 }
 
 /** The camera's images are of the model of photographs, where the page has one. */
@@ -305,7 +285,7 @@ async function openCamera() {
   } catch (error) {
     if (stream && !camera) return; // the same
     closeCamera();
-    return say(sourceProblem(error, "camera", "images"));
+    return saySource(error, "camera", "images");
   }
   if (!camera) return;
   showCamera();
@@ -350,7 +330,7 @@ async function openMicrophone(spec) {
     microphone = opened;
     showSource();
   } catch (error) {
-    say(sourceProblem(error, "microphone", "sounds"));
+    await saySource(error, "microphone", "sounds");
   }
 }
 
@@ -381,27 +361,16 @@ async function measure() {
   say(null);
   try {
     const tell = (/** @type {number} */ share) => ($("profile-text").textContent = `measuring, ${percent(share)}`);
-    const found = await profileBundle(bundle, { signal: mine.signal, onProgress: tell });
-    const isAgain = (/** @type {any} */ one) =>
-      found.measurements.some((/** @type {any} */ other) => other.bundle_sha256 === one.bundle_sha256);
-    const kept = (device?.measurements ?? []).filter((/** @type {any} */ one) => !isAgain(one));
-    device = { ...found, measurements: [...kept, ...found.measurements] };
-    offer(device);
+    const { measured, textOf } = await import("./measure.js"); // few visits need it
+    device = await measured(bundle, device, { signal: mine.signal, onProgress: tell });
+    $("save").hidden = false;
+    $("profile-text").textContent = textOf(device);
   } catch (error) {
     $("profile-text").textContent = "not measured";
     if (!mine.signal.aborted) say(error);
   }
   measuring = null;
   $("measure").setAttribute("aria-pressed", "false");
-}
-
-/** @param {Record<string, any>} file */
-function offer({ measurements }) {
-  $("save").hidden = false;
-  const times = measurements.map((/** @type {any} */ { bundle_name: name, threads, request }) => {
-    return `${name}, ${threads} thread${threads === 1 ? "" : "s"}: ${milliseconds(request.p50_ms)}`;
-  });
-  $("profile-text").textContent = `${times.join("; ")} (p50).`;
 }
 
 function save() {
@@ -417,7 +386,10 @@ async function start() {
     field("threads").append(new Option(String(threads), String(threads), threads === Math.min(cores, 4)));
   }
   field("threads").value = String(Math.min(cores, 4));
-  const showBudget = () => ($("budget-text").textContent = milliseconds(budgetMs()));
+  const showBudget = () => {
+    $("budget-text").textContent = milliseconds(budgetMs());
+    $("budget").setAttribute("aria-valuetext", milliseconds(budgetMs())); // the slider's own value is no time
+  };
   showBudget();
   $("budget").addEventListener("input", () => {
     showBudget();
@@ -436,10 +408,12 @@ async function start() {
   const response = await fetch("site.json");
   if (!response.ok)
     throw new Error(`site.json cannot be fetched (${response.status}); make the folder again with 'paraedge web'`);
-  const site = await response.json();
+  const site = await response.json().catch(() => {
+    throw new Error("site.json is damaged; make the folder again with 'paraedge web'");
+  });
   ({ trustedKeys, cameraModel } = site);
   for (const name of site.models) field("model").append(new Option(name, name));
-  // Works offline from the second visit on, where the page is secure.
+  // Works offline after this visit, where the page is secure.
   await navigator.serviceWorker?.register("offline.js").catch(() => {});
   await open();
 }

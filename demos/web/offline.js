@@ -1,12 +1,8 @@
 // The service worker: keeps every file of this folder, so the page works offline. A new folder has a new version in
-// site.json, and is fetched whole before it is used.
+// site.json, and is fetched whole before it is used: by the next visit.
 const SITE = "site.json";
 const scope = /** @type {any} */ (globalThis);
-
-/** @returns {Promise<{version: string, files: string[]}>} */
-async function site() {
-  return (await fetch(SITE, { cache: "no-store" })).json();
-}
+const PREFIX = `paraedge ${new URL("./", location.href).pathname} `; // other pages of this address have their own
 
 scope.addEventListener("install", (/** @type {any} */ event) =>
   event.waitUntil(keep().then(() => scope.skipWaiting())),
@@ -15,19 +11,18 @@ scope.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil
 
 /** Fetch every file of the newest version, then drop the older ones. */
 async function keep() {
-  const { version, files } = await site();
-  const name = `paraedge-${version}`;
-  if (!(await caches.has(name))) {
-    const cache = await caches.open(name);
-    try {
-      await cache.addAll(["./", SITE, ...files]);
-    } catch (error) {
-      await caches.delete(name);
-      throw error;
-    }
+  /** @type {{version: string, files: string[]}} */
+  const { version, files } = await (await fetch(SITE, { cache: "no-store" })).json();
+  const name = PREFIX + version;
+  const older = (await caches.keys()).filter((other) => other.startsWith(PREFIX) && other !== name);
+  const kept = await caches.open(name);
+  // It is whole or empty: a browser that was closed meanwhile leaves an empty one.
+  if (!(await kept.match(SITE))) {
+    // The browser's own cache may have an older version's files, and servers that go by dates would not tell.
+    const cache = older.length ? "reload" : "no-cache";
+    await kept.addAll(["./", SITE, ...files].map((file) => new Request(file, { cache })));
   }
-  for (const other of await caches.keys())
-    if (other.startsWith("paraedge-") && other !== name) await caches.delete(other);
+  for (const other of older) await caches.delete(other);
 }
 
 scope.addEventListener("fetch", (/** @type {any} */ event) => {
@@ -39,5 +34,7 @@ scope.addEventListener("fetch", (/** @type {any} */ event) => {
 
 /** @param {Request} request */
 async function answer(request) {
-  return (await caches.match(request, { ignoreSearch: request.mode === "navigate" })) ?? fetch(request);
+  return (
+    (await caches.match(request, { ignoreSearch: request.mode === "navigate", ignoreVary: true })) ?? fetch(request)
+  );
 }

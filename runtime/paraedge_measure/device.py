@@ -300,7 +300,7 @@ def write_device(device: Device, path: str | os.PathLike[str]) -> None:
     try:
         decode_device(raw, f"the output of {device.name}")
     except ProfileError as error:
-        raise DeviceError(f"{path} is not written: {str(error).rpartition('; ')[0]}; profile it again") from error
+        raise DeviceError(f"{path} was not written: {str(error).rpartition('; ')[0]}; profile it again") from error
     try:
         with new_file(target) as building:
             building.write_bytes(raw)

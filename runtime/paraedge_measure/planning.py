@@ -51,6 +51,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         force_setattr(self, "budget_ms", as_number("budget_ms", self.budget_ms))
         if self.min_accuracy is not None:
             force_setattr(self, "min_accuracy", as_number("min_accuracy", self.min_accuracy))
+            if not 0 <= self.min_accuracy <= 1:
+                raise InputError(f"min_accuracy must be from 0 to 1, such as 0.9, got {self.min_accuracy!r}")
         if self.max_bytes is not None:
             force_setattr(self, "max_bytes", as_whole("max_bytes", self.max_bytes))
         if self.budget_ms <= 0:
@@ -170,8 +172,8 @@ def candidate_plans(device: Device, bundle: Bundle, evaluation: Evaluation | Non
     if evaluation is not None and not belong_together(bundle, evaluation):
         if manifest.quantization != "fp32":
             raise InputError(
-                f"{bundle.path} is {manifest.quantization}, the logits of a checkpoint are those in float32; "
-                "name no model"
+                f"{bundle.path} is {manifest.quantization}, and the logits of a checkpoint are for float32; leave out "
+                "--model"
             )
         raise InputError(
             f"{bundle.path} was not exported from this model: their accuracies differ; name its own checkpoint"

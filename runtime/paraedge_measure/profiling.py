@@ -266,9 +266,9 @@ def _thread_counts(threads: Sequence[int] | None, branches: int, bed: TestBed) -
             reason = (
                 f"the bundle has {branches} branch{'es' if branches > 1 else ''}"
                 if bed.parallel
-                else "this engine runs one at a time"
+                else "this engine runs one branch at a time"
             )
-            raise InputError(f"threads is {count}, and {reason}; at most {most} can be busy, ask for no more")
+            raise InputError(f"threads must be at most {most}, got {count}: {reason}")
     return tuple(sorted(set(counts)))
 
 

@@ -209,7 +209,7 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
     if branches is None:
         return available
     if isinstance(branches, bool):
-        raise InputError(f"branches must be a count or a sequence of indexes, got {branches}")
+        raise InputError(f"branches must be a count or a sequence of indices, got {branches}")
     try:
         if isinstance(branches, Iterable):
             chosen = tuple(operator.index(index) for index in branches)
@@ -219,10 +219,10 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
                 raise InputError(f"{count} branches requested, {len(available)} available: {list(available)}")
             return available[:count]
     except TypeError:
-        raise InputError(f"branches must be a count or a sequence of indexes, got {shown(branches)}") from None
+        raise InputError(f"branches must be a count or a sequence of indices, got {shown(branches)}") from None
     unknown = [index for index in chosen if index not in available]
     if unknown:
         raise InputError(f"there is no branch {unknown[0]}; choose from {list(available)}")
     if not chosen or list(chosen) != sorted(set(chosen)):
-        raise InputError(f"invalid branches {list(chosen)}: give at least one, unique, in ascending order")
+        raise InputError(f"invalid branches {list(chosen)}: give one or more unique indices in ascending order")
     return chosen

@@ -125,7 +125,7 @@ class Bundle:
         listed = listed_names(self.manifest)
         if UPDATE_NAME in names - listed:
             command = shlex.join(["paraedge", "apply", str(self.path), "OLD", "--out", "NEW"])
-            raise IntegrityError(f"{self.path} is an update, not a bundle; make the new bundle with it: {command}")
+            raise IntegrityError(f"{self.path} is an update, not a bundle; apply it to the old bundle: {command}")
         if unlisted := [name for name in names - listed if not storage.is_litter(name)]:
             raise IntegrityError(f"{self.path}: {min(unlisted)} is not listed in {MANIFEST_NAME}; remove it")
         if missing := listed - names:
@@ -287,8 +287,8 @@ class Bundle:
             chosen = choose_branches(() if branches is None else branches, manifest.branch_indexes)
         except InputError:
             raise InputError(
-                f"invalid branches {shown(branches)} for {self.path}, which has "
-                f"{list(manifest.branch_indexes)}; name some of these, each once, in order, or how many of the first"
+                f"invalid branches {shown(branches)}: {self.path} has {list(manifest.branch_indexes)}; give unique "
+                "indices in ascending order, or a count"
             ) from None
         if os.path.realpath(self.path) == os.path.realpath(out):
             raise InputError(f"{out} is the bundle itself, or inside it; choose another name with --out")
@@ -430,8 +430,8 @@ def _check_signature_kept(old: Bundle, is_signed: bool) -> None:
     """Refuse to put an unsigned bundle in place of a signed one where only signed ones are opened."""
     if old.signature_bytes is not None and not is_signed and read_trusted_keys(None):
         raise BundleError(
-            f"{old.path} is signed and the new bundle would not be, so nothing could open it with the trusted keys of "
-            "PARAEDGE_TRUSTED_KEYS; choose another name with --out and sign that, or unset the variable"
+            f"{old.path} is signed, the new bundle is not, and PARAEDGE_TRUSTED_KEYS requires a signature; choose "
+            "another name with --out and sign that bundle, or unset the variable"
         )
 
 

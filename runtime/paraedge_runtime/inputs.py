@@ -327,7 +327,7 @@ def _find(paths: list[Path], suffixes: frozenset[str], what: str) -> list[Path]:
         if path.is_dir():
             inside = visible_files(path, suffixes)
             if not inside:
-                raise InputError(f"{path} holds no {what}")
+                raise InputError(f"{path} contains no {what}; name a folder with some, or the files")
             found += inside
         elif not path.exists():
             raise InputError(f"{path} does not exist")

@@ -79,7 +79,7 @@ def write_update(old: Bundle, new: Bundle, out: str | os.PathLike[str]) -> list[
         raise InputError(f"{old.path} and {new.path} are the same bundle; there is nothing to update")
     files = new.files()
     if UPDATE_NAME in files:
-        raise InputError(f"{new.path} has a file {UPDATE_NAME}, a name that updates need; send the bundle whole")
+        raise InputError(f"{new.path} has a file {UPDATE_NAME}, a name reserved for updates; send the whole bundle")
     present = {entry.sha256 for entry in old.manifest.entries().values()}
     changed = [entry.file for entry in new.manifest.entries().values() if entry.sha256 not in present]
     record = _UpdateRecord(format="paraedge-update/1", base_sha256=old.sha256)

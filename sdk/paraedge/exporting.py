@@ -147,7 +147,7 @@ def _test_images(test_set: TestSet, checkpoint: Checkpoint) -> LabelledImages | 
     """The inputs, with the class indexes of the checkpoint."""
     if not isinstance(test_set, TestSet):
         raise InputError(
-            f"test_set is {shown(test_set)}; pass what paraedge.data.load_dataset gives, or its test split"
+            f"test_set is {shown(test_set)}; pass what paraedge.data.load_dataset returns, or its test split"
         )
     if isinstance(test_set, ImageDataset | SignalDataset):
         return test_set.with_class_names(checkpoint.config.labels).test

@@ -259,9 +259,7 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
-            raise InputError(
-                f"your token has no permission for this with {repo_id}; {login}, with one that has"
-            ) from None
+            raise InputError(f"your token does not give access to {repo_id}; {login}, with a token that does") from None
         raise ParaEdgeError(f"the hub returned {status} for {repo_id}; try again later") from None
     except (errors.HTTPError, OSError) as error:
         raise ParaEdgeError(f"the hub cannot be reached ({type(error).__name__}); check the network") from None

@@ -71,7 +71,7 @@ def make_keys(name: Path, password: str | None) -> PublicKey:
         EngineUnavailable: cryptography is not installed.
     """
     if password == "":
-        raise InputError("the password is empty; give one, or ask for a key without (--no-password)")
+        raise InputError("the password is empty; enter one, or use --no-password")
     if not name.name:
         raise InputError(f"invalid name {str(name)!r} for the keys; give one such as 'release'")
     private = _private_key(os.urandom(8), os.urandom(32))
@@ -114,7 +114,7 @@ def read_private_key(path: Path, ask_password: Callable[[], str]) -> PrivateKey:
             lines = file.read(_MAX_KEY_FILE_BYTES).split(b"\n")
         data = base64.b64decode(lines[1], validate=True) if len(lines) == 3 and not lines[2] else b""
     except OSError as error:
-        raise InputError(f"the key {path} cannot be read: {error.strerror}") from error
+        raise InputError(f"the key {path} cannot be read: {error.strerror}; give the path of a .key file") from error
     except ValueError:
         data = b""
     problem = f"{path} is not a private key, or is damaged; create one with 'paraedge keygen' or minisign"
@@ -124,7 +124,7 @@ def read_private_key(path: Path, ask_password: Callable[[], str]) -> PrivateKey:
     if algorithm != _ALGORITHM or checksum != _CHECKSUM or derivation not in (_SCRYPT, _NO_PASSWORD):
         raise InputError(problem)
     if derivation == _SCRYPT:
-        problem = f"the password of {path} is wrong, or the file is damaged"
+        problem = f"the password of {path} is wrong, or the file is damaged; try again, or restore the file"
         secret = _xor(secret, _derived(path, ask_password(), salt, work, memory_bytes))
     key_id, seed, public, found = _SECRET_FIELDS.unpack(secret)
     private = _private_key(key_id, seed)
@@ -163,7 +163,7 @@ def sign_bundle(path: Path, keys: Sequence[PrivateKey], expires: datetime | None
         manifest_bytes = encode_record(replace(bundle.manifest, signature=record))
     signature = sign_manifest(manifest_bytes, keys, now_s, expires_s)
     if len(signature) > MAX_SIGNATURE_BYTES:
-        raise InputError(f"{len(keys)} signatures are too many; their file may have {MAX_SIGNATURE_BYTES} bytes")
+        raise InputError(f"{len(keys)} signatures do not fit into {MAX_SIGNATURE_BYTES} bytes; sign with fewer keys")
     files = {**bundle.files(), **manifest_files(manifest_bytes, signature)}
     trusted_keys = [key.public.text for key in keys]
     if path.is_dir():

@@ -23,7 +23,12 @@ __all__ = ["WEB_ENGINES", "make_site"]
 WEB_ENGINES = ("litert", "onnxruntime")
 _INSTALL_LIMIT_S = 600
 _PHOTOGRAPH_SIDE = 64  # pixels; smaller ones are drawings and thumbnails
-_PACKAGE_FILES = ("package.json", "package-lock.json", "bin/copy-engine.js")
+_PACKAGE_FILES = (
+    "package.json",
+    "package-lock.json",
+    "bin/copy-engine.js",
+    *(f"src/engines/{name}.js" for name in (*WEB_ENGINES, "memory", "parts")),
+)
 
 
 def make_site(
@@ -50,6 +55,8 @@ def make_site(
         EngineUnavailable: the files of an engine are not here, and npm cannot fetch them.
     """
     target = Path(out).absolute()
+    if (target / "manifest.json").exists() or (target.is_file() and target.suffix == ".zip"):
+        raise InputError(f"{target} is a bundle; name the folder to write first: paraedge web site {Path(out).name}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} exists; remove it, or choose another folder")
     opened = _named([Bundle.open(bundle, trusted_keys=trusted_keys) for bundle in bundles])
@@ -58,7 +65,8 @@ def make_site(
     try:
         with new_folder(target) as building:
             shutil.copytree(page, building, dirs_exist_ok=True)
-            shutil.copytree(package / "src", building / "paraedge")
+            # Engines bring their modules: below.
+            shutil.copytree(package / "src", building / "paraedge", ignore=shutil.ignore_patterns("engines"))
             for name, bundle in opened.items():
                 on_progress(f"copying {name}")
                 for file, data in bundle.files().items():
@@ -121,9 +129,9 @@ def _copy_engine(package: Path, engine: str, out: Path, on_progress: Callable[[s
 
 
 def _installed(package: Path, on_progress: Callable[[str], None]) -> Path:
-    """The packages of the lock file, fetched once and kept in the cache."""
-    version = hashlib.sha256((package / "package-lock.json").read_bytes()).hexdigest()[:12]
-    folder = own_folder("web") / version
+    """The packages of the lock file and the script that copies from them, fetched once and kept in the cache."""
+    hashes = b"".join(hashlib.sha256((package / file).read_bytes()).digest() for file in _PACKAGE_FILES)
+    folder = own_folder("web") / hashlib.sha256(hashes).hexdigest()[:12]
     if (folder / "done").exists():
         return folder
     npm = shutil.which("npm")

@@ -133,7 +133,7 @@ def test_what_a_bundle_does_not_read_is_refused(hearing, tmp_path, fake_engine):
     seeing = fake_bundle(tmp_path / "seeing.paraedge")
     with pytest.raises(InputError, match="this bundle reads no sound; the source 'microphone' gives only sound"):
         _shots("microphone", seeing, 1)
-    with pytest.raises(InputError, match=r"holds no \.wav files"):
+    with pytest.raises(InputError, match=r"contains no \.wav files"):
         _shots("wav-folder", hearing, 1, tmp_path / "hearing.paraedge")
     with pytest.raises(InputError, match="the source 'wav-folder' needs a folder; add --folder FOLDER"):
         _shots("wav-folder", hearing, 1)

@@ -67,7 +67,7 @@ def test_the_terminal_draws_the_margin_and_what_was_predicted():
         "branch 0   ██         ░░░░░░░│   used",
         "branch 1     ██───    ░░░░░░░│   used",
         "branch 2       ────────░░░░░░│   dropped",
-        "│ deadline  ░ 0.70 ms kept for the way back  ─ predicted time",
+        "│ deadline  ░ 0.70 ms reserved for the return  ─ predicted time",
     ]
 
 

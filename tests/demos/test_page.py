@@ -155,9 +155,9 @@ def test_a_page_on_another_address_needs_the_token(browser, pi_bundle, start):
 
 
 def test_white_space_before_the_deadline_has_a_reason(page):
-    """The margin of the way back is drawn, and beside every bar how long it was predicted to take at most."""
+    """The margin for the return is drawn, and beside every bar its predicted time."""
     until(lambda: page.locator("#branches u:visible").count() > 0, "nothing is predicted")
     until(lambda: page.locator("#margin").is_visible(), "there is no margin")
     margin, deadline = (page.locator(name).bounding_box() for name in ("#margin", "#deadline"))
     assert margin["x"] < deadline["x"]
-    expect(page.locator("#margin-text")).to_contain_text(re.compile(r"\d ms kept for the way back"))
+    expect(page.locator("#margin-text")).to_contain_text(re.compile(r"\d ms reserved for the return"))

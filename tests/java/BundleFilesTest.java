@@ -47,6 +47,8 @@ public class BundleFilesTest {
         File older = copied(new byte[] {1, 2, 3});
         File other = new File(folder, "model.zip-not-a-hash");
         assertTrue(other.createNewFile());
+        File abandoned = new File(folder, ".paraedge-1.part");
+        assertTrue(abandoned.createNewFile() && abandoned.setLastModified(1_000_000));
         File copy = copied(zip);
         assertArrayEquals(zip, Files.readAllBytes(copy.toPath()));
         assertFalse(older.exists());
@@ -70,6 +72,8 @@ public class BundleFilesTest {
     @Test
     public void aDownloadIsKeptIfATrustedKeySignedItAndItIsNotOlder() throws IOException {
         File target = new File(folder, "model.zip");
+        File being = new File(folder, ".paraedge-2.part"); // another process writes it
+        assertTrue(being.createNewFile());
         download(target, "version-1.zip");
         assertEquals(1, version(target));
         download(target, "version-2.zip");
@@ -79,11 +83,21 @@ public class BundleFilesTest {
         refused(Code.INTEGRITY, "", target, "images.zip"); // not signed
         assertThrows(IOException.class, () -> download(target, "nowhere.zip"));
         assertEquals(2, version(target));
+        assertTrue(being.delete());
         assertEquals(1, folder.list().length);
 
         Files.write(target.toPath(), new byte[] {1, 2, 3});
         download(target, "version-1.zip");
         assertEquals(1, version(target));
+    }
+
+    @Test
+    public void aDownloadMakesItsFolder() throws IOException {
+        File made = new File(folder, "made");
+        File target = new File(made, "model.zip");
+        download(target, "version-1.zip");
+        assertEquals(1, version(target));
+        assertTrue(target.delete() && made.delete());
     }
 
     private long version(File target) {

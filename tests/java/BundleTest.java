@@ -67,7 +67,7 @@ public class BundleTest {
         Prepared.refused(Code.INTEGRITY, "nowhere does not exist", () -> Prepared.bundle("nowhere"));
         Prepared.refused(Code.INTEGRITY, "branch_00", () -> Prepared.bundle("damaged.paraedge"));
         Prepared.refused(Code.MANIFEST, "manifest.json", () -> Prepared.bundle("malformed.paraedge"));
-        assertThrows(NullPointerException.class, () -> Bundle.open(null));
+        assertEquals("path", assertThrows(NullPointerException.class, () -> Bundle.open(null)).getMessage());
         assertThrows(IllegalArgumentException.class, () -> Prepared.bundle("images.paraedge\0"));
     }
 
@@ -96,7 +96,7 @@ public class BundleTest {
     @Test
     public void anEngineThatIsNotThereIsNamed() {
         try (Bundle bundle = Prepared.bundle("other-engine.paraedge")) {
-            Prepared.refused(Code.UNAVAILABLE, "litert", () -> Session.open(bundle));
+            Prepared.refused(Code.UNAVAILABLE, "litert', which is not registered (there: executorch", () -> Session.open(bundle));
         }
         Prepared.refused(Code.UNAVAILABLE, "nothing.so", () -> { Engines.load("/nothing.so"); return null; });
         Prepared.refused(Code.UNAVAILABLE, "nothing.so", () -> { Engines.loadOnnxRuntime("/nothing.so"); return null; });
@@ -120,8 +120,8 @@ public class BundleTest {
             SessionOptions usual = SessionOptions.DEFAULT;
             Prepared.refused(Code.INPUT, "-1", () -> Session.open(bundle, usual.threads(-1)));
             Prepared.refused(Code.INPUT, "99", () -> Session.open(bundle, usual.firstBranches(99)));
-            Prepared.refused(Code.INPUT, "part_ms", () -> Session.open(bundle, usual.partMs(1, -2)));
-            Prepared.refused(Code.INPUT, "contention", () -> Session.open(bundle, usual.contention(Double.NaN)));
+            Prepared.refused(Code.INPUT, "part_ms has -2", () -> Session.open(bundle, usual.partMs(1, -2)));
+            Prepared.refused(Code.INPUT, "contention has nan", () -> Session.open(bundle, usual.contention(Double.NaN)));
         }
     }
 

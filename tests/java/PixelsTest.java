@@ -79,6 +79,10 @@ public class PixelsTest {
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofRgba(plane, 8, 0, 0, 2, 2));
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofRgba(plane, 8, 1, 0, 2, 1 << 30));
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofRgba(plane, 8, -1, 0, 1, 1));
+        assertThrows(IllegalArgumentException.class, () -> Pixels.ofRgba(plane, 8, Integer.MAX_VALUE, 0, 1, 1));
+        for (int rowStride : new int[] {-8, 0, 7}) {
+            assertThrows(IllegalArgumentException.class, () -> Pixels.ofRgba(plane, rowStride, 0, 0, 2, 1));
+        }
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofArgb(new int[3], 2, 2));
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofArgb(new int[0], 0, 0));
         assertThrows(IllegalArgumentException.class, () -> Pixels.ofArgb(new int[1], 1, 1).turned(45));

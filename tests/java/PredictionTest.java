@@ -95,13 +95,16 @@ public class PredictionTest {
         byte[] image = java.util.Arrays.copyOf(Prepared.bytes("images.u8"), PIXELS);
         try (Session session = Prepared.session("images.paraedge", 2)) {
             int branches = session.numBranches();
+            Prepared.refused(Code.INPUT, "has 0 bytes", () -> session.run(new byte[0]));
+            Prepared.refused(Code.INPUT, "has 0 values", () -> session.run(new float[0]));
             Prepared.refused(Code.INPUT, "3", () -> session.run(new byte[3]));
             Prepared.refused(Code.INPUT, "3", () -> session.run(new float[3]));
             Prepared.refused(Code.INPUT, "99", () -> session.run(image, Request.DEFAULT.firstBranches(99)));
             Prepared.refused(Code.INPUT, "99", () -> session.run(image, Request.DEFAULT.branches(0, 99)));
             Prepared.refused(Code.INPUT, "branches", () -> session.run(image, Request.DEFAULT.branches()));
             assertThrows(NullPointerException.class, () -> session.run(image, null));
-            assertThrows(NullPointerException.class, () -> session.run((byte[]) null));
+            assertEquals("image",
+                    assertThrows(NullPointerException.class, () -> session.run((byte[]) null)).getMessage());
             assertEquals(branches, session.run(image).branchesUsed());
         }
     }

@@ -210,7 +210,7 @@ def test_what_the_reader_would_refuse_is_not_written(tmp_path, bad):
     path = tmp_path / "device.json"
     write_device(DEVICE, path)
     with pytest.raises(
-        DeviceError, match=r"device\.json is not written: the output of pi-5: .*; profile it again$"
+        DeviceError, match=r"device\.json was not written: the output of pi-5: .*; profile it again$"
     ) as why:
         write_device(bad, path)
     assert not isinstance(why.value, ProfileError)

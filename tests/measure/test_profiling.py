@@ -164,7 +164,7 @@ def test_the_lengths_are_the_documented_ones():
         ({"threads": [True]}, InputError, "at least 1, got True"),
         ({"threads": [1.5]}, InputError, r"at least 1, got 1\.5"),
         ({"threads": []}, InputError, "threads is empty"),
-        ({"threads": [4]}, InputError, r"threads is 4, and the bundle has 3 branch.*at most 3"),
+        ({"threads": [4]}, InputError, r"threads must be at most 3, got 4: the bundle has 3 branches"),
         ({"engine": "tensorflow"}, InputError, "unknown engine 'tensorflow'"),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path, options, error, problem):
 def test_an_engine_without_parallel_branches_is_measured_on_one_thread(tmp_path, fake_engine, monkeypatch):
     fake_engine.register(monkeypatch, "SequentialFakeEngine")
     bundle = fake_bundle(tmp_path / "b.paraedge")
-    with pytest.raises(InputError, match="threads is 2, and this engine runs one at a time"):
+    with pytest.raises(InputError, match="threads must be at most 1, got 2: this engine runs one branch at a time"):
         profile_bundle(bundle, threads=[2], length=BRIEF)
 
 

@@ -223,7 +223,9 @@ def test_a_closed_session_says_so_to_requests_that_wait_too(bundle):
 
 def test_a_request_that_would_be_late_is_dropped_if_it_may_be(bundle):
     late = {"budget_ms": 20_000, "on_overload": "drop"}
-    problem = r"was dropped: its first prediction takes [56]\d{4}\.\d\d ms, 1\d{4}\.\d\d ms are left to its deadline"
+    problem = (
+        r"was dropped: its first prediction takes [56]\d{4}\.\d\d ms, 1\d{4}\.\d\d ms are left before its deadline"
+    )
     with Session.open(bundle, threads=2, latency=_latency("branch_00")) as session:
         for call in (
             lambda: session.run(image(), **late),

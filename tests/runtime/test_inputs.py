@@ -733,8 +733,8 @@ def test_find_images(album, given, found):
     [
         (["missing.png"], r"missing\.png does not exist"),
         (["b.png", "gone"], "gone does not exist"),
-        (["bare"], r"bare holds no images \(\.bmp, "),
-        (["folder.png"], r"folder\.png holds no images"),
+        (["bare"], r"bare contains no images \(\.bmp, "),
+        (["folder.png"], r"folder\.png contains no images"),
     ],
 )
 def test_find_images_refuses_what_is_not_there(album, given, problem):

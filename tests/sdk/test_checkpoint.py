@@ -357,8 +357,8 @@ def test_npz_without_an_array_is_refused_by_both_names(folder, name, array):
     [
         ("evaluation.npz", {"labels": np.int64(3)}, r"labels is \(\) int64, config\.json says \(any\) integers"),
         ("evaluation.npz", {"labels": np.zeros((60, 2), np.int64)}, r"labels is \(60, 2\) int64"),
-        ("evaluation.npz", {"labels": np.zeros(59, np.int64)}, "labels must be 60 class indexes below 10"),
-        ("evaluation.npz", {"labels": np.full(60, 10)}, "labels must be 60 class indexes below 10"),
+        ("evaluation.npz", {"labels": np.zeros(59, np.int64)}, "labels must be 60 class indices below 10"),
+        ("evaluation.npz", {"labels": np.full(60, 10)}, "labels must be 60 class indices below 10"),
         ("evaluation.npz", {"branch_logits": np.full((2, 60, 10), "a")}, r"branch_logits is \(2, 60, 10\) <U1"),
         ("samples.npz", {"images": np.zeros((4, 8, 8, 1), np.float32)}, "float32, .* uint8"),
         ("samples.npz", {"images": np.zeros((4, 9, 8, 1), np.uint8)}, r"images is \(4, 9, 8, 1\)"),

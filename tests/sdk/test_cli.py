@@ -490,7 +490,10 @@ MISTAKES = [
     (["train", "--dataset", "digits"], "Missing option '--out'"),
     (["train", "--out", "x", "--recipe", "best"], "unknown recipe 'best'; choose one of plain, fashion-mnist"),
     (["train", "--out", "x", "--recipe", "none.json"], "none.json cannot be read"),
-    (["train", "--out", "x", "--dataset", "digits", "--holdout", "1437"], "1437 cannot be held out"),
+    (
+        ["train", "--out", "x", "--dataset", "digits", "--holdout", "1437"],
+        "cannot hold out 1437 of the 1437 train images of digits",
+    ),
 ]
 
 
@@ -509,13 +512,13 @@ def test_mistakes_with_a_real_bundle(bundle, tmp_path):
         (["run", bundle, "--threads", "0"], "threads must be an integer of at least 1, got 0"),
         (["run", bundle, "--engine", "onnxruntime"], "was made for 'litert'"),
         (["run", bundle, "missing.png"], "missing.png does not exist"),
-        (["run", bundle, "folder"], "holds no images"),
+        (["run", bundle, "folder"], "contains no images"),
         (["subset", bundle, "--branches", "0,9", "--out", "x"], "there is no branch 9"),
         (["subset", bundle, "--branches", "1", "--out", "folder"], "is not a bundle folder"),
         (["subset", bundle, "--branches", "1", "--out", bundle], "is the bundle itself"),
         (["pack", bundle, "--out", "folder"], "is a folder"),
         (["export", "--target", "linux", "--branches", "1", "--out", "folder"], "is not a bundle folder"),
-        (["evaluate", bundle, "--plot", "x.pdf", "--data-dir", "folder"], "the plot is a PNG"),
+        (["evaluate", bundle, "--plot", "x.pdf", "--data-dir", "folder"], "x.pdf does not end in .png"),
         (["subset", bundle, "--branches", "1", "--out", "/proc/x.paraedge"], "/proc/x.paraedge cannot be written: "),
         (["pack", bundle, "--out", "/proc/x.zip"], "/proc/x.zip cannot be written: "),
         (["evaluate", "--plot", "/proc/x.png"], "/proc/x.png cannot be written: "),

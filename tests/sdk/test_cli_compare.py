@@ -47,12 +47,12 @@ def test_the_command_prints_a_document_a_table_and_an_image(pair, tmp_path):
 def test_an_image_of_another_kind_is_refused_before_the_work(pair, tmp_path):
     done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", str(tmp_path / "sizes.svg")])
     assert isinstance(done.exception, InputError)
-    assert "the plot is a PNG" in str(done.exception)
+    assert "does not end in .png" in str(done.exception)
     (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n precious")
     done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", str(tmp_path / "photo.png")])
     assert "photo.png exists and is not a plot that paraedge wrote; choose another name" in str(done.exception)
     done = CliRunner().invoke(compare, [str(pair[0].path), "--plot", "."])
-    assert "the plot is a PNG, . has another suffix; name it plot.png" in str(done.exception)
+    assert ". does not end in .png; plots are PNG files, name it plot.png" in str(done.exception)
 
 
 @pytest.mark.parametrize(("limit", "status"), [("p95:50%", 0), ("p95:49%", 1), ("accuracy:1", 0), ("accuracy:0.9", 1)])

@@ -130,7 +130,7 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["device.json", "none.paraedge"], 2, "none.paraedge does not exist"),
         (["device.txt"], 2, "device.txt is neither a device file (NAME.json) nor a bundle"),
         (["BUNDLE", "--threads", "0"], 2, "threads must be an integer of at least 1, got 0"),
-        (["BUNDLE", "--threads", "2"], 2, "threads is 2, and the bundle has 1 branch"),
+        (["BUNDLE", "--threads", "2"], 2, "threads must be at most 1, got 2: the bundle has 1 branch"),
         (["BUNDLE", "--threads", "one"], 2, "'one' is not a list of thread counts, such as 1,2,4"),
         (["BUNDLE", "--threads", ""], 2, "'' is not a list of thread counts"),
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
@@ -404,9 +404,10 @@ def test_over_adb_golden_inputs_and_accuracy_are_those_of_this_machine(executorc
     connection = Adb(serial="0A1B2C", tools=str(tools), folder=str(tmp_path / "phone"))
     write_device(Device(name="phone", connection=connection), tmp_path / "phone.json")
     assert_runs_there(
-        executorch_bundle, checkpoint.samples, tmp_path, "phone.json", fake_adb.install(tmp_path, "device")
+        executorch_bundle, checkpoint.samples, tmp_path, "phone.json", fake_adb.install(tmp_path, "shared")
     )
     assert not list((tmp_path / "phone").glob("inputs-*"))
+    assert not list((tmp_path / "phone").rglob("*.new"))
 
 
 def test_over_ssh_golden_inputs_and_accuracy_are_those_of_this_machine(server, executorch_bundle, checkpoint, tmp_path):

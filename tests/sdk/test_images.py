@@ -154,5 +154,5 @@ def test_held_out_images_are_balanced_and_leave_the_train_split(digits):
 
 @pytest.mark.parametrize("count", [-1, 0, 1437, 5000])
 def test_holding_out_nothing_or_everything_is_refused(digits, count):
-    with pytest.raises(InputError, match=f"digits has 1437 train images; {count} cannot be held out"):
+    with pytest.raises(InputError, match=f"cannot hold out {count} of the 1437 train images of digits"):
         digits.holdout(count, seed=0)

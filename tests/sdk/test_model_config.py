@@ -66,7 +66,7 @@ from paraedge.model import ParaFormerConfig
             {"branch_width": 8}, "stem_stride must be at least 4 with branch_width, got 2", id="stem-without-a-stage"
         ),
         *(
-            pytest.param({"branch_classes": value}, "branch_classes must rise to num_classes 10", id=f"classes-{value}")
+            pytest.param({"branch_classes": value}, r"branch_classes must be 2 values .*\(10\)", id=f"classes-{value}")
             for value in ((), (10,), (10, 8), (8, 9), (0, 10), (8, 12), (8, 10, 10))
         ),
         pytest.param({"branch_residual_blocks": 1}, "branch_residual_blocks 1 needs a branch_width", id="whose-blocks"),

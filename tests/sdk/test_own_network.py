@@ -117,11 +117,15 @@ def test_a_model_alone_is_described_by_the_data_set(file):
 @pytest.mark.parametrize(
     ("function", "error", "problem"),
     [
-        ("alone", InputError, "returned a model alone; return .model, ModelDescription.* or say with --dataset"),
+        (
+            "alone",
+            InputError,
+            "returned only a model; return .model, ModelDescription.* or name its data set with --dataset",
+        ),
         ("nothing", UnsupportedModel, "NoneType has no stem, branches, input_spec, num_outputs"),
         ("raises", InputError, r"own_net\.py:34 raised ZeroDivisionError: division by zero; fix it there"),
         ("leaves", InputError, r"own_net\.py:38 raised SystemExit: 3"),
-        ("wrong", InputError, r"must return \(model, ModelDescription\), got a dict with the model"),
+        ("wrong", InputError, r"must return \(model, ModelDescription\), got \(model, dict\)"),
         ("mak", InputError, "has no function 'mak'; its functions are: alone, make, nothing, raises, leaves, wrong"),
     ],
 )
@@ -145,7 +149,7 @@ def test_a_file_without_its_function_is_said_so(file, end):
 
 
 def test_files_that_cannot_be_run_are_refused(file, tmp_path):
-    with pytest.raises(InputError, match=r"none\.py does not exist; name a file of Python and a function in it"):
+    with pytest.raises(InputError, match=r"none\.py does not exist; name a Python file and a function in it"):
         own_network(f"{tmp_path}/none.py:make", None, None, 0.01)
     (tmp_path / "broken.py").write_text("x = 1\ndef make(:\n")
     with pytest.raises(InputError, match=r"broken\.py:2 raised SyntaxError"):

@@ -125,7 +125,7 @@ def test_tokens_are_the_cells_of_the_map(change):
     ("change", "problem"),
     [
         ({"image_size": 32}, "neither image_size nor backbone"),
-        ({"in_channels": 2, "mean": (0.0,) * 2, "std": (1.0,) * 2}, "in_channels 2 is not the number of channel_names"),
+        ({"in_channels": 2, "mean": (0.0,) * 2, "std": (1.0,) * 2}, "the number of channel_names, got 2"),
         ({"signal": None}, "image_size must be at least 1, got 0"),
     ],
 )
@@ -138,8 +138,8 @@ def test_what_a_configuration_of_a_signal_refuses(change, problem):
     ("change", "problem"),
     [
         ({"rate_hz": float("nan")}, "rate_hz must be above 0"),
-        ({"channel_names": ("a", "a"), "log_mel": None}, "a name twice"),
-        ({"channel_names": ("left", "right")}, "log_mel is for one channel, there are 2"),
+        ({"channel_names": ("a", "a"), "log_mel": None}, "channel_names must be unique, got a, a"),
+        ({"channel_names": ("left", "right")}, "log_mel needs exactly one channel, got 2"),
         ({"length": 100}, "length 100 is shorter than the window of log_mel, 128"),
     ],
 )
@@ -151,7 +151,7 @@ def test_what_a_signal_refuses(change, problem):
 def test_whole_groups_are_held_out():
     rest, held = tones(40, 0).without_groups((1,))
     assert (set(rest.groups), set(held.groups), len(rest), len(held)) == ({0}, {1}, 20, 20)
-    with pytest.raises(InputError, match=r"the groups \(7,\) cannot be held out; there are \[0, 1\]"):
+    with pytest.raises(InputError, match=r"cannot hold out the groups \[7\]; choose from \[0, 1\]"):
         tones(40, 0).without_groups((7,))
 
 

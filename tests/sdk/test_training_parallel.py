@@ -90,5 +90,5 @@ def test_more_processes_than_branches_are_refused(recipe):
     (recipe / "one.json").write_text(json.dumps(fields))
     done = _train(recipe, "refused", "--recipe", "one.json", "--parallel", "branches", processes=2)
     assert done.returncode != 0
-    assert "1 branches cannot be shared by 2 processes; start at most 1" in done.stderr
+    assert "1 branch(es) cannot be divided among 2 processes; start at most 1" in done.stderr
     assert not (recipe / "refused").exists()

@@ -16,6 +16,7 @@ STATES = {
         1,
     ),
     "recovery": ("recovery\n", "", 0),
+    "shared": ("device\n", "", 0),  # another process sends the same, and is done first
     "full": ("device\n", "", 0),  # until something is sent
     "unplugged": ("device\n", "", 0),  # until the program has started
     "no permissions": ("", "error: insufficient permissions for device: missing udev rules?\n", 1),
@@ -50,6 +51,8 @@ if command == "push" and {name!r} == "full":
     shutil.copytree(rest[0], rest[1])  # a part of it
     sys.stderr.write("adb: error: failed to copy to '" + rest[1] + "': remote write failed: No space left on device\\n")
     sys.exit(1)
+if command == "push" and {name!r} == "shared":
+    shutil.copytree(rest[0], rest[1].rsplit(".", 2)[0])
 if command == "push" and len(rest) == 2:
     shutil.copytree(rest[0], rest[1])
     print("1 file pushed")

@@ -87,13 +87,13 @@ def _tests(node, file, **options):
 
 
 def test_the_package_in_chromium(node, web_setup):
-    text = _tests(node, "test/browser/session.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
+    text = _tests(node, "test/browser/session.test.js", timeout_s=900, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
     assert _report(text) is None
     assert text.count("\nok ") >= 9
 
 
 def test_golden_predictions_in_chromium(node, web_setup):
-    text = _tests(node, "test/browser/golden.test.js", timeout_s=120, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
+    text = _tests(node, "test/browser/golden.test.js", timeout_s=600, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
     assert _report(text) is None
     assert text.count("\nok ") == len(BUNDLES)
 
@@ -115,20 +115,20 @@ def every_recipe(web_setup, tmp_path_factory):
 
 @pytest.mark.slow
 def test_golden_predictions_of_every_recipe(node, every_recipe):
-    text = _tests(node, "test/browser/golden.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(every_recipe))
+    text = _tests(node, "test/browser/golden.test.js", timeout_s=900, PARAEDGE_WEB_SETUP=json.dumps(every_recipe))
     assert _report(text) is None
     assert text.count("\nok ") == len(every_recipe["bundles"]) >= 11
 
 
 def test_the_page_in_chromium(node, web_setup):
-    text = _tests(node, "test/browser/page.test.js", timeout_s=240, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
+    text = _tests(node, "test/browser/page.test.js", timeout_s=900, PARAEDGE_WEB_SETUP=json.dumps(web_setup))
     assert _report(text) is None
     assert text.count("\nok ") >= 5
 
 
 def test_the_package_in_firefox_and_webkit(node, web_setup, other_browsers):
     setup = json.dumps({**web_setup, "others": other_browsers})
-    text = _tests(node, "test/browser/others.test.js", timeout_s=280, PARAEDGE_WEB_SETUP=setup)
+    text = _tests(node, "test/browser/others.test.js", timeout_s=900, PARAEDGE_WEB_SETUP=setup)
     assert _report(text) is None
     assert text.count("\nok ") == 2
 

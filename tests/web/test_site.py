@@ -22,7 +22,8 @@ def test_everything_is_in_the_folder(node, tmp_path, bundle):
     folder = web.make_site(tmp_path / "site", [bundle])
     files = tree(folder)
     assert {"index.html", "app.js", "offline.js", "paraedge/index.js", "paraedge/worker.js"} <= set(files)
-    assert {"engines/litert/core.js", "engines/litert/litert_wasm_internal.wasm"} <= set(files)
+    assert {f"engines/litert/{name}" for name in ("litert.js", "core.js", "litert_wasm_internal.wasm")} <= set(files)
+    assert "paraedge/engines/litert.js" not in files
     assert not any(name.startswith("engines/onnxruntime") for name in files)
     inside = {
         name.removeprefix("bundles/mine/"): data for name, data in files.items() if name.startswith("bundles/mine/")
@@ -91,6 +92,7 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, bundle, mon
     before = tree(tmp_path)
     for out, bundles, problem in (
         ("taken", [bundle], r"taken exists; remove it"),
+        ("b.paraedge", [tmp_path / "site"], r"is a bundle; name the folder to write first: paraedge web site b"),
         ("taken/file/site", [bundle], r"site cannot be written: .*; choose another folder"),
         ("site", [], r"no bundle given; export one: paraedge export --target web"),
         ("site", [other], r"other\.paraedge is for 'fake', browsers run litert, onnxruntime; export it again"),

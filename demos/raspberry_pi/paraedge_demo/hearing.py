@@ -56,7 +56,7 @@ def find_recordings(options: SourceOptions) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name one with .wav files")
     if not (found := visible_files(folder, SOUND_SUFFIXES)):
-        raise InputError(f"{folder} holds no .wav files")
+        raise InputError(f"{folder} contains no .wav files; name a folder with some")
     return found
 
 

@@ -37,7 +37,7 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
-    help="What 'paraedge export' made, a folder or a zip. [default: a packaged model; waste for a camera]",
+    help="Bundle to run, a folder or a zip. [default: a packaged model; waste for a camera]",
 )
 @click.option(
     "--source",
@@ -48,18 +48,24 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    help="Folder of images for --source folder, of .wav files for wav-folder.",
+    help="Folder of images (--source folder) or of .wav files (--source wav-folder).",
 )
 @click.option("--camera", default=0, show_default=True, help="Number of the camera for --source camera.")
 @click.option("--fps", type=click.FloatRange(0.1, 120), default=15.0, show_default=True, help="Images per second.")
 @click.option(
     "--budget-ms",
     type=float,
-    help="Time from a frame's arrival to its prediction. [default: twice what all branches take, at least 5]",
+    help="Time limit from a frame's arrival to its prediction, in milliseconds. [default: twice the time of all "
+    "branches, at least 5]",
 )
-@click.option("--threads", type=int, help="Threads that run branches. [default: one per branch, up to the cores]")
-@click.option("--policy", default="anytime", show_default=True, help="anytime, all or static.")
-@click.option("--count", default=1, show_default=True, help="Branches that the policy static starts.")
+@click.option("--threads", type=int, help="Threads for branches. [default: one per branch, up to the cores]")
+@click.option(
+    "--policy",
+    default="anytime",
+    show_default=True,
+    help="Which branches run: anytime (those that fit the budget), all or static.",
+)
+@click.option("--count", default=1, show_default=True, help="Number of branches for --policy static.")
 @click.option(
     "--key",
     "trusted_keys",
@@ -67,23 +73,25 @@ _MISTAKES = (BundleError, EngineUnavailable, InputError)
     help="Require a signature by this key: a public key, its file, or a folder of keys. May be repeated. "
     "[default: $PARAEDGE_TRUSTED_KEYS]",
 )
-@click.option("--allow-downgrade", is_flag=True, help="Load a bundle of a lower model version too, when it changes.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept a new bundle with a lower model version.")
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Call a prediction that is less sure unknown: above 0, at most 1.",
+    help="Show a prediction with a lower confidence as unknown; above 0, at most 1.",
 )
-@click.option("--load", is_flag=True, help="Let a CPU hog compete for half of the cores.")
-@click.option("--headless", is_flag=True, help="Show it in the terminal instead of on a page.")
+@click.option("--load", is_flag=True, help="Keep half of the cores busy with other work.")
+@click.option("--headless", is_flag=True, help="Show predictions in the terminal instead of on a page.")
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after this many predictions.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write one JSON line per prediction to this file.")
+@click.option("--replay", type=click.Path(path_type=Path), help="Show a file written by --record; runs no model.")
+@click.option("--host", help="Address to serve the page on, protected by a token. [default: 127.0.0.1, no token]")
 @click.option(
-    "--record", type=click.Path(path_type=Path), help="Write each prediction to this file, one JSON line each."
+    "--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="Port; 0 for any free one."
 )
-@click.option("--replay", type=click.Path(path_type=Path), help="Show such a recording instead of running anything.")
-@click.option("--host", help="Address to serve the page on, with a token. [default: 127.0.0.1, without]")
-@click.option("--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="0: any that is free.")
 @click.option(
-    "--token", envvar="PARAEDGE_DEMO_TOKEN", help="To be known by whoever connects. [default: a new one with --host]"
+    "--token",
+    envvar="PARAEDGE_DEMO_TOKEN",
+    help="Token that the page's address must contain. [default: a random one with --host]",
 )
 def demo(
     bundle: Path | None,
@@ -107,7 +115,9 @@ def demo(
     port: int,
     token: str | None,
 ) -> None:
-    """See the branches of a model race the clock: on a local page, or in the terminal with --headless.
+    """Show every branch of every prediction against the deadline.
+
+    Serves a local page, or draws in the terminal with --headless.
 
     \b
     Example:
@@ -124,7 +134,9 @@ def demo(
         from paraedge_demo.server import listen
 
         if token is not None and not TOKEN.fullmatch(token):
-            raise InputError("a token needs at least 16 letters, digits or any of _.~-; leave it out to get one")
+            raise InputError(
+                "--token must have at least 16 letters, digits or any of _.~-; leave it out to generate one"
+            )
         listening = listen(host or LOCAL, port)
     if replay is not None:
         if bundle is not None or record is not None:

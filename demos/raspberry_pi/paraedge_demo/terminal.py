@@ -98,7 +98,7 @@ def _signs_text(record: FrameRecord) -> Text:
     text = "│ deadline"
     if record.return_ms:
         margin_ms = record.budget_ms - _waited_ms(record) - record.return_ms
-        text += f"  ░ {max(margin_ms, 0):.2f} ms kept for the way back  ─ predicted time"
+        text += f"  ░ {max(margin_ms, 0):.2f} ms reserved for the return  ─ predicted time"
     return Text(text, style="bright_black")
 
 

@@ -49,8 +49,8 @@ extension ModelBundle {
     private func middle(of image: CGImage, width: Int, height: Int) -> CGImage {
         guard cropsImages else { return image }
         let scale = min(Double(image.width) / Double(width), Double(image.height) / Double(height))
-        let columns = Int((Double(width) * scale).rounded(.toNearestOrEven))
-        let rows = Int((Double(height) * scale).rounded(.toNearestOrEven))
+        let columns = max(1, Int((Double(width) * scale).rounded(.toNearestOrEven)))
+        let rows = max(1, Int((Double(height) * scale).rounded(.toNearestOrEven)))
         let part = CGRect(
             x: (image.width - columns) / 2, y: (image.height - rows) / 2, width: columns, height: rows)
         return image.cropping(to: part) ?? image

@@ -16,6 +16,7 @@
 #include "paraedge/paraedge.h"
 #include "refusal.h"
 #include "runtime.h"
+#include "shape.h"
 
 struct pe_error {
   int code;
@@ -129,7 +130,7 @@ std::span<const T> array(const T* values, size_t count, const char* name) {
 std::vector<double> times(const double* values, size_t count, const char* name) {
   const auto all = array(values, count, name);
   for (const double value : all) {
-    require(value > 0 && std::isfinite(value), std::string(name) + " has a value that is not above 0");
+    require(value > 0 && std::isfinite(value), std::string(name) + " has " + show(value) + "; give numbers above 0");
   }
   return {all.begin(), all.end()};
 }
@@ -162,7 +163,7 @@ RunOptions run_options(const pe_run_options& c) {
   RunOptions options;
   options.first_branches = c.first_branches;
   options.branches = array(c.branches, c.num_branches, "branches");
-  require(!c.branches || c.num_branches > 0, "branches is empty; give indexes, or NULL for all");
+  require(!c.branches || c.num_branches > 0, "branches is empty; give indices, or NULL for all");
   options.deadline = time_point(c.deadline_ns);
   options.leave = time_point(c.leave_ns);
   static_assert(static_cast<int>(Policy::anytime) == PE_POLICY_ANYTIME &&
@@ -311,7 +312,7 @@ int pe_session_close(pe_session* session, int timeout_ms, pe_error** error) {
     }
     if (session && !session->value->settle(std::chrono::milliseconds(timeout_ms))) {
       throw Refusal(ErrorCode::engine, "a branch did not finish within " + std::to_string(timeout_ms) +
-                                           " ms; close the session again later, or leave it as it is");
+                                           " ms; close the session again later, or leave it open");
     }
   });
 }
@@ -338,7 +339,7 @@ void pe_run_options_init(pe_run_options* options, size_t size) {
 pe_prediction* pe_session_run_image(pe_session* session, const uint8_t* image, size_t bytes,
                                     const pe_run_options* options, pe_error** error) {
   return run(session, options, error, [&](const Input& input, std::vector<float>& normalised) {
-    normalised = value_of(normalise(array(&given(image, "image"), bytes, "image"), input));
+    normalised = value_of(normalise(array(image, bytes, "image"), input));
     return std::span<const float>(normalised);
   });
 }
@@ -346,7 +347,7 @@ pe_prediction* pe_session_run_image(pe_session* session, const uint8_t* image, s
 pe_prediction* pe_session_run_tensor(pe_session* session, const float* values, size_t count,
                                      const pe_run_options* options, pe_error** error) {
   return run(session, options, error, [&](const Input& input, std::vector<float>& normalised) {
-    const auto all = array(&given(values, "values"), count, "values");
+    const auto all = array(values, count, "values");
     if (input.kind == Input::Kind::image) return all;  // normalised already
     normalised = value_of(normalise(all, input));
     return std::span<const float>(normalised);

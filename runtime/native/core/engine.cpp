@@ -89,7 +89,7 @@ void load_engine(const std::string& library) {
   const pe_engine* engine = entry(PE_API_VERSION);
   if (!engine) {
     throw Refusal(ErrorCode::unavailable,
-                  library + " is of another version of paraedge; install both from one release");
+                  library + " was built for another version of paraedge; install both from the same release");
   }
   register_engine(*engine);
 }

@@ -5,8 +5,8 @@
 
 namespace paraedge {
 
-Waiter::Waiter(Clock::time_point came, Clock::time_point deadline)
-    : deadline(deadline), rank(deadline == Clock::time_point::max() ? came + Queue::kPatience : deadline) {}
+Waiter::Waiter(Clock::time_point came, Clock::time_point due)
+    : deadline(due), rank(due == Clock::time_point::max() ? came + Queue::kPatience : due) {}
 
 void Queue::add(Waiter& waiter) {
   const auto behind = std::upper_bound(waiters_.begin(), waiters_.end(), waiter.rank,

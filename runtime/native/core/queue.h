@@ -12,7 +12,7 @@
 namespace paraedge {
 
 struct Waiter {
-  Waiter(Clock::time_point came, Clock::time_point deadline);
+  Waiter(Clock::time_point came, Clock::time_point due);
 
   const Clock::time_point deadline;  // max(): none
   const Clock::time_point rank;      // the order of the queue

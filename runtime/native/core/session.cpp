@@ -265,7 +265,7 @@ class Scheduler {
     std::string problem = "the request was dropped: ";
     if (!std::isnan(own_ms)) problem += "its first prediction takes " + in_ms(own_ms) + ", ";
     if (others_ms > 0) problem += "those of the requests before it " + in_ms(others_ms) + ", ";
-    problem += left_ms > 0 ? in_ms(left_ms) + " are left to its deadline" : "its deadline passed " + in_ms(-left_ms) + " ago";
+    problem += left_ms > 0 ? in_ms(left_ms) + " are left before its deadline" : "its deadline passed " + in_ms(-left_ms) + " ago";
     throw Refusal(ErrorCode::dropped, problem + "; give it more time, or let it run late: leave on_overload out");
   }
 
@@ -320,7 +320,7 @@ class Scheduler {
     request.positions = positions;
     if (options.early_stop && options_.stop_rules.size() != parts_.size()) {
       throw Refusal(ErrorCode::input, "early_stop needs a rule for each of the " + std::to_string(branches()) +
-                                          " branches, there are " + std::to_string(options_.stop_rules.size()) +
+                                          " branches, got " + std::to_string(options_.stop_rules.size()) +
                                           "; load all branches of a bundle that was calibrated at export");
     }
     if (options.early_stop && !request.is_prefix()) {
@@ -366,10 +366,13 @@ class Scheduler {
       const auto found = std::find(indexes_.begin(), indexes_.end(), index);
       const auto position = static_cast<size_t>(found - indexes_.begin());
       if (found == indexes_.end()) {
-        throw Refusal(ErrorCode::input, "branch " + std::to_string(index) + " is not loaded in this session");
+        throw Refusal(ErrorCode::input, "branch " + std::to_string(index) +
+                                            " is not loaded in this session; choose one of the loaded branches");
       }
       if (!positions.empty() && position <= positions.back()) {
-        throw Refusal(ErrorCode::input, "invalid branches: give unique indexes in ascending order");
+        std::string given;
+        for (const int one : options.branches) given += (given.empty() ? "" : ", ") + std::to_string(one);
+        throw Refusal(ErrorCode::input, "invalid branches [" + given + "]: give unique indices in ascending order");
       }
       positions.push_back(position);
     }
@@ -776,8 +779,10 @@ Result<std::unique_ptr<Session>> Session::open(std::shared_ptr<const Bundle> bun
   const Manifest& manifest = bundle->manifest();
   const std::optional<pe_engine> engine = find_engine(manifest.engine);
   if (!engine) {
-    return Error{ErrorCode::unavailable, "the bundle needs the engine '" + manifest.engine + "', which is not registered (" +
-                                             engine_names() + "); see pe_engine_load and pe_engine_register"};
+    return Error{ErrorCode::unavailable, "the bundle needs the engine '" + manifest.engine +
+                                             "', which is not registered (there: " + engine_names() +
+                                             "); load it with pe_engine_load, in Java Engines.load, or export the "
+                                             "bundle for another engine"};
   }
   const size_t loaded =
       options.first_branches == 0 ? manifest.branches.size() : static_cast<size_t>(options.first_branches);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -307,25 +308,30 @@ extern "C" void __tsan_acquire(void*);
 extern "C" void __tsan_release(void*);
 char returned;
 
-template <auto Function>
-struct Entry;
-template <class R, class... Arguments, R (*Function)(Arguments...)>
-struct Entry<Function> {
-  struct Ordered {
-    Ordered() { __tsan_acquire(&returned); }
-    ~Ordered() { __tsan_release(&returned); }
-  };
-  static R call(Arguments... arguments) {
-    const Ordered ordered;
-    return Function(arguments...);
-  }
+struct Ordered {
+  Ordered() { __tsan_acquire(&returned); }
+  ~Ordered() { __tsan_release(&returned); }
 };
 #else
-template <auto Function>
-struct Entry {
-  static constexpr auto call = Function;
-};
+struct Ordered {};
 #endif
+
+// The edge to Java: no exception of C++ leaves it. Copies of what Java gives can need more memory than there is.
+template <auto Function>
+struct Entry;
+template <class R, class... Arguments, R (*Function)(JNIEnv*, jclass, Arguments...)>
+struct Entry<Function> {
+  static R call(JNIEnv* env, jclass natives, Arguments... arguments) {
+    [[maybe_unused]] const Ordered ordered;
+    try {
+      return Function(env, natives, arguments...);
+    } catch (const std::bad_alloc&) {
+      const jclass error = env->ExceptionCheck() ? nullptr : env->FindClass("java/lang/OutOfMemoryError");
+      if (error) env->ThrowNew(error, "paraedge's native library needs more memory than there is");
+    }
+    return R();
+  }
+};
 
 template <auto Function>
 JNINativeMethod method(const char* name, const char* signature) {

@@ -376,6 +376,10 @@ TEST_CASE("NULL is refused, or means nothing") {
                 "image is NULL");
   check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), nullptr, 784, nullptr, e); }, PE_ERROR_INPUT,
                 "values is NULL");
+  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), nullptr, 0, nullptr, e); }, PE_ERROR_INPUT,
+                "has 0 bytes");
+  check_refused([&](pe_error** e) { pe_session_run_tensor(session.get(), nullptr, 0, nullptr, e); }, PE_ERROR_INPUT,
+                "has 0 values");
   check_refused([](pe_error** e) { pe_engine_register(nullptr, e); }, PE_ERROR_INPUT, "engine is NULL");
   check_refused([](pe_error** e) { pe_engine_load(nullptr, e); }, PE_ERROR_INPUT, "library is NULL");
   check_refused([](pe_error** e) { pe_engine_load_onnxruntime(nullptr, e); }, PE_ERROR_INPUT, "library is NULL");
@@ -450,9 +454,9 @@ TEST_CASE("options out of range are refused with their value") {
       {[](pe_session_options& o, const double*) { o.spin_us = -1; }, "spin_us is -1"},
       {[](pe_session_options& o, const double*) { o.placement = 3; }, "placement is 3; give 0 to 2"},
       {[](pe_session_options& o, const double*) { o.num_part_ms = 9; }, "part_ms is NULL, its length is 9"},
-      {[](pe_session_options& o, const double* v) { o.part_ms = v, o.num_part_ms = 1; }, "part_ms has a value"},
+      {[](pe_session_options& o, const double* v) { o.part_ms = v, o.num_part_ms = 1; }, "part_ms has -1; give"},
       {[](pe_session_options& o, const double* v) { o.contention = v, o.num_contention = 1; },
-       "contention has a value"},
+       "contention has -1; give"},
   };
   for (const auto& [change, message] : session_cases) {
     pe_session_options options;

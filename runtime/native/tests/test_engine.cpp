@@ -73,7 +73,7 @@ TEST_CASE("branches are chosen by their indexes in the model") {
     };
     for (const Row& row : {Row{{1}, "branch 1 is not loaded"}, Row{{0, 8}, "branch 8 is not loaded"},
                            Row{{-1}, "branch -1 is not loaded"}, Row{{5, 2}, "ascending order"},
-                           Row{{2, 2}, "unique indexes"}}) {
+                           Row{{2, 2}, "unique indices"}}) {
       auto refused = session->run(kInput, {.branches = row.branches});
       REQUIRE_FALSE(refused);
       CHECK(refused.error().code == ErrorCode::input);

@@ -130,7 +130,7 @@ class AdbConnection:
                     rows = program.ask(f"outputs 1 {first} {count} {path}/all", list[list[list[float]]])
                     found.append(checked_outputs(_array(rows), bundle, count))
         finally:
-            self._remove(path, f"{path}.new")
+            self._remove(path)
         return np.concatenate(found)
 
     def read_system(self, folder: Path) -> None:
@@ -182,22 +182,24 @@ class AdbConnection:
 
     def _push(self, folder: Path, path: str) -> str:
         """Unless it is there, the folder appears over there as ``path``, whole or not at all."""
-        there, new = shlex.quote(path), shlex.quote(f"{path}.new")
+        there = shlex.quote(path)
         if self._shell(f"if [ -d {there} ]; then echo yes; fi").strip() == "yes":
             return path
-        self._shell(f"mkdir -p {shlex.quote(self._to.folder)} && rm -rf {new}")
+        sent = f"{path}.{secrets.token_hex(6)}.new"  # another process may send the same now
+        new, nested = shlex.quote(sent), shlex.quote(f"{path}/{sent.rpartition('/')[2]}")
+        self._shell(f"mkdir -p {shlex.quote(self._to.folder)}")
         try:
-            self._adb("push", str(folder.absolute()), f"{path}.new")
-            self._shell(f"chmod -R 755 {new} && mv {new} {there}")
-        except DeviceError:  # half of it would take the room that it needs
-            self._remove(f"{path}.new")
+            self._adb("push", str(folder.absolute()), sent)
+            self._shell(f"chmod -R 755 {new} && mv {new} {there} && rm -rf {nested}")  # mv moves into what came first
+        except BaseException:  # Ctrl-C too: half of it would take the room that it needs
+            self._remove(sent)
             raise
         return path
 
-    def _remove(self, *paths: str) -> None:
+    def _remove(self, path: str) -> None:
         """As far as the device lets it: where it does not, another error is on its way."""
         with contextlib.suppress(DeviceError):
-            self._shell(f"rm -rf {' '.join(map(shlex.quote, paths))}")
+            self._shell(f"rm -rf {shlex.quote(path)}")
 
     def _shell(self, script: str) -> str:
         return self._adb("shell", script)
@@ -234,7 +236,7 @@ def _only_serial() -> str:
     attached = _attached()
     if not attached:
         raise DeviceError(
-            "no device is attached; switch on USB debugging on it, plug it in, and look whether 'adb devices' lists it"
+            "no device is attached; turn on USB debugging, plug it in, and check that 'adb devices' lists it"
         )
     if len(attached) > 1:
         raise DeviceError(
@@ -343,7 +345,8 @@ class _Testbed:
         else:
             _check_state(self._serial)  # was it unplugged?
         raise DeviceError(
-            f"{_PROGRAM} on {self._serial} ended: {said}; is it built for this device, its libraries beside it?"
+            f"{_PROGRAM} on {self._serial} ended: {said}; check that it is built for this device, with its libraries "
+            "beside it"
         )
 
 

@@ -99,7 +99,7 @@ def run_process(
     if watch.ended:
         raise DeviceError(
             f"{command[0]} sent no output for {max_silence_s:g} s: {said[-1] if said else 'no message'}; "
-            "is the device awake?"
+            "check that the device is awake"
         )
     return stdout.decode(errors="replace"), "\n".join(said), code
 

@@ -65,13 +65,15 @@ class SshConnection:
             on_progress(0.0, 1.0, f"sending {bundle.manifest.name}")
             self._send(bundle, path)
             if self._ask(["check", path], list[str | None]) != [bundle.sha256]:
-                raise DeviceError(f"{path} on {self._to.host} is not what was sent; is there space left?")
+                raise DeviceError(f"{path} on {self._to.host} differs from what was sent; check the free space there")
         return path
 
     def _write(self, path: str, content: bytes) -> None:
         _, stderr, code = self._ssh(f"cat > {shlex.quote(path)} && echo written", stdin=content)
         if code != 0:
-            raise DeviceError(f"{path} on {self._to.host} cannot be written: {last_line(stderr)}; is there space left?")
+            raise DeviceError(
+                f"{path} on {self._to.host} cannot be written: {last_line(stderr)}; check the free space there"
+            )
 
     def _send(self, bundle: Bundle, path: str) -> None:
         """The bundle's files appear over there whole or not at all, like everywhere."""
@@ -116,7 +118,7 @@ def _ssh_advice(stderr: str, to: Ssh) -> str:
         return f"run 'ssh {to.host}' once, compare the key it shows and accept it"
     if "Permission denied" in stderr or "Too many authentication failures" in stderr:
         return f"put your public key there with 'ssh-copy-id {to.host}', or name the right 'connection.identity_file'"
-    return "is it on, in this network, and an ssh server on this port? 'connection.host' and '.port' say where"
+    return "check that it is on and runs an ssh server, and that 'connection.host' and 'connection.port' are right"
 
 
 def _tar(bundle: Bundle) -> bytes:

@@ -93,17 +93,17 @@ def grid(
             f"invalid deadline {deadline}: give a multiple of the full model's time above 0, such as 0.7",
         )
     require(requests >= 1, f"--requests must be at least 1 (1024 for a useful result), got {requests}")
-    require(load is None or (math.isfinite(load) and load > 0), f"the load is {load}; give a number above 0")
+    require(load is None or (math.isfinite(load) and load > 0), f"--load must be above 0, got {load}")
     require(hogs >= 1, f"--hogs must be at least 1, got {hogs}; for no hogs use --interference none")
     require(
         math.isfinite(square_period_s) and square_period_s > 0,
-        f"the period of the square wave is {square_period_s} s; give a number above 0",
+        f"--square-period-s must be above 0, got {square_period_s}",
     )
     require(
         0 < throttle_period_s <= 3600,
-        f"the period of the throttle is {throttle_period_s} s; give a number above 0 and at most 3600",
+        f"--throttle-period-s must be above 0 and at most 3600, got {throttle_period_s}",
     )
-    require(0 < quota <= 1, f"the quota is {quota}; give a part of the cores, above 0 and at most 1")
+    require(0 < quota <= 1, f"--quota must be above 0 and at most 1 (all of the CPU time), got {quota}")
     for name in interference:
         require(
             isinstance(name, str) and name in INTERFERENCES,

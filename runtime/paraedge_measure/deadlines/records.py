@@ -212,8 +212,8 @@ class RecordFile:
             self._append(b"\n".join(msgspec.json.encode(record) for record in records))
         except OSError as error:
             raise InputError(
-                f"{self._path} cannot be written: {error.strerror}; free space and run the same command again, it goes "
-                "on after the last record"
+                f"{self._path} cannot be written: {error.strerror}; free space and run the same command again, it "
+                "continues after the last record"
             ) from error
         self.records += records
 

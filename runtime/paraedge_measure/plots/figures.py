@@ -40,7 +40,7 @@ def check_plot(path: Path) -> None:
     check_matplotlib()
     if path.suffix.lower() != ".png":
         better = path.with_suffix(".png") if path.name else "plot.png"
-        raise InputError(f"the plot is a PNG, {path} has another suffix; name it {better}")
+        raise InputError(f"{path} does not end in .png; plots are PNG files, name it {better}")
     try:
         check_replaceable(path, _MARK, "a plot")
     except OSError as error:

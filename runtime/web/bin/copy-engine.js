@@ -4,6 +4,7 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 
 const WASM_UTILS = "@litertjs/wasm-utils";
 const require = createRequire(import.meta.url);
@@ -45,11 +46,14 @@ function packageFolder(name) {
 
 /** @param {string} name @param {string} out */
 function copyEngine(name, out) {
-  const engine = ENGINES[name];
+  const engine = Object.hasOwn(ENGINES, name) ? ENGINES[name] : undefined;
   if (!engine) throw new Error(`unknown engine '${name}'; choose one of ${Object.keys(ENGINES).join(", ")}`);
   const folder = packageFolder(engine.package);
   mkdirSync(out, { recursive: true });
   for (const file of engine.files) cpSync(path.join(folder, file), path.join(out, path.basename(file)));
+  // The module that runs it in a worker.
+  for (const file of [`${name}.js`, "memory.js", "parts.js"])
+    cpSync(fileURLToPath(new URL(`../src/engines/${file}`, import.meta.url)), path.join(out, file));
   const { version } = JSON.parse(readFileSync(path.join(folder, "package.json"), "utf8"));
   writeFileSync(path.join(out, "version.txt"), `${version}\n`);
   if (name !== "litert") return;

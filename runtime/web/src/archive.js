@@ -122,3 +122,11 @@ export function crc32Of(bytes) {
   }
   return ~crc >>> 0;
 }
+
+/** The zip's own checksum, for want of a hash. @param {string} where @param {string} name @param {ArchiveEntry} entry @param {number} most */
+export function unhashed(where, name, { bytes, crc32 }, most) {
+  if (bytes.byteLength > most) {
+    throw new IntegrityError(`${where}: ${name} has ${bytes.byteLength} bytes, the most allowed is ${most}`);
+  }
+  if (crc32Of(bytes) !== crc32) throw new IntegrityError(`${where}: ${name} is damaged; copy the file again`);
+}

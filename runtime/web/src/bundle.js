@@ -1,5 +1,4 @@
 // A bundle: one stored zip (its address, a Blob, bytes), or the address of a folder. Every file is checked before it is used.
-import { crc32Of, readArchive } from "./archive.js";
 import { BundleError, IntegrityError, ManifestError } from "./errors.js";
 import {
   MANIFEST_HASH_NAME,
@@ -12,12 +11,12 @@ import {
   SIGNATURE_NAME,
 } from "./manifest.js";
 import { parseNpy } from "./npy.js";
-import { checkedOptions } from "./options.js";
+import { absolute, checkedOptions, shown } from "./options.js";
 
 const STALL_MS = 60_000; // a download that brings nothing for so long has ended
 const HASH_LINE = /^([0-9a-f]{64}) {2}manifest\.json\n$/; // without the flag m, $ is the end of all
 const HASH_LINE_BYTES = 80;
-const ZIP_HEADERS_BYTES = 2 ** 22; // more than 4096 entries need
+const MAX_ZIP_BYTES = MAX_BUNDLE_BYTES + 2 ** 22; // headers of 4096 entries need less
 
 /**
  * @typedef {import("./manifest.js").FileEntry} FileEntry
@@ -58,15 +57,14 @@ export class Bundle {
    * @throws {import("./errors.js").EngineUnavailable} this browser cannot check signatures
    */
   static async open(source, options = {}) {
-    const { trustedKeys } = checkedOptions(options);
+    const { trustedKeys } = checkedOptions(options, ["trustedKeys"]);
     const keys = trustedKeys === undefined ? [] : (await signatures()).readTrustedKeys(trustedKeys);
     requireHashes();
     if (source instanceof Uint8Array) return openZip("the zip", source, keys);
     if (source instanceof ArrayBuffer) return openZip("the zip", new Uint8Array(source), keys);
-    if (source instanceof Blob) return openZip("the zip", new Uint8Array(await source.arrayBuffer()), keys);
+    if (source instanceof Blob) return openZip("the zip", await bytesOf(source), keys);
     const url = addressOf(source);
-    if (url.pathname.endsWith(".zip"))
-      return openZip(url.href, await fetched(url, MAX_BUNDLE_BYTES + ZIP_HEADERS_BYTES), keys);
+    if (url.pathname.endsWith(".zip")) return openZip(url.href, await fetched(url, MAX_ZIP_BYTES), keys);
     if (!url.pathname.endsWith("/")) url.pathname += "/";
     return openFolder(url, keys);
   }
@@ -151,16 +149,34 @@ function requireHashes() {
 function addressOf(source) {
   try {
     if (typeof source !== "string" && !(source instanceof URL)) throw new TypeError(`it is ${typeof source}`);
-    return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
+    const url = absolute(source, "source");
+    new URL(MANIFEST_NAME, url); // there are no files below blob: and data:
+    return url;
   } catch (error) {
-    throw new BundleError(`${source} is not a bundle's address; give the address of a folder, or of a .zip file`, {
-      cause: error,
-    });
+    throw new BundleError(
+      `${shown(source)} is not a bundle's address; give that of a folder or of a .zip file, or pass a Blob or bytes`,
+      { cause: error },
+    );
   }
 }
 
+/** @param {Blob} blob */
+async function bytesOf(blob) {
+  if (blob.size > MAX_ZIP_BYTES) throw tooLong("the zip", MAX_ZIP_BYTES);
+  try {
+    return new Uint8Array(await blob.arrayBuffer());
+  } catch (error) {
+    // A file that was changed or removed since it was chosen, or no memory.
+    throw new BundleError(`the zip cannot be read: ${messageOf(error)}; choose it again`, { cause: error });
+  }
+}
+
+/** @param {string} where @param {number} most */
+const tooLong = (where, most) => new IntegrityError(`${where} has more than the ${most} bytes expected; copy it again`);
+
 /** @param {string} where @param {Uint8Array<ArrayBuffer>} zip @param {PublicKey[]} keys */
 async function openZip(where, zip, keys) {
+  const { readArchive, unhashed } = await import("./archive.js"); // most pages open folders
   const found = readArchive(where, zip);
   const json = found.get(MANIFEST_NAME);
   if (!json) throw new IntegrityError(`${where} has no ${MANIFEST_NAME}; it is not a bundle, or was copied in part`);
@@ -192,14 +208,6 @@ async function openZip(where, zip, keys) {
   );
   for (const entry of files) await bundle.read(entry);
   return bundle;
-}
-
-/** The zip's own checksum, for want of a hash. @param {string} where @param {string} name @param {import("./archive.js").ArchiveEntry} entry @param {number} most */
-function unhashed(where, name, { bytes, crc32 }, most) {
-  if (bytes.byteLength > most) {
-    throw new IntegrityError(`${where}: ${name} has ${bytes.byteLength} bytes, the most allowed is ${most}`);
-  }
-  if (crc32Of(bytes) !== crc32) throw new IntegrityError(`${where}: ${name} is damaged; copy the file again`);
 }
 
 /** @param {string} where @returns {never} */
@@ -274,7 +282,9 @@ async function fetched(url, most, nothing = []) {
       clearTimeout(timer);
       timer = setTimeout(() => stop.abort(), STALL_MS);
       size += value.byteLength;
-      if (size > most) throw new IntegrityError(`${url} has more than the ${most} bytes expected; copy it again`);
+      if (size === value.byteLength && isPage(response, value))
+        throw new BundleError(`${url} cannot be fetched: the server sends a web page in its place; check the address`);
+      if (size > most) throw tooLong(url.href, most);
       chunks.push(value);
     }
   } catch (error) {
@@ -298,6 +308,9 @@ async function fetched(url, most, nothing = []) {
   }
   return bytes;
 }
+
+/** Some servers answer with their start page and status 200 where there is no file. @param {Response} response @param {Uint8Array} start */
+const isPage = ({ headers }, [letter]) => letter === 0x3c && headers.get("content-type")?.startsWith("text/html");
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */
 async function sha256(bytes) {

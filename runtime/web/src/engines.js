@@ -1,5 +1,6 @@
 // The engines of the browser: which module runs the parts of a bundle in a worker.
 import { EngineUnavailable } from "./errors.js";
+import { absolute } from "./options.js";
 
 /**
  * What an engine's module exports. It is imported by every worker; `prepare` also by the page.
@@ -18,31 +19,36 @@ import { EngineUnavailable } from "./errors.js";
  * @property {(input: Float32Array) => Promise<Float32Array>} run one part; the result is copied before the next run
  */
 
-/** @type {Map<string, URL>} */
-const modules = new Map([
-  ["litert", new URL("./engines/litert.js", import.meta.url)],
-  ["onnxruntime", new URL("./engines/onnxruntime.js", import.meta.url)],
-]);
+const OURS = ["litert", "onnxruntime"];
+
+/** Engines of others, and ours from another address. @type {Map<string, URL>} */
+const modules = new Map();
 
 /**
  * Use another module for the bundles of an engine.
  *
  * @param {string} name as the manifest has it
  * @param {string | URL} module address of an `EngineModule`
+ * @throws {import("./errors.js").InputError} the address is none
  */
 export function registerEngine(name, module) {
-  modules.set(name, new URL(module, globalThis.location?.href));
+  modules.set(name, absolute(module, "module"));
 }
 
 /**
+ * The address of an engine's module: `paraedge-web-engine` copies ours beside their files, since a bundler would tear
+ * them out of this package.
+ *
  * @param {string} name
- * @returns {URL}
+ * @param {string} folder of its files
+ * @returns {string}
  * @throws {EngineUnavailable} no engine has that name
  */
-export function engineModule(name) {
-  const found = modules.get(name);
-  if (found) return found;
+export function engineModule(name, folder) {
+  const found = modules.get(name) ?? (OURS.includes(name) ? `${folder}${name}.js` : undefined);
+  if (found) return `${found}`;
+  const names = [...new Set([...OURS, ...modules.keys()])].join(", ");
   throw new EngineUnavailable(
-    `no engine of the browser runs a bundle for '${name}'; there are ${[...modules.keys()].join(", ")}: export it with --target web`,
+    `no engine of the browser runs a bundle for '${name}'; there are ${names}: export it with --target web`,
   );
 }

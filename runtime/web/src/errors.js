@@ -1,12 +1,6 @@
 // The one tree of errors, the same as Python's: a message has the value that was wrong and the next step.
 
-export class ParaEdgeError extends Error {
-  /** @param {string} message @param {ErrorOptions} [options] */
-  constructor(message, options) {
-    super(message, options);
-    this.name = new.target.name;
-  }
-}
+export class ParaEdgeError extends Error {}
 
 /** A bundle cannot be trusted or read. */
 export class BundleError extends ParaEdgeError {}
@@ -28,3 +22,16 @@ export class DeviceError extends ParaEdgeError {}
 
 /** What the caller passed cannot be used. */
 export class InputError extends ParaEdgeError {}
+
+/** Kept where a bundler shortens the names of classes. */
+const NAMED = {
+  ParaEdgeError,
+  BundleError,
+  ManifestError,
+  IntegrityError,
+  EngineError,
+  EngineUnavailable,
+  DeviceError,
+  InputError,
+};
+for (const [name, type] of Object.entries(NAMED)) Object.defineProperty(type.prototype, "name", { value: name });

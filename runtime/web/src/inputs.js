@@ -12,6 +12,7 @@ import { resized } from "./resize.js";
  */
 
 const MAX_PIXELS = 50_000_000; // as in Python
+const HAVE_CURRENT_DATA = 2; // of a video
 
 /**
  * What the stem reads.
@@ -98,6 +99,10 @@ function pixelsOf(value, spec) {
       `input '${spec.name}' has ${value.data.length} values for ${value.height} × ${value.width} pixels of ${value.channels} channels; give 1, 3 or 4 channels`,
     );
   }
+  const { complete, readyState } = /** @type {any} */ (value) ?? {};
+  if (complete === false || readyState < HAVE_CURRENT_DATA)
+    // drawing it would draw nothing
+    throw new InputError(`input '${spec.name}' has no picture yet; wait until it is loaded`);
   const size = sizeOf(value);
   if (!size)
     throw new InputError(
@@ -139,8 +144,9 @@ function kindOf(value) {
 
 /** @param {any} value @returns {[number, number] | null} null: nothing that can be drawn */
 function sizeOf(value) {
-  const width = value?.videoWidth || value?.naturalWidth || value?.displayWidth || value?.width;
-  const height = value?.videoHeight || value?.naturalHeight || value?.displayHeight || value?.height;
+  const prefix = ["video", "natural", "display"].find((name) => value?.[`${name}Width`] !== undefined);
+  const width = prefix ? value[`${prefix}Width`] : value?.width; // an attribute, where there is another
+  const height = prefix ? value[`${prefix}Height`] : value?.height;
   return typeof width === "number" && typeof height === "number" ? [Math.round(width), Math.round(height)] : null;
 }
 

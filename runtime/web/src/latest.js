@@ -27,7 +27,12 @@ export class LatestFrames {
       if (!frame) return;
       if (presented) this.dropped += Math.max(frame.presented - presented - 1, 0);
       presented = frame.presented;
-      yield await this.#predict(this.#video, frame.arrivedMs);
+      try {
+        yield await this.#predict(this.#video, frame.arrivedMs);
+      } catch (error) {
+        if (this.#signal?.aborted) return;
+        throw error;
+      }
     }
   }
 

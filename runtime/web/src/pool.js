@@ -1,7 +1,7 @@
 // The workers of a session: opened, loaded part by part, connected to each other, and replaced when they crash.
-import { EngineError } from "./errors.js";
+import { EngineError, EngineUnavailable } from "./errors.js";
 import { messageOf } from "./manifest.js";
-import { Thread } from "./thread.js";
+import { NO_SCRIPT, Thread } from "./thread.js";
 
 const FINE_TICK_MS = 0.2; // a clock with longer steps cannot time one part
 const [CALIBRATION_LOOPS, CALIBRATION_TICKS] = [3, 8];
@@ -21,12 +21,13 @@ const MAX_CRASHES = 3; // one after another, with no part finished between
  * @typedef {object} PoolListener
  * @property {(thread: Thread, message: import("./thread.js").Ended) => void} ended
  * @property {(thread: Thread) => void} loaded a thread has one more part
- * @property {(thread: Thread, problem: string) => void} crashed its jobs are lost; another thread takes its place
+ * @property {(thread: Thread, problem: string) => void} crashed its jobs are lost; after a crash another thread takes its place
  */
 
 /** What helps against too little memory helps against nothing else. @param {unknown} error @param {string} otherwise */
 const adviceOn = (error, otherwise) =>
   /memory/i.test(messageOf(error)) ? "use fewer threads or branches, or a smaller recipe" : otherwise;
+const SCRIPT_ADVICE = "serve worker.js with the page; a bundler needs createWorker";
 
 export class Pool {
   /** @type {Thread[]} */ threads = [];
@@ -77,10 +78,8 @@ export class Pool {
 
   /** @param {Thread} thread @param {string} problem */
   replace(thread, problem) {
-    thread.end(`worker ${thread.number} crashed: ${problem}`);
+    this.#end(thread, `worker ${thread.number} crashed: ${problem}`, `its worker crashed: ${problem}`);
     if (this.#isClosed) return;
-    this.#listener.crashed(thread, problem);
-    thread.jobs = [];
     this.#crashes += 1;
     if (this.#crashes > MAX_CRASHES)
       return this.#fail(
@@ -88,7 +87,11 @@ export class Pool {
           `workers crash again and again: ${problem}; use fewer threads or branches, or a smaller recipe`,
         ),
       );
-    this.#start(thread.number).first.catch(() => {});
+    try {
+      this.#start(thread.number).first.catch(() => {});
+    } catch (error) {
+      this.#fail(/** @type {Error} */ (error));
+    }
   }
 
   close() {
@@ -96,18 +99,38 @@ export class Pool {
     for (const thread of this.threads) thread.end("the session was closed");
   }
 
+  /** @param {Thread} thread @param {string} problem for whoever waits for an answer @param {string} [lost] why its branches fail */
+  #end(thread, problem, lost = problem) {
+    thread.end(problem);
+    if (!this.#isClosed) this.#listener.crashed(thread, lost);
+    thread.jobs = [];
+  }
+
   /** @param {Error} problem */
   #fail(problem) {
     this.problem = problem;
     for (const thread of this.threads) {
-      if (thread.isAlive) thread.end(problem.message);
+      if (thread.isAlive) this.#end(thread, problem.message);
       this.#listener.loaded(thread); // whoever waits for a thread looks again
     }
   }
 
   /** @param {number} number */
+  #worker(number) {
+    try {
+      const worker = this.#options.createWorker(number);
+      if (typeof worker?.postMessage === "function") return worker;
+      throw new TypeError("createWorker did not return a Worker");
+    } catch (error) {
+      throw new EngineUnavailable(`worker ${number} cannot be made: ${messageOf(error)}; ${SCRIPT_ADVICE}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** @param {number} number */
   #start(number) {
-    const thread = new Thread(number, this.#options.createWorker(number), {
+    const thread = new Thread(number, this.#worker(number), {
       ended: (from, message) => this.#listener.ended(from, message),
       crashed: (from, problem) => this.replace(from, problem),
     });
@@ -119,7 +142,7 @@ export class Pool {
       .then(() => this.#time(thread));
     loaded.catch((error) => {
       if (!thread.isAlive) return; // it crashed, and another takes its place
-      thread.end(messageOf(error));
+      this.#end(thread, messageOf(error));
       if (!this.threads.some(({ isAlive }) => isAlive)) this.#fail(error);
     });
     return { first, loaded };
@@ -143,8 +166,10 @@ export class Pool {
       this.engineName = name;
       this.coarseTickMs = tickMs > FINE_TICK_MS ? tickMs : 0;
     } catch (error) {
-      throw new EngineError(
-        `the engine of worker ${thread.number} did not start: ${messageOf(error)}; ${adviceOn(error, `'npx paraedge-web-engine ${engine} FOLDER' copies its files`)}`,
+      const copies = `'npx paraedge-web-engine ${engine} FOLDER' copies its files`;
+      const advice = messageOf(error).includes(NO_SCRIPT) ? SCRIPT_ADVICE : adviceOn(error, copies);
+      throw new EngineUnavailable(
+        `the engine of worker ${thread.number} did not start: ${messageOf(error)}; ${advice}`,
         {
           cause: error,
         },

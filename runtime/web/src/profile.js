@@ -1,6 +1,7 @@
 // Measures a bundle in this browser as `paraedge profile` does; docs/device-profile.md says what each number means.
+import { Bundle } from "./bundle.js";
 import { DeviceError, InputError } from "./errors.js";
-import { checkedOptions } from "./options.js";
+import { checkedOptions, isWhole, shown } from "./options.js";
 import { Session } from "./session.js";
 
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$/;
@@ -10,9 +11,9 @@ const P99_MIN_RUNS = 1000;
 const FINE_TICK_MS = 0.02; // of a page that is isolated; elsewhere a short part takes one, two or three steps
 const [JITTER_MS, MAX_READINGS, SLEEPS] = [300, 2 ** 20, 300];
 const MOST_THREADS = 4; // that a session takes by itself
+const OPTIONS = ["name", "threads", "engines", "createWorker", "minRuns", "minMs", "signal", "onProgress"];
 
 /**
- * @typedef {import("./bundle.js").Bundle} Bundle
  * @typedef {import("./prediction.js").Prediction} Prediction
  * @typedef {{n: number, min_ms: number, p50_ms: number, p90_ms: number, p95_ms: number, p99_ms: number | null, first_ms: number}} PartLatency
  *
@@ -38,10 +39,20 @@ const MOST_THREADS = 4; // that a session takes by itself
  * @throws {import("./errors.js").EngineError} as `Session.open` and `run`
  */
 export async function profileBundle(bundle, options = {}) {
-  const { name = "browser", minRuns = 50, minMs = 1000, signal, onProgress = () => {} } = checkedOptions(options);
-  if (!NAME.test(name)) throw new InputError(`the name must have only letters, digits and "_.+-", got '${name}'`);
-  if (!(minRuns >= 1 && minMs > 0))
-    throw new InputError(`give at least 1 run and a time above 0, got ${minRuns} runs and ${minMs} ms`);
+  const {
+    name = "browser",
+    minRuns = 50,
+    minMs = 1000,
+    signal,
+    onProgress = () => {},
+  } = checkedOptions(options, OPTIONS);
+  if (!(bundle instanceof Bundle)) throw new InputError("profileBundle measures what Bundle.open returns");
+  if (typeof name !== "string" || !NAME.test(name))
+    throw new InputError(`the name must have only letters, digits and "_.+-", got ${shown(name)}`);
+  if (!(isWhole(minRuns, 1, 1e6) && Number.isFinite(minMs) && minMs > 0))
+    throw new InputError(
+      `give 1 to 1000000 runs and a time above 0, got ${shown(minRuns)} runs and ${shown(minMs)} ms`,
+    );
   const branches = bundle.manifest.branches.length;
   const counts = threadCounts(options.threads, branches);
   const inputs = await goldenInputs(bundle);
@@ -82,11 +93,15 @@ export async function profileBundle(bundle, options = {}) {
 
 /** @param {readonly number[] | undefined} given @param {number} branches */
 function threadCounts(given, branches) {
+  if (given !== undefined && !Array.isArray(given))
+    throw new InputError(`threads must be a list, such as [1, 2], got ${shown(given)}`);
   const cores = navigator.hardwareConcurrency || 1;
   const counts = [...new Set(given ?? [1, Math.min(cores, branches, MOST_THREADS)])].sort((a, b) => a - b);
   for (const count of counts)
     if (!(Number.isInteger(count) && count >= 1 && count <= branches))
-      throw new InputError(`threads is ${count}, and the bundle has ${branches} branches; at most as many can be busy`);
+      throw new InputError(
+        `threads is ${shown(count)}, and the bundle has ${branches} branches; at most as many can be busy`,
+      );
   if (!counts.length) throw new InputError("threads is empty; name at least one number of threads");
   return counts;
 }

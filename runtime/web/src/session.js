@@ -8,7 +8,7 @@ import { EngineError, EngineUnavailable, InputError } from "./errors.js";
 import { stemInput } from "./inputs.js";
 import { LatestFrames } from "./latest.js";
 import { messageOf } from "./manifest.js";
-import { checkedOptions, isWhole } from "./options.js";
+import { absolute, checkedOptions, isWhole, shown } from "./options.js";
 import { Pool } from "./pool.js";
 import { BranchState } from "./prediction.js";
 import { Request } from "./request.js";
@@ -19,6 +19,8 @@ const SUM_TICKS = 12; // of a coarse clock, that make one measurement
 const AHEAD_MS = 2; // of branches that wait in a worker
 const MAX_ATTEMPTS = 3; // of a request whose stem's worker crashes
 const STEM_SHARE = 1 / 8; // of the multiply-adds, that running the stem in every worker may add
+const OPEN_OPTIONS = ["threads", "branches", "engines", "trustedKeys", "latency", "createWorker"];
+const RUN_OPTIONS = ["budgetMs", "branches", "policy", "earlyStop", "minConfidence", "signal"];
 
 /**
  * @typedef {import("./prediction.js").Prediction} Prediction
@@ -105,7 +107,7 @@ export class Session {
    * @throws {InputError} an option is invalid
    */
   static async open(source, options = {}) {
-    const { trustedKeys } = checkedOptions(options);
+    const { trustedKeys } = checkedOptions(options, OPEN_OPTIONS);
     if (source instanceof Bundle && trustedKeys !== undefined)
       throw new InputError("trustedKeys are for a bundle that is opened here; pass them to Bundle.open");
     const bundle = source instanceof Bundle ? source : await Bundle.open(source, { trustedKeys });
@@ -118,9 +120,9 @@ export class Session {
     }
     const count = options.branches ?? branches.length;
     if (!isWhole(count, 1, branches.length))
-      throw new InputError(`branches is ${count}; this bundle has ${branches.length}`);
+      throw new InputError(`branches is ${shown(count)}; this bundle has ${branches.length}`);
     const wanted = options.threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 2, MOST_THREADS);
-    if (!isWhole(wanted, 1, 64)) throw new InputError(`threads is ${wanted}; give a whole number from 1 to 64`);
+    if (!isWhole(wanted, 1, 64)) throw new InputError(`threads is ${shown(wanted)}; give a whole number from 1 to 64`);
     const pool = {
       threads: Math.min(wanted, count),
       engine: await engineSource(engine, options.engines),
@@ -184,14 +186,14 @@ export class Session {
    */
   async *stream(input, options = {}) {
     const stop = new AbortController();
-    const { signal } = checkedOptions(options);
+    const { signal } = checkedOptions(options, RUN_OPTIONS);
     const abort = () => stop.abort(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
     /** @type {Prediction[]} */ const ready = [];
     let tell = () => {};
     let isOver = false;
-    /** @type {unknown} */ let problem;
+    /** @type {unknown[]} */ const problems = [];
     const last = this.#inTurn(input, { ...options, signal: stop.signal }, (prediction) => {
       ready.push(prediction);
       tell();
@@ -199,7 +201,7 @@ export class Session {
     last
       .then(
         (prediction) => ready.push(prediction),
-        (error) => (problem = error),
+        (error) => problems.push(error),
       )
       .finally(() => {
         isOver = true;
@@ -209,7 +211,7 @@ export class Session {
       for (;;) {
         const prediction = ready.shift();
         if (prediction) yield prediction;
-        else if (problem) throw problem;
+        else if (problems.length) throw problems[0];
         else if (isOver) return;
         else await new Promise((/** @type {(value?: unknown) => void} */ resolve) => (tell = () => resolve()));
       }
@@ -229,7 +231,7 @@ export class Session {
    */
   latest(video, options = {}) {
     this.#refuseIfClosed();
-    this.#parsed(checkedOptions(options), false); // now, not with the first frame
+    this.#parsed(checkedOptions(options, RUN_OPTIONS), false); // now, not with the first frame
     if (typeof video?.requestVideoFrameCallback !== "function")
       throw new InputError("latest() reads a <video> element of a browser that has requestVideoFrameCallback");
     return new LatestFrames(video, (frame, arrivedMs) => this.#inTurn(frame, options, null, arrivedMs), options.signal);
@@ -250,7 +252,7 @@ export class Session {
   async #inTurn(value, options, tell, startedMs = performance.now()) {
     this.#refuseIfClosed();
     const input = stemInput(value, this.bundle.manifest.input); // now: a video goes on
-    const parsed = this.#parsed(checkedOptions(options), tell !== null);
+    const parsed = this.#parsed(checkedOptions(options, RUN_OPTIONS), tell !== null);
     const prediction = this.#turn.then(async () => {
       options.signal?.throwIfAborted();
       this.#refuseIfClosed(); // meanwhile
@@ -265,7 +267,7 @@ export class Session {
       }
     });
     this.#turn = prediction.catch(() => {});
-    return prediction;
+    return options.signal ? heeding(options.signal, prediction) : prediction;
   }
 
   /** @param {RunOptions} options @param {boolean} isWatched */
@@ -274,15 +276,15 @@ export class Session {
     isWatched,
   ) {
     if (budgetMs !== undefined && !(Number.isFinite(budgetMs) && budgetMs > 0)) {
-      throw new InputError(`budgetMs must be a number above 0, got ${budgetMs}`);
+      throw new InputError(`budgetMs must be a number above 0, got ${shown(budgetMs)}`);
     }
     if (!isWhole(branches, 1, this.branches.length)) {
-      throw new InputError(`branches is ${branches}; this session has ${this.branches.length}`);
+      throw new InputError(`branches is ${shown(branches)}; this session has ${this.branches.length}`);
     }
     if (policy !== "anytime" && policy !== "all")
-      throw new InputError(`policy is ${JSON.stringify(policy)}; choose 'anytime' or 'all'`);
+      throw new InputError(`policy is ${shown(policy)}; choose 'anytime' or 'all'`);
     if (minConfidence !== undefined && !(Number.isFinite(minConfidence) && minConfidence > 0 && minConfidence <= 1)) {
-      throw new InputError(`minConfidence must be a number above 0 and at most 1, got ${minConfidence}`);
+      throw new InputError(`minConfidence must be a number above 0 and at most 1, got ${shown(minConfidence)}`);
     }
     const stopRules = earlyStop || minConfidence !== undefined ? this.#stopRules(earlyStop, minConfidence) : null;
     return { branches, request: { budgetMs: budgetMs ?? Infinity, leaveMs: Infinity, policy, stopRules, isWatched } };
@@ -337,7 +339,14 @@ export class Session {
       startedMs,
       parsed.request,
     );
-    if (tell) request.tell = () => tell(this.#collect(request));
+    if (tell)
+      request.tell = () => {
+        try {
+          tell(this.#collect(request));
+        } catch (error) {
+          request.fail(error); // the sum is not finite
+        }
+      };
     request.settled.catch(() => {}); // it may fail before anybody waits
     const abort = () => {
       request.fail(signal?.reason);
@@ -613,13 +622,12 @@ export class Session {
     if (hasLostStem || (isLast && !request.used)) {
       for (const other of this.#pool.threads)
         if (other.isAlive) other.worker.postMessage({ kind: "forget", request: request.number });
-      return request.fail(new StemLost(`the worker that ran the stem crashed: ${problem}`));
+      return request.fail(new StemLost(`the stem was lost, ${problem}`));
     }
     const nowMs = performance.now() + performance.timeOrigin;
-    const lost = `its worker crashed: ${problem}`;
     for (const task of request.tasks)
       if (isLast && task.step === "waiting") {
-        task.problem = lost;
+        task.problem = problem;
         request.finish(task, BranchState.FAILED);
       }
     for (const { step, thread: number, position } of request.tasks)
@@ -630,7 +638,7 @@ export class Session {
           startMs: nowMs,
           endMs: nowMs,
           output: null,
-          problem: lost,
+          problem,
         });
     if (request.unfinished === 0) request.settle();
     this.#fill(request);
@@ -725,18 +733,29 @@ class RunningRequest extends Request {
   });
 }
 
+/** Who aborts does not wait for the requests before. @template T @param {AbortSignal} signal @param {Promise<T>} promise @returns {Promise<T>} */
+function heeding(signal, promise) {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
 /** @param {number} number */
-const defaultWorker = (number) => new Worker(new URL("./worker.js", import.meta.url), { name: `paraedge-${number}` });
+function defaultWorker(number) {
+  return new Worker(new URL("./worker.js", import.meta.url), { name: `paraedge-${number}` });
+}
 
 /** @param {string} engine @param {string | URL} [engines] @returns {Promise<import("./pool.js").EngineSource>} */
 async function engineSource(engine, engines = "engines/") {
-  const module = engineModule(engine).href;
-  const folder = new URL(
-    `${engines}`.replace(/\/?$/, `/${engine}/`),
-    globalThis.document?.baseURI ?? globalThis.location?.href ?? import.meta.url,
-  ).href;
+  const folder = absolute(`${engines}`.replace(/\/?$/, `/${engine}/`), "engines").href;
+  const module = engineModule(engine, folder);
   try {
-    const { prepare } = /** @type {import("./engines.js").EngineModule} */ (await import(module));
+    const { prepare } = /** @type {import("./engines.js").EngineModule} */ (
+      await import(/* webpackIgnore: true */ /* @vite-ignore */ module)
+    );
     return { module, folder, prepared: await prepare?.(folder) };
   } catch (error) {
     throw new EngineUnavailable(

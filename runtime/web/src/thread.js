@@ -2,6 +2,7 @@
 import { EngineError } from "./errors.js";
 
 const WATCH_MS = 1000;
+export const NO_SCRIPT = "its script did not load";
 const STUCK_AFTER = 20; // looks at the same part: a page that was asleep sees few, so it blames nobody
 
 /**
@@ -40,7 +41,7 @@ export class Thread {
     };
     worker.onerror = (event) => {
       event.preventDefault?.();
-      crash(event.message || "its script did not load");
+      crash(event.message || NO_SCRIPT);
     };
     worker.onmessageerror = () => crash("a message could not be read");
     this.#watch = setInterval(() => {

@@ -80,7 +80,7 @@
 
   /** @param {OpenMessage} message */
   async function open({ module, folder, prepared }) {
-    engine = await (await import(module)).open(folder, prepared);
+    engine = await (await import(/* webpackIgnore: true */ /* @vite-ignore */ module)).open(folder, prepared);
     return { name: engine.name, tickMs: tickMs() };
   }
 

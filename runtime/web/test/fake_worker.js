@@ -8,6 +8,7 @@ export class FakeWorker {
   tickMs = 0.005; // of its clock
   nowMs = () => performance.timeOrigin + performance.now();
   runMs = 0.4; // of each part in a loop
+  /** What every place of a branch's output is. */ value = (/** @type {number} */ part) => part;
   /** How long a part ran, on its clock; as long as it did when it is null. @type {((part: number) => number) | null} */
   tookMs = null;
   /** @type {Map<number, () => void>} */ #waiting = new Map();
@@ -54,7 +55,7 @@ export class FakeWorker {
     const startMs = this.nowMs();
     if (this.held.has(part)) await new Promise((resolve) => this.#waiting.set(part, () => resolve(undefined)));
     const problem = this.failing.get(part) ?? "";
-    const output = problem || part === 0 ? null : new Float32Array(this.numOutputs).fill(part);
+    const output = problem || part === 0 ? null : new Float32Array(this.numOutputs).fill(this.value(part));
     const endMs = this.tookMs ? startMs + this.tookMs(part ?? 0) : this.nowMs();
     this.#tell({ kind: "ended", request, part, startMs, endMs, output, problem });
   }

@@ -1,7 +1,16 @@
 // The scheduler, against workers that do what a test tells them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BranchState, Bundle, EngineError, EngineUnavailable, InputError, registerEngine, Session } from "../src/index.js";
+import {
+  BranchState,
+  Bundle,
+  EngineError,
+  EngineUnavailable,
+  InputError,
+  registerEngine,
+  Session,
+} from "../src/index.js";
+import { LatestFrames } from "../src/latest.js";
 import { fakeBundle, LABELS } from "./bundles.js";
 import { FakeWorker } from "./fake_worker.js";
 
@@ -324,6 +333,28 @@ test("a part that the engine refuses is named", async () => {
   });
 });
 
+test("a request that waits for a part that is refused ends, and the next ones say why", async (t) => {
+  let refuse = () => {};
+  const prepare = (/** @type {FakeWorker} */ worker) => {
+    const { postMessage } = worker;
+    worker.postMessage = (message) => {
+      if (message.kind !== "load" || message.part !== 2) return postMessage.call(worker, message);
+      refuse = () => worker.onmessage?.({ data: { kind: "refused", id: message.id, problem: "not a program" } });
+    };
+  };
+  const { session } = await opened({ threads: 1, prepare });
+  t.after(() => session.close());
+  const answer = session.run(IMAGE);
+  await soon();
+  refuse();
+  const { branchesUsed, branchesDropped } = await answer;
+  assert.deepEqual(branchesUsed, [0]);
+  const message = "loading branch_01.fake: not a program; 'paraedge verify' checks the bundle";
+  assert.deepEqual(branchesDropped[0], { index: 1, reason: message });
+  await assert.rejects(session.run(IMAGE), { name: "EngineError", message });
+  await assert.rejects(session.loaded, { message });
+});
+
 test("every prediction on the way; whoever stops reading stops the request", async (t) => {
   const { session, workers } = await opened({ threads: 1 });
   t.after(() => session.close());
@@ -353,6 +384,16 @@ test("an aborted request leaves the session as it was", async (t) => {
   each(workers, (worker) => worker.release(3));
   assert.deepEqual((await session.run(IMAGE)).branchesUsed, [0, 1, 2]);
   await assert.rejects(session.run(IMAGE, { signal: AbortSignal.abort() }), { name: "AbortError" });
+  const waiting = new AbortController();
+  each(workers, (worker) => worker.held.add(3));
+  const first = session.run(IMAGE);
+  const second = session.run(IMAGE, { signal: waiting.signal });
+  await soon();
+  waiting.abort(0); // whatever the reason is
+  await assert.rejects(second, (reason) => reason === 0); // while the one before goes on
+  await assert.rejects(session.stream(IMAGE, { signal: waiting.signal }).next(), (reason) => reason === 0);
+  each(workers, (worker) => worker.release(3));
+  assert.deepEqual((await first).branchesUsed, [0, 1, 2]);
 });
 
 test("it stops early when a prefix is sure enough", async (t) => {
@@ -371,15 +412,16 @@ test("it stops early when a prefix is sure enough", async (t) => {
 for (const [options, message] of /** @type {[any, RegExp][]} */ ([
   [{ budgetMs: 0 }, /^budgetMs must be a number above 0, got 0/],
   [{ budgetMs: Number.NaN }, /^budgetMs must be a number above 0, got NaN/],
-  [{ budgetMs: "10" }, /^budgetMs must be a number above 0, got 10/],
+  [{ budgetMs: "10" }, /^budgetMs must be a number above 0, got "10"/],
+  [{ budget_ms: 10 }, /^unknown option 'budget_ms'; choose from budgetMs, branches, policy/],
   [{ branches: 4 }, /^branches is 4; this session has 3/],
   [{ branches: 1.5 }, /^branches is 1.5/],
   [{ policy: "some" }, /^policy is "some"; choose 'anytime' or 'all'/],
   [{ minConfidence: 2 }, /^minConfidence must be a number .*, got 2/],
-  [{ minConfidence: "0.5" }, /^minConfidence must be a number .*, got 0.5/],
+  [{ minConfidence: "0.5" }, /^minConfidence must be a number .*, got "0.5"/],
   [{ signal: "stop" }, /^signal must be the signal of an AbortController/],
   [{ signal: {} }, /^signal must be the signal/],
-  [null, /^the options must be an object, such as \{ budgetMs: 12 \}, got null/],
+  [null, /^the options must be an object, such as \{ budgetMs: … \}, got null/],
   [12, /^the options must be an object, .*, got 12/],
 ])) {
   test(`an option that cannot be is refused: ${JSON.stringify(options)}`, async (t) => {
@@ -405,6 +447,16 @@ test("what is no image is refused, and what no video", async (t) => {
       message: `input 'image' has ${width} x ${height} pixels; wait until it is loaded`,
     });
   await assert.rejects(session.run(/** @type {any} */ ({ width: 0, height: 0 })), /has 0 x 0 pixels/);
+  for (const element of /** @type {any[]} */ ([
+    { naturalWidth: 9, naturalHeight: 9, complete: false },
+    { videoWidth: 9, videoHeight: 9, readyState: 1 },
+  ]))
+    await assert.rejects(session.run(element), /has no picture yet; wait until it is loaded/);
+  for (const name of ["natural", "video"]) // its attributes are no size
+    await assert.rejects(
+      session.run(/** @type {any} */ ({ [`${name}Width`]: 0, [`${name}Height`]: 0, width: 9, height: 9 })),
+      /has 0 x 0 pixels/,
+    );
   for (const [value, kind] of /** @type {[any, string][]} */ ([
     [null, "null"],
     ["cat.png", "string"],
@@ -435,8 +487,31 @@ test("what cannot be opened is refused", async () => {
   });
   for (const latency of /** @type {any[]} */ ([null, 3, "1", { partMs: 5 }, { contention: null }]))
     await assert.rejects(opened({ latency }), { name: "InputError", message: /^latency must be \{ partMs/ });
+  for (const [options, message] of /** @type {[any, RegExp][]} */ ([
+    [{ threads: "2" }, /^threads is "2"; give a whole number/],
+    [{ thread: 2 }, /^unknown option 'thread'; choose from threads, /],
+    [{ engines: "http://[" }, /^engines is .*, which is no address/],
+    [{ createWorker: 3 }, /^createWorker must be a function that returns a Worker, got 3/],
+  ]))
+    await assert.rejects(Session.open(bundle, options), { name: "InputError", message });
+  assert.throws(() => registerEngine("fake", "http://["), /^InputError: module is "http:.*, which is no address/);
+  for (const createWorker of /** @type {any[]} */ ([
+    () => undefined,
+    () => {
+      throw new DOMException("another origin", "SecurityError");
+    },
+  ]))
+    await assert.rejects(Session.open(bundle, { createWorker }), {
+      name: "EngineUnavailable",
+      message: /^worker 0 cannot be made: .*; serve worker.js with the page; a bundler needs createWorker/,
+    });
+  for (const source of /** @type {any[]} */ ([null, 5, "blob:http://localhost/1", "data:,PK"]))
+    await assert.rejects(Bundle.open(source), { name: "BundleError", message: /is not a bundle's address; give/ });
   for (const options of /** @type {any[]} */ ([null, 2, "threads"])) {
-    await assert.rejects(Session.open(bundle, options), { name: "InputError", message: /^the options must be an object/ });
+    await assert.rejects(Session.open(bundle, options), {
+      name: "InputError",
+      message: /^the options must be an object/,
+    });
     await assert.rejects(Bundle.open("there.zip", options), { name: "InputError" });
   }
 });
@@ -579,4 +654,31 @@ test("clocks that step by a millisecond, and are apart, cost no branches", async
     session.close();
     assert.ok(used > 7.9, `${used} of 8 branches, clocks ${apartMs} ms apart`);
   }
+});
+
+test("predictions of a video end with its signal, also in the middle of one", async () => {
+  const video = Object.assign(new EventTarget(), {
+    requestVideoFrameCallback: (/** @type {(nowMs: number, frame: object) => void} */ call) =>
+      void queueMicrotask(() => call(0, { presentedFrames: 1 })),
+  });
+  for (const aborts of [true, false]) {
+    const stop = new AbortController();
+    const predict = async () => {
+      if (aborts) stop.abort();
+      throw new EngineError("no prediction");
+    };
+    const frames = new LatestFrames(/** @type {any} */ (video), predict, stop.signal)[Symbol.asyncIterator]();
+    if (aborts) assert.equal((await frames.next()).done, true);
+    else await assert.rejects(frames.next(), { name: "EngineError" });
+  }
+});
+
+test("a sum that is not finite ends a stream with its reason", async (t) => {
+  const { session, workers } = await opened({ threads: 1 });
+  t.after(() => session.close());
+  await session.loaded;
+  workers[0].value = () => 3e38;
+  const stream = session.stream(IMAGE);
+  assert.deepEqual((await stream.next()).value?.branchesUsed, [0]);
+  await assert.rejects(stream.next(), { name: "EngineError", message: /the sum of the branches is not finite/ });
 });

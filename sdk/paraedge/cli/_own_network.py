@@ -47,16 +47,14 @@ def own_network(
     network, description = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     check_contract(network)
     if description is not None and not isinstance(description, ModelDescription):
-        raise InputError(
-            f"{model} must return (model, ModelDescription), got a {type(description).__name__} with the model"
-        )
+        raise InputError(f"{model} must return (model, ModelDescription), got (model, {type(description).__name__})")
     return network, _described(model, network, description, dataset, data_dir, max_accuracy_drop)
 
 
 def _made(file: Path, name: str) -> Any:
     """What the function returns. Whatever the code prints goes to standard error, so that ``--json`` stays JSON."""
     if not file.is_file():
-        raise InputError(f"{file} does not exist; name a file of Python and a function in it, my_net.py:make")
+        raise InputError(f"{file} does not exist; name a Python file and a function in it, such as my_net.py:make")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
@@ -96,8 +94,8 @@ def _described(
     if dataset is None and data_dir is None:
         if description is None:
             raise InputError(
-                f"{model} returned a model alone; return (model, ModelDescription(…)), or say with --dataset and "
-                "--data-dir which images and classes it is for"
+                f"{model} returned only a model; return (model, ModelDescription(…)), or name its data set with "
+                "--dataset and --data-dir"
             )
         return description
     if dataset is None:

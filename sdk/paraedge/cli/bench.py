@@ -67,7 +67,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
     type=_Listed(str),
     default="none",
     show_default=True,
-    help="Other load: none, compute, memory, square (compute, on and off), quota (limited CPU time), "
+    help="Background load: none, compute, memory, square (compute, on and off), quota (limited CPU time), "
     "throttle (slower and faster in steps).",
 )
 @click.option("--requests", type=int, default=1024, show_default=True, help="Requests per policy and cell.")
@@ -80,8 +80,10 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--seeds", type=_Listed(int), default="0", show_default=True, help="Random seeds for arrivals, images and order."
 )
-@click.option("--load", type=float, help="Requests that arrive during one full model's time. [default: the pattern's]")
-@click.option("--hogs", type=int, help="Competing processes. [default: number of cores - 1]")
+@click.option(
+    "--load", type=float, help="Requests that arrive while the full model runs once. [default: the pattern's]"
+)
+@click.option("--hogs", type=int, help="Number of competing processes. [default: number of cores - 1]")
 @click.option(
     "--square-period-s", type=float, default=0.2, show_default=True, help="Period of --interference square, in seconds."
 )
@@ -94,7 +96,7 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
     help="Period of --interference throttle, in seconds.",
 )
 @click.option("--block", type=int, default=64, show_default=True, help="Requests per turn of a policy.")
-@click.option("--dataset", type=DATASET, help="Data set. [default: the bundle's name]")
+@click.option("--dataset", type=DATASET, help="Data set. [default: the one named like the bundle]")
 @data_dir_option
 @click.option(
     "--limit", type=click.IntRange(min=1), default=2000, show_default=True, help="Use at most this many images."

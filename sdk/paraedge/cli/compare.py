@@ -53,7 +53,7 @@ _LIMIT = _LimitType()
 
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dataset", type=DATASET, help="Data set. [default: the first bundle's name]")
+@click.option("--dataset", type=DATASET, help="Data set. [default: the one named like the first bundle]")
 @data_dir_option
 @click.option(
     "--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Use at most this many inputs."
@@ -226,8 +226,8 @@ def _inputs_at_hand(
         return labelled.inputs, labelled.labels, source
     if dataset is not None or data_dir is not None:
         raise InputError(
-            f"{bundle.path} classifies neither images nor signals, and data sets hold nothing else; leave out "
-            "--dataset and --data-dir to compare on its golden inputs"
+            f"{bundle.path} classifies neither images nor signals, so no data set fits it; leave out --dataset and "
+            "--data-dir to compare on its golden inputs"
         )
     golden = bundle.golden()
     labels = None if golden.labels is None else golden.labels[:count]

@@ -49,7 +49,7 @@ _AUTO = "auto"
     "--model",
     default="fashion-mnist",
     show_default=True,
-    help="Packaged model, checkpoint folder, or my_net.py:make, a function that returns a network; its file is run.",
+    help="Packaged model, checkpoint folder, or my_net.py:make, a function that returns a network (runs the file).",
 )
 @click.option("--engine", type=ENGINE, help="Engine. [default: the target's]")
 @click.option(
@@ -110,7 +110,7 @@ def export(
 
     With --data-dir or --dataset, accuracy and early stop are measured on the exported parts.
 
-    --model my_net.py:make exports a network of your own: the file is run, and make() returns a BranchModel and a
+    --model my_net.py:make exports a network of your own: the file is executed, and make() returns a BranchModel and a
     ModelDescription, or a BranchModel alone with --dataset.
 
     \b
@@ -208,7 +208,7 @@ def _read_plan(path: Path, name: str) -> Plan:
 
     plan = read_plan(path)
     if plan.bundle_name != name:
-        raise click.UsageError(f"{path} is for {plan.bundle_name}, not {name}; name it with --model")
+        raise click.UsageError(f"{path} is a plan for {plan.bundle_name}, not {name}; name that model with --model")
     return plan
 
 

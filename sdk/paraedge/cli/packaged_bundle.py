@@ -34,8 +34,8 @@ def packaged_bundle(engine: str | None, model: str = DEFAULT_MODEL) -> Path:
     example = "paraedge export --target raspberry-pi" + ("" if model == DEFAULT_MODEL else f" --model {model}")
     if folder is None:
         raise InputError(
-            "no bundle was named, and the packaged models are not installed; export one on a workstation "
-            f"('{example}') and name it here, or pip install 'paraedge[export]'"
+            "no bundle was given, and the packaged models are not installed; export one on a workstation "
+            f"('{example}') and give its path, or pip install 'paraedge[export]'"
         )
     weights = (folder / "model.safetensors").read_bytes()
     version = hashlib.sha256(weights).hexdigest()[:12]
@@ -52,8 +52,8 @@ def packaged_bundle(engine: str | None, model: str = DEFAULT_MODEL) -> Path:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise InputError(
-            f"no bundle was named, and making one of the packaged model {model} needs torch; export one on a "
-            f"workstation ('{example}') and name it here"
+            f"no bundle was given, and exporting the packaged model {model} needs torch; export it on a "
+            f"workstation ('{example}') and give the bundle's path"
         ) from None
     from paraedge.exporting import export
 

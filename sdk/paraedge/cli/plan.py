@@ -75,13 +75,8 @@ def plan(
     from paraedge_measure.device import read_device
     from paraedge_measure.planning import Wish, candidate_plans, choose_plan, pareto_plans, write_plan
     from paraedge_runtime.bundle import Bundle
-    from paraedge_runtime.errors import InputError
 
-    try:
-        given = {"budget_ms": budget_ms, "min_accuracy": min_accuracy, "max_bytes": max_bytes}
-        wish = msgspec.convert(given, Wish)
-    except msgspec.ValidationError as error:
-        raise InputError(f"no plan can be made for {given}: {error}") from error
+    wish = Wish(budget_ms=budget_ms, min_accuracy=min_accuracy, max_bytes=max_bytes)
     device = read_device(profile)
     opened = [Bundle.open(path, trusted_keys=trusted_keys) for path in bundles or _packaged(device)]
     evaluations = [_kept_evaluation(bundle, model) for bundle in opened]
@@ -113,10 +108,10 @@ def plan(
     if not chosen.valid:
         console().print("\nmeasured while the device was slowed down or busy: profile it again", style="yellow")
     if any(evaluations):
-        console().print("\nAccuracy is on the half of the test images that did not choose the branches.")
+        console().print("\nAccuracy is on the half of the test images that was not used to choose branches.")
     for bundle, kept in zip(opened, evaluations, strict=True):
         if kept is None:
-            console().print(f"\nOf {bundle.path} the first branches only{_why(bundle)}.")
+            console().print(f"\n{bundle.path}: only its first branches were considered; {_why(bundle)}.")
     if out is not None:
         known = chosen.bundle_name if chosen.bundle_name in PACKAGED_MODELS else "CHECKPOINT"
         source = model or known
@@ -126,8 +121,8 @@ def plan(
 
 def _why(bundle: Bundle) -> str:
     if bundle.manifest.quantization != "fp32":  # the logits that are kept are those in float32
-        return f": {bundle.manifest.quantization} was measured on all test images, branch by branch it is not known"
-    return "; --model CHECKPOINT considers others"
+        return f"the accuracy of other branches in {bundle.manifest.quantization} was not measured"
+    return "--model CHECKPOINT considers others"
 
 
 def _packaged(device: Device) -> list[Path]:

@@ -76,7 +76,7 @@ def profile(
         check_page(html)  # says early what is missing
     device = read_device(path) if path.exists() else _new_device(name)
     connection = connect(device)
-    with working(f"asking {device.name} what it is"):
+    with working(f"reading the hardware of {device.name}"):
         hardware = connection.hardware()
     device = _of_this_machine(device, hardware, path)
     write_device(device, path)  # and that it cannot be written is known before the measuring
@@ -123,7 +123,7 @@ def _split(paths: tuple[Path, ...]) -> tuple[Path, list[Path]]:
     if not paths or looks_like_bundle(paths[0]):
         return _DEFAULT_PATH, list(paths)
     if paths[0].suffix != ".json":
-        raise InputError(f"{paths[0]} is neither a device file (NAME.json) nor a bundle")
+        raise InputError(f"{paths[0]} is neither a device file (NAME.json) nor a bundle; give one of these first")
     return paths[0], list(paths[1:])
 
 

@@ -102,7 +102,7 @@ def run(
         bundle, files = Bundle.open(paths[0], trusted_keys=trusted_keys), list(paths[1:])
     else:
         if paths and paths[0] != _STDIN and not paths[0].exists():
-            raise InputError(f"{paths[0]} does not exist")
+            raise InputError(f"{paths[0]} does not exist; give a bundle, or input files for the packaged model")
         files = [*find_images([path for path in paths if path != _STDIN]), *(path for path in paths if path == _STDIN)]
         bundle = Bundle.open(packaged_bundle(engine), trusted_keys=trusted_keys)
     _check_labels_wanted(bundle, min_confidence, top_k)

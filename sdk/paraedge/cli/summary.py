@@ -80,7 +80,7 @@ def print_bundle(bundle: Bundle) -> None:
     if accuracy is not None:
         console().print(f"accuracy on {accuracy.num_samples} {_kind(manifest)}: {printable(accuracy.dataset)}")
     else:
-        how = "" if manifest.quantization == "fp32" else "; export with --data-dir, which measures it"
+        how = "" if manifest.quantization == "fp32" else "; export with --data-dir to measure it"
         console().print(f"accuracy unknown: not measured for these parts together{how}")
     console().print(_early_stop_text(bundle))
 
@@ -140,7 +140,7 @@ def _points(count: float) -> str:
 def _early_stop_text(bundle: Bundle) -> str:
     early_stop, rules, recipe = bundle.card.early_stop, bundle.manifest.stop_rules, bundle.manifest.quantization
     if early_stop is None and recipe != "fp32":
-        return f"early stop: not calibrated for {recipe}; export with --data-dir, which measures it"
+        return f"early stop: not calibrated for {recipe}; export with --data-dir to measure it"
     if early_stop is None or rules is None:
         return "early stop: not calibrated for this choice of branches"
     if len(rules) == 1:

@@ -43,9 +43,14 @@ def load_for_labels(
             f"{'×'.join(map(str, shape))}; name its own data set with --dataset and --data-dir"
         )
     if not set(data.class_names) <= set(labels):
-        raise InputError(f"{data.name} has the classes {data.class_names}, {owner} knows {labels}")
+        raise InputError(
+            f"{data.name} has the classes {', '.join(data.class_names)}, {owner} has {', '.join(labels)}; "
+            "name its own data set with --dataset and --data-dir"
+        )
     if isinstance(data, SignalDataset) and not isinstance(spec, ImageInput) and data.rate_hz != spec.rate_hz:
-        raise InputError(f"{data.name} has {data.rate_hz:g} samples a second, {owner} reads {spec.rate_hz:g}")
+        raise InputError(
+            f"{data.name} has {data.rate_hz:g} samples a second, {owner} reads {spec.rate_hz:g}; resample the data"
+        )
     return data if data.class_names == labels else data.with_class_names(labels)
 
 
@@ -64,7 +69,7 @@ def load_for_bundle(manifest: Manifest, dataset: str | None, data_dir: Path | No
         raise InputError(f"{manifest.name} classifies neither images nor signals; there is no data set for it")
     chosen = dataset or manifest.name
     if chosen not in DATASETS:
-        raise InputError(f"say which data set the bundle is for: --dataset {', '.join(DATASETS)}")
+        raise InputError(f"the data set of {manifest.name} is unknown; name it with --dataset: {', '.join(DATASETS)}")
     return load_for_labels(chosen, data_dir, spec=manifest.input, labels=manifest.labels, owner="the bundle")
 
 

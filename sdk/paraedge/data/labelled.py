@@ -73,7 +73,7 @@ class LabelledDataset(Generic[L]):
         if shapes[0] != shapes[1]:
             raise InputError(
                 f"{self.name}: train {self.kind} are {shapes[0]}, test {self.kind} {shapes[1]}; "
-                "both splits must have one shape"
+                "both splits must have the same shape"
             )
         for split_name, split in (("train", self.train), ("test", self.test)):
             if not len(split):
@@ -99,7 +99,9 @@ class LabelledDataset(Generic[L]):
             InputError: there are not more than ``count`` train inputs.
         """
         if not 0 < count < len(self.train):
-            raise InputError(f"{self.name} has {len(self.train)} train {self.kind}; {count} cannot be held out")
+            raise InputError(
+                f"cannot hold out {count} of the {len(self.train)} train {self.kind} of {self.name}; hold out fewer"
+            )
         chosen = self.train.balanced_order(seed)[:count]
         rest = np.setdiff1d(np.arange(len(self.train)), chosen)
         name = f"{self.name} ({count} train {self.kind} held out)"
@@ -113,7 +115,10 @@ class LabelledDataset(Generic[L]):
         """
         missing = [name for name in self.class_names if name not in names]
         if missing:
-            raise InputError(f"{self.name} has the class {missing[0]!r}, which is not among {', '.join(names)}")
+            raise InputError(
+                f"{self.name} has the class {missing[0]!r}, the labels are {', '.join(names)}; add it to the labels, "
+                "or remove its inputs"
+            )
         positions = np.asarray([names.index(name) for name in self.class_names], dtype=np.int64)
         train, test = (replace(split, labels=positions[split.labels]) for split in (self.train, self.test))  # type: ignore[type-var]
         return replace(self, train=train, test=test, class_names=names)

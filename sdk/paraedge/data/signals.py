@@ -58,7 +58,7 @@ class LabelledSignals(Labelled):
         """
         known = [] if self.groups is None else np.unique(self.groups).tolist()
         if self.groups is None or not set(held_out) <= set(known):
-            raise InputError(f"the groups {held_out} cannot be held out; there are {known}")
+            raise InputError(f"cannot hold out the groups {list(held_out)}; choose from {known}")
         held = np.isin(self.groups, held_out)
         return self.take(np.flatnonzero(~held)), self.take(np.flatnonzero(held))
 

@@ -117,7 +117,7 @@ def read_evaluation(folder: Path, shape: ParaFormerConfig) -> Evaluation:
 def _checked(path: Path, labels: NDArray[Any], count: int, num_classes: int) -> NDArray[np.int64]:
     if len(labels) != count or not count or labels.min() < 0 or labels.max() >= num_classes:
         raise InputError(
-            f"{path}: labels must be {count} class indexes below {num_classes}, at least one; "
+            f"{path}: labels must be {count} class indices below {num_classes}, at least one; "
             "copy the checkpoint folder again"
         )
     return labels.astype(np.int64)
@@ -142,6 +142,7 @@ def _read_npz(path: Path, **wanted: tuple[str, tuple[int | None, ...]]) -> dict[
             text = ", ".join("any" if size is None else str(size) for size in shape)
             raise InputError(
                 f"{path}: {name} is {array.shape} {array.dtype}, config.json says ({text}) "
-                f"{'uint8' if kinds == 'u1' else 'floats' if kinds == 'f' else 'integers'}; they do not belong together"
+                f"{'uint8' if kinds == 'u1' else 'floats' if kinds == 'f' else 'integers'}; copy the checkpoint "
+                "folder again"
             )
     return arrays

@@ -117,8 +117,8 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             or self.branch_classes[-1] != self.num_classes
         ):
             raise ValueError(
-                f"branch_classes must rise to num_classes {self.num_classes}, one for each of "
-                f"{self.num_branches} branches, got {self.branch_classes}"
+                f"branch_classes must be {self.num_branches} values in ascending order (one per branch), the last "
+                f"num_classes ({self.num_classes}), got {self.branch_classes}"
             )
         for name in ("mean", "std"):
             values = getattr(self, name)
@@ -149,10 +149,11 @@ class ParaFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 raise ValueError(f"image_size must be at least 1, got {self.image_size}")
             return
         if self.image_size or self.backbone is not None:
-            raise ValueError("a model of a signal has neither image_size nor backbone")
+            raise ValueError("a model that reads signals has neither image_size nor backbone; leave them out")
         if len(self.signal.channel_names) != self.in_channels:
             raise ValueError(
-                f"in_channels {self.in_channels} is not the number of channel_names {self.signal.channel_names}"
+                f"in_channels must be {len(self.signal.channel_names)}, the number of channel_names, "
+                f"got {self.in_channels}"
             )
 
     def _check_stem(self) -> None:

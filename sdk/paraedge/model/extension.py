@@ -33,7 +33,9 @@ def extended_config(
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
     if width is not None and config.branch_width is None:
-        raise ValueError(f"width {width} is for branches with convolutions of their own; these have none")
+        raise ValueError(
+            f"width {width} is for branches with convolutions of their own; this model has none, leave it out"
+        )
     known = (*config.known_classes, *(num_classes,) * branches)
     widths = (*config.branch_widths, *(width or config.branch_widths[-1],) * branches)
     return replace(

@@ -51,11 +51,11 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if not math.isfinite(self.rate_hz) or self.rate_hz <= 0:
             raise ValueError(f"rate_hz must be above 0, got {self.rate_hz}")
         if len(set(self.channel_names)) != len(self.channel_names):
-            raise ValueError(f"channel_names {self.channel_names} has a name twice")
+            raise ValueError(f"channel_names must be unique, got {', '.join(self.channel_names)}")
         if self.log_mel is None:
             return
         if len(self.channel_names) != 1:
-            raise ValueError(f"log_mel is for one channel, there are {len(self.channel_names)}")
+            raise ValueError(f"log_mel needs exactly one channel, got {len(self.channel_names)}")
         if self.length < self.log_mel.window:
             raise ValueError(f"length {self.length} is shorter than the window of log_mel, {self.log_mel.window}")
 

@@ -87,7 +87,9 @@ def branches_from(
         raise InputError("give either head (the layers after the last block) or exits (one per block)")
     if exits is not None:
         if stem_blocks is not None or num_branches is not None:
-            raise InputError("stem_blocks and num_branches go with head; exits say where the branches end")
+            raise InputError(
+                "stem_blocks and num_branches need head; with exits, each exit ends a branch: leave them out"
+            )
         network = _from_exits(stem, blocks, as_instances("exits", exits, nn.Module))
     else:
         network = _from_blocks(stem, blocks, as_instance("head", head, nn.Module), stem_blocks, num_branches)
@@ -103,7 +105,7 @@ def _from_exits(
         raise InputError(f"{len(exits)} exits for {len(blocks)} blocks; give one for each, nn.Identity() for none")
     ends = [position for position, one in enumerate(exits) if not isinstance(one, nn.Identity)]
     if not ends:
-        raise InputError("every exit is an nn.Identity; at least one must give a prediction")
+        raise InputError("every exit is an nn.Identity; at least one must return a prediction")
     ways = [[*list(blocks)[: end + 1], exits[end]] for end in ends]
     return copy.deepcopy(stem), [_Share(_copies(way), 1 / len(ends)) for way in ways]
 

@@ -118,7 +118,8 @@ def train(
     torch_device = _torch_device(device)
     _check_settings(config, checkpoint_config.model, torch_device, has_teacher=teacher is not None)
     if dist.is_initialized() and (compile_parts or (base is not None and parallel == "branches")):
-        raise InputError("compiling, and sharing the branches of an extension, work in one process only; start one")
+        what = "compiling" if compile_parts else "extending a model with parallel branches"
+        raise InputError(f"{what} works in one process only; start it without torchrun")
 
     checked_teacher = teacher_for(teacher, data)
     step = step_type(
@@ -209,11 +210,17 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
 def _check_data(data: ImageDataset | SignalDataset, shape: ParaFormerConfig) -> None:
     if data.sample_shape != shape.sample_shape:
         has, takes = ("×".join(map(str, sizes)) for sizes in (data.sample_shape, shape.sample_shape))
-        raise InputError(f"{data.name} has {data.kind} of {has}, the model takes {takes}")
+        raise InputError(f"{data.name} has {data.kind} of {has}, the model takes {takes}; train a model for this shape")
     if isinstance(data, SignalDataset) and shape.signal is not None and data.rate_hz != shape.signal.rate_hz:
-        raise InputError(f"{data.name} has {data.rate_hz:g} samples a second, the model takes {shape.signal.rate_hz:g}")
+        raise InputError(
+            f"{data.name} has {data.rate_hz:g} samples a second, the model takes {shape.signal.rate_hz:g}; "
+            "resample the data"
+        )
     if len(data.class_names) != shape.num_classes:
-        raise InputError(f"{data.name} has {len(data.class_names)} classes, the model has {shape.num_classes} outputs")
+        raise InputError(
+            f"{data.name} has {len(data.class_names)} classes, the model has {shape.num_classes} outputs; "
+            "set num_classes, or give other data"
+        )
 
 
 def _check_settings(
@@ -251,8 +258,10 @@ def _untrained(
     torch.manual_seed(config.seed)
     model = ParaFormer(shape)
     if init is not None:
-        if init.config.model != shape:
-            raise InputError(f"the checkpoint to start from is {init.config.model}, this run trains {shape}")
+        other = init.config.model
+        if differing := [name for name in shape.__struct_fields__ if getattr(other, name) != getattr(shape, name)]:
+            values = (f"{name} {getattr(other, name)} instead of {getattr(shape, name)}" for name in differing)
+            raise InputError(f"the checkpoint to start from has {', '.join(values)}; start from one of the same shape")
         model.load_state_dict(init.model.state_dict())
     elif base is None:
         model.load_pretrained()

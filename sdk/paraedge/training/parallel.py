@@ -130,7 +130,9 @@ class BranchParallel(OneProcess):
         self.is_recordable = dist.get_backend() == "nccl"
         count = len(model.branches)
         if count < self.world_size:
-            raise InputError(f"{count} branches cannot be shared by {self.world_size} processes; start at most {count}")
+            raise InputError(
+                f"{count} branch(es) cannot be divided among {self.world_size} processes; start at most {count}"
+            )
         self._own = range(self.rank, count, self.world_size)
         self._shared = [*model.stem.parameters(), *(p for name, p in model.named_parameters() if "classifier" in name)]
         known = {id(parameter) for parameter in self._shared}

@@ -62,12 +62,12 @@ def test_a_cell_survives_json():
             "unknown interference 'noise'; choose from none, compute, memory, square, quota",
         ),
         ({"requests": 0}, "--requests must be at least 1 .*, got 0"),
-        ({"load": 0.0}, r"the load is 0\.0"),
-        ({"load": math.nan}, "the load is nan"),
+        ({"load": 0.0}, r"--load must be above 0, got 0\.0"),
+        ({"load": math.nan}, "--load must be above 0, got nan"),
         ({"hogs": 0}, "--hogs must be at least 1, got 0"),
-        ({"square_period_s": 0.0}, r"the period of the square wave is 0\.0 s"),
-        ({"quota": 0.0}, r"the quota is 0\.0"),
-        ({"quota": 1.5}, r"the quota is 1\.5"),
+        ({"square_period_s": 0.0}, r"--square-period-s must be above 0, got 0\.0"),
+        ({"quota": 0.0}, r"--quota must be above 0 .*, got 0\.0"),
+        ({"quota": 1.5}, r"--quota must be above 0 .*, got 1\.5"),
     ],
 )
 def test_grid_refuses(change, problem):

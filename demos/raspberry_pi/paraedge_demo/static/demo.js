@@ -160,7 +160,7 @@ function showRace(frame) {
   $("margin").style.left = `${place(frame.budget_ms - marginMs)}%`;
   $("margin").style.width = `${place(frame.budget_ms) - place(frame.budget_ms - marginMs)}%`;
   $("margin").hidden = !marginMs;
-  $("margin-text").textContent = marginMs ? `${marginMs.toFixed(marginMs < 1 ? 2 : 1)} ms kept for the way back` : "kept for the way back";
+  $("margin-text").textContent = marginMs ? `${marginMs.toFixed(marginMs < 1 ? 2 : 1)} ms reserved for the return` : "reserved for the return";
 
   const rows = $("branches");
   while (rows.children.length > frame.branches.length + 1) rows.lastChild.remove();

@@ -44,6 +44,7 @@ test("a smaller budget, one thread, pause: by keyboard, by their labels", async 
   await slider.focus();
   await page.keyboard.press("Home");
   assert.equal(await page.locator("#budget-text").textContent(), "1.0 ms");
+  assert.equal(await slider.getAttribute("aria-valuetext"), "1.0 ms"); // what a screen reader says
   await page.getByText("deadline 1.0 ms").waitFor();
   await page.keyboard.press("End");
   await page.locator("#verdict", { hasText: `${branches} of ${branches}` }).waitFor();
@@ -146,6 +147,33 @@ test("a bundle that reads neither images nor sound says so", async () => {
   await context.close();
 });
 
+test("a model that was left while its inputs were on their way leaves nothing behind", async () => {
+  const context = await browser.newContext({ serviceWorkers: "block" });
+  const page = await context.newPage();
+  let letGo = () => {};
+  const held = new Promise((/** @type {(value?: void) => void} */ resolve) => (letGo = resolve));
+  await page.route("**/fashion-mnist/card.json", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.goto(`${server.url}site/`);
+  await page.getByText("running, more branches are loading").waitFor({ state: "detached" });
+  await Promise.all([
+    page.waitForRequest("**/fashion-mnist/card.json"),
+    page.getByLabel("Model").selectOption("fashion-mnist"),
+  ]);
+  await page.getByLabel("Model").selectOption("tones");
+  await page.locator("#about", { hasText: /^[^:]+: 2 branches/ }).waitFor();
+  const answered = page.waitForResponse("**/fashion-mnist/card.json");
+  letGo();
+  await answered;
+  await page.waitForTimeout(300);
+  await page.locator("#verdict", { hasText: /of 2 in [\d.]+ ms/ }).waitFor();
+  assert.equal(await page.locator("#source").textContent(), "Microphone");
+  assert.equal(await page.locator("#problem").isVisible(), false);
+  await context.close();
+});
+
 /** What a visit says, of which some answers are others. @param {Record<string, import("playwright-core").Route["fulfill"] extends (options?: infer O) => any ? O : never>} answers @param {RegExp} problem */
 async function problemOf(answers, problem) {
   const context = await browser.newContext({ serviceWorkers: "block" });
@@ -165,6 +193,10 @@ const script = { contentType: "text/javascript" };
 /** @type {Record<string, [Parameters<typeof problemOf>[0], RegExp]>} */
 const WRONG = {
   "no index": [{ "**/site.json": { status: 404 } }, /site\.json cannot be fetched \(404\); make the folder again/],
+  "an index that is none": [
+    { "**/site.json": { body: "<!doctype html>", contentType: "text/html" } },
+    /site\.json is damaged; make the folder again/,
+  ],
   "no bundle": [
     { "**/manifest.json": { status: 404 } },
     /manifest\.json cannot be fetched: the server says 404; check/,
@@ -173,13 +205,20 @@ const WRONG = {
     { "**/branch_0*": { body: Buffer.alloc(10) } },
     /branch_00\.tflite has 10 bytes, manifest\.json says/,
   ],
+  "a start page in place of a file": [
+    { "**/manifest.json": { body: "<!doctype html>", contentType: "text/html" } },
+    /manifest\.json cannot be fetched: the server sends a web page in its place; check the address/,
+  ],
   "a damaged card": [{ "**/card.json": { body: "{}" } }, /card\.json has 2 bytes, manifest\.json says/],
   "no engine": [{ "**/*.wasm": { status: 404 } }, /the engine 'litert' cannot be loaded from .*404/],
   "an engine that is none": [
     { "**/*.wasm": { body: "not found", contentType: "application/wasm" } },
     /the engine 'litert' cannot be loaded from .*expected magic word/,
   ],
-  "no worker": [{ "**/worker.js": { status: 404 } }, /worker \d crashed: its script did not load/],
+  "no worker": [
+    { "**/worker.js": { status: 404 } },
+    /worker \d crashed: its script did not load; serve worker.js with the page/,
+  ],
   "no memory": [
     { "**/worker.js": { ...script, body: noMemory + worker } },
     /the engine of worker \d did not start: RangeError: .*Out of memory.*; use fewer threads or branches/,
@@ -317,6 +356,30 @@ test("it works offline after the first visit", async () => {
   await context.close();
 });
 
+test("an update is whole and fresh, and other pages of this address keep their files", async () => {
+  const index = JSON.parse(readFileSync(path.join(site, "site.json"), "utf8"));
+  /** @type {Record<string, string>} */ const texts = {};
+  const own = await serve({ site }, { texts, headers: { "cache-control": "max-age=3600" } });
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(`${own.url}site/`);
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  texts["/site/icon.svg"] = "new";
+  texts["/site/site.json"] = JSON.stringify({ ...index, version: "2" });
+  await page.evaluate(async () => {
+    await caches.open("paraedge /other/ 1");
+    await caches.open("paraedge /site/ 2"); // of a browser that was closed before it had a file
+  });
+  await page.reload(); // shows what it has, and fetches the new one
+  await page.evaluate(async () => {
+    while ((await caches.keys()).length > 2) await new Promise((resolve) => setTimeout(resolve, 50));
+  });
+  const found = await page.evaluate(async () => [...(await caches.keys()), await (await fetch("icon.svg")).text()]);
+  assert.deepEqual(found, ["paraedge /other/ 1", "paraedge /site/ 2", "new"]);
+  await context.close();
+  own.close();
+});
+
 test("nothing comes from elsewhere, and the page's own scripts are small", async () => {
   const context = await browser.newContext({ serviceWorkers: "block" });
   const page = await context.newPage();
@@ -326,7 +389,8 @@ test("nothing comes from elsewhere, and the page's own scripts are small", async
   context.on("request", (request) => {
     assert.ok(request.url().startsWith(server.url), request.url());
     const name = request.url().slice(`${server.url}site/`.length);
-    if (name.endsWith(".js") && !name.startsWith("engines/")) scripts.add(path.join(site, name));
+    const isOurs = !name.startsWith("engines/") || /(litert|memory|parts)\.js$/.test(name);
+    if (name.endsWith(".js") && isOurs) scripts.add(path.join(site, name));
   });
   await page.goto(`${server.url}site/`);
   await page.getByText(/^running, LiteRT\.js/).waitFor();

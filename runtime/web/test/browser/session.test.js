@@ -297,6 +297,8 @@ test("a profile has the same rules as Python's, and refuses what cannot be measu
       name: await refusal(profileBundle(bundle, { ...short, name: "a b" })),
       threads: await refusal(profileBundle(bundle, { ...short, threads: [9] })),
       nothing: await refusal(profileBundle(bundle, { ...short, minRuns: 0 })),
+      count: await refusal(profileBundle(bundle, { ...short, threads: /** @type {any} */ (2) })),
+      noBundle: await refusal(profileBundle(/** @type {any} */ ("/bundles/"), short)),
       hidden: "",
     };
     Object.defineProperty(document, "hidden", { value: true, configurable: true });
@@ -313,9 +315,11 @@ test("a profile has the same rules as Python's, and refuses what cannot be measu
   assert.match(measurement.engine_version, /^LiteRT\.js [\d.]+$/);
   assert.ok(measurement.request.p50_ms > measurement.parts.stem.p50_ms);
   assert.equal(found.shares.at(-1), 1);
-  assert.match(found.name, /^InputError: the name must have only letters, digits and .*, got 'a b'/);
+  assert.match(found.name, /^InputError: the name must have only letters, digits and .*, got "a b"/);
   assert.match(found.threads, /^InputError: threads is 9, and the bundle has 8 branches/);
-  assert.match(found.nothing, /^InputError: give at least 1 run and a time above 0, got 0 runs and 5 ms/);
+  assert.match(found.nothing, /^InputError: give 1 to 1000000 runs and a time above 0, got 0 runs and 5 ms/);
+  assert.match(found.count, /^InputError: threads must be a list, such as \[1, 2\], got 2/);
+  assert.match(found.noBundle, /^InputError: profileBundle measures what Bundle\.open returns/);
   assert.match(found.hidden, /^DeviceError: the page went to the background.*measure again/);
 });
 
@@ -389,7 +393,7 @@ test("with trusted keys only what one of them signed is opened", async () => {
   assert.match(found.old, /^EngineUnavailable: this browser cannot check signatures \(Ed25519\).*update it/);
 });
 
-test("a changed program is refused, and an opened session goes on", async () => {
+test("a changed program ends the session that loads it, with the reason", async () => {
   const manifest = readManifest(FAST);
   const raw = readFileSync(path.join(setup.bundles[FAST], manifest.branches[1].file));
   const { page } = await openPage(browser, `${server.url}page/`);
@@ -397,11 +401,12 @@ test("a changed program is refused, and an opened session goes on", async () => 
   await page.route(`**/${manifest.branches[1].file}`, (route) => route.fulfill({ body: raw }));
   const found = await page.evaluate(async (bundle) => {
     const { opened, refusal } = await import(/** @type {any} */ ("/page/helpers.js"));
-    const { session } = await opened(bundle);
-    return refusal(session.loaded);
+    const { session, input } = await opened(bundle);
+    return [await refusal(session.loaded), await refusal(session.run(input(0)))];
   }, FAST);
   await page.close();
-  assert.match(found, /^IntegrityError: branch_0\d\.tflite has SHA-256 [0-9a-f]{12}…, manifest\.json says/);
+  for (const refusal of found)
+    assert.match(refusal, /^IntegrityError: branch_0\d\.tflite has SHA-256 [0-9a-f]{12}…, manifest\.json says/);
 });
 
 test("frames of a camera: the newest wins, until the signal", async () => {

@@ -39,7 +39,6 @@ public final class BundleFiles {
         if (name.isEmpty() || name.indexOf('/') >= 0) {
             throw new IllegalArgumentException("'" + name + "' is not a file name");
         }
-        Files.createDirectories(folder.toPath());
         String hash = copy(source.open(), null, Long.MAX_VALUE);
         File copy = new File(folder, name + "-" + hash);
         if (!copy.isFile()) {
@@ -62,6 +61,7 @@ public final class BundleFiles {
      * Downloads a zipped bundle to {@code target}, if one of the keys signed it and it is no older version than the one
      * that is there. Takes at most 15 minutes and 1 GiB.
      *
+     * @param target in a folder that is made if need be
      * @throws ParaEdgeException as {@link Bundle#open(String, List)}; INPUT: its version is lower than that of the one there
      * @throws IOException the net or the disk failed, or a limit was reached
      */
@@ -99,11 +99,26 @@ public final class BundleFiles {
     }
 
     private static void replace(File target, Writer writer) throws IOException {
-        File part = File.createTempFile(".paraedge-", ".part", target.getAbsoluteFile().getParentFile());
+        File folder = target.getAbsoluteFile().getParentFile();
+        if (!folder.isDirectory()) { // a link to one is, but not to createDirectories
+            Files.createDirectories(folder.toPath());
+        }
+        deleteAbandoned(folder);
+        File part = File.createTempFile(".paraedge-", ".part", folder);
         try {
             writer.write(part);
             Files.move(part.toPath(), target.toPath(), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
         } finally {
+            part.delete();
+        }
+    }
+
+    /** Parts of processes that ended while they wrote: nobody who still writes has paused for longer than a download may take. */
+    private static void deleteAbandoned(File folder) {
+        long oldest = System.currentTimeMillis() - MAX_DOWNLOAD_NANOS / 1_000_000;
+        File[] parts = folder.listFiles(file -> file.getName().matches("\\.paraedge-[0-9]+\\.part")
+                && file.lastModified() < oldest);
+        for (File part : parts == null ? new File[0] : parts) {
             part.delete();
         }
     }

@@ -9,6 +9,7 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
 import java.util.Locale;
+import java.util.Objects;
 import java.util.Scanner;
 
 /** The native library: its functions, and how it gets into the process. */
@@ -92,7 +93,7 @@ final class Native {
 
     // Texts cross as UTF-8 of our own making: what JNI calls UTF-8 is something else beyond the basic plane.
     static byte[] utf8(String text, String what) {
-        if (text.indexOf('\0') >= 0) {
+        if (Objects.requireNonNull(text, what).indexOf('\0') >= 0) {
             throw new IllegalArgumentException(what + " has a character 0: " + text.replace('\0', '?'));
         }
         return text.getBytes(StandardCharsets.UTF_8);

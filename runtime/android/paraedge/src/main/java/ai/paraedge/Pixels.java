@@ -55,14 +55,16 @@ public final class Pixels {
      * @throws IllegalArgumentException the buffer ends before that part does, or it has more than 50 million pixels
      */
     public static Pixels ofRgba(ByteBuffer rgba, int rowStride, int left, int top, int width, int height) {
-        byte[] values = new byte[area(width, height) * RGB];
-        byte[] row = new byte[4 * width];
+        int area = area(width, height);
         ByteBuffer source = rgba.duplicate();
-        long end = (long) (top + height - 1) * rowStride + 4L * (left + width);
-        if (left < 0 || top < 0 || end > source.limit()) {
+        long rowEnd = 4L * left + 4L * width;
+        long end = ((long) top + height - 1) * rowStride + rowEnd;
+        if (left < 0 || top < 0 || rowStride < rowEnd || end > source.limit()) {
             throw new IllegalArgumentException("a plane of " + source.limit() + " bytes in rows of " + rowStride
                     + " holds no " + width + " x " + height + " pixels at " + left + ", " + top);
         }
+        byte[] values = new byte[area * RGB];
+        byte[] row = new byte[4 * width];
         int at = 0;
         for (int line = 0; line < height; line++) {
             source.position((top + line) * rowStride + 4 * left);

@@ -40,7 +40,8 @@ public final class Session implements AutoCloseable {
      *     option is invalid
      */
     public static Session open(Bundle bundle, SessionOptions options) {
-        return new Session(bundle, bundle.openSession(options));
+        Objects.requireNonNull(bundle, "bundle");
+        return new Session(bundle, bundle.openSession(Objects.requireNonNull(options, "options")));
     }
 
     /** The bundle that it runs. */
@@ -81,7 +82,7 @@ public final class Session implements AutoCloseable {
      * @throws IllegalStateException the session is closed, or the call comes out of a callback of its own
      */
     public Prediction run(ByteBuffer image, Request request) {
-        if (image.isDirect()) {
+        if (Objects.requireNonNull(image, "image").isDirect()) {
             return run(image, true, true, image.position(), image.remaining(), request);
         }
         if (!image.hasArray()) {
@@ -97,7 +98,7 @@ public final class Session implements AutoCloseable {
 
     /** Runs an image, uint8 (H, W, C). */
     public Prediction run(byte[] image, Request request) {
-        return run(image, false, true, 0, image.length, request);
+        return run(image, false, true, 0, Objects.requireNonNull(image, "image").length, request);
     }
 
     /** {@link #run(float[], Request)} without a deadline. */
@@ -107,7 +108,7 @@ public final class Session implements AutoCloseable {
 
     /** Runs a tensor: raw sensor values, or (1, C, H, W), normalised, for a bundle that reads images. */
     public Prediction run(float[] values, Request request) {
-        return run(values, false, false, 0, values.length, request);
+        return run(values, false, false, 0, Objects.requireNonNull(values, "values").length, request);
     }
 
     /** {@link #run(FloatBuffer, Request)} without a deadline. */
@@ -117,7 +118,7 @@ public final class Session implements AutoCloseable {
 
     /** Runs a tensor from a direct buffer in this machine's byte order, read where it is. */
     public Prediction run(FloatBuffer values, Request request) {
-        if (!values.isDirect() || values.order() != ByteOrder.nativeOrder()) {
+        if (!Objects.requireNonNull(values, "values").isDirect() || values.order() != ByteOrder.nativeOrder()) {
             throw new IllegalArgumentException("values are not in a direct buffer of this machine's byte order; "
                     + "use ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder()).asFloatBuffer(), or a float[]");
         }
