@@ -292,6 +292,15 @@ def test_a_latency_counts_from_the_first_request(bundle):
     assert prediction.branches[1].predicted_ms > 30_000
 
 
+def test_a_latency_of_ages_leaves_the_mandatory_parts(bundle):
+    """Longer than a clock can count: deadlines and the order of a queue are computed from it."""
+    with Session.open(bundle, threads=2, latency=Latency((1e300,) * 5)) as session:
+        prediction = session.run(image(), budget_ms=20_000, waiting_s=(time.monotonic() + 30,))
+        assert prediction.branches_used == (0,)
+        with pytest.raises(RequestDropped, match="its first prediction takes"):
+            session.run(image(), budget_ms=20_000, on_overload="drop")
+
+
 @pytest.mark.parametrize(
     ("latency", "problem"),
     [

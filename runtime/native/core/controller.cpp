@@ -25,6 +25,7 @@ constexpr double kDoubtCensored = 0.05, kDoubtKnown = 0.001;
 // The same where whole requests are refused: with a slowdown of a factor of two that has ended, 35 are refused too many;
 // where it has not, one of 35 runs in vain.
 constexpr double kHope = 0.02;
+constexpr double kLongestMs = 1e9;  // some days: what a clock of nanoseconds can hold a few times over
 const double kLeastLate = std::log(0.02), kLargestLate = std::log(1000.0);
 
 }  // namespace
@@ -68,7 +69,8 @@ double Controller::base(size_t part) const {
 }
 
 double Controller::predicted_ms(size_t part, int busy) const {
-  return std::exp(base(part) + contention(busy) + std::max(fast_, slow_) + tail_ - doubt_[part]);
+  const double ms = std::exp(base(part) + contention(busy) + std::max(fast_, slow_) + tail_ - doubt_[part]);
+  return std::min(ms, kLongestMs);  // NaN stays NaN
 }
 
 double Controller::base_ms(size_t part) const {
@@ -77,7 +79,7 @@ double Controller::base_ms(size_t part) const {
 }
 
 double Controller::expected_ms(size_t part) const {
-  return base_ms(part) * std::exp(contention(1) + fast_ - hope_);
+  return std::min(base_ms(part) * std::exp(contention(1) + fast_ - hope_), kLongestMs);
 }
 
 void Controller::observe(size_t part, int busy, double ms) {

@@ -11,6 +11,7 @@ const [FIRST_TAIL, LARGEST_TAIL] = [0.25, 3.0];
 const [LATE_RATE, LATE_STEP] = [0.003, 0.5]; // the same for how late a caller returns
 const [DOUBT_CENSORED, DOUBT_KNOWN] = [0.05, 0.001]; // of a branch that is dropped again and again
 const [LEAST_LATE, LARGEST_LATE] = [Math.log(0.02), Math.log(1000)];
+const LONGEST_MS = 1e9; // some days
 
 /** @param {number} value @param {number} low @param {number} high */
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -58,7 +59,8 @@ export class Controller {
 
   /** The time that a part will probably (0.9) not exceed with `busy` branches running, itself included; NaN: nothing is known. @param {number} part @param {number} busy */
   predictedMs(part, busy) {
-    return Math.exp(this.#baseOf(part) + this.#contentionOf(busy) + this.#slowdown + this.#tail - this.#doubt[part]);
+    const logMs = this.#baseOf(part) + this.#contentionOf(busy) + this.#slowdown + this.#tail - this.#doubt[part];
+    return Math.min(Math.exp(logMs), LONGEST_MS); // NaN stays NaN
   }
 
   /** A part took so long. @param {number} part @param {number} busy @param {number} ms */
