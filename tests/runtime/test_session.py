@@ -555,7 +555,7 @@ def test_open_takes_a_bundle_or_its_path(tmp_path, bundle, how):
     [
         ({"branches": [9]}, r"no branch 9; choose from \[0, 1, 2, 3\]"),
         ({"branches": 5}, "5 branches requested"),
-        ({"branches": []}, "give at least one"),
+        ({"branches": []}, "give one or more"),
         ({"threads": 0}, "threads must be an integer of at least 1, got 0"),
         ({"threads": "2"}, "threads must be an integer of at least 1, got '2'"),
         ({"threads": -2}, "threads must be an integer .*, got -2"),

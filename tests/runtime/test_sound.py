@@ -126,7 +126,7 @@ def test_which_bundles_hear(tmp_path):
     path = write_wav(tmp_path / "a.wav", tone(440))
     (tmp_path / "b.txt").write_text("no sound")
     assert find_inputs([tmp_path], SOUND) == [path]
-    with pytest.raises(InputError, match=r"holds no files"):
+    with pytest.raises(InputError, match=r"contains no files"):
         find_inputs([tmp_path], MOTION)
     with pytest.raises(InputError, match=r"a\.wav"):
         read_input(path, MOTION)

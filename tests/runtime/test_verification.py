@@ -220,7 +220,7 @@ def test_vectors_are_compared_by_their_relative_error(true_embedding):
     report = verify_bundle(_change(true_embedding, 1, add=2.6))
     assert re.fullmatch(r"branch 1: SNR \d\d\.\d+ dB, below 100.0 dB", report.problems[0])
     assert re.fullmatch(
-        r"the sum of the first 2 branch\(es\) has a relative error of 0\.0\d+, at most 0\.0001 is allowed",
+        r"the sum of the first 2 branches has a relative error of 0\.0\d+, at most 0\.0001 is allowed",
         report.problems[1],
     )
     assert report.prefixes[0].relative_error == 0.0

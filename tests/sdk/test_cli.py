@@ -417,7 +417,7 @@ MISTAKES = [
     (["export", "--target", "linux", "--branches", "-1"], "-1 branches requested"),
     (["export", "--target", "linux", "--branches", "0,8"], "there is no branch 8"),
     (["export", "--target", "linux", "--branches", "3,0"], "ascending order"),
-    (["export", "--target", "linux", "--branches", "1,1"], "give at least one, unique"),
+    (["export", "--target", "linux", "--branches", "1,1"], "give one or more unique indices"),
     (["export", "--target", "linux", "--model", "nowhere"], "nowhere is neither a packaged model"),
     (["export", "--target", "linux", "--max-accuracy-drop", "0.5"], "0.5 is not in the range 0<x<=0.1"),
     (["export", "--target", "linux", "--max-accuracy-drop", "0"], "0.0 is not in the range 0<x<=0.1"),
