@@ -115,7 +115,7 @@ MISTAKES = [
     (["--hogs", "0"], "--hogs must be at least 1, got 0"),
     (["--quota", "2"], "--quota must be above 0 and at most 1 (all of the CPU time), got 2.0"),
     (["--throttle-period-s", "0"], "--throttle-period-s must be above 0 and at most 3600, got 0.0"),
-    (["--load", "nan"], "the load is nan"),
+    (["--load", "nan"], "--load must be above 0, got nan"),
     (["--seeds", "-1"], "seeds must be integers of at least 0, got [-1]"),
     (["--seeds", ","], "seeds must be integers of at least 0, got []"),
     (["--threads", "0"], "threads must be an integer of at least 1, got 0"),

@@ -213,8 +213,8 @@ def test_over_ssh_errors_of_the_device_come_back(ssh_device, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem", "advice"),
     [
-        ({"host": "no-such-host.invalid"}, "no-such-host.invalid cannot be reached", "an ssh server on this port?"),
-        ({"port": 1}, "Connection refused", "an ssh server on this port?"),
+        ({"host": "no-such-host.invalid"}, "no-such-host.invalid cannot be reached", "that it is on and runs an ssh server"),
+        ({"port": 1}, "Connection refused", "that it is on and runs an ssh server"),
         ({"identity_file": "OTHER"}, "Permission denied (publickey", "ssh-copy-id 127.0.0.1"),
         ({"host": "localhost"}, "Host key verification failed", "run 'ssh localhost' once"),
         ({"python": "no-python"}, "127.0.0.1 has no no-python", "connection.python"),
@@ -317,7 +317,7 @@ def test_over_adb_the_tools_of_make_phone_tools_are_found_and_sent_once(executor
 def test_over_adb_a_program_that_does_not_run_there(executorch_bundle, tmp_path):
     tools = fake_testbed.install(tmp_path / "tools", broken=True)
     line = over_adb(executorch_bundle, tmp_path, tools=tools, state="device")
-    assert 'library "libexecutorch.so" not found; is it built for this device' in line
+    assert 'library "libexecutorch.so" not found; check that it is built for this device' in line
 
 
 def test_over_adb_a_place_that_cannot_be_written(executorch_bundle, tmp_path):
@@ -369,7 +369,7 @@ def test_over_adb_what_the_client_says_is_passed_on(executorch_bundle, tmp_path,
     [
         ("device", "cache/phone-tools has no paraedge-testbed"),  # it is asked, and answers
         ("unauthorized", "0A1B2C cannot be reached: error: device unauthorized.; unlock it and allow debugging"),
-        ("none", "no device is attached; switch on USB debugging on it, plug it in"),
+        ("none", "no device is attached; turn on USB debugging, plug it in"),
         (
             "two",
             "2 devices are attached: 0A1B2C (device), 1F2E3D (unauthorized); name one as 'connection.serial' in the",

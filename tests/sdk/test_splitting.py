@@ -124,7 +124,7 @@ def test_distillation_brings_every_prefix_and_branch_nearer_to_the_network():
         ({"exits": [nn.Identity()]}, r"give either head \(the layers after the last block\) or exits"),
         ({"head": None, "exits": [classifier()]}, "1 exits for 6 blocks; give one for each"),
         ({"head": None, "exits": [nn.Identity()] * 6}, "every exit is an nn.Identity"),
-        ({"head": None, "exits": [classifier()] * 6, "num_branches": 2}, "stem_blocks and num_branches go with head"),
+        ({"head": None, "exits": [classifier()] * 6, "num_branches": 2}, "stem_blocks and num_branches need head"),
         ({"stem_blocks": 6}, r"stem_blocks must be below 6 \(the number of blocks\), got 6"),
         ({"stem_blocks": 1, "num_branches": 3}, "5 blocks cannot be divided evenly among 3 branches"),
         ({"num_branches": 0}, "num_branches must be an integer of at least 1, got 0"),
