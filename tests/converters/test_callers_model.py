@@ -168,7 +168,9 @@ def test_the_callers_logging_stays_as_it_is(description, tmp_path, monkeypatch):
 def test_what_cannot_be_copied_is_named_with_the_next_step():
     module = nn.Linear(2, 2)
     module.log = (line for line in ["a generator"])
-    with pytest.raises(UnsupportedModel, match=r"the stem cannot be copied: cannot pickle 'generator'.*; remove everything"):
+    with pytest.raises(
+        UnsupportedModel, match=r"the stem cannot be copied: cannot pickle 'generator'.*; remove everything"
+    ):
         copy_module(module, "the stem")
 
 

@@ -213,7 +213,11 @@ def test_over_ssh_errors_of_the_device_come_back(ssh_device, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem", "advice"),
     [
-        ({"host": "no-such-host.invalid"}, "no-such-host.invalid cannot be reached", "that it is on and runs an ssh server"),
+        (
+            {"host": "no-such-host.invalid"},
+            "no-such-host.invalid cannot be reached",
+            "that it is on and runs an ssh server",
+        ),
         ({"port": 1}, "Connection refused", "that it is on and runs an ssh server"),
         ({"identity_file": "OTHER"}, "Permission denied (publickey", "ssh-copy-id 127.0.0.1"),
         ({"host": "localhost"}, "Host key verification failed", "run 'ssh localhost' once"),
