@@ -342,7 +342,7 @@ def test_early_stop_travels_and_must_be_that_of_the_branches(description, checkp
         ({"target": "linux", "branches": 4}, "4 branches requested, 3 available"),
         ({"target": "linux", "branches": (0, 3)}, "there is no branch 3"),
         ({"target": "linux", "branches": (1, 0)}, "ascending order"),
-        ({"target": "linux", "branches": ()}, "at least one"),
+        ({"target": "linux", "branches": ()}, "give one or more"),
     ],
     ids=[
         "target",

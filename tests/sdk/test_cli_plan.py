@@ -206,7 +206,7 @@ def test_a_bundle_that_was_not_measured(folder, bundles):
             "none.json does not exist; make it: paraedge plan --profile device.json --budget-ms 10 --out none.json",
         ),
         (["--plan", "device.json"], "device.json: Invalid enum value 'paraedge-device/1'"),
-        (["--plan", "plan.json", "--model", "cifar10"], "plan.json is for fashion-mnist, not cifar10"),
+        (["--plan", "plan.json", "--model", "cifar10"], "plan.json is a plan for fashion-mnist, not cifar10"),
     ],
 )
 def test_what_export_refuses(folder, bundles, arguments, problem):

@@ -52,7 +52,9 @@ if command == "push" and {name!r} == "full":
     sys.stderr.write("adb: error: failed to copy to '" + rest[1] + "': remote write failed: No space left on device\\n")
     sys.exit(1)
 if command == "push" and {name!r} == "shared":
-    shutil.copytree(rest[0], rest[1].rsplit(".", 2)[0])
+    there = rest[1].rsplit(".", 2)[0]
+    shutil.copytree(rest[0], there)
+    subprocess.run(["chmod", "-R", "755", there], check=True)
 if command == "push" and len(rest) == 2:
     shutil.copytree(rest[0], rest[1])
     print("1 file pushed")
