@@ -364,7 +364,7 @@ async function measure() {
     const { measured, textOf } = await import("./measure.js"); // few visits need it
     device = await measured(bundle, device, { signal: mine.signal, onProgress: tell });
     $("save").hidden = false;
-    $("profile-text").textContent = textOf(device);
+    $("profile-text").textContent = textOf(device, milliseconds);
   } catch (error) {
     $("profile-text").textContent = "not measured";
     if (!mine.signal.aborted) say(error);

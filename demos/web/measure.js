@@ -17,11 +17,10 @@ export async function measured(bundle, before, options) {
   return { ...found, measurements: [...kept, ...found.measurements] };
 }
 
-/** @param {Record<string, any>} device */
-export function textOf({ measurements }) {
+/** @param {Record<string, any>} device @param {(ms: number) => string} milliseconds in words */
+export function textOf({ measurements }, milliseconds) {
   const times = measurements.map((/** @type {any} */ { bundle_name: name, threads, request }) => {
-    const ms = request.p50_ms < 10 ? request.p50_ms.toFixed(1) : Math.round(request.p50_ms);
-    return `${name}, ${threads} thread${threads === 1 ? "" : "s"}: ${ms} ms`;
+    return `${name}, ${threads} thread${threads === 1 ? "" : "s"}: ${milliseconds(request.p50_ms)}`;
   });
   return `${times.join("; ")} (p50).`;
 }
