@@ -23,6 +23,7 @@ from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import DeviceError, ProfileError
 
 __all__ = [
+    "DEFAULT_PYTHON",
     "FORMAT",
     "MAX_OTHER_LOAD",
     "P99_MIN_RUNS",
@@ -52,6 +53,7 @@ __all__ = [
 
 FORMAT = "paraedge-device/1"
 MAX_DEVICE_BYTES = 16 << 20
+DEFAULT_PYTHON = "python3"
 _FORMAT_PATTERN = re.compile(r"paraedge-device/([0-9]{1,6})")
 
 P99_MIN_RUNS = 1000
@@ -86,14 +88,16 @@ class Local(_Record, frozen=True, kw_only=True, tag_field="kind", tag="local"):
 class Ssh(_Record, frozen=True, kw_only=True, tag_field="kind", tag="ssh"):
     """A device that the OpenSSH client reaches without a question: a key, and a known host.
 
-    ``python`` has paraedge installed. ``folder`` is where bundles are kept, from the user's home.
+    ``python`` has paraedge installed. Where ``tools`` is named, or there is no ``python3`` with paraedge, a program
+    without Python measures, as over adb. ``folder`` is where bundles are kept, from the user's home.
     """
 
     host: Word
     user: Name | None = None
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     identity_file: Label | None = None
-    python: Word = "python3"
+    python: Word = DEFAULT_PYTHON
+    tools: Label | None = None
     folder: Word = "paraedge"
 
 

@@ -10,7 +10,7 @@ from support.bundles import fake_bundle, tree
 
 from paraedge_measure import connections
 from paraedge_measure.command import read_reply
-from paraedge_measure.connections import adb, processes
+from paraedge_measure.connections import adb, native, processes
 from paraedge_measure.connections.adb import AdbConnection
 from paraedge_measure.connections.processes import run_process
 from paraedge_measure.device import Adb, Hardware
@@ -62,7 +62,7 @@ def test_a_phone_writes_no_file_that_nobody_asked_for(phone, tmp_path, name):
     folder.mkdir()
     connection = phone(files={name.format(place=str(place).lstrip("/")): "alias ls=true"})
     with pytest.raises(DeviceError, match="EVIL sent a file that was not requested, ") as caught:
-        connection.read_system(folder)
+        connection._device.read_system(folder)
     assert tree(place) == {}
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()
@@ -126,7 +126,7 @@ def test_a_phone_that_talks_for_ever_is_ended(phone):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    for module in (processes, adb):
+    for module in (processes, native):
         monkeypatch.setattr(module, "MAX_SILENCE_S", 2.0)
 
 

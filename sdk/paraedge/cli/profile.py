@@ -36,6 +36,7 @@ _DEFAULT_PATH = Path("device.json")
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots to this file.")
 @click.option("--name", help="Name of a new device. [default: its host name]")
+@click.option("--clean", is_flag=True, help="Measure nothing: remove what paraedge has sent to the device.")
 @trusted_keys_option
 @json_option
 def profile(
@@ -46,6 +47,7 @@ def profile(
     sustained: float | None,
     html: Path | None,
     name: str | None,
+    clean: bool,
     trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
@@ -60,6 +62,7 @@ def profile(
     Example:
       paraedge profile device.json
       paraedge profile pi.json fashion.paraedge --threads 1,2,4 --html pi.html
+      paraedge profile pi.json --clean
     """
     from paraedge_measure.connections import connect
     from paraedge_measure.device import merge, read_device, write_device
@@ -70,6 +73,9 @@ def profile(
 
     length = dataclasses.replace(RIGOROUS if rigorous else USUAL, sustained_s=60.0 * (sustained or 0.0))
     path, bundle_paths = _split(paths)
+    if clean:
+        _clean(path, bundle_paths, as_json)
+        return
     for known in engines:
         engine_info(known)
     if html is not None:
@@ -110,9 +116,28 @@ def profile(
         print_json({"path": str(path), "device": msgspec.to_builtins(device)})
         return
     _print(device, measured)
+    if connection.notice is not None:
+        console().print(connection.notice, style="yellow")
     console().print(f"\n{path}: {len(device.measurements)} measurement(s) of {device.name}")
     if html is not None:
         console().print(f"{html}: the same with plots")
+
+
+def _clean(path: Path, bundle_paths: list[Path], as_json: bool) -> None:
+    """Remove what any command has sent to the device: programs, bundles, inputs."""
+    from paraedge_measure.connections import connect
+    from paraedge_measure.device import read_device
+    from paraedge_runtime.errors import InputError
+
+    if bundle_paths:
+        raise InputError(f"--clean removes everything that was sent; leave {bundle_paths[0]} out")
+    device = read_device(path)
+    with working(f"cleaning {device.name}"):
+        removed = connect(device).clean()
+    if as_json:
+        print_json({"device": device.name, "removed": removed})
+    else:
+        console().print(f"{device.name}: removed {', '.join(removed) or 'nothing, nothing was there'}")
 
 
 def _split(paths: tuple[Path, ...]) -> tuple[Path, list[Path]]:
