@@ -440,7 +440,7 @@ def test_a_board_without_python_is_profiled_and_cleaned(executorch_bundle, tmp_p
     tools, kept = fake_testbed.install(tmp_path / "cache" / "phone-tools"), tmp_path / "home" / "kept"
     options = {"folder": tmp_path, "code": 0, "state": "device", "PARAEDGE_CACHE": str(tools.parent)}
     text = on_device("ssh", "profile", "device.json", executorch_bundle.path, "--threads", "2", **options)
-    assert "not found: without Python, paraedge-testbed measures there\n" in text
+    assert "\nmeasured without Python, by paraedge-testbed: board has no python3: " in text
     device = read_device(tmp_path / "device.json")
     assert device.hardware.machine == "aarch64"
     two = find_measurement(device, executorch_bundle.sha256, "executorch", 2)

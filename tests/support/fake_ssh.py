@@ -1,4 +1,4 @@
-"""A stand-in for ``ssh``: its device is a board without Python, which this machine plays in a folder, the home folder."""
+"""A stand-in for ``ssh``: its device is a board without Python, played by this machine in a folder."""
 
 import os
 import shutil

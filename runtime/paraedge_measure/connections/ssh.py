@@ -71,7 +71,7 @@ class SshConnection:
             if self._to.python != DEFAULT_PYTHON:  # the one that was named is to be found
                 raise
             self._device = self._native(error.found, f"{error.step}, or ")
-            self.notice = f"{error.found}: without Python, paraedge-testbed measures there"
+            self.notice = f"measured without Python, by paraedge-testbed: {error.found}"
         return call(self._device)
 
     def _native(self, found: str, otherwise: str = "") -> NativeDevice:
