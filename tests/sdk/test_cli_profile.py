@@ -138,7 +138,11 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
         (["BUNDLE", "--sustained", "0"], 2, "0.0 is not in the range 0<x<=1440"),
-        (["BUNDLE", "--name", "a b"], 2, "--name: Expected `str` matching regex"),
+        (
+            ["BUNDLE", "--name", "a b"],
+            2,
+            "--name must be 1 to 100 letters, digits and any of '_.+-', a letter, digit or '_' first, got 'a b'",
+        ),
         (["/proc/nothing/device.json", "BUNDLE"], 2, "/proc/nothing/device.json cannot be written"),
     ],
 )

@@ -156,10 +156,11 @@ def _new_device(name: str | None) -> Device:
     import platform
     import re
 
-    from paraedge_measure.device import Device, decode_device, encode_device
+    from paraedge_measure.device import Device, check_name
 
-    named = name or re.sub(r"[^A-Za-z0-9_.+-]", "-", platform.node()).lstrip(".+-")[:100] or "device"
-    return decode_device(encode_device(Device(name=named)), "--name")
+    if name is not None:
+        check_name("--name", name)
+    return Device(name=name or re.sub(r"[^A-Za-z0-9_.+-]", "-", platform.node()).lstrip(".+-")[:100] or "device")
 
 
 def _of_this_machine(device: Device, hardware: Hardware, path: Path) -> Device:
