@@ -153,6 +153,14 @@ def test_a_client_that_lists_nonsense_is_named(tmp_path, monkeypatch, listed):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "tools-0123456789ab/../../x", "\x1b[2J", "tools-0123456789ab\u202e"])
+def test_a_phone_that_claims_to_have_removed_something_else(phone, name):
+    assert phone(removed="tools-0123456789ab\r\n").clean() == ("tools-0123456789ab",)
+    with pytest.raises(DeviceError, match="EVIL removed a file that is not paraedge's, ") as caught:
+        phone(removed=f"tools-0123456789ab\n{name}\n").clean()
+    assert str(caught.value).isprintable()
+
+
 def measure(connection, tmp_path):
     bundle = fake_bundle(tmp_path / "b.paraedge", [{"add": 1.0}], engine="executorch")
     return connection.measure(

@@ -399,7 +399,7 @@ def test_a_place_that_cannot_be_written(executorch_bundle, tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("kind", "found"),
-    [("adb", "0A1B2C is reached over adb: only"), ("ssh", ": not found: only")],
+    [("adb", "0A1B2C is reached over adb, so only"), ("ssh", ": not found, so only")],
 )
 def test_only_executorch_is_measured_without_python(bundle, tmp_path, kind, found):
     line = on_device(kind, "profile", "device.json", bundle.path, folder=tmp_path, code=2, state="device")

@@ -190,7 +190,7 @@ class NativeDevice:
     def _need_executorch(self, engine: str) -> None:
         if engine != "executorch":
             raise InputError(
-                f"{self._found}: only executorch bundles can be measured there, not {engine}; {self._otherwise}"
+                f"{self._found}, so only executorch bundles can be measured there, not {engine}; {self._otherwise}"
                 "export one with --engine executorch"
             )
 

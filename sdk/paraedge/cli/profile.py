@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
 
 _DEFAULT_PATH = Path("device.json")
+_MAX_LISTED = 20  # of what was removed
 
 
 @click.command()
@@ -137,7 +138,9 @@ def _clean(path: Path, bundle_paths: list[Path], as_json: bool) -> None:
     if as_json:
         print_json({"device": device.name, "removed": removed})
     else:
-        console().print(f"{device.name}: removed {', '.join(removed) or 'nothing, nothing was there'}")
+        more = [f"and {len(removed) - _MAX_LISTED} more"] if len(removed) > _MAX_LISTED else []
+        names = ", ".join([*removed[:_MAX_LISTED], *more])
+        console().print(f"{device.name}: removed {names or 'nothing, nothing was there'}")
 
 
 def _split(paths: tuple[Path, ...]) -> tuple[Path, list[Path]]:
