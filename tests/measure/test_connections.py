@@ -119,9 +119,10 @@ def test_what_the_client_says_reaches_nobody_raw(phone):
     assert str(caught.value).isprintable()
 
 
-def test_a_phone_that_talks_for_ever_is_ended(phone):
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_phone_that_talks_for_ever_is_ended(phone, stream):
     with pytest.raises(DeviceError, match="adb sent more than 16777216 bytes"):
-        phone(endless=True).hardware()
+        phone(endless=stream).hardware()
 
 
 @pytest.fixture

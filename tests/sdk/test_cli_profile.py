@@ -121,6 +121,8 @@ def test_a_damaged_file_is_refused_before_measuring_and_stays(bundle, tmp_path, 
 
 def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
     write_device(DEVICE, tmp_path / "pi.json")
+    line = run("profile", "pi.json", bundle.path, "--name", "pi-9", cwd=tmp_path, code=2)
+    assert f"pi.json is the profile of {DEVICE.name}, not of pi-9; name another file" in line
     line = run("profile", "pi.json", bundle.path, cwd=tmp_path, code=2)
     assert "describes another machine (Raspberry Pi 5" in line
     assert read_device(tmp_path / "pi.json").measurements == (MEASUREMENT,)
@@ -457,13 +459,30 @@ def test_a_board_without_python_is_profiled_and_cleaned(executorch_bundle, tmp_p
     assert read_device(tmp_path / "device.json") == device
 
 
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ("noisy", "the shell of board prints 'Welcome to board!' before each command; let its start-up file"),
+        ("no tar", "tar: not found; install tar or busybox there"),
+    ],
+)
+def test_a_board_that_is_not_ready(executorch_bundle, tmp_path, state, problem):
+    tools = fake_testbed.install(tmp_path / "tools")
+    options = {"folder": tmp_path, "tools": tools, "state": state}
+    assert problem in on_device("ssh", "verify", executorch_bundle.path, "--profile", "device.json", **options)
+    assert not list(tmp_path.glob("home/kept/*"))
+
+
 # What paraedge sends, and what a process leaves there that was killed.
 OWN = (
     "tools-0123456789ab", "tools-0123456789ab.aaaaaaaaaaaa.new", "my.model-0123456789ab.paraedge",
     "m-0123456789ab.paraedge.bbbbbbbbbbbb.new", "inputs-0123456789ab", "inputs-0123456789ab.cccccccccccc.new",
 )  # fmt: skip
 # What looks like it.
-FOREIGN = ("tools", "tools-0123456789abc", "model.paraedge", "m-0123456789AB.paraedge", "inputs-1.npy", "a b 'c'\"")
+FOREIGN = (
+    "tools", "tools-0123456789abc", "model.paraedge", "m-0123456789AB.paraedge", "inputs-1.npy", "a b 'c'\"",
+    "a b-0123456789ab.paraedge", "a\nb-0123456789ab.paraedge",
+)  # fmt: skip
 
 
 @each_way
@@ -508,6 +527,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one_that_sends(execut
         (Local(), [], 2, "nothing is sent to this machine; name the device.json of one that is reached by ssh or adb"),
         (Browser(), [], 2, "nothing is sent to a browser; it removes what pages keep with the data of the site"),
         (Ssh(host="board"), ["one.paraedge"], 2, "--clean removes everything that was sent; leave one.paraedge out"),
+        (Ssh(host="board"), ["--threads", "2"], 2, "--clean measures nothing; leave --threads out"),
+        (Ssh(host="board"), ["--rigorous"], 2, "--clean measures nothing; leave --rigorous out"),
         (None, [], 2, "device.json does not exist"),
         (Ssh(host="no-such-host.invalid"), [], 1, "no-such-host.invalid cannot be reached: "),
     ],

@@ -24,9 +24,9 @@ elif arguments[0] == "shell":
         files = {files!r} | answers.get("files", {{}})
         for name, text in files.items():
             say("\\n@@paraedge " + name + "\\n" + text + "\\n")
-        if answers.get("endless"):
+        if "endless" in answers:
             while True:
-                say("x" * 1000000)
+                getattr(sys, answers["endless"]).write("progress 1 2 x\\n" * 70000)
         if answers.get("silent"):
             time.sleep(1000)
     elif " exec " in script:

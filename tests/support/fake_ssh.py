@@ -27,6 +27,8 @@ if name == "unplugged" and (home / "gone").exists():
 if name == "unplugged" and "paraedge-testbed" in script:
     (home / "gone").touch()
     unreachable()
+if name == "noisy":
+    print("Welcome to board!", flush=True)
 if "tar -xf" in script:
     with (home.parent / "sent.log").open("a") as log:
         log.write(script.split(" && ")[0].rpartition("/")[2] + "\\n")
@@ -52,7 +54,7 @@ def install(folder: Path, state: str, machine: str = MACHINE) -> Path:
     board = folder / "board"
     board.mkdir(exist_ok=True)
     for program in _PROGRAMS:
-        if not (board / program).exists():
+        if not (board / program).exists() and (program, state) != ("tar", "no tar"):
             (board / program).symlink_to(shutil.which(program))
     write_uname(board, machine)
     (folder / "home").mkdir(exist_ok=True)

@@ -40,8 +40,8 @@ def run_process(
     """Run a program to its end: stdout, the last lines of stderr without those of progress, exit code.
 
     Raises:
-        DeviceError: it cannot be started, says more than 16 MiB, or nothing for ``max_silence_s``, ten minutes by
-            default.
+        DeviceError: it cannot be started, says more than 16 MiB on stdout or stderr, or nothing for
+            ``max_silence_s``, ten minutes by default.
     """
     max_silence_s = MAX_SILENCE_S if max_silence_s is None else max_silence_s
     try:
@@ -55,11 +55,18 @@ def run_process(
         hint = f"apt install {_PACKAGES[command[0]]}" if command[0] in _PACKAGES else "check that it can be run"
         raise DeviceError(f"{command[0]} cannot be started: {error.strerror}; {hint}") from error
     said: deque[str] = deque(maxlen=_MAX_LINES)
+    too_much = DeviceError(f"{command[0]} sent more than {_MAX_OUTPUT_BYTES} bytes; do not trust that device")
+    stderr_bytes = 0
 
     def listen() -> None:
+        nonlocal stderr_bytes
         assert process.stderr is not None
         while raw := process.stderr.readline(_MAX_LINE_BYTES):
             watch.touch()
+            stderr_bytes += len(raw)
+            if stderr_bytes > _MAX_OUTPUT_BYTES:
+                process.kill()
+                return
             line = plain_line(raw.decode(errors="replace").rstrip("\r\n"), _MAX_LINE_BYTES)
             step = _PROGRESS.fullmatch(line)
             if step is not None and on_progress is not None:
@@ -85,9 +92,7 @@ def run_process(
                 watch.touch()
                 stdout += piece
                 if len(stdout) > _MAX_OUTPUT_BYTES:
-                    raise DeviceError(
-                        f"{command[0]} sent more than {_MAX_OUTPUT_BYTES} bytes; do not trust that device"
-                    )
+                    raise too_much
             code = process.wait()
     finally:
         process.kill()  # only what an error or Ctrl-C has left running
@@ -96,6 +101,8 @@ def run_process(
         for stream in (process.stdout, process.stderr):
             assert stream is not None
             stream.close()
+    if stderr_bytes > _MAX_OUTPUT_BYTES:
+        raise too_much
     if watch.ended:
         raise DeviceError(
             f"{command[0]} sent no output for {max_silence_s:g} s: {said[-1] if said else 'no message'}; "

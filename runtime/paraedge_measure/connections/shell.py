@@ -12,6 +12,7 @@ __all__ = ["CLEAN_UP", "Shell", "advice", "reason"]
 
 CLEAN_UP = "'paraedge profile DEVICE.JSON --clean' removes what paraedge keeps there"
 _OTHER_FOLDER = "name another folder of the device as 'connection.folder'"
+_NEEDS_TAR = "install tar or busybox there"
 # What systems say, and what to do about it.
 _ADVICE = {
     "No space left": CLEAN_UP,
@@ -20,6 +21,9 @@ _ADVICE = {
     "Permission denied": _OTHER_FOLDER,
     "Not a directory": _OTHER_FOLDER,
     "File exists": _OTHER_FOLDER,
+    "tar: not found": _NEEDS_TAR,  # dash, busybox
+    "tar: command not found": _NEEDS_TAR,  # bash
+    "tar: inaccessible or not found": _NEEDS_TAR,  # Android's mksh
 }
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from paraedge_measure._plain_line import plain_line
 from paraedge_measure.command import MODULE, measure_arguments, read_reply
 from paraedge_measure.connections.native import NativeDevice
 from paraedge_measure.connections.processes import last_line, run_process
@@ -61,6 +62,7 @@ class SshConnection:
 
     def clean(self) -> tuple[str, ...]:
         """Remove what was sent."""
+        self._shell.check()
         return Storage(self._shell, self._to.folder).clean()
 
     def _either(self, call: Callable[[_PythonDevice | NativeDevice], _T]) -> _T:
@@ -158,7 +160,12 @@ class _SshShell:
         self.name = connection.host
 
     def check(self) -> None:
-        self.run("true")
+        said = self.run("true")
+        if said.strip():
+            raise DeviceError(
+                f"the shell of {self.name} prints {plain_line(said.strip(), 60)!r} before each command; let its "
+                "start-up file (~/.bashrc) print in interactive shells only"
+            )
 
     def run(self, script: str, *, stdin: bytes | None = None) -> str:
         stdout, stderr, code = self.call(_in_sh(script), stdin=stdin)

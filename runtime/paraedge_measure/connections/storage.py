@@ -17,11 +17,12 @@ from paraedge_runtime.errors import DeviceError
 __all__ = ["Storage"]
 
 _HEX = "[0-9a-f]" * 12
+_LETTERS = "A-Za-z0-9_.+-"  # of a bundle's name
 _PART = f".{_HEX}.new"
 _FOLDERS = (f"tools-{_HEX}", f"*-{_HEX}.paraedge", f"inputs-{_HEX}")
 # Every name that is made here, as the shell matches it: nothing else in that folder is paraedge's.
 _OWN = (*_FOLDERS, *(f"{name}{_PART}" for name in _FOLDERS), f"inputs-{_HEX}.npy")
-_OWN_NAME = re.compile("|".join(name.replace(".", r"\.").replace("*", "[A-Za-z0-9_.+-]{1,200}") for name in _OWN))
+_OWN_NAME = re.compile("|".join(name.replace(".", r"\.").replace("*", f"[{_LETTERS}]+") for name in _OWN))
 # Left by a process that was killed. No bundle takes that long to send, and no data set to run.
 _STALE = f"\\( -name '*{_PART}' -o -name 'inputs-{_HEX}*' \\) -mtime +6"
 
@@ -86,6 +87,7 @@ class Storage:
         kept = shlex.quote(self.folder)
         reply = self._shell.run(
             f"[ -d {kept} ] || exit 0; LC_ALL=C; export LC_ALL; (cd {kept} || exit 1; for file in {' '.join(_OWN)}; do "
+            f'case "$file" in *[!{_LETTERS}]*) continue; esac; '
             'if [ -e "$file" ] || [ -L "$file" ]; then rm -rf "./$file" || exit 1; echo "$file"; fi; done) || exit 1; '
             f"rmdir {kept} 2>/dev/null; true"
         )

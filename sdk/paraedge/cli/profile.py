@@ -75,13 +75,14 @@ def profile(
     length = dataclasses.replace(RIGOROUS if rigorous else USUAL, sustained_s=60.0 * (sustained or 0.0))
     path, bundle_paths = _split(paths)
     if clean:
-        _clean(path, bundle_paths, as_json)
+        _check_clean(bundle_paths)
+        _clean(path, as_json)
         return
     for known in engines:
         engine_info(known)
     if html is not None:
         check_page(html)  # says early what is missing
-    device = read_device(path) if path.exists() else _new_device(name)
+    device = _known_device(path, name) if path.exists() else _new_device(name)
     connection = connect(device)
     with working(f"reading the hardware of {device.name}"):
         hardware = connection.hardware()
@@ -124,14 +125,22 @@ def profile(
         console().print(f"{html}: the same with plots")
 
 
-def _clean(path: Path, bundle_paths: list[Path], as_json: bool) -> None:
+def _check_clean(bundle_paths: list[Path]) -> None:
+    """Raises ``UsageError`` for whatever belongs to measuring."""
+    if bundle_paths:
+        raise click.UsageError(f"--clean removes everything that was sent; leave {bundle_paths[0]} out")
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and option.name not in ("paths", "clean", "as_json"):
+            raise click.UsageError(f"--clean measures nothing; leave {option.opts[0]} out")
+
+
+def _clean(path: Path, as_json: bool) -> None:
     """Remove what any command has sent to the device: programs, bundles, inputs."""
     from paraedge_measure.connections import connect
     from paraedge_measure.device import read_device
-    from paraedge_runtime.errors import InputError
 
-    if bundle_paths:
-        raise InputError(f"--clean removes everything that was sent; leave {bundle_paths[0]} out")
     device = read_device(path)
     with working(f"cleaning {device.name}"):
         removed = connect(device).clean()
@@ -153,6 +162,18 @@ def _split(paths: tuple[Path, ...]) -> tuple[Path, list[Path]]:
     if paths[0].suffix != ".json":
         raise InputError(f"{paths[0]} is neither a device file (NAME.json) nor a bundle; give one of these first")
     return paths[0], list(paths[1:])
+
+
+def _known_device(path: Path, name: str | None) -> Device:
+    from paraedge_measure.device import read_device
+    from paraedge_runtime.errors import InputError
+
+    device = read_device(path)
+    if name not in (None, device.name):
+        raise InputError(
+            f"{path} is the profile of {device.name}, not of {name}; name another file, or leave --name out"
+        )
+    return device
 
 
 def _new_device(name: str | None) -> Device:
