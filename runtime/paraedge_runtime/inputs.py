@@ -94,7 +94,7 @@ def check_input(value: Input, spec: InputSpec) -> Input:
     """
     if not isinstance(value, np.ndarray):
         raise InputError(f"input '{spec.name}' must be {_kinds(spec)}, got {type(value).__name__}; {_reads(spec)}")
-    value = np.asarray(value)  # a matrix has its own ideas of slices
+    value = cast("Input", np.asarray(value))  # a matrix has its own idea of slices
     if isinstance(spec, ImageInput):
         _, channels, height, width = spec.shape
         if value.dtype == np.uint8 and value.shape == (height, width) and channels == 1:

@@ -106,7 +106,7 @@ class SequentialSession:
             output = part.run(x)
         except Exception as error:
             return None, str(error) if isinstance(error, ParaEdgeError) else f"{type(error).__name__}: {error}"
-        if isinstance(output, np.ndarray) and (output.dtype, output.shape) == (np.float32, shape):
+        if isinstance(output, np.ndarray) and output.dtype == np.float32 and output.shape == shape:
             return output, ""
         return None, "the engine's output is not a float32 array of the manifest's output_shape"
 
