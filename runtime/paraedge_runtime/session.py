@@ -517,7 +517,7 @@ def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
 
 
 def _leave_s(waiting_s: Sequence[float], mandatory_ms: float) -> float:
-    """When to leave, so that those that wait can have their first answers in time, one after another."""
+    """When to leave, so that those that wait can have their first predictions in time, one after another."""
     if math.isnan(mandatory_ms):
         return math.inf
     now_s = time.monotonic()
