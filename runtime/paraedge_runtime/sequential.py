@@ -58,7 +58,7 @@ class SequentialSession:
         """Run the stem, then branches until the deadline; see ``Session.run``."""
         wanted = list(branches or self._indexes[: first_branches or None])
         if early_stop and wanted != self._indexes[: len(wanted)]:
-            raise InputError("early_stop is calibrated for the first branches; leave out 'branches', or give a count")
+            raise InputError("early stop is calibrated for the first branches; run those, or run without early stop")
         with self._turn():
             started_s = monotonic()
             if not self._parts:
@@ -66,7 +66,7 @@ class SequentialSession:
             if drop and started_s >= deadline_s:
                 raise RequestDropped(
                     f"the request was dropped: its deadline passed {(started_s - deadline_s) * 1e3:.2f} ms ago; "
-                    "give it more time, or let it run late: leave on_overload out"
+                    "give it more time, or let requests run late instead of dropping them"
                 )
             tokens, problem = self._output(-1, stem_input(check_input(data, self._spec), self._spec))
             if tokens is None or not np.isfinite(tokens).all():
