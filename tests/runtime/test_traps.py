@@ -208,9 +208,11 @@ def test_a_signal_whose_handler_closes_the_session_does_not_wait_for_the_request
     with Session.open(gated, threads=2) as session:
         before = signal.signal(signal.SIGUSR1, lambda *_: session.close())
         try:
-            threading.Thread(target=lambda: gate.entered.wait() and signal.raise_signal(signal.SIGUSR1)).start()
+            thread = threading.Thread(target=lambda: gate.entered.wait() and signal.raise_signal(signal.SIGUSR1))
+            thread.start()
             with pytest.raises(EngineError, match="closed from a request of its own"):
                 session.run(image())
+            thread.join()
         finally:
             signal.signal(signal.SIGUSR1, before)
             gate.release.set()
@@ -316,7 +318,8 @@ def test_a_part_that_calls_its_own_session_does_not_wait_for_itself(bundle, monk
     if not has_core:
         monkeypatch.setattr("paraedge_runtime.session.core_problem", lambda: "the native core was not built")
     began_s = time.monotonic()
-    with Session.open(bundle, threads=2) as session:
+    # A worker's close would race with that at the end of the block.
+    with Session.open(bundle, threads=1 if call == "close in time" else 2) as session:
         if has_core and call == "close in time":
             with pytest.raises(EngineError, match="is being closed"):
                 session.run(image())
