@@ -164,7 +164,17 @@ def _later_samples_are_larger():
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(32, 8) * torch.arange(32)[:, None]
 
 
-@pytest.mark.parametrize("make", [_wide_relu6, _separable_image, _later_samples_are_larger])
+class _Normalized(nn.Module):
+    def forward(self, x):
+        return nn.functional.normalize(x, dim=-1)
+
+
+def _normalized():
+    """ONNX Runtime's symbolic shapes fail on the Expand in it."""
+    return nn.Sequential(nn.Linear(8, 16), _Normalized(), nn.Linear(16, 4)), torch.randn(32, 8)
+
+
+@pytest.mark.parametrize("make", [_wide_relu6, _separable_image, _later_samples_are_larger, _normalized])
 def test_eight_bits_are_spent_where_they_count(make, engine_name):
     torch.manual_seed(0)
     module, x = make()

@@ -135,7 +135,7 @@ def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:
             work.update_quantization_recipe(
                 regex=re.escape(last), operation_name=names.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
             )
-        calibrated = _ranges(path, calibration)
+        calibrated = _ranges(path, work.get_quantization_recipe(), calibration)
     else:
         work.load_quantization_recipe(
             {
@@ -154,19 +154,18 @@ def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:
     path.write_bytes(_with_short_names(bytes(program)))
 
 
-def _ranges(path: Path, calibration: Tensor) -> dict[str, Any]:
-    """The least and the largest value of every tensor.
+def _ranges(path: Path, recipe: Any, calibration: Tensor) -> dict[str, Any]:
+    """The least and the largest value of every tensor that a quantizer's recipe names.
 
     The quantizer's own ranges are moving averages, which the first sample has most of: they cut off what others need.
     """
     from ai_edge_quantizer import calibrator, recipe_manager
-    from ai_edge_quantizer import recipe as recipes
     from ai_edge_quantizer.utils import qsv_utils
 
-    everything = recipe_manager.RecipeManager()
-    everything.load_quantization_recipe(recipes.static_wi8_ai8())
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe)
     watched = calibrator.Calibrator(str(path), qsv_update_func=qsv_utils.min_max_update)
-    watched.calibrate({"serving_default": [{"args_0": sample.numpy()} for sample in calibration[:, None]]}, everything)
+    watched.calibrate({"serving_default": [{"args_0": sample.numpy()} for sample in calibration[:, None]]}, manager)
     return dict(watched.get_model_qsvs())
 
 
