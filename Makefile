@@ -63,7 +63,7 @@ wheels: setup
 java: setup
 	scripts/make_java.sh $(BIN)/python dist/paraedge.jar
 
-# What 'paraedge profile' sends to a phone over adb, put where it looks for it.
+# What 'paraedge profile' sends to a phone, or to a board without Python, put where it looks for it.
 phone-tools: setup
 	scripts/make_phone_tools.sh $(BIN)/python "$$($(BIN)/python -c 'from paraedge_runtime.cache_folder import cache_folder; print(cache_folder())')/phone-tools"
 

@@ -160,6 +160,12 @@ EXPERIMENTS: dict[str, Recipe] = {
         {},
         {"epochs": 300, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
     ),
+    "fashion-mnist-deeper-taught": _variant(
+        RECIPES["fashion-mnist"],
+        "Fashion-MNIST; fashion-mnist-taught with twice as many residual blocks, wider ones",
+        {"branch_residual_blocks": 2, "branch_width": (48, 56, 64, 72, 88, 104, 128, 152)},
+        {"epochs": 240, "teacher_weight": 1.0, "label_smoothing": 0.0, "mix_probability": 1.0},
+    ),
     # One branch is an ordinary network. Both cost about as many multiply-adds as the four branches.
     "cifar10-vit": _variant(
         RECIPES["cifar10"],

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the folder that 'paraedge profile' sends to a phone, or to any 64-bit Arm Linux, over adb: 'make phone-tools'.
+# Builds the folder that 'paraedge profile' sends to a phone, or to any 64-bit Arm Linux without Python.
 #
 #   scripts/make_phone_tools.sh PYTHON FOLDER    PYTHON: downloads the executorch wheel; FOLDER: what is made
 #

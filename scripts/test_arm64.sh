@@ -89,7 +89,8 @@ classify() { # CPU: the labels of this machine; with a budget that is over at on
 }
 
 export PARAEDGE_TEST_BUNDLE=$bundle PARAEDGE_STRESS_REQUESTS=150
-for cpu in cortex-a72 cortex-a76; do
+on_processor() { # CPU
+  local cpu=$1 skipped
   : >"$build/$cpu.log"
   # The two with hundreds of requests run on one of them: the processors differ in the kernels that the wheel
   # takes, which 'golden' checks, and not in what this project's threads do.
@@ -101,4 +102,8 @@ for cpu in cortex-a72 cortex-a76; do
   say "$cpu: classify gives this machine's labels, and with no time the first branch's"
   on "$cpu" paraedge-bench "$bundle" --requests 2 --threads 2 >/dev/null || wrong "$cpu" "paraedge-bench failed"
   say "$cpu: paraedge-bench runs"
-done
+}
+on_processor cortex-a72 &
+first=$!
+on_processor cortex-a76
+wait $first

@@ -86,10 +86,14 @@ verify() { # NAME BUNDLE PATHS
   }
   say "$1: right, with branches in two threads"
 }
-verify executorch "$build/test.paraedge" "$site:$executorch"
+verify executorch "$build/test.paraedge" "$site:$executorch" &
+first=$!
 verify ai-edge-litert "$build/litert.paraedge" "$build/with-litert"
-verify onnxruntime "$build/onnxruntime.paraedge" "$build/with-onnxruntime"
+wait $first
+verify onnxruntime "$build/onnxruntime.paraedge" "$build/with-onnxruntime" &
+first=$!
 [ ! -d "$build/with-tflite-runtime" ] || verify tflite-runtime "$build/litert.paraedge" "$build/with-tflite-runtime"
+wait $first
 
 # ---- the demo, as a device has it without its page: the terminal view on the bundle's own images
 install "$build/with-cli" "$wheel[cli]"

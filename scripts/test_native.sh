@@ -15,33 +15,53 @@ mkdir -p build/native
 # Builds with one sanitizer have the core's options in common, so that a compiler's cache (.ci/run has one) knows it again.
 sanitized=(-DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -DNDEBUG" "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DNDEBUG")
 
-for sanitizer in "" thread address; do
-    folder=build/native${sanitizer:+-$sanitizer}
+say() { echo "[$SECONDS s] == $*"; }
+
+# Most of these tests wait for threads, so two run at a time.
+at_once() { # FUNCTION ARGUMENT...: FUNCTION with each argument
+    printf '%s\n' "${@:2}" | xargs -P 2 -I ARGUMENT bash -euo pipefail -c "$1 ARGUMENT"
+}
+run_tests() { # FOLDER PROGRAM
+    # ExecuTorch logs to stderr what it refuses, and the tests give it much to refuse.
+    "$1/$2" >"$1.stdout" 2>"$1.stderr" || { cat "$1.stdout" "$1.stderr"; return 1; }
+    tail -n 3 "$1.stdout"
+    # What a sanitizer finds in a thread that ends with the process does not change the exit status.
+    if grep -E 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer' "$1.stderr"; then return 1; fi
+    say "$2 in $1"
+}
+paraedge_tests() { run_tests "$1" paraedge-tests; }
+interface_tests() { run_tests "$1" paraedge-interface-tests; }
+export -f say run_tests paraedge_tests interface_tests
+builds=(build/native build/native-thread build/native-address)
+
+for folder in "${builds[@]}"; do
+    sanitizer=${folder#build/native}
+    sanitizer=${sanitizer#-}
     kind=()
     [ -z "$sanitizer" ] || kind=("${sanitized[@]}" -DPARAEDGE_SANITIZE="$sanitizer")
-    echo "== paraedge-tests ${sanitizer:-as they are}"
     cmake -S runtime/native -B "$folder" -G Ninja -DPARAEDGE_EXECUTORCH="$executorch" \
         -DPARAEDGE_TESTS=ON -DPARAEDGE_TOOLS=$([ -z "$sanitizer" ] && echo ON || echo OFF) \
         "${kind[@]}" >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
     cmake --build "$folder" >>"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
-    # ExecuTorch logs to stderr what it refuses, and the tests give it much to refuse.
-    "$folder/paraedge-tests" 2>"$folder.stderr" || { cat "$folder.stderr"; exit 1; }
-    # What a sanitizer finds in a thread that ends with the process does not change the exit status.
-    if grep -E 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer' "$folder.stderr"; then exit 1; fi
+    say "built $folder"
 done
+at_once paraedge_tests "${builds[@]}"
 
 # The core under Python: the scheduler's tests through the fake engine. One test exports bundles for engines, and is left out.
 nanobind=$("$python" -c 'import nanobind; print(nanobind.cmake_dir())')
 for sanitizer in thread address; do
     folder=build/python-$sanitizer
-    echo "== test_session and test_anytime with ${sanitizer}"
     cmake -S runtime/native -B "$folder" -G Ninja -DPARAEDGE_PYTHON=ON "${sanitized[@]}" -DPARAEDGE_SANITIZE="$sanitizer" \
         -DPython_EXECUTABLE="$(realpath -s "$python")" -Dnanobind_DIR="$nanobind" \
         >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
     cmake --build "$folder" --target _native >>"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
+    say "built $folder"
+done
+python_tests() { # SANITIZER
+    local folder=build/python-$1 options library
     rm -f "$folder".report*
     options="exitcode=0:log_path=$PWD/$folder.report" # a report is found below, whichever process made it
-    library=$(gcc -print-file-name="lib${sanitizer:0:1}san.so") # libtsan, libasan; found before what it watches
+    library=$(gcc -print-file-name="lib${1:0:1}san.so") # libtsan, libasan; found before what it watches
     # libstdc++ beside it: ASan looks for __cxa_throw when the process starts. Leaks would be the interpreter's own.
     # ThreadSanitizer of GCC 12 needs addresses that are not shuffled.
     PYTHONPATH=tests PARAEDGE_TEST_NATIVE=$(echo "$folder"/_native*.so) \
@@ -49,11 +69,16 @@ for sanitizer in thread address; do
         setarch -R env LD_PRELOAD="$library $(gcc -print-file-name=libstdc++.so)" \
         "$python" -m pytest -p support.other_native -p no:cacheprovider -q -o timeout=0 \
         tests/runtime/test_session.py tests/runtime/test_anytime.py \
-        --deselect tests/runtime/test_anytime.py::test_early_stop_is_the_same_in_c_and_in_python
-    if ls "$folder".report* 2>/dev/null; then cat "$folder".report*; exit 1; fi
-done
+        --deselect tests/runtime/test_anytime.py::test_early_stop_is_the_same_in_c_and_in_python >"$folder.tests" 2>&1 ||
+        { cat "$folder.tests"; return 1; }
+    if ls "$folder".report* 2>/dev/null; then cat "$folder".report*; return 1; fi
+    say "test_session and test_anytime with $1: $(tail -n 1 "$folder.tests")"
+}
+export -f python_tests
+export python
+at_once python_tests thread address
 
-echo "== the example and the tools"
+say "the example and the tools"
 image=build/native/image.pgm
 refused=build/native/refused.paraedge # its checksums are right, and its first branch is no program
 sensor=build/native/sensor.paraedge # the same programs read a tensor and make a vector
@@ -89,20 +114,15 @@ build/native/paraedge-bench "$sensor" --requests 50 2>/dev/null
 echo "run 1 8 3" | build/native/paraedge-testbed "$sensor" 1 2>/dev/null
 
 test_interfaces() { # what applications see: tests through the shared library, its symbols, its installation
-    local sanitizer folder library
+    local library
     export PARAEDGE_TEST_ONNX_BUNDLE=build/native/onnx.paraedge
     PARAEDGE_TEST_ONNXRUNTIME=$("$python" -c 'import importlib.util as u, pathlib
 print(*pathlib.Path(u.find_spec("onnxruntime").submodule_search_locations[0]).glob("capi/libonnxruntime.so.1.*"))')
     export PARAEDGE_TEST_ONNXRUNTIME
     "$(dirname "$python")/paraedge" export --target linux --engine onnxruntime --out "$PARAEDGE_TEST_ONNX_BUNDLE"
-    for sanitizer in "" thread address; do
-        folder=build/native${sanitizer:+-$sanitizer}
-        echo "== paraedge-interface-tests ${sanitizer:-as they are}"
-        "$folder/paraedge-interface-tests" 2>"$folder.stderr" || { cat "$folder.stderr"; exit 1; }
-        if grep -E 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer' "$folder.stderr"; then exit 1; fi
-    done
+    at_once interface_tests "${builds[@]}"
 
-    echo "== exported symbols are pe_* and no others; installation, and a project outside that uses it"
+    say "exported symbols are pe_* and no others; installation, and a project outside that uses it"
     cmake --install build/native --prefix "$PWD/build/prefix" >build/native.log
     for library in build/prefix/lib*/libparaedge.so build/prefix/lib*/libparaedge_executorch.so; do
         nm -D --defined-only "$library" | grep -q ' T pe_'
@@ -118,7 +138,7 @@ print(*pathlib.Path(u.find_spec("onnxruntime").submodule_search_locations[0]).gl
 }
 test_interfaces
 
-echo "== paraedge profile over adb: this machine plays the phone, paraedge-testbed is the real one"
+say "paraedge profile over adb: this machine plays the phone, paraedge-testbed is the real one"
 phone=$PWD/build/phone
 rm -rf "$phone" && mkdir -p "$phone/bin" "$phone/tools"
 cp build/native/paraedge-testbed "$phone/tools"
@@ -136,7 +156,7 @@ END
 PATH=$phone/bin:$PATH "$(dirname "$python")/paraedge" profile "$phone/device.json" "$PARAEDGE_TEST_BUNDLE" --threads 2
 PATH=$phone/bin:$PATH "$(dirname "$python")/paraedge" verify "$PARAEDGE_TEST_BUNDLE" --profile "$phone/device.json"
 
-echo "== what they refuse: 2 for a mistake of the user's, 1 for a failure"
+say "what they refuse: 2 for a mistake of the user's, 1 for a failure"
 fails() { # STATUS MESSAGE PROGRAM ARGUMENT...
     local status=0 output
     output=$("build/native/${@:3}" 2>&1 >/dev/null) || status=$?

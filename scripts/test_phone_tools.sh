@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# 'paraedge profile' over adb through an emulated phone that has a shell, /proc, /sys and nothing else of a system.
+# 'paraedge profile' over adb, and 'paraedge verify' over ssh, through an emulated device that has a shell, /proc, /sys and
+# nothing else of a system.
 #
 #   scripts/test_phone_tools.sh BIN      after test_arm64.sh, whose bundle and processor it uses
 #
-# The client is a stand-in; what it starts are the files of 'make phone-tools'. No phone was at hand.
+# The clients are stand-ins; what they start are the files of 'make phone-tools'. No phone was at hand.
 set -euo pipefail
 bin=$(realpath --no-symlinks "$1")
 cd "$(dirname "$0")/.."
@@ -20,9 +21,10 @@ packed=$(tar -cz -C "$build/phone-cache/phone-tools" . | wc -c)
 [ "$size" -le 18000000 ] && [ "$packed" -le 6000000 ] || { echo "Error: phone-tools has $size bytes, $packed packed" >&2; exit 1; }
 say "phone-tools: $size bytes, $packed packed"
 
-# ---- the phone: Debian's busybox is its shell (so uname names this machine), its processor is test_arm64.sh's Cortex-A76
+# ---- the phone: Debian's busybox is its shell, its processor is test_arm64.sh's Cortex-A76. Busybox knows this machine's
+#      name only, so the script that it is given has the processor's.
 cp /bin/busybox "$phone/system/bin/busybox"
-for program in sh cat chmod ls mkdir mv rm; do ln -s busybox "$phone/system/bin/$program"; done
+for program in sh cat chmod find ls mkdir mv rm rmdir tar; do ln -s busybox "$phone/system/bin/$program"; done
 cp -r "$build/cortex-a76/sys" "$phone/sys"
 : >"$phone/dev/null"
 
@@ -39,7 +41,7 @@ exec unshare --user --map-root-user --mount bash -c '
   mount --bind $build/cortex-a76/proc/cpuinfo $phone/proc/cpuinfo
   cd $phone
   exec env -i PATH=/system/bin QEMU_CPU=cortex-a76 "QEMU_UNAME=\${KERNEL:-5.10.198}" "QEMU_PAGESIZE=\${PAGE:-4096}" \
-    $(command -v chroot) $phone /system/bin/sh -c "\$1"' _ "\$1"
+    $(command -v chroot) $phone /system/bin/sh -c "\$1"' _ "\${1//uname -m/echo aarch64}"
 IN_PHONE
 cat >"$build/phone-bin/adb" <<ADB
 #!/usr/bin/env bash
@@ -52,15 +54,19 @@ case \$3 in
   *) exit 1 ;;
 esac
 ADB
-chmod 755 "$build"/phone-bin/{adb,in-phone}
+cat >"$build/phone-bin/ssh" <<SSH
+#!/usr/bin/env bash
+[ "\${*: -2:1}" = board ] && exec $build/phone-bin/in-phone "\${*: -1}"
+SSH
+chmod 755 "$build"/phone-bin/{adb,ssh,in-phone}
 : >"$build/phone-adb.log"
 
 # ---- five lines of docs/phones.md: a phone on a cable, and its profile
 device=$build/phone.json
 begin=$SECONDS
 printf '{"format": "paraedge-device/1", "name": "phone", "connection": {"kind": "adb", "serial": "0A1B2C"}}' >"$device"
-env PATH="$build/phone-bin:$PATH" PARAEDGE_CACHE="$build/phone-cache" \
-  timeout 600 "$bin/paraedge" profile "$device" "$build/test.paraedge" --threads 2 >"$build/phone.txt"
+export PATH=$build/phone-bin:$PATH PARAEDGE_CACHE=$build/phone-cache
+timeout 600 "$bin/paraedge" profile "$device" "$build/test.paraedge" --threads 2 >"$build/phone.txt"
 "$bin/python" - "$device" <<'PYTHON'
 import sys
 
@@ -85,3 +91,13 @@ for system in "4.4.302 4096" "4.14.336 4096" "6.6.30 16384" "6.6.30 65536"; do
   [ "$(wc -l <"$build/phone-run.txt")" = 2 ] || { cat "$build/phone-run.txt" >&2; exit 1; }
 done
 say "runs on kernels 4.4 to 6.6 and pages of 4, 16 and 64 KiB"
+
+# ---- a board without Python, over ssh: the same folder, and nothing is left when it is cleaned
+device=$build/board.json
+begin=$SECONDS
+printf '{"format": "paraedge-device/1", "name": "board", "connection": {"kind": "ssh", "host": "board"}}' >"$device"
+timeout 600 "$bin/paraedge" verify "$build/test.paraedge" --profile "$device" >"$build/board.txt"
+[ "$(find "$phone/paraedge" -maxdepth 1 -name 'tools-*' -o -maxdepth 1 -name '*.paraedge' | wc -l)" = 2 ]
+"$bin/paraedge" profile "$device" --clean >>"$build/board.txt"
+[ ! -e "$phone/paraedge" ] || { cat "$build/board.txt" >&2; exit 1; }
+say "verified over ssh without Python, and cleaned, in $((SECONDS - begin)) s"

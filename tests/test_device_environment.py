@@ -4,12 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar", "off"]
+from support.wheels import DeviceEnvironment, wheel_of_this_machine
 
 # The environments: what provides the engine -> engine, packages installed by name (so that nothing else
 # comes along), packages installed without what they ask for: executorch asks for a workstation's.
@@ -21,35 +18,23 @@ ENVIRONMENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT],
-        check=True,
-    )
-    (path,) = folder.glob("*.whl")
-    return path
-
-
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
-def device(request, wheel, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("device")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    python = folder / "bin" / "python"
+def device(request, tmp_path_factory):
+    environment = DeviceEnvironment(tmp_path_factory.mktemp("device"))
     _, packages, alone = ENVIRONMENTS[request.param]
-    subprocess.run([python, *PIP, *packages], check=True)
-    subprocess.run([python, *PIP, "--no-deps", *alone, wheel], check=True)
-    return request.param, folder
+    environment.install(*packages)
+    environment.install("--no-deps", *alone, wheel_of_this_machine())
+    return request.param, environment
 
 
 def paraedge(device, *arguments, code=0):
+    programs = device[1].python.parent
     done = subprocess.run(
-        [device[1] / "bin" / "paraedge", *map(str, arguments)],
+        [programs / "paraedge", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PARAEDGE_CACHE": str(device[1] / "cache")},  # a device's own, with nothing in it
+        env={**os.environ, "PARAEDGE_CACHE": str(programs.parent / "cache")},  # a device's own, with nothing in it
     )
     assert done.returncode == code, (done.stdout, done.stderr)
     return done.stdout if code == 0 else done.stderr
@@ -59,9 +44,7 @@ def paraedge(device, *arguments, code=0):
 def test_a_device_runs_verifies_inspects_and_makes_subsets(device, bundles, tmp_path):
     engine = ENVIRONMENTS[device[0]][0]
     bundle = bundles[engine].path
-    command = [device[1] / "bin" / "python", "-m", "pip", "list", "--format=json"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert not {"torch", "pillow"} & {package["name"] for package in json.loads(listed.stdout)}
+    assert not {"torch", "pillow"} & device[1].packages()
 
     assert "verified" in paraedge(device, "verify", bundle)
     assert "branch_07" in paraedge(device, "inspect", bundle)
@@ -104,12 +87,11 @@ def test_what_is_missing_on_a_device_is_said_in_one_line(device, bundles, tmp_pa
 
 
 @pytest.fixture(scope="module")
-def bare_device(wheel, tmp_path_factory):
+def bare_device(tmp_path_factory):
     """What ``pip install 'paraedge[litert]'`` makes."""
-    folder = tmp_path_factory.mktemp("bare")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    subprocess.run([folder / "bin" / "python", *PIP, f"{wheel}[litert]"], check=True)
-    return folder
+    environment = DeviceEnvironment(tmp_path_factory.mktemp("bare"))
+    environment.install(f"{wheel_of_this_machine()}[litert]")
+    return environment
 
 
 ON_THE_DEVICE = """
@@ -125,32 +107,18 @@ print(json.dumps([[float(value) for value in prediction.output] for prediction i
 
 @pytest.mark.environment
 def test_a_device_without_the_command_line_runs_a_bundle_and_can_be_measured(bare_device, bundles, tmp_path):
-    python = bare_device / "bin" / "python"
-    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
-    packages = {package["name"].lower() for package in json.loads(listed.stdout)}
+    packages = bare_device.packages()
     assert {"numpy", "msgspec", "ai-edge-litert", "paraedge"} <= packages
     assert not {"click", "rich", "pillow", "torch", "matplotlib"} & packages
 
     bundle = bundles["litert"].path
-    done = subprocess.run([python, "-c", ON_THE_DEVICE, bundle], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    predicted = json.loads(bare_device.run(ON_THE_DEVICE, bundle))
     outputs = [result["output"] for result in _run_here(bundle)]
-    for here, there in zip(outputs, json.loads(done.stdout), strict=True):
+    for here, there in zip(outputs, predicted, strict=True):
         assert max(abs(one - other) for one, other in zip(here, there, strict=True)) < 1e-4
 
-    command = [
-        python,
-        "-m",
-        "paraedge_measure",
-        "measure",
-        bundle,
-        "--threads",
-        "2",
-        "--min-runs",
-        "5",
-        "--min-s",
-        "0.01",
-    ]
+    options = ["--threads", "2", "--min-runs", "5", "--min-s", "0.01"]
+    command = [bare_device.python, "-m", "paraedge_measure", "measure", bundle, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (measurement,) = json.loads(done.stdout)["result"]
@@ -162,7 +130,8 @@ def test_a_device_without_the_command_line_runs_a_bundle_and_can_be_measured(bar
     ("program", "extra"), [("paraedge", "pip install 'paraedge[cli]'"), ("paraedge-demo", "'paraedge[demo,litert]'")]
 )
 def test_without_its_extra_a_program_says_what_to_install(bare_device, program, extra):
-    done = subprocess.run([bare_device / "bin" / program, "--help"], capture_output=True, text=True, timeout=60)
+    command = [bare_device.python.parent / program, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

@@ -114,8 +114,7 @@ def test_installing_paraedge_downloads_no_engine(wheel, tmp_path):
 
 def test_a_device_runs_branches_in_two_threads(device, bundle):
     engine, environment = device
-    packages = {package["name"].lower() for package in json.loads(environment.pip("list", "--format", "json"))}
-    assert ENGINE_PACKAGES & packages == {"ai-edge-litert" if engine == "litert" else engine}
+    assert ENGINE_PACKAGES & environment.packages() == {"ai-edge-litert" if engine == "litert" else engine}
 
     result = json.loads(environment.run(ON_THE_DEVICE, bundle.path))
     assert result["problems"] == []

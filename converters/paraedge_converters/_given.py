@@ -16,7 +16,7 @@ __all__ = ["plain_description"]
 
 
 def plain_description(description: ModelDescription) -> ModelDescription:
-    """The same description with labels as a tuple of texts, samples as an array, class indexes as int64.
+    """The same description with labels as a tuple of texts, samples as an array, class indices as int64.
 
     Raises:
         InputError: a field is of a kind that cannot be meant; the message names it.

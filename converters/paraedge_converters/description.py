@@ -27,7 +27,7 @@ class EvaluationSet:
 
     Attributes:
         samples: (M, …), in the same form as in :class:`ModelDescription`.
-        labels: (M,) class indexes.
+        labels: (M,) class indices.
         dataset: a name for the inputs, shown to users.
         max_accuracy_drop: accuracy that early stop may lose; see :func:`calibrate_early_stop`.
     """
@@ -55,7 +55,7 @@ class ModelDescription:
             image input; (n, …) float32, not normalised, for a tensor input.
         labels: one name per output.
         vector: name of a vector output, such as ``embedding``.
-        sample_labels: (n,) class indexes.
+        sample_labels: (n,) class indices.
         accuracy: accuracy of every prefix of the chosen branches in float32, if known.
         early_stop: result of :func:`calibrate_early_stop` for the chosen branches in float32, if wanted.
         test_set: inputs on which accuracy and early stop of the exported parts are measured. Without it a quantized

@@ -72,7 +72,7 @@ def calibrate_early_stop(
 
     Args:
         branch_logits: (k, M, C), logits of a bundle's branches, in order, on M held-out images.
-        labels: (M,) class indexes.
+        labels: (M,) class indices.
         dataset: a name for the images, shown to users.
         max_accuracy_drop: a fraction above 0, at most 0.1; 0.005 is half a point.
         seed: seed of the random split.

@@ -74,7 +74,7 @@ def compare_bundles(
     Args:
         bundles: of models with the same input and the same output: labels or a vector.
         inputs: at least one; images (M, H, W, C) uint8, or tensors (M, ...) float32 as a sensor gives them.
-        labels: (M,) class indexes; ``None`` where the output is a vector.
+        labels: (M,) class indices; ``None`` where the output is a vector.
         threads: as in ``Session.open``.
         rounds: number of rounds; times are medians over them.
         on_progress: called with the number of finished requests and the total.

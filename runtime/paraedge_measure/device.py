@@ -23,6 +23,7 @@ from paraedge_runtime.atomic import new_file
 from paraedge_runtime.errors import DeviceError, ProfileError
 
 __all__ = [
+    "DEFAULT_PYTHON",
     "FORMAT",
     "MAX_OTHER_LOAD",
     "P99_MIN_RUNS",
@@ -40,6 +41,7 @@ __all__ = [
     "TimerJitter",
     "WakeUp",
     "check_machine",
+    "check_name",
     "decode_device",
     "encode_device",
     "find_measurement",
@@ -52,17 +54,27 @@ __all__ = [
 
 FORMAT = "paraedge-device/1"
 MAX_DEVICE_BYTES = 16 << 20
+DEFAULT_PYTHON = "python3"
 _FORMAT_PATTERN = re.compile(r"paraedge-device/([0-9]{1,6})")
 
 P99_MIN_RUNS = 1000
 # Above this share of the CPU used by others, a measurement says more about them than about the device.
 MAX_OTHER_LOAD = 0.10
 
+_LABEL = r"^[^\x00-\x1f\x7f]{1,200}\Z"
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\Z"
+_WORD = r"^[A-Za-z0-9_./:][A-Za-z0-9_./:@%+=,-]{0,499}\Z"
+# The same for people, in messages.
+_PATTERN_TEXTS = {
+    _LABEL: "1 to 200 characters, none of them a control character",
+    _NAME: "1 to 100 letters, digits and any of '_.+-', a letter, digit or '_' first",
+    _WORD: "1 to 500 letters, digits and any of '_./:@%+=,-', none of '@%+=,-' first",
+}
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
-Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z")]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\Z")]
+Label = Annotated[str, msgspec.Meta(pattern=_LABEL)]
+Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
 # Handed to ssh, adb and a remote shell: nothing that could be read as an option, or as two words.
-Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_./:][A-Za-z0-9_./:@%+=,-]{0,499}\Z")]
+Word = Annotated[str, msgspec.Meta(pattern=_WORD)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Time = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
@@ -86,14 +98,16 @@ class Local(_Record, frozen=True, kw_only=True, tag_field="kind", tag="local"):
 class Ssh(_Record, frozen=True, kw_only=True, tag_field="kind", tag="ssh"):
     """A device that the OpenSSH client reaches without a question: a key, and a known host.
 
-    ``python`` has paraedge installed. ``folder`` is where bundles are kept, from the user's home.
+    ``python`` has paraedge installed. Where ``tools`` is named, or there is no ``python3`` with paraedge, a program
+    without Python measures, as over adb. ``folder`` is where bundles are kept, from the user's home.
     """
 
     host: Word
     user: Name | None = None
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     identity_file: Label | None = None
-    python: Word = "python3"
+    python: Word = DEFAULT_PYTHON
+    tools: Label | None = None
     folder: Word = "paraedge"
 
 
@@ -262,9 +276,22 @@ def decode_device(raw: bytes, source: str = "device.json") -> Device:
             raise ProfileError(f"{source}: field 'format' is {version!r}, newer than {FORMAT!r}; update paraedge")
         device = msgspec.json.decode(raw, type=Device)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(f"{source}: {error}; fix the file, or profile into another one") from error
+        raise ProfileError(f"{source}: {_plain(error, raw)}; fix the file, or profile into another one") from error
     _check(device, source)
     return device
+
+
+def _plain(error: Exception, raw: bytes) -> str:
+    """The error with a pattern in words, and the value that does not match it."""
+    said = str(error)
+    for pattern, words in _PATTERN_TEXTS.items():
+        expected, colon, path = said.partition(f"`str` matching regex {pattern!r} - at `$")
+        if colon:
+            value = msgspec.json.decode(raw)
+            for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+                value = value[key or int(index)]
+            return f"{expected}{words}, got {value[:80]!r} - at `${path}"
+    return said
 
 
 class _FormatOnly(msgspec.Struct):
@@ -365,6 +392,16 @@ def foreign_measurement(
         usable,
         key=lambda one: (one.bundle_sha256 != bundle_sha256, one.engine != engine, abs(one.threads - threads)),
     )
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse what cannot be the name of a device.
+
+    Raises:
+        ProfileError: ``what`` is named so.
+    """
+    if re.fullmatch(_NAME, name) is None:
+        raise ProfileError(f"{what} must be {_PATTERN_TEXTS[_NAME]}, got {name[:80]!r}")
 
 
 def check_machine(device: Device, fingerprint: str) -> None:

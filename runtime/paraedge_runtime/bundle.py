@@ -71,7 +71,7 @@ class GoldenData:
     Attributes:
         inputs: (n, H, W, C) uint8 images, or (n, ...) float32 tensors before they are normalised.
         branch_outputs: (n, k, C) float32, branches in the manifest's order.
-        labels: (n,) class indexes; ``None`` where the output is a vector.
+        labels: (n,) class indices; ``None`` where the output is a vector.
     """
 
     def __init__(

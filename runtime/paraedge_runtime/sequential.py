@@ -57,7 +57,7 @@ class SequentialSession:
             if drop and started_s >= deadline_s:
                 raise RequestDropped(
                     f"the request was dropped: its deadline passed {(started_s - deadline_s) * 1e3:.2f} ms ago; "
-                    "give it more time, or let it run late: leave on_overload out"
+                    "give it more time, or let requests run late instead of dropping them"
                 )
             tokens = self._parts[-1].run(stem_input(check_input(data, self._spec), self._spec))
             if not np.isfinite(tokens).all():
@@ -66,7 +66,7 @@ class SequentialSession:
             wanted = list(branches or self._indexes[: first_branches or None])
             if early_stop and wanted != self._indexes[: len(wanted)]:
                 raise InputError(
-                    "early_stop is calibrated for the first branches; leave out 'branches', or give a count"
+                    "early stop is calibrated for the first branches; run those, or run without early stop"
                 )
             runs, rows, is_enough = list[BranchRun](), list[NDArray[np.float32]](), False
             for index in wanted:

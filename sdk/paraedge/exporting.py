@@ -144,7 +144,7 @@ def _checkpoint(model: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
 
 
 def _test_images(test_set: TestSet, checkpoint: Checkpoint) -> LabelledImages | LabelledSignals:
-    """The inputs, with the class indexes of the checkpoint."""
+    """The inputs, with the class indices of the checkpoint."""
     if not isinstance(test_set, TestSet):
         raise InputError(
             f"test_set is {shown(test_set)}; pass what paraedge.data.load_dataset returns, or its test split"

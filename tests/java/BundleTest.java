@@ -120,8 +120,8 @@ public class BundleTest {
             SessionOptions usual = SessionOptions.DEFAULT;
             Prepared.refused(Code.INPUT, "-1", () -> Session.open(bundle, usual.threads(-1)));
             Prepared.refused(Code.INPUT, "99", () -> Session.open(bundle, usual.firstBranches(99)));
-            Prepared.refused(Code.INPUT, "part_ms has -2", () -> Session.open(bundle, usual.partMs(1, -2)));
-            Prepared.refused(Code.INPUT, "contention has nan", () -> Session.open(bundle, usual.contention(Double.NaN)));
+            Prepared.refused(Code.INPUT, "latency holds -2", () -> Session.open(bundle, usual.partMs(1, -2)));
+            Prepared.refused(Code.INPUT, "latency holds nan", () -> Session.open(bundle, usual.contention(Double.NaN)));
         }
     }
 

@@ -10,7 +10,7 @@ from support.bundles import fake_bundle, tree
 
 from paraedge_measure import connections
 from paraedge_measure.command import read_reply
-from paraedge_measure.connections import adb, processes
+from paraedge_measure.connections import adb, native, processes
 from paraedge_measure.connections.adb import AdbConnection
 from paraedge_measure.connections.processes import run_process
 from paraedge_measure.device import Adb, Hardware
@@ -62,7 +62,7 @@ def test_a_phone_writes_no_file_that_nobody_asked_for(phone, tmp_path, name):
     folder.mkdir()
     connection = phone(files={name.format(place=str(place).lstrip("/")): "alias ls=true"})
     with pytest.raises(DeviceError, match="EVIL sent a file that was not requested, ") as caught:
-        connection.read_system(folder)
+        connection._device.read_system(folder)
     assert tree(place) == {}
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()
@@ -126,7 +126,7 @@ def test_a_phone_that_talks_for_ever_is_ended(phone):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    for module in (processes, adb):
+    for module in (processes, native):
         monkeypatch.setattr(module, "MAX_SILENCE_S", 2.0)
 
 
@@ -150,6 +150,14 @@ def test_a_client_that_lists_nonsense_is_named(tmp_path, monkeypatch, listed):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DeviceError, match=r"adb devices failed: .*; try the same by hand") as caught:
         AdbConnection(Adb()).hardware()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "tools-0123456789ab/../../x", "\x1b[2J", "tools-0123456789ab\u202e"])
+def test_a_phone_that_claims_to_have_removed_something_else(phone, name):
+    assert phone(removed="tools-0123456789ab\r\n").clean() == ("tools-0123456789ab",)
+    with pytest.raises(DeviceError, match="EVIL removed a file that is not paraedge's, ") as caught:
+        phone(removed=f"tools-0123456789ab\n{name}\n").clean()
     assert str(caught.value).isprintable()
 
 

@@ -111,7 +111,11 @@ M = ("measurements", 0)
         (("connection",), {}, r"`kind`"),
         (("connection",), {"kind": "ssh"}, "`host`"),
         (("connection",), {"kind": "ssh", "host": "-oProxyCommand=reboot"}, r"\$\.connection\.host"),
-        (("connection",), {"kind": "ssh", "host": "a b"}, r"\$\.connection\.host"),
+        (
+            ("connection",),
+            {"kind": "ssh", "host": "a b"},
+            r"Expected 1 to 500 letters, digits and any of .* first, got 'a b' - at `\$\.connection\.host`;",
+        ),
         (("connection",), {"kind": "ssh", "host": "a", "user": "-l"}, r"\$\.connection\.user"),
         (("connection",), {"kind": "ssh", "host": "a", "port": 0}, r"\$\.connection\.port"),
         (("connection",), {"kind": "ssh", "host": "a", "port": 65536}, r"\$\.connection\.port"),

@@ -23,7 +23,8 @@ _WRITES = re.compile(r"\.write_(?:bytes|text)\(|\.open\(\"[wax]b?\"|O_CREAT|shut
 # Modules that write without it, and why a process that is killed there loses nothing.
 WRITE_THEMSELVES = {
     "runtime/paraedge_runtime/trial.py": "a setting of its process, in /proc",
-    "runtime/paraedge_measure/connections/adb.py": "into a temporary folder",
+    "runtime/paraedge_measure/connections/native.py": "into a temporary folder",
+    "runtime/paraedge_measure/connections/storage.py": "into a temporary folder",
     "runtime/paraedge_measure/deadlines/interference.py": "settings of the system, in /sys/fs/cgroup",
     "runtime/paraedge_measure/deadlines/records.py": "whole lines; the next call cuts off half of one",
     "sdk/paraedge/cli/run.py": "into a temporary folder",

@@ -192,7 +192,7 @@ def test_wrong_input_is_refused_and_the_session_goes_on(bundle, inputs, sequenti
         ({"first_branches": 9}, "9 branches requested, 8 available"),
         ({"branches": [0, 9]}, "branch 9 is not loaded in this session"),
         ({"branches": [3, 1]}, r"invalid branches \[3, 1\]: give unique indices in ascending order"),
-        ({"early_stop": True}, "early_stop needs a rule for each of the 8 branches, got 0"),
+        ({"early_stop": True}, "early stop needs a rule for each of the 8 branches, got 0"),
     ],
 )
 def test_wrong_options_are_refused_by_the_core(native_session, inputs, sequential, options, message):

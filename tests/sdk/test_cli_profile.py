@@ -2,21 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from support import fake_adb, fake_testbed
+from support import fake_adb, fake_ssh, fake_testbed
 from support.devices import DEVICE, MEASUREMENT
 from support.ssh_server import ssh_server
 
 import paraedge_runtime
-from paraedge_measure.device import Adb, Device, Ssh, find_measurement, read_device, write_device
+from paraedge_measure.device import Adb, Browser, Device, Local, Ssh, find_measurement, read_device, write_device
 
 PARAEDGE = [sys.executable, "-c", "import sys; sys.argv[0] = 'paraedge'; from paraedge.cli.main import main; main()"]
 
@@ -136,7 +138,11 @@ def test_the_file_of_another_machine_is_refused_and_stays(bundle, tmp_path):
         (["BUNDLE", "--engine", "tensorflow"], 2, "unknown engine 'tensorflow'; choose one of"),
         (["BUNDLE", "--engine", "onnxruntime"], 2, "export it again with --engine onnxruntime"),
         (["BUNDLE", "--sustained", "0"], 2, "0.0 is not in the range 0<x<=1440"),
-        (["BUNDLE", "--name", "a b"], 2, "--name: Expected `str` matching regex"),
+        (
+            ["BUNDLE", "--name", "a b"],
+            2,
+            "--name must be 1 to 100 letters, digits and any of '_.+-', a letter, digit or '_' first, got 'a b'",
+        ),
         (["/proc/nothing/device.json", "BUNDLE"], 2, "/proc/nothing/device.json cannot be written"),
     ],
 )
@@ -251,7 +257,7 @@ def test_without_an_ssh_client(bundle, tmp_path):
     assert "ssh cannot be started: No such file or directory; apt install openssh-client" in line
 
 
-# Over adb --------------------------------------------------------------------------------------
+# Without Python on the device: over adb, and over ssh to a board -------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -259,18 +265,32 @@ def executorch_bundle(bundles, tmp_path_factory):
     return bundles["executorch"].subset((0, 1), tmp_path_factory.mktemp("bundle") / "two.paraedge")
 
 
-def over_adb(bundle, folder, code=1, tools=None, state=None, **environment):
-    """Profile a phone; its ``adb`` is a stand-in with this ``state``, or what PATH has."""
-    connection = Adb(serial="0A1B2C", tools=tools and str(tools), folder=str(folder / "phone"))
+def native_device(kind, folder, tools=None):
+    """Its connection, and where it keeps what it is sent."""
+    if kind == "adb":
+        return Adb(serial="0A1B2C", tools=tools and str(tools), folder=str(folder / "phone")), folder / "phone"
+    return Ssh(host="board", tools=tools and str(tools), folder="kept"), folder / "home" / "kept"
+
+
+def on_device(kind, *arguments, folder, code=1, tools=None, state=None, machine="aarch64", **environment):
+    """A command with ``device.json``, a phone or a board; its client is a stand-in with this ``state``, or PATH's."""
     path = folder / "device.json"
     if not path.exists():
-        write_device(Device(name="phone", connection=connection), path)
+        write_device(Device(name="phone", connection=native_device(kind, folder, tools)[0]), path)
     if state is not None:
-        environment["PATH"] = f"{fake_adb.install(folder, state)}{os.pathsep}{os.environ['PATH']}"
-    said = run("profile", "device.json", bundle.path, cwd=folder, code=code, **environment)
+        stand_in = {"adb": fake_adb, "ssh": fake_ssh}[kind]
+        environment["PATH"] = f"{stand_in.install(folder, state, machine)}{os.pathsep}{os.environ['PATH']}"
+    said = run(*arguments, cwd=folder, code=code, **environment)
     if code:
         assert read_device(path).measurements == ()
     return said
+
+
+def over_adb(bundle, folder, **options):
+    return on_device("adb", "profile", "device.json", bundle.path, folder=folder, **options)
+
+
+each_way = pytest.mark.parametrize("kind", ["adb", "ssh"])
 
 
 def test_over_adb_program_and_bundle_are_pushed_and_answers_become_a_profile(executorch_bundle, tmp_path):
@@ -294,46 +314,211 @@ def test_over_adb_program_and_bundle_are_pushed_and_answers_become_a_profile(exe
     assert len(read_device(tmp_path / "device.json").measurements) == len(device.measurements)
 
 
-@pytest.mark.parametrize(
-    ("tools", "problem"),
-    [
-        (None, "cache/phone-tools has no paraedge-testbed; 'make phone-tools' in a checkout of paraedge builds it"),
-        ("nowhere", "'connection.tools' is 'nowhere': no folder with paraedge-testbed; 'make phone-tools'"),
-    ],
-)
-def test_over_adb_without_the_program(executorch_bundle, tmp_path, tools, problem):
-    cache = str(tmp_path / "cache")
-    assert problem in over_adb(executorch_bundle, tmp_path, tools=tools, state="device", PARAEDGE_CACHE=cache)
+NO_PROGRAM = {
+    "adb": ("adb", {}, "0A1B2C is reached over adb (aarch64), but .*/cache/phone-tools has no paraedge-testbed; 'make"),
+    "adb, other folder": ("adb", {"tools": "nowhere"}, "'connection.tools' is 'nowhere': no folder with paraedge-test"),
+    "ssh": (
+        "ssh",
+        {},
+        "board has no python3: .*: not found .aarch64., but .*/cache/phone-tools has no paraedge-testbed; install "
+        "Python 3.11 or newer there, or write its path into 'connection.python', or 'make phone-tools' in a checkout",
+    ),
+    "ssh, other folder": (
+        "ssh",
+        {"tools": "nowhere"},
+        "board is measured without Python .aarch64., but 'connection.tools' is 'nowhere': no folder with paraedge-test",
+    ),
+}
 
 
-def test_over_adb_the_tools_of_make_phone_tools_are_found_and_sent_once(executorch_bundle, tmp_path):
+@pytest.mark.parametrize(("kind", "options", "problem"), NO_PROGRAM.values(), ids=NO_PROGRAM)
+def test_without_the_program(executorch_bundle, tmp_path, kind, options, problem):
+    line = on_device(
+        kind, "profile", "device.json", executorch_bundle.path, folder=tmp_path, state="device",
+        PARAEDGE_CACHE=str(tmp_path / "cache"), **options,
+    )  # fmt: skip
+    assert re.search(problem.replace("(aarch64)", ".aarch64."), line), line
+    assert "builds it for 64-bit Arm" in line
+
+
+@each_way
+@pytest.mark.parametrize("machine", ["armv7l", "x86_64"])
+def test_tools_of_make_phone_tools_are_for_one_processor(executorch_bundle, tmp_path, kind, machine):
+    fake_testbed.install(tmp_path / "cache" / "phone-tools")
+    line = on_device(
+        kind, "verify", executorch_bundle.path, "--profile", "device.json", folder=tmp_path, state="device",
+        machine=machine, PARAEDGE_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert f"({machine}), but what 'make phone-tools' builds runs on 64-bit Arm only (aarch64); " in line
+    assert f"build paraedge-testbed for {machine} and name its folder as 'connection.tools'" in line
+    assert not list(native_device(kind, tmp_path)[1].rglob("*")), "nothing was sent"
+
+
+@each_way
+def test_tools_of_make_phone_tools_are_found_and_sent_once(executorch_bundle, tmp_path, kind):
     tools = fake_testbed.install(tmp_path / "cache" / "phone-tools")
+    kept = native_device(kind, tmp_path)[1]
+
+    def verify():
+        on_device(
+            kind, "verify", executorch_bundle.path, "--profile", "device.json", folder=tmp_path, code=0,
+            state="device", PARAEDGE_CACHE=str(tmp_path / "cache"),
+        )  # fmt: skip
+
     for _ in range(2):
-        over_adb(executorch_bundle, tmp_path, code=0, state="device", PARAEDGE_CACHE=str(tmp_path / "cache"))
-        (first,) = (tmp_path / "phone").glob("tools-*")
+        verify()
+        (first,) = kept.glob("tools-*")
     made = first.stat().st_ino
     (tools / "more").write_text("another version")
-    over_adb(executorch_bundle, tmp_path, code=0, state="device", PARAEDGE_CACHE=str(tmp_path / "cache"))
-    assert len(list((tmp_path / "phone").glob("tools-*"))) == 2
+    verify()
+    assert len(list(kept.glob("tools-*"))) == 2
     assert first.stat().st_ino == made, "it was there already"
 
 
-def test_over_adb_a_program_that_does_not_run_there(executorch_bundle, tmp_path):
+@each_way
+def test_a_program_that_does_not_run_there(executorch_bundle, tmp_path, kind):
     tools = fake_testbed.install(tmp_path / "tools", broken=True)
-    line = over_adb(executorch_bundle, tmp_path, tools=tools, state="device")
+    line = on_device(
+        kind, "profile", "device.json", executorch_bundle.path, folder=tmp_path, tools=tools, state="device"
+    )
     assert 'library "libexecutorch.so" not found; check that it is built for this device' in line
 
 
-def test_over_adb_a_place_that_cannot_be_written(executorch_bundle, tmp_path):
-    (tmp_path / "phone").write_text("a file where the folder should be")
-    line = over_adb(executorch_bundle, tmp_path, tools=fake_testbed.install(tmp_path / "tools"), state="device")
-    assert "adb shell to 0A1B2C failed: " in line
-    assert "try the same by hand" in line
+@each_way
+def test_a_place_that_cannot_be_written(executorch_bundle, tmp_path, kind):
+    kept = native_device(kind, tmp_path)[1]
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("a file where the folder should be")
+    line = on_device(
+        kind, "profile", "device.json", executorch_bundle.path, folder=tmp_path, state="device",
+        tools=fake_testbed.install(tmp_path / "tools"),
+    )  # fmt: skip
+    assert {"adb": "adb shell to 0A1B2C failed: ", "ssh": "board failed with exit code 1: "}[kind] in line
+    assert "File exists; name another folder of the device as 'connection.folder'" in line
 
 
-def test_over_adb_only_executorch_is_measured(bundle, tmp_path):
-    line = over_adb(bundle, tmp_path, code=2, state="device")
-    assert "over adb only executorch bundles can be measured, not litert; export one" in line
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [("adb", "0A1B2C is reached over adb, so only"), ("ssh", ": not found, so only")],
+)
+def test_only_executorch_is_measured_without_python(bundle, tmp_path, kind, found):
+    line = on_device(kind, "profile", "device.json", bundle.path, folder=tmp_path, code=2, state="device")
+    assert f"{found} executorch bundles can be measured there, not litert; " in line
+    assert line.endswith("export one with --engine executorch")
+
+
+@each_way
+def test_a_full_device_keeps_no_half_of_it(executorch_bundle, tmp_path, kind):
+    line = on_device(
+        kind, "profile", "device.json", executorch_bundle.path, folder=tmp_path, state="full",
+        tools=fake_testbed.install(tmp_path / "tools"),
+    )  # fmt: skip
+    assert "No space left on device; 'paraedge profile DEVICE.JSON --clean' removes what paraedge keeps there" in line
+    assert list(native_device(kind, tmp_path)[1].iterdir()) == []
+
+
+@each_way
+def test_a_device_that_is_unplugged_meanwhile(executorch_bundle, tmp_path, kind):
+    line = on_device(
+        kind, "profile", "device.json", executorch_bundle.path, folder=tmp_path, state="unplugged",
+        tools=fake_testbed.install(tmp_path / "tools"),
+    )  # fmt: skip
+    assert {
+        "adb": "0A1B2C cannot be reached: error: device '0A1B2C' not found; 'adb devices' lists what is there",
+        "ssh": "board cannot be reached: ssh: connect to host board port 22: No route to host; check that it is on",
+    }[kind] in line
+
+
+@each_way
+def test_golden_inputs_and_accuracy_are_those_of_this_machine(executorch_bundle, checkpoint, tmp_path, kind):
+    """Another process sends the same at the same time."""
+    connection, kept = native_device(kind, tmp_path, fake_testbed.install(tmp_path / "tools"))
+    write_device(Device(name="phone", connection=connection), tmp_path / "phone.json")
+    client = {"adb": fake_adb, "ssh": fake_ssh}[kind].install(tmp_path, "shared")
+    assert_runs_there(executorch_bundle, checkpoint.samples, tmp_path, "phone.json", client)
+    assert not list(kept.glob("inputs-*"))
+    assert not list(kept.rglob("*.new"))
+
+
+def test_a_board_without_python_is_profiled_and_cleaned(executorch_bundle, tmp_path):
+    tools, kept = fake_testbed.install(tmp_path / "cache" / "phone-tools"), tmp_path / "home" / "kept"
+    options = {"folder": tmp_path, "code": 0, "state": "device", "PARAEDGE_CACHE": str(tools.parent)}
+    text = on_device("ssh", "profile", "device.json", executorch_bundle.path, "--threads", "2", **options)
+    assert "\nmeasured without Python, by paraedge-testbed: board has no python3: " in text
+    device = read_device(tmp_path / "device.json")
+    assert device.hardware.machine == "aarch64"
+    two = find_measurement(device, executorch_bundle.sha256, "executorch", 2)
+    assert (two.parts.keys(), two.memory_bytes) == ({"stem", "branch_00", "branch_01"}, 50_000_000)
+    removed = ", ".join(sorted(path.name for path in kept.iterdir()))
+    assert re.fullmatch(r"fashion-mnist-[0-9a-f]{12}\.paraedge, tools-[0-9a-f]{12}", removed)
+    said = on_device("ssh", "profile", "device.json", "--clean", **options)
+    assert sorted(said.strip().removeprefix("phone: removed ").split(", ")) == removed.split(", ")
+    assert not kept.exists()
+    assert read_device(tmp_path / "device.json") == device
+
+
+# What paraedge sends, and what a process leaves there that was killed.
+OWN = (
+    "tools-0123456789ab", "tools-0123456789ab.aaaaaaaaaaaa.new", "my.model-0123456789ab.paraedge",
+    "m-0123456789ab.paraedge.bbbbbbbbbbbb.new", "inputs-0123456789ab", "inputs-0123456789ab.cccccccccccc.new",
+)  # fmt: skip
+# What looks like it.
+FOREIGN = ("tools", "tools-0123456789abc", "model.paraedge", "m-0123456789AB.paraedge", "inputs-1.npy", "a b 'c'\"")
+
+
+@each_way
+def test_clean_removes_what_was_sent_and_nothing_else(tmp_path, kind):
+    kept, outside = native_device(kind, tmp_path)[1], tmp_path / "outside"
+    for name in (*OWN, *FOREIGN):
+        (kept / name).mkdir(parents=True)
+        (kept / name / "file").write_text("x")
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    (kept / OWN[0] / "link").symlink_to(outside)
+    (kept / "tools-aaaaaaaaaaaa").symlink_to(outside)
+    (kept / "inputs-aaaaaaaaaaaa.npy").write_text("x")
+    options = {"folder": tmp_path, "code": 0, "state": "device"}
+    document = json.loads(on_device(kind, "profile", "device.json", "--clean", "--json", **options))
+    assert sorted(document["removed"]) == sorted([*OWN, "tools-aaaaaaaaaaaa", "inputs-aaaaaaaaaaaa.npy"])
+    assert sorted(path.name for path in kept.iterdir()) == sorted(FOREIGN)
+    assert (outside / "precious").read_text() == "x"
+    again = on_device(kind, "profile", "device.json", "--clean", **options)
+    assert again == "phone: removed nothing, nothing was there\n"
+
+
+@each_way
+def test_what_a_killed_process_left_is_removed_by_the_next_one_that_sends(executorch_bundle, tmp_path, kind):
+    kept, week_ago = native_device(kind, tmp_path)[1], time.time() - 8 * 86_400
+    for name in (*OWN, *FOREIGN):
+        (kept / name).mkdir(parents=True)
+        os.utime(kept / name, (week_ago, week_ago))
+    (kept / "tools-0123456789ab.dddddddddddd.new").mkdir()  # one that is sent now
+    on_device(
+        kind, "verify", executorch_bundle.path, "--profile", "device.json", folder=tmp_path, code=0, state="device",
+        tools=fake_testbed.install(tmp_path / "tools"),
+    )  # fmt: skip
+    left = {path.name for path in kept.iterdir()}
+    assert left >= {OWN[0], OWN[2], "tools-0123456789ab.dddddddddddd.new", *FOREIGN}
+    assert not left & {OWN[1], *OWN[3:]}
+
+
+@pytest.mark.parametrize(
+    ("connection", "arguments", "code", "problem"),
+    [
+        (Local(), [], 2, "nothing is sent to this machine; name the device.json of one that is reached by ssh or adb"),
+        (Browser(), [], 2, "nothing is sent to a browser; it removes what pages keep with the data of the site"),
+        (Ssh(host="board"), ["one.paraedge"], 2, "--clean removes everything that was sent; leave one.paraedge out"),
+        (None, [], 2, "device.json does not exist"),
+        (Ssh(host="no-such-host.invalid"), [], 1, "no-such-host.invalid cannot be reached: "),
+    ],
+)
+def test_clean_refuses(tmp_path, connection, arguments, code, problem):
+    if connection is not None:
+        write_device(Device(name="phone", connection=connection), tmp_path / "device.json")
+    assert problem in run("profile", "device.json", *arguments, "--clean", cwd=tmp_path, code=code)
+
+
+# Over adb --------------------------------------------------------------------------------------
 
 
 def test_over_adb_the_real_client_finds_no_device(executorch_bundle, tmp_path):
@@ -386,32 +571,9 @@ def test_over_adb_without_a_serial_it_is_the_only_device(executorch_bundle, tmp_
     assert problem in line
 
 
-def test_over_adb_a_full_phone_keeps_no_half_of_it(executorch_bundle, tmp_path):
-    line = over_adb(executorch_bundle, tmp_path, tools=fake_testbed.install(tmp_path / "tools"), state="full")
-    assert "adb push to 0A1B2C failed: " in line
-    assert f"No space left on device; 'adb shell rm -r {tmp_path / 'phone'}' removes what paraedge keeps there" in line
-    assert list((tmp_path / "phone").iterdir()) == []
-
-
-def test_over_adb_a_phone_that_is_unplugged_meanwhile(executorch_bundle, tmp_path):
-    line = over_adb(executorch_bundle, tmp_path, tools=fake_testbed.install(tmp_path / "tools"), state="unplugged")
-    assert "0A1B2C cannot be reached: error: device '0A1B2C' not found; 'adb devices' lists what is there" in line
-
-
 def test_without_an_adb_client(executorch_bundle, tmp_path):
     line = over_adb(executorch_bundle, tmp_path, PATH=str(tmp_path))
     assert "adb cannot be started: No such file or directory; apt install adb" in line
-
-
-def test_over_adb_golden_inputs_and_accuracy_are_those_of_this_machine(executorch_bundle, checkpoint, tmp_path):
-    tools = fake_testbed.install(tmp_path / "tools")
-    connection = Adb(serial="0A1B2C", tools=str(tools), folder=str(tmp_path / "phone"))
-    write_device(Device(name="phone", connection=connection), tmp_path / "phone.json")
-    assert_runs_there(
-        executorch_bundle, checkpoint.samples, tmp_path, "phone.json", fake_adb.install(tmp_path, "shared")
-    )
-    assert not list((tmp_path / "phone").glob("inputs-*"))
-    assert not list((tmp_path / "phone").rglob("*.new"))
 
 
 def test_over_ssh_golden_inputs_and_accuracy_are_those_of_this_machine(server, executorch_bundle, checkpoint, tmp_path):

@@ -22,7 +22,7 @@ def _epoch(images, labels, config, epoch=0):
 
 
 def _batches(images, labels, config, epoch):
-    """The batches of one epoch, with class indexes again instead of one-hot targets."""
+    """The batches of one epoch, with class indices again instead of one-hot targets."""
     config = msgspec.structs.replace(config, epochs=epoch + 1)
     batches = training_batches(TrainingBatches(images, labels, int(labels.max()) + 1, config), epoch)
     return [(batch, target.argmax(dim=1)) for batch, target in batches]

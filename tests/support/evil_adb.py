@@ -39,6 +39,8 @@ elif arguments[0] == "shell":
             if answer is None:
                 time.sleep(1000)
             say(answer + "\\n")
+    elif "rmdir" in script:
+        say(answers["removed"])
     elif "[ -d" in script:
         say("yes\\n")
 """

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 SERIAL = "0A1B2C"
+MACHINE = "aarch64"
 # State of the device -> what the real client answers to get-state: stdout, stderr, exit code.
 STATES = {
     "device": ("device\n", "", 0),
@@ -67,10 +68,17 @@ sys.exit(subprocess.run(["sh", "-c", rest[1] if rest[0] == "-T" else rest[0]]).r
 """
 
 
-def install(folder: Path, state: str) -> Path:
+def install(folder: Path, state: str, machine: str = MACHINE) -> Path:
     """Write an executable ``adb`` into ``folder``; a command that paraedge does not use is an error."""
     listed = "* daemon started successfully\nList of devices attached\n" + LISTED.get(state, f"{SERIAL}\t{state}\n")
     script = _SCRIPT.format(python=sys.executable, serial=SERIAL, state=STATES[state], name=state, listed=listed)
     (folder / "adb").write_text(script)
     (folder / "adb").chmod(0o755)
+    write_uname(folder, machine)
     return folder
+
+
+def write_uname(folder: Path, machine: str) -> None:
+    """What a device of another processor says."""
+    (folder / "uname").write_text(f'#!/bin/sh\n[ "$1" = -m ] && echo {machine} || echo Linux 5.15\n')
+    (folder / "uname").chmod(0o755)

@@ -1,6 +1,7 @@
 """Wheels of this checkout, and the environments of devices that they are installed into."""
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -59,6 +60,10 @@ class DeviceEnvironment:
     def pip(self, *arguments: object) -> str:
         """What pip says about this environment."""
         return self._run([*PIP[:3], "--python", self.python, *PIP[3:], *arguments])
+
+    def packages(self) -> set[str]:
+        """The names of what is installed, in lower case."""
+        return {package["name"].lower() for package in json.loads(self.pip("list", "--format", "json"))}
 
     def run(self, code: str, *arguments: object, timeout_s: float = 120) -> str:
         """What a program of Python prints."""

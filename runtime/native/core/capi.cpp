@@ -128,16 +128,13 @@ std::span<const T> array(const T* values, size_t count, const char* name) {
 }
 
 std::vector<double> times(const double* values, size_t count, const char* name) {
-  const auto all = array(values, count, name);
-  for (const double value : all) {
-    require(value > 0 && std::isfinite(value), std::string(name) + " has " + show(value) + "; give numbers above 0");
-  }
+  const auto all = array(values, count, name);  // the controller checks them
   return {all.begin(), all.end()};
 }
 
 int in_range(int value, int last, const char* name) {
   require(value >= 0 && value <= last,
-          std::string(name) + " is " + std::to_string(value) + "; give 0 to " + std::to_string(last));
+          std::string(name) + " must be 0 to " + std::to_string(last) + ", got " + std::to_string(value));
   return value;
 }
 
@@ -163,7 +160,7 @@ RunOptions run_options(const pe_run_options& c) {
   RunOptions options;
   options.first_branches = c.first_branches;
   options.branches = array(c.branches, c.num_branches, "branches");
-  require(!c.branches || c.num_branches > 0, "branches is empty; give indices, or NULL for all");
+  require(!c.branches || c.num_branches > 0, "branches is empty; give one or more indices, or leave it out for all");
   options.deadline = time_point(c.deadline_ns);
   options.leave = time_point(c.leave_ns);
   static_assert(static_cast<int>(Policy::anytime) == PE_POLICY_ANYTIME &&
@@ -308,7 +305,7 @@ pe_session* pe_session_open(const pe_bundle* bundle, const pe_session_options* o
 int pe_session_close(pe_session* session, int timeout_ms, pe_error** error) {
   return attempt_to(error, [&] {
     if (timeout_ms < 0) {
-      throw Refusal(ErrorCode::input, "timeout_ms is " + std::to_string(timeout_ms) + "; give 0 or more");
+      throw Refusal(ErrorCode::input, "timeout_ms must be 0 or more, got " + std::to_string(timeout_ms));
     }
     if (session && !session->value->settle(std::chrono::milliseconds(timeout_ms))) {
       throw Refusal(ErrorCode::engine, "a branch did not finish within " + std::to_string(timeout_ms) +

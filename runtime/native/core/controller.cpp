@@ -39,14 +39,14 @@ Controller::Controller(std::vector<double> macs, const Latency& latency)
       tail_(kFirstTail),
       late_(kLeastLate) {
   const auto refuse = [](const std::string& problem) { throw Refusal(ErrorCode::input, problem); };
-  if (!latency.part_ms.empty() && latency.part_ms.size() != base_.size()) {
-    refuse("latency has " + std::to_string(latency.part_ms.size()) + " parts, a stem and " +
-           std::to_string(macs_.size()) + " branches are loaded");
-  }
   for (const std::vector<double>* values : {&latency.part_ms, &latency.contention}) {
     for (const double value : *values) {
       if (!(value > 0 && std::isfinite(value))) refuse("latency holds " + show(value) + "; give times and factors above 0");
     }
+  }
+  if (!latency.part_ms.empty() && latency.part_ms.size() != base_.size()) {
+    refuse("latency has " + std::to_string(latency.part_ms.size()) + " parts, a stem and " +
+           std::to_string(macs_.size()) + " branches are loaded");
   }
   for (double& value : macs_) value = std::max(value, 1.0);  // a program without any is guessed to cost nothing
   for (const double factor : latency.contention) contention_.push_back(std::log(factor));

@@ -266,7 +266,7 @@ class Scheduler {
     if (!std::isnan(own_ms)) problem += "its first prediction takes " + in_ms(own_ms) + ", ";
     if (others_ms > 0) problem += "those of the requests before it " + in_ms(others_ms) + ", ";
     problem += left_ms > 0 ? in_ms(left_ms) + " are left before its deadline" : "its deadline passed " + in_ms(-left_ms) + " ago";
-    throw Refusal(ErrorCode::dropped, problem + "; give it more time, or let it run late: leave on_overload out");
+    throw Refusal(ErrorCode::dropped, problem + "; give it more time, or let requests run late instead of dropping them");
   }
 
   void give_turn(Waiter& waiter) {  // with mutex_ held
@@ -319,12 +319,12 @@ class Scheduler {
   void prepare(Request& request, const std::vector<size_t>& positions, const RunOptions& options) {
     request.positions = positions;
     if (options.early_stop && options_.stop_rules.size() != parts_.size()) {
-      throw Refusal(ErrorCode::input, "early_stop needs a rule for each of the " + std::to_string(branches()) +
+      throw Refusal(ErrorCode::input, "early stop needs a rule for each of the " + std::to_string(branches()) +
                                           " branches, got " + std::to_string(options_.stop_rules.size()) +
                                           "; load all branches of a bundle that was calibrated at export");
     }
     if (options.early_stop && !request.is_prefix()) {
-      throw Refusal(ErrorCode::input, "early_stop is calibrated for the first branches; leave out 'branches', or give a count");
+      throw Refusal(ErrorCode::input, "early stop is calibrated for the first branches; run those, or run without early stop");
     }
     request.started = Clock::now();
     request.deadline = options.deadline;
@@ -755,12 +755,12 @@ class ThreadedSession final : public Session {
 void check_options(const SessionOptions& options, size_t branches) {
   auto refuse = [](const std::string& problem) { throw Refusal(ErrorCode::input, problem); };
   if (branches == 0) refuse("there is no branch to load");
-  if (options.threads < 0) refuse("threads is " + std::to_string(options.threads) + "; give 0 or more");
+  if (options.threads < 0) refuse("threads must be 0 or more, got " + std::to_string(options.threads));
   if (options.spin_us < 0 || options.spin_us > 1'000'000) {
-    refuse("spin_us is " + std::to_string(options.spin_us) + "; give 0 to 1000000");
+    refuse("the time to spin must be 0 to 1000000 us, got " + std::to_string(options.spin_us));
   }
   if (options.return_margin_us < 0) {
-    refuse("return_margin_us is " + std::to_string(options.return_margin_us) + "; give 0 or more");
+    refuse("return_margin_us must be 0 or more, got " + std::to_string(options.return_margin_us));
   }
 }
 

@@ -430,7 +430,7 @@ TEST_CASE("a session is closed in time, and takes no request afterwards") {
   const Session session = open_session(bundle.get());
   const auto image = golden_image(image_bytes(bundle.get()));
   check_refused([&](pe_error** e) { pe_session_close(session.get(), -1, e); }, PE_ERROR_INPUT,
-                "timeout_ms is -1; give 0 or more");
+                "timeout_ms must be 0 or more, got -1");
   CHECK(Prediction(pe_session_run_image(session.get(), image.data(), image.size(), nullptr, nullptr)));
   CHECK(pe_session_close(session.get(), 1000, nullptr) == PE_OK);
   CHECK(pe_session_close(session.get(), 0, nullptr) == PE_OK);
@@ -448,15 +448,14 @@ TEST_CASE("options out of range are refused with their value") {
     const char* message;
   } session_cases[] = {
       {[](pe_session_options& o, const double*) { o.size = 0; }, "size is 0; call pe_session_options_init"},
-      {[](pe_session_options& o, const double*) { o.threads = -1; }, "threads is -1"},
+      {[](pe_session_options& o, const double*) { o.threads = -1; }, "threads must be 0 or more, got -1"},
       {[](pe_session_options& o, const double*) { o.first_branches = 9; }, "9 branches requested, 8 available"},
       {[](pe_session_options& o, const double*) { o.first_branches = -1; }, "-1 branches requested"},
-      {[](pe_session_options& o, const double*) { o.spin_us = -1; }, "spin_us is -1"},
-      {[](pe_session_options& o, const double*) { o.placement = 3; }, "placement is 3; give 0 to 2"},
+      {[](pe_session_options& o, const double*) { o.spin_us = -1; }, "the time to spin must be 0 to 1000000 us, got -1"},
+      {[](pe_session_options& o, const double*) { o.placement = 3; }, "placement must be 0 to 2, got 3"},
       {[](pe_session_options& o, const double*) { o.num_part_ms = 9; }, "part_ms is NULL, its length is 9"},
-      {[](pe_session_options& o, const double* v) { o.part_ms = v, o.num_part_ms = 1; }, "part_ms has -1; give"},
-      {[](pe_session_options& o, const double* v) { o.contention = v, o.num_contention = 1; },
-       "contention has -1; give"},
+      {[](pe_session_options& o, const double* v) { o.part_ms = v, o.num_part_ms = 1; }, "latency holds -1; give"},
+      {[](pe_session_options& o, const double* v) { o.contention = v, o.num_contention = 1; }, "latency holds -1; give"},
   };
   for (const auto& [change, message] : session_cases) {
     pe_session_options options;
@@ -478,8 +477,8 @@ TEST_CASE("options out of range are refused with their value") {
       {[](pe_run_options& o) { o.branches = unknown, o.num_branches = 1; }, "branch 8 is not loaded"},
       {[](pe_run_options& o) { o.branches = unknown; }, "branches is empty"},
       {[](pe_run_options& o) { o.num_branches = 2; }, "branches is NULL, its length is 2"},
-      {[](pe_run_options& o) { o.policy = -1; }, "policy is -1"},
-      {[](pe_run_options& o) { o.on_overload = 2; }, "on_overload is 2; give 0 to 1"},
+      {[](pe_run_options& o) { o.policy = -1; }, "policy must be 0 to 1, got -1"},
+      {[](pe_run_options& o) { o.on_overload = 2; }, "on_overload must be 0 to 1, got 2"},
   };
   for (const auto& [change, message] : run_cases) {
     pe_run_options options = run_options();

@@ -257,7 +257,7 @@ TEST_CASE("early stop: the first prefix that is sure enough is the prediction, e
   CHECK(open_session({.threads = 1})->run(expected().inputs[2], {.early_stop = true}));
   auto refused = open_session({.threads = 1, .first_branches = 2})->run(expected().inputs[2], {.early_stop = true});
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().message.find("early_stop needs a rule for each of the 2 branches") == 0);
+  CHECK(refused.error().message.find("early stop needs a rule for each of the 2 branches") == 0);
   // Confidence is that of logits / temperature: at a very high one nothing is certain.
   std::vector<StopRule> hot(branches, {1e6, 0.9});
   const auto session = open_session({.threads = 2, .stop_rules = hot});

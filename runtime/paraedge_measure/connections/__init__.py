@@ -24,6 +24,10 @@ __all__ = ["Connection", "connect"]
 class Connection(Protocol):
     """A device that reports its hardware and measures bundles."""
 
+    @property
+    def notice(self) -> str | None:
+        """What to tell a person about how it measured: without Python, where Python was looked for."""
+
     def hardware(self) -> Hardware:
         """Read the device's hardware.
 
@@ -47,6 +51,14 @@ class Connection(Protocol):
         Raises:
             ParaEdgeError: what it raised over there.
             DeviceError: the connection failed, or the reply is invalid.
+        """
+
+    def clean(self) -> tuple[str, ...]:
+        """Remove what this package ever sent to the device: the names of what was there.
+
+        Raises:
+            InputError: nothing is sent to this device.
+            DeviceError: the connection failed, or the device does not let it.
         """
 
 

@@ -11,13 +11,15 @@ from paraedge_measure.device import Browser, Hardware, Measurement
 from paraedge_measure.outputs import Inputs
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
-from paraedge_runtime.errors import DeviceError
+from paraedge_runtime.errors import DeviceError, InputError
 
 __all__ = ["BrowserConnection"]
 
 
 class BrowserConnection:
     """Refuses everything with the way that there is."""
+
+    notice = None
 
     def __init__(self, connection: Browser) -> None:
         pass
@@ -35,6 +37,10 @@ class BrowserConnection:
     def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
         """Nothing: only pages run there."""
         raise _unreachable()
+
+    def clean(self) -> tuple[str, ...]:
+        """Nothing: what a page keeps is the browser's."""
+        raise InputError("nothing is sent to a browser; it removes what pages keep with the data of the site")
 
 
 def _unreachable() -> DeviceError:

@@ -15,6 +15,7 @@ from paraedge_measure.device import Hardware, Local, Measurement
 from paraedge_measure.outputs import Inputs, branch_outputs
 from paraedge_measure.profiling import Progress, SeriesLength
 from paraedge_runtime import Bundle
+from paraedge_runtime.errors import InputError
 
 __all__ = ["LocalConnection"]
 
@@ -23,6 +24,8 @@ _T = TypeVar("_T")
 
 class LocalConnection:
     """Another process of this Python: what this one has loaded meanwhile shall not be measured."""
+
+    notice = None
 
     def __init__(self, connection: Local) -> None:
         pass
@@ -41,6 +44,10 @@ class LocalConnection:
     def branch_outputs(self, bundle: Bundle, inputs: Inputs, *, on_progress: Progress) -> NDArray[np.float32]:
         """Run them in this process: nothing is measured."""
         return branch_outputs(bundle, inputs, on_progress=on_progress)
+
+    def clean(self) -> tuple[str, ...]:
+        """Refused: bundles are read where they are."""
+        raise InputError("nothing is sent to this machine; name the device.json of one that is reached by ssh or adb")
 
     @staticmethod
     def _ask(arguments: list[str], kind: type[_T], on_progress: Progress | None = None) -> _T:

@@ -33,7 +33,7 @@ class Block:
     Attributes:
         place: where they are among the requests of the cell.
         images: (n, H, W, C) uint8.
-        labels: (n,) class indexes.
+        labels: (n,) class indices.
         offsets_s: (n,) arrivals since the start of the block.
         deadline_s: from arrival.
         closed: a request arrives when the one before has returned; ``offsets_s`` mean nothing.

@@ -129,7 +129,7 @@ function goldenOf(bytes) {
   }
   const { inputs, outputs, labels = null } = golden ?? {};
   if (labels !== null && !(Array.isArray(labels) && labels.every((label) => Number.isSafeInteger(label) && label >= 0)))
-    throw new ManifestError("card.json: field 'golden.labels' has no class indexes; export the bundle again");
+    throw new ManifestError("card.json: field 'golden.labels' has no class indices; export the bundle again");
   return { inputs, outputs, labels };
 }
 

@@ -217,7 +217,7 @@ def _quality(one: ComparedBundle) -> tuple[str, str]:
 def _inputs_at_hand(
     bundle: Bundle, dataset: str | None, data_dir: Path | None, count: int
 ) -> tuple[Inputs, NDArray[np.int64] | None, str]:
-    """Up to ``count`` inputs that a bundle reads, their class indexes where it has labels, and where they are from."""
+    """Up to ``count`` inputs that a bundle reads, their class indices where it has labels, and where they are from."""
     from paraedge.data.bundles import inputs_at_hand
     from paraedge_runtime.errors import InputError
 

@@ -62,7 +62,10 @@ def evaluate(
             Bundle.open(path, trusted_keys=trusted_keys), dataset, data_dir, limit, profile
         )
     elif profile is not None:
-        raise click.UsageError(f"--profile runs a bundle on a device, and {model} is not a bundle")
+        raise click.UsageError(
+            f"--profile runs a bundle on a device, and {model} is not a bundle; name one: paraedge evaluate "
+            "BUNDLE --profile DEVICE.JSON"
+        )
     elif trusted_keys is not None:
         raise click.UsageError(f"--key is for signed bundles, and {model} is not a bundle")
     else:

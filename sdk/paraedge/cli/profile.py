@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paraedge_runtime.bundle import Bundle
 
 _DEFAULT_PATH = Path("device.json")
+_MAX_LISTED = 20  # of what was removed
 
 
 @click.command()
@@ -36,6 +37,7 @@ _DEFAULT_PATH = Path("device.json")
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots to this file.")
 @click.option("--name", help="Name of a new device. [default: its host name]")
+@click.option("--clean", is_flag=True, help="Measure nothing: remove what paraedge has sent to the device.")
 @trusted_keys_option
 @json_option
 def profile(
@@ -46,6 +48,7 @@ def profile(
     sustained: float | None,
     html: Path | None,
     name: str | None,
+    clean: bool,
     trusted_keys: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
@@ -60,6 +63,7 @@ def profile(
     Example:
       paraedge profile device.json
       paraedge profile pi.json fashion.paraedge --threads 1,2,4 --html pi.html
+      paraedge profile pi.json --clean
     """
     from paraedge_measure.connections import connect
     from paraedge_measure.device import merge, read_device, write_device
@@ -70,6 +74,9 @@ def profile(
 
     length = dataclasses.replace(RIGOROUS if rigorous else USUAL, sustained_s=60.0 * (sustained or 0.0))
     path, bundle_paths = _split(paths)
+    if clean:
+        _clean(path, bundle_paths, as_json)
+        return
     for known in engines:
         engine_info(known)
     if html is not None:
@@ -110,9 +117,30 @@ def profile(
         print_json({"path": str(path), "device": msgspec.to_builtins(device)})
         return
     _print(device, measured)
+    if connection.notice is not None:
+        console().print(connection.notice, style="yellow")
     console().print(f"\n{path}: {len(device.measurements)} measurement(s) of {device.name}")
     if html is not None:
         console().print(f"{html}: the same with plots")
+
+
+def _clean(path: Path, bundle_paths: list[Path], as_json: bool) -> None:
+    """Remove what any command has sent to the device: programs, bundles, inputs."""
+    from paraedge_measure.connections import connect
+    from paraedge_measure.device import read_device
+    from paraedge_runtime.errors import InputError
+
+    if bundle_paths:
+        raise InputError(f"--clean removes everything that was sent; leave {bundle_paths[0]} out")
+    device = read_device(path)
+    with working(f"cleaning {device.name}"):
+        removed = connect(device).clean()
+    if as_json:
+        print_json({"device": device.name, "removed": removed})
+    else:
+        more = [f"and {len(removed) - _MAX_LISTED} more"] if len(removed) > _MAX_LISTED else []
+        names = ", ".join([*removed[:_MAX_LISTED], *more])
+        console().print(f"{device.name}: removed {names or 'nothing, nothing was there'}")
 
 
 def _split(paths: tuple[Path, ...]) -> tuple[Path, list[Path]]:
@@ -131,10 +159,11 @@ def _new_device(name: str | None) -> Device:
     import platform
     import re
 
-    from paraedge_measure.device import Device, decode_device, encode_device
+    from paraedge_measure.device import Device, check_name
 
-    named = name or re.sub(r"[^A-Za-z0-9_.+-]", "-", platform.node()).lstrip(".+-")[:100] or "device"
-    return decode_device(encode_device(Device(name=named)), "--name")
+    if name is not None:
+        check_name("--name", name)
+    return Device(name=name or re.sub(r"[^A-Za-z0-9_.+-]", "-", platform.node()).lstrip(".+-")[:100] or "device")
 
 
 def _of_this_machine(device: Device, hardware: Hardware, path: Path) -> Device:

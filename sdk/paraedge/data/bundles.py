@@ -23,7 +23,7 @@ __all__ = ["inputs_at_hand", "load_for_bundle", "load_for_labels"]
 def load_for_labels(
     dataset: str, data_dir: Path | None, *, spec: InputSpec, labels: tuple[str, ...], owner: str
 ) -> ImageDataset | SignalDataset:
-    """The data set ``dataset`` for a model that tells ``labels`` apart, its class indexes those of the labels.
+    """The data set ``dataset`` for a model that tells ``labels`` apart, its class indices those of the labels.
 
     Args:
         dataset: a key of ``DATASETS``.

@@ -16,7 +16,7 @@ __all__ = ["ImageDataset", "LabelledImages"]
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages(Labelled):
-    """Images as (N, H, W, C) uint8 with their class indexes (N,) int64."""
+    """Images as (N, H, W, C) uint8 with their class indices (N,) int64."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""What data sets of every kind have in common: inputs with class indexes, split into train and test."""
+"""What data sets of every kind have in common: inputs with class indices, split into train and test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Labelled", "LabelledDataset"]
 
 
 class Labelled(ABC):
-    """Inputs with their class indexes (N,) int64."""
+    """Inputs with their class indices (N,) int64."""
 
     labels: NDArray[np.int64]
 

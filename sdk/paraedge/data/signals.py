@@ -16,7 +16,7 @@ __all__ = ["LabelledSignals", "SignalDataset"]
 
 @dataclass(frozen=True, eq=False)
 class LabelledSignals(Labelled):
-    """Windows as (N, C, T) float32 with their class indexes (N,) int64.
+    """Windows as (N, C, T) float32 with their class indices (N,) int64.
 
     ``groups`` (N,) int64 is the speaker or person of each window, if known.
     """

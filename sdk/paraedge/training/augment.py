@@ -48,7 +48,7 @@ def mix(
 
     Args:
         images: uint8 (B, H, W, c), in random order; or float32 (B, c, T), of which pairs are never cut, only mixed.
-        labels: (B,) class indexes.
+        labels: (B,) class indices.
         num_classes: C.
         config: which of the two, how strongly, how often.
         generator: decides.

@@ -43,7 +43,7 @@ def progressive_loss(
 
     Args:
         prefix_logits: (N, B, C) from :func:`prefix_sums`.
-        targets: (B,) class indexes or (B, C) shares that sum to 1.
+        targets: (B,) class indices or (B, C) shares that sum to 1.
         weights: (N,) from :func:`prefix_weights`.
         label_smoothing: of every prefix's cross-entropy.
         temperature_power: the logits of the first k branches are divided by k to this power.
@@ -60,7 +60,7 @@ def branch_loss(branch_logits: Tensor, targets: Tensor, label_smoothing: float =
 
     Args:
         branch_logits: (N, B, C).
-        targets: (B,) class indexes or (B, C) shares that sum to 1.
+        targets: (B,) class indices or (B, C) shares that sum to 1.
         label_smoothing: as in ``TrainingConfig``.
     """
     return cross_entropies(branch_logits.float(), targets, label_smoothing).mean()
