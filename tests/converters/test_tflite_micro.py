@@ -61,7 +61,6 @@ def test_stem_and_branches_answer_as_in_litert(recipe, kept, checkpoint, tmp_pat
             of_branches = checkpoint.model.branch_logits(torch.from_numpy(normalise(images, manifest.input)))
         right = of_branches[:2].cumsum(dim=0).movedim(0, 1).numpy()  # (n, 2, C)
         there, here = compare(right, np.stack(got)).snr_db, compare(right, wanted).snr_db
-        assert there is not None and here is not None
         assert there > here - 0.5
     assert ((wanted.argmax(axis=2) == np.stack(got).argmax(axis=2)).mean(axis=0) >= kept).all()
 
