@@ -51,6 +51,10 @@ def run(bench: Path, bundle: Path, *options: str | Path | int) -> dict[str, obje
 
 
 def measure(arguments: argparse.Namespace) -> None:
+    if not arguments.bench.exists():
+        raise SystemExit(f"{arguments.bench} does not exist; 'make test-native' builds it")
+    if not any((arguments.folder / f"{model}-executorch.paraedge").is_dir() for model in MODELS):
+        raise SystemExit(f"{arguments.folder} has no bundles; make them: benchmarks/untrained.py {arguments.folder}")
     cores = len(os.sched_getaffinity(0))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, arguments.out.open("w") as out:

@@ -51,6 +51,8 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, default=Path("build/native/paraedge-bench"))
     parser.add_argument("--requests", type=int, default=300)
     arguments = parser.parse_args()
+    if not arguments.bench.exists():
+        parser.error(f"{arguments.bench} does not exist; 'make test-native' builds it")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     cifar10 = arguments.folder / "cifar10.paraedge"
     if not cifar10.exists():

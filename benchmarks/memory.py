@@ -56,6 +56,9 @@ def main() -> None:
     parser.add_argument("source", type=Path, nargs="?", default=Path("build/bench/d192-t65-executorch.paraedge"))
     parser.add_argument("--branches", type=int, default=8)
     arguments = parser.parse_args()
+    if not arguments.source.is_dir():
+        folder = arguments.source.parent
+        parser.error(f"{arguments.source} does not exist; make it: benchmarks/untrained.py {folder}")
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Bundle.open(with_copies(arguments.source, arguments.branches, Path(scratch, "copies.paraedge")))
         program_kb = sum(entry.size_bytes for entry in bundle.manifest.parts().values()) // 1024

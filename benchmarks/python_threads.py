@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--json", type=Path, default=Path("build/python_threads.json"))
     arguments = parser.parse_args()
+    if not list(arguments.folder.glob(f"{arguments.model}-*.paraedge")):
+        parser.error(f"{arguments.folder} has no bundles; make them: benchmarks/untrained.py {arguments.folder}")
     table = Table(box=None)
     for name in ("engine", "branches", "1 thread, ms", "2 threads, ms", "ratio", "Python adds, µs"):
         table.add_column(name)

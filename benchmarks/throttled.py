@@ -80,6 +80,9 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--only-plot", action="store_true")
     arguments = parser.parse_args()
+    for name, most in (("minutes", 1440.0), ("least", 1.0), ("deadline", 1000.0)):
+        if not 0 < (value := getattr(arguments, name)) <= most:
+            parser.error(f"--{name} must be above 0 and at most {most:g}, got {value}")
     if not arguments.only_plot:
         measure(arguments)
     lines = [json.loads(line) for line in arguments.out.read_text().splitlines()]

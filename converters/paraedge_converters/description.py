@@ -113,7 +113,10 @@ def _check_texts(model: BranchModel, description: ModelDescription) -> None:
     if (description.labels is None) == (description.vector is None):
         raise InputError("the output is either labels or a vector; set exactly one of the two")
     if description.labels is not None and len(description.labels) != model.num_outputs:
-        raise InputError(f"{len(description.labels)} labels for a model of {model.num_outputs} outputs")
+        raise InputError(
+            f"labels has {len(description.labels)} names, the model has {model.num_outputs} outputs; "
+            "give one name per output, or vector= and what it is"
+        )
     try:  # what the manifest and the card would refuse after the work
         msgspec.convert(msgspec.to_builtins(description.output(model.num_outputs)), LabelsOutput | VectorOutput)
         msgspec.convert(description.description, Text)

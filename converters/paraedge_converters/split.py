@@ -106,6 +106,12 @@ def check_contract(model: Any) -> None:
         raise UnsupportedModel(f"{type(model).__name__} has no {', '.join(missing)}; see the BranchModel protocol")
     if not len(model.branches):
         raise UnsupportedModel(f"{type(model).__name__} has no branches; give it at least one")
+    for name, part in [
+        ("stem", model.stem),
+        *((f"branches[{index}]", one) for index, one in enumerate(model.branches)),
+    ]:
+        if not isinstance(part, nn.Module):
+            raise UnsupportedModel(f"{name} must be an nn.Module, got {shown(part)}; nn.Identity() passes its input on")
     if not isinstance(model.input_spec, ImageInput | TensorInput):
         raise InputError(f"input_spec must be an ImageInput or a TensorInput, got {shown(model.input_spec)}")
 

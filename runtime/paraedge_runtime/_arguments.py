@@ -200,6 +200,12 @@ def as_number(name: str, value: object, *, finite: bool = True) -> float:
     return number
 
 
+def _index(value: object) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(cast("Any", value))
+
+
 def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, ...]) -> tuple[int, ...]:
     """The first so many of ``available``, or those with the given indexes; all for ``None``.
 
@@ -212,7 +218,7 @@ def choose_branches(branches: int | Sequence[int] | None, available: tuple[int, 
         raise InputError(f"branches must be a count or a sequence of indices, got {branches}")
     try:
         if isinstance(branches, Iterable):
-            chosen = tuple(operator.index(index) for index in branches)
+            chosen = tuple(_index(index) for index in branches)
         else:
             count = operator.index(branches)
             if not 1 <= count <= len(available):

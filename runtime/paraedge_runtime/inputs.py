@@ -94,6 +94,7 @@ def check_input(value: Input, spec: InputSpec) -> Input:
     """
     if not isinstance(value, np.ndarray):
         raise InputError(f"input '{spec.name}' must be {_kinds(spec)}, got {type(value).__name__}; {_reads(spec)}")
+    value = cast("Input", np.asarray(value))  # a matrix has its own idea of slices
     if isinstance(spec, ImageInput):
         _, channels, height, width = spec.shape
         if value.dtype == np.uint8 and value.shape == (height, width) and channels == 1:
@@ -213,6 +214,8 @@ def _problem(path: str | os.PathLike[str], error: Exception) -> str:
     """What Pillow says, but for a file of which it says only that it does not know it."""
     from PIL import UnidentifiedImageError
 
+    if isinstance(error, SyntaxError):  # Pillow's for a header that ends early
+        return "its header is damaged"
     if not isinstance(error, UnidentifiedImageError):
         return str(error)
     return "it is empty" if not Path(path).stat().st_size else "it is none of PNG, JPEG, BMP, WebP, GIF, PPM and TIFF"
@@ -267,7 +270,10 @@ def read_tensor(path: str | os.PathLike[str], spec: TensorInput) -> NDArray[np.f
     except InputError:
         raise
     except Exception as error:  # numpy parses the header as Python: tokenizer, recursion, index errors too
-        raise InputError(f"{path} is not a .npy file that can be read: {error}; save it with numpy.save") from error
+        problem = "it holds Python objects, which are never loaded" if "allow_pickle" in str(error) else str(error)
+        raise InputError(
+            f"{path} is not a .npy file that can be read: {problem}; save numbers with numpy.save"
+        ) from error
     if not isinstance(value, np.ndarray):  # .npz
         raise InputError(f"{path} holds several arrays; save the one to run with numpy.save")
     try:

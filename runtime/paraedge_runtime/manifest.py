@@ -411,7 +411,10 @@ def _check_input(spec: ImageInput | TensorInput) -> None:
         try:
             value = msgspec.convert(getattr(spec, field), wanted)
         except msgspec.ValidationError as error:
-            raise _SpecError(kind.__name__, field, f"is {getattr(spec, field)!r}: {error}") from None
+            hint = (
+                "; use (1, channels, height, width), or a TensorInput" if (kind, field) == (ImageInput, "shape") else ""
+            )
+            raise _SpecError(kind.__name__, field, f"is {getattr(spec, field)!r}: {error}{hint}") from None
         msgspec.structs.force_setattr(spec, field, value)
     for fine, field, problem in _input_checks(spec):
         if not fine:

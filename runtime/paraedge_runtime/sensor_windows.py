@@ -233,7 +233,7 @@ def _as_float32(table: NDArray[Any], channels: list[str], first_line: int | None
 def _from_npz(path: Path) -> Window:
     arrays, there = read_arrays(path, ("x", "rate_hz", "channel_names"), _MAX_BYTES)
     if missing := [name for name in ("x", "rate_hz", "channel_names") if name not in arrays]:
-        raise _Malformed(f"it has no array {', '.join(missing)}; it holds {', '.join(there)[:200]}")
+        raise _Malformed(f"it has no array {', '.join(missing)}; it holds {', '.join(there)[:200] or 'none'}")
     x = arrays["x"]
     if x.ndim != 2 or x.dtype.kind not in "fiu" or min(x.shape) < 1:
         raise _Malformed(f"x must be numbers of shape (samples, channels), got {x.dtype} of shape {x.shape}")
@@ -250,7 +250,7 @@ def read_channel_names(array: NDArray[Any], count: int) -> tuple[str, ...]:
     names = tuple(str(name).strip() for name in array.ravel())
     if array.dtype.kind != "U" or len(names) != count or len(set(names)) != count or not all(names):
         raise _Malformed(
-            f"channel_names must be {count} different strings, one per channel, "
+            f"channel_names must be {count} different strings, one for each column of x (samples, channels), "
             f"got {array.dtype} of shape {array.shape}"
         )
     _check_names(names)

@@ -252,8 +252,8 @@ class Session:
         Raises:
             InputError: ``image`` does not fit the bundle, or an argument is invalid.
             RequestDropped: see ``on_overload``.
-            EngineError: the stem or every branch failed, the session is closed, or it was opened before this process
-                was forked.
+            EngineError: the stem or every branch failed, the session is closed, it was opened before this process was
+                forked, or this is called from a request of its own (by an engine, or in a signal's handler).
         """
         if isinstance(image, (list, tuple)):
             return [
@@ -450,6 +450,7 @@ class Session:
         Raises:
             EngineError: a branch is still running after ``timeout_s``. The session accepts no more calls. Its threads
                 and memory are freed when it is closed again after the branch has finished, or when the process exits.
+                Or this is called from a request of its own, which it would wait for.
             InputError: ``timeout_s`` is not a number of at least 0.
         """
         if timeout_s is not None and not (_is_number(timeout_s) and 0 <= timeout_s < math.inf):
@@ -516,7 +517,7 @@ def _points_in_time(waiting_s: Sequence[float]) -> tuple[float, ...]:
 
 
 def _leave_s(waiting_s: Sequence[float], mandatory_ms: float) -> float:
-    """When to leave, so that those that wait can have their first answers in time, one after another."""
+    """When to leave, so that those that wait can have their first predictions in time, one after another."""
     if math.isnan(mandatory_ms):
         return math.inf
     now_s = time.monotonic()

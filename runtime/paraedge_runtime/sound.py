@@ -22,6 +22,7 @@ __all__ = ["MAX_CLIP_S", "SOUND_SUFFIXES", "convert_hint", "fitted", "hears", "r
 SOUND_SUFFIXES = frozenset({".wav"})
 MAX_CLIP_S = 60
 _MAX_RATE_HZ = 48_000
+_USUAL_RATE_HZ = 16_000  # of speech
 _MAX_CHANNELS = 8
 _MAX_BYTES = MAX_CLIP_S * _MAX_RATE_HZ * _MAX_CHANNELS * 4 + 65_536  # and the header, with whatever stands in it
 
@@ -129,7 +130,7 @@ def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
 def _beyond(channels: int, rate_hz: int, count: int) -> str:
     """What is beyond what is read, and what to do; nothing where all is fine."""
     if not 1 <= rate_hz <= _MAX_RATE_HZ:
-        return f"{rate_hz} samples a second, not 1 to {_MAX_RATE_HZ}; {convert_hint()}"
+        return f"{rate_hz} samples a second, not 1 to {_MAX_RATE_HZ}; {convert_hint(_USUAL_RATE_HZ)}"
     if channels > _MAX_CHANNELS:
         return f"{channels} channels, more than the {_MAX_CHANNELS} allowed; {convert_hint()}"
     if count > MAX_CLIP_S * rate_hz:

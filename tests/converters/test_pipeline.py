@@ -186,7 +186,7 @@ def test_a_wrong_cache_entry_is_caught_by_the_gate_and_lowered_anew(description,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": ("a", "b")}, "2 labels for a model of 10 outputs"),
+        ({"labels": ("a", "b")}, "labels has 2 names, the model has 10 outputs; give one"),
         (
             {"samples": np.zeros((4, 32, 32, 3), np.uint8)},
             r"real images, \(n, 28, 28, 1\) uint8, got \(4, 32, 32, 3\) uint8",

@@ -167,6 +167,9 @@ def test_a_model_without_branches_is_refused():
     model.branches = nn.ModuleList()
     with pytest.raises(UnsupportedModel, match="has no branches"):
         check_contract(model)
+    model.stem, model.branches = None, nn.ModuleList([nn.Linear(2, 2)])
+    with pytest.raises(UnsupportedModel, match=r"stem must be an nn\.Module, got None; nn\.Identity\(\) passes"):
+        check_contract(model)
 
 
 def test_the_quantizable_form_is_the_same_function_with_all_weights_in_layers():

@@ -100,6 +100,10 @@ def test_a_signal_that_comes_inside_wait_is_no_deadlock(number):
         (["--bundle", "BUNDLE", "--host", "no-such-host.invalid"], "choose another with --host"),
         (["--bundle", "BUNDLE", "--port", "TAKEN"], "Address already in use; choose another with --port"),
         (["--bundle", "BUNDLE", "--headless", "--fps", "nan"], "fps must be above 0, got nan"),
+        (
+            ["--bundle", "BUNDLE", "--headless", "--min-confidence", "nan"],
+            "min_confidence must be above 0 and at most 1",
+        ),
         (["--bundle", "BUNDLE", "--headless", "--record", "nowhere/out.jsonl"], "choose another path with --record"),
         (["--bundle", "BUNDLE", "--headless", "--record", "BUNDLE"], "choose another name with --record"),
         (["--replay", "nowhere.jsonl"], "cannot be read"),

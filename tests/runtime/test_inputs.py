@@ -632,13 +632,16 @@ def test_what_is_no_image_is_refused(tmp_path, content, problem):
     assert str(path) in str(caught.value)
 
 
-def test_a_pipe_is_no_image_and_no_tensor(tmp_path):
+def test_pipes_and_python_objects_are_no_image_and_no_tensor(tmp_path):
     os.mkfifo(tmp_path / "p.npy")
     os.mkfifo(tmp_path / "p.png")
     with pytest.raises(InputError, match="is not an image that can be read: it is a pipe"):
         read_image(tmp_path / "p.png", COLOUR)
     with pytest.raises(InputError, match=r"p\.npy is not a plain file; save the input with numpy\.save"):
         read_tensor(tmp_path / "p.npy", MOTION)
+    np.save(tmp_path / "o.npy", np.array([None]), allow_pickle=True)
+    with pytest.raises(InputError, match=r"holds Python objects, .*; save numbers with numpy\.save"):
+        read_tensor(tmp_path / "o.npy", MOTION)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_npz_is_read(tmp_path):
     ("arrays", "said"),
     [
         ({"x": np.zeros((3, 2))}, "it has no array rate_hz, channel_names; it holds x"),
+        ({}, "it has no array x, rate_hz, channel_names; it holds none"),
         (
             {"x": np.zeros(3), "rate_hz": 50, "channel_names": NAMES},
             r"x must be numbers of shape .*, got float64 of shape \(3,\)",

@@ -5,8 +5,10 @@ import inspect
 import numpy as np
 import pytest
 from support.bundles import fake_bundle, image
+from support.fake_engine import FakePart
 
 from paraedge_runtime import BranchState, EngineError, Session
+from paraedge_runtime.core import core_problem
 from paraedge_runtime.sequential import SequentialSession
 from paraedge_runtime.session import _Request
 
@@ -50,6 +52,38 @@ def test_requests_give_what_the_core_gives(bundle, options, monkeypatch):
     assert (prediction.label, prediction.deadline_met) == (right.label, right.deadline_met)
     assert prediction.confidence == pytest.approx(right.confidence, abs=1e-6)
     assert {run.thread for run in prediction.timeline} == {0}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda output: None,
+        lambda output: output.tolist(),
+        lambda output: output.astype(np.float64),
+        lambda output: output.astype(np.int32),
+        lambda output: output.reshape(-1),
+        lambda output: output[..., :-1],
+        lambda output: output[:0],
+        lambda output: output * np.float32(np.nan),
+        lambda output: output.undefined,
+    ],
+    ids=["None", "list", "float64", "int32", "flat", "short", "empty", "nan", "raises"],
+)
+def test_what_a_part_returns_is_checked_as_in_the_core(bundle, spoil, monkeypatch):
+    run, spoilt = FakePart.run, []
+    monkeypatch.setattr(FakePart, "run", lambda part, x: (spoil if part.name in spoilt else np.asarray)(run(part, x)))
+    found = []
+    for problem in (core_problem(), "the native core was not built"):
+        monkeypatch.setattr("paraedge_runtime.session.core_problem", lambda problem=problem: problem)
+        with Session.open(bundle, threads=1) as session:
+            spoilt[:] = ["branch_01"]
+            prediction = session.run(image(90))
+            spoilt[:] = ["stem"]
+            with pytest.raises(EngineError) as refused:
+                session.run(image(90))
+        found.append((prediction.branches_used, prediction.branches_dropped, str(refused.value)))
+    assert found[0] == found[1]
+    assert found[0][0] == (0, 2, 3)
 
 
 def test_it_takes_the_arguments_that_the_core_takes():

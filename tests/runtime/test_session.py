@@ -483,6 +483,7 @@ def test_choose_branches(branches, chosen):
         ([None], "branches must be a count or a sequence of indices"),
         (2.0, "branches must be a count or a sequence of indices"),
         ([0.0], "branches must be a count or a sequence of indices"),
+        ([True], "branches must be a count or a sequence of indices"),
         (True, "branches must be .*, got True"),
     ],
 )

@@ -204,6 +204,20 @@ def test_ctrl_c_in_the_stem_ends_the_request_and_nothing_else(bundle, monkeypatc
         assert np.array_equal(session.run(image()).output, wanted.output)
 
 
+def test_a_signal_whose_handler_closes_the_session_does_not_wait_for_the_request_it_came_in(gated, gate):
+    with Session.open(gated, threads=2) as session:
+        before = signal.signal(signal.SIGUSR1, lambda *_: session.close())
+        try:
+            thread = threading.Thread(target=lambda: gate.entered.wait() and signal.raise_signal(signal.SIGUSR1))
+            thread.start()
+            with pytest.raises(EngineError, match="closed from a request of its own"):
+                session.run(image())
+            thread.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+            gate.release.set()
+
+
 def test_ctrl_c_while_the_next_request_waits_for_a_late_branch(gated, gate):
     """Branch 1 alone is asked for, and the worker that is late in it has to leave first."""
     with Session.open(gated, threads=2) as session:
@@ -280,6 +294,40 @@ def test_an_exception_costs_one_branch(bundle, monkeypatch, threads, error, reas
             prediction = session.run(image())
             assert prediction.branches_dropped == (DroppedBranch(2, reason),)
             assert prediction.branches_used == (0, 1, 3)
+
+
+@pytest.mark.parametrize("has_core", [True, False])
+@pytest.mark.parametrize("name", ["stem", "branch_00", "branch_03"])
+@pytest.mark.parametrize("call", ["run", "close", "close in time"])
+def test_a_part_that_calls_its_own_session_does_not_wait_for_itself(bundle, monkeypatch, call, name, has_core):
+    run, refused = FakePart._run, []
+    calls = {
+        "run": lambda: session.run(image()),
+        "close": lambda: session.close(),
+        "close in time": lambda: session.close(timeout_s=PATIENCE_S if has_core else 0.01),
+    }
+
+    def calling(part, x):
+        if part.name == name:
+            with pytest.raises(EngineError) as error:
+                calls[call]()
+            refused.append(str(error.value))
+        return run(part, x)
+
+    monkeypatch.setattr(FakePart, "_run", calling)
+    if not has_core:
+        monkeypatch.setattr("paraedge_runtime.session.core_problem", lambda: "the native core was not built")
+    began_s = time.monotonic()
+    # A worker's close would race with that at the end of the block.
+    with Session.open(bundle, threads=1 if call == "close in time" else 2) as session:
+        if has_core and call == "close in time":
+            with pytest.raises(EngineError, match="is being closed"):
+                session.run(image())
+        else:
+            session.run(image())
+    assert time.monotonic() - began_s < PATIENCE_S
+    assert len(refused) == 1
+    assert ("of its own" if call != "close in time" else "close the session again later") in refused[0]
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])

@@ -8,6 +8,7 @@ from paraedge import export
 from paraedge.data import ImageDataset, LabelledImages
 from paraedge.model import ParaFormer, load_checkpoint
 from paraedge.model.extension import copy_old_parts, extended_config
+from paraedge.packaged import resolve_checkpoint
 from paraedge.training import TrainingConfig, extend
 from paraedge.training.batches import normalise
 from paraedge.training.extension import extension_training
@@ -161,3 +162,5 @@ def test_new_branches_are_as_the_last_old_one_unless_told_otherwise(make):
     config = extended_config(make.model(branch_depth=3), 2, 10)
     assert (config.num_branches, config.branch_depths, config.branch_width) == (4, (3, 3, 3, 3), None)
     assert config.known_classes == (10, 10, 10, 10)
+    staged = extended_config(load_checkpoint(resolve_checkpoint("waste")).config.model, 1, 6)
+    assert (staged.num_branches, staged.branch_stage) == (5, (4, 4, 5, 5, 5))

@@ -165,7 +165,7 @@ def test_npz_is_read(npz):
     [
         ({"rate_hz": None}, "it has no array rate_hz; it holds|has no array rate_hz"),
         ({"rate_hz": -50}, "rate_hz must be one number of samples per second, got -50"),
-        ({"channel_names": np.array(CHANNELS[:5])}, "channel_names must be 6 different strings, one per channel"),
+        ({"channel_names": np.array(CHANNELS[:5])}, "channel_names must be 6 different strings, one for each column"),
         ({"x_train": np.zeros((9, 64), np.float32)}, r"x_train must be .*, got float32 of shape \(9, 64\)"),
         (
             {"x_test": np.zeros((24, 64, 5), np.float32)},

@@ -81,6 +81,11 @@ def _truncated(path):
     path.write_bytes(path.read_bytes()[:20_000])
 
 
+def _header_only(path):
+    _truncated(path)
+    path.write_bytes(path.read_bytes()[:20])
+
+
 def _bomb(path):
     Image.new("RGB", (64, 64)).save(path, "JPEG")
     raw = bytearray(path.read_bytes())
@@ -103,6 +108,7 @@ def _text(path):
 
 REFUSED = {
     "truncated": (_truncated, "truncated"),
+    "cut off in its header": (_header_only, "its header is damaged"),
     "a bomb": (_bomb, "3,600,000,000 pixels, more than the 256,000,000 allowed"),
     "56 million pixels that cannot be read smaller": (_large, "56,000,000 pixels, more than the 50,000,000 allowed"),
     "empty": (_empty, "is not an image that can be read"),

@@ -84,6 +84,11 @@ def test_what_a_folder_is_refused_for(tmp_path, change, problem):
         load_dataset("folder", folder)
 
 
+def test_recordings_are_no_data_for_a_model_of_motion(tones):
+    with pytest.raises(InputError, match=r"has recordings, the model reads acc_x, acc_y; name a folder of \.csv files"):
+        load_dataset("folder", tones, FolderOptions(length=64, rate_hz=50.0, channel_names=("acc_x", "acc_y")))
+
+
 def _invoke(*arguments, code=0):
     result = CliRunner().invoke(paraedge, [str(argument) for argument in arguments])
     assert result.exit_code == code, result.output

@@ -5,10 +5,13 @@ Promise: built-in operators only, no custom and no Flex ones, so that every inte
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,7 +45,7 @@ def lower(
     module: nn.Module, example: Tensor, *, recipe: str, calibration: Tensor, allow_undelegated: bool
 ) -> LoweredPart:
     """Lower a module; see :class:`paraedge_converters.backends.Converter`."""
-    with lowering_with("LiteRT"), tempfile.TemporaryDirectory() as folder:
+    with lowering_with("LiteRT"), _no_progress(), tempfile.TemporaryDirectory() as folder:
         # LLVM, which writes the program, ends the process on a full disk.
         check_room(2 * sum(tensor.nbytes for tensor in module.state_dict().values()) + _PROGRAM_BYTES)
         path = Path(folder, "part.tflite")
@@ -54,6 +57,19 @@ def lower(
     if custom:
         raise ConversionError(f"the program needs operators that are not built in: {', '.join(custom)}; replace them")
     return LoweredPart(program, operators)
+
+
+@contextlib.contextmanager
+def _no_progress() -> Iterator[None]:
+    """The converter prints each of its steps to stdout, which belongs to the caller's program."""
+    from litert_torch import progress
+
+    before = progress.console.quiet
+    progress.console.quiet = True
+    try:
+        yield
+    finally:
+        progress.console.quiet = before
 
 
 _NO_FORM = "Lowering not found"  # what the converter says of an operator that it does not know
@@ -119,9 +135,7 @@ def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:
             work.update_quantization_recipe(
                 regex=re.escape(last), operation_name=names.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
             )
-        calibrated = work.calibrate(
-            {"serving_default": [{"args_0": sample.numpy()} for sample in calibration[:, None]]}
-        )
+        calibrated = _ranges(path, work.get_quantization_recipe(), calibration)
     else:
         work.load_quantization_recipe(
             {
@@ -138,6 +152,21 @@ def _quantize(path: Path, recipe: str, calibration: Tensor) -> None:
             )
     program = work.quantize(calibrated, enable_progress_report=False).quantized_model
     path.write_bytes(_with_short_names(bytes(program)))
+
+
+def _ranges(path: Path, recipe: Any, calibration: Tensor) -> dict[str, Any]:
+    """The least and the largest value of every tensor that a quantizer's recipe names.
+
+    The quantizer's own ranges are moving averages, which the first sample has most of: they cut off what others need.
+    """
+    from ai_edge_quantizer import calibrator, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
+
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe)
+    watched = calibrator.Calibrator(str(path), qsv_update_func=qsv_utils.min_max_update)
+    watched.calibrate({"serving_default": [{"args_0": sample.numpy()} for sample in calibration[:, None]]}, manager)
+    return dict(watched.get_model_qsvs())
 
 
 def _with_short_names(program: bytes) -> bytes:

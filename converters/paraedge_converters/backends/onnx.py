@@ -119,7 +119,8 @@ def _quantized(model: ModelProto, recipe: str, calibration: Tensor) -> ModelProt
     with tempfile.TemporaryDirectory() as folder:
         whole, prepared, result = (Path(folder, f"{name}.onnx") for name in ("whole", "prepared", "result"))
         onnx.save(model, whole)
-        quant_pre_process(whole, prepared)
+        # Shapes are fixed, and inferred by ONNX; the symbolic ones fail on an Expand, as of normalize.
+        quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         if recipe == "fp16":
             half = OnnxModel(convert_float_to_float16(onnx.load(prepared), keep_io_types=True))
             half.topological_sort()

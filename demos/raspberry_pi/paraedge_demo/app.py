@@ -130,6 +130,8 @@ def live_app(options: LiveOptions) -> App:
     """
     if not (math.isfinite(options.fps) and options.fps > 0):
         raise InputError(f"fps must be above 0, got {options.fps}; 15 is the default")
+    if options.min_confidence is not None and not 0 < options.min_confidence <= 1:
+        raise InputError(f"min_confidence must be above 0 and at most 1, got {options.min_confidence}")
     bundle = Bundle.open(options.bundle, trusted_keys=options.trusted_keys)
     count = len(bundle.manifest.branches)
     cores = available_cores()

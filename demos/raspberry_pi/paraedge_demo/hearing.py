@@ -118,9 +118,9 @@ def _heard(options: SourceOptions) -> TensorInput:
 
 
 def waveform(window: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A picture (h, w, 1) of a window (C, T): each column from its lowest to its highest sample, channels in turn."""
+    """An image (h, w, 1) of a window (C, T): each column from its lowest to its highest sample, channels in turn."""
     height, width = _PICTURE
-    picture = np.full((height, width, 1), 255, dtype=np.uint8)
+    image = np.full((height, width, 1), 255, dtype=np.uint8)
     rows = height // len(window) if len(window) <= height else 1
     for number, channel in enumerate(window[:height]):
         most = max(float(np.abs(channel).max()), 1e-3)
@@ -130,5 +130,5 @@ def waveform(window: NDArray[np.float32]) -> NDArray[np.uint8]:
         for column, (left, right) in zip(columns, itertools.pairwise(edges), strict=True):
             top = int(middle - column.max() / most * (rows / 2 - 1))
             bottom = int(middle - column.min() / most * (rows / 2 - 1))
-            picture[max(top, 0) : bottom + 1, left:right] = 40
-    return picture
+            image[max(top, 0) : bottom + 1, left:right] = 40
+    return image

@@ -207,6 +207,9 @@ class Session {
   // cancelled, requests end with ErrorCode::cancelled. Says whether every thread has left the parts in time; if not, the
   // session cannot be destroyed, and whoever owns it leaves it as it is.
   virtual bool settle(Clock::duration patience) = 0;
+  // Whether this thread is in a request or a branch of this session, as callbacks are: `run` is refused there, `settle` does
+  // not wait, and whoever destroys the session there would wait for ever.
+  virtual bool is_inside() const = 0;
 };
 
 // A uint8 image (H, W, C) as the stem reads it, (1, C, H, W).

@@ -82,6 +82,29 @@ int count_threads(const pe_engine& engine, int wanted, size_t branches) {
   return std::max(1, std::min(static_cast<int>(branches), wanted > 0 ? wanted : cores));
 }
 
+class Scheduler;
+
+// While it lives, this thread runs a request or a branch of a session: called from there, that one would wait for itself.
+class Inside {
+ public:
+  explicit Inside(const Scheduler& scheduler) : scheduler_(scheduler), outer_(innermost_) { innermost_ = this; }
+  ~Inside() { innermost_ = outer_; }
+  Inside(const Inside&) = delete;
+
+  static bool is(const Scheduler& scheduler) {
+    const Inside* found = innermost_;
+    while (found && &found->scheduler_ != &scheduler) found = found->outer_;
+    return found;
+  }
+
+ private:
+  static thread_local const Inside* innermost_;
+  const Scheduler& scheduler_;
+  const Inside* const outer_;
+};
+
+thread_local const Inside* Inside::innermost_ = nullptr;
+
 class Scheduler {
  public:
   Scheduler(const pe_engine& engine, const Program& stem, const std::vector<Program>& branches,
@@ -106,7 +129,10 @@ class Scheduler {
       slot.prefix_sum.resize(num_outputs_);
     }
     // Worker 0 stands in for the caller while that waits for a deadline; 1 … work beside it.
-    pool_.emplace(threads_, spin_, engine, [this](int worker) { drain(worker == 0 ? threads_ : worker); });
+    pool_.emplace(threads_, spin_, engine, [this](int worker) {
+      const Inside inside(*this);
+      drain(worker == 0 ? threads_ : worker);
+    });
     for (int worker = 1; worker < threads_; ++worker) workers_.push_back(&pool_->thread(worker));
   }
 
@@ -128,6 +154,11 @@ class Scheduler {
   }
 
   Prediction run(std::span<const float> input, const RunOptions& options) {
+    if (is_inside()) {
+      throw Refusal(ErrorCode::engine, "the session was called from a request of its own, which it would wait for; call it "
+                                       "when that request has returned, or open a second session");
+    }
+    const Inside inside(*this);
     check(input);
     const std::vector<size_t> positions = choose(options);
     const Turn turn(*this, options, positions.front());
@@ -150,8 +181,10 @@ class Scheduler {
     return wait(request, options);
   }
 
+  bool is_inside() const { return Inside::is(*this); }
+
   bool settle(Clock::duration patience) {
-    const Clock::time_point until = Clock::now() + patience;
+    const Clock::time_point until = Clock::now() + (is_inside() ? Clock::duration() : patience);
     std::unique_lock lock(mutex_);
     ending_ = true;
     if (current_) {  // its caller may wait for branches that nobody starts any more
@@ -740,6 +773,7 @@ class ThreadedSession final : public Session {
   }
 
   bool settle(Clock::duration patience) override { return !is_forked() && scheduler_->settle(patience); }
+  bool is_inside() const override { return scheduler_->is_inside(); }
 
   void hand_over(Prediction& prediction, Clock::duration later) override {
     if (!is_forked()) scheduler_->hand_over(prediction, later);

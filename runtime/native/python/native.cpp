@@ -370,6 +370,10 @@ class NativeSession {
 
   // Waits for calls in progress.
   void close() {
+    if (state_ && state_->session->is_inside()) {
+      raise({ErrorCode::engine, "the session was closed from a request of its own, which close would wait for; close it when "
+                                "that request has returned"});
+    }
     const std::shared_ptr<SessionState> state = take();
     const GilRelease free;
     calls_.wait();

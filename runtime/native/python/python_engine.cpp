@@ -3,6 +3,7 @@
 
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -52,9 +53,8 @@ class PythonPart {
  public:
   PythonPart(PythonEngine& engine, nb::object part, const pe_part& described)
       : engine_(engine), run_(nb::object(part.attr("run")).release().ptr()), part_(part.release().ptr()),
-        input_shape_(described.input_shape, described.input_shape + described.input_rank) {
-    for (size_t i = 0; i < described.output_rank; ++i) output_size_ *= static_cast<size_t>(described.output_shape[i]);
-  }
+        input_shape_(described.input_shape, described.input_shape + described.input_rank),
+        output_shape_(described.output_shape, described.output_shape + described.output_rank) {}
 
   int run(const float* input, float* output, char* message) {  // with the GIL
     try {
@@ -111,7 +111,7 @@ class PythonPart {
     Py_buffer buffer;
     if (PyObject_GetBuffer(result, &buffer, PyBUF_FULL_RO) != 0) return false;
     const bool fits = buffer.format && std::strcmp(buffer.format, "f") == 0 &&
-                      static_cast<size_t>(buffer.len) == output_size_ * sizeof(float) &&
+                      std::equal(output_shape_.begin(), output_shape_.end(), buffer.shape, buffer.shape + buffer.ndim) &&
                       PyBuffer_ToContiguous(output, &buffer, buffer.len, 'C') == 0;
     PyBuffer_Release(&buffer);
     return fits;
@@ -132,7 +132,7 @@ class PythonPart {
   PythonEngine& engine_;
   PyObject *run_, *part_;
   std::vector<size_t> input_shape_;
-  size_t output_size_ = 1;
+  std::vector<Py_ssize_t> output_shape_;
   std::vector<std::pair<const float*, PyObject*>> views_;
 };
 

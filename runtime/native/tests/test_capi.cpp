@@ -644,6 +644,36 @@ TEST_CASE("on_prediction sees the sum grow, and ends the request") {
   CHECK(pe_prediction_output(after.get(), nullptr)[0] == 36);
 }
 
+TEST_CASE("a callback that runs or closes its own session does not wait for itself") {
+  Fake fake;
+  fake.branch_takes = std::chrono::milliseconds(20);
+  const Bundle bundle = open_bundle();
+  const Session session = open_session(bundle.get(), 2), other = open_session(bundle.get(), 1);
+  const auto image = golden_image(image_bytes(bundle.get()));
+  struct Called {
+    pe_session *session, *other;
+    const std::vector<uint8_t>& image;
+    bool closes;
+  } called{session.get(), other.get(), image, false};
+  pe_run_options options = run_options();
+  options.context = &called;
+  options.on_prediction = [](const pe_prediction*, void* context) {
+    const auto& [own, another, pixels, closes] = *static_cast<Called*>(context);
+    CHECK(Prediction(pe_session_run_image(another, pixels.data(), pixels.size(), nullptr, nullptr)));
+    check_refused([&, s = own, &p = pixels](pe_error** e) { pe_session_run_image(s, p.data(), p.size(), nullptr, e); },
+                  PE_ERROR_ENGINE, "called from a request of its own");
+    if (closes) {
+      check_refused([&, s = own](pe_error** e) { pe_session_close(s, 3'600'000, e); }, PE_ERROR_ENGINE, "close the session again");
+    }
+    return 0;
+  };
+  CHECK(Prediction(pe_session_run_image(session.get(), image.data(), image.size(), &options, nullptr)));
+  called.closes = true;
+  check_refused([&](pe_error** e) { pe_session_run_image(session.get(), image.data(), image.size(), &options, e); },
+                PE_ERROR_CANCELLED, "is being closed");
+  CHECK(pe_session_close(session.get(), 60'000, nullptr) == PE_OK);
+}
+
 TEST_CASE("a deadline, and a request that is cancelled") {
   Fake fake;
   fake.branch_takes = std::chrono::milliseconds(200);

@@ -16,6 +16,8 @@ from paraedge_runtime.errors import InputError
 __all__ = ["Cell", "grid"]
 
 _HOGGED = ("compute", "memory", "square")
+_MOST_REQUESTS = 10_000_000  # of a cell, whose times are kept in memory
+_MOST_HOGS = 256  # processes, each of some megabytes
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +81,7 @@ def grid(
 
     deadlines = [as_number("a deadline", deadline, finite=False) for deadline in as_list("deadlines", deadlines)]
     arrivals, interference = as_list("arrivals", arrivals), as_list("interference", interference)
-    requests, hogs = as_whole("requests", requests, least=0), as_whole("hogs", hogs, least=0)
+    requests, hogs = as_whole("--requests", requests), as_whole("--hogs", hogs)
     load = None if load is None else as_number("load", load, finite=False)
     square_period_s, quota, throttle_period_s = (
         as_number("square_period_s", square_period_s, finite=False),
@@ -92,13 +94,10 @@ def grid(
             math.isfinite(deadline) and deadline > 0,
             f"invalid deadline {deadline}: give a multiple of the full model's time above 0, such as 0.7",
         )
-    require(requests >= 1, f"--requests must be at least 1 (1024 for a useful result), got {requests}")
+    require(requests <= _MOST_REQUESTS, f"--requests must be at most {_MOST_REQUESTS}, got {requests}")
     require(load is None or (math.isfinite(load) and load > 0), f"--load must be above 0, got {load}")
-    require(hogs >= 1, f"--hogs must be at least 1, got {hogs}; for no hogs use --interference none")
-    require(
-        math.isfinite(square_period_s) and square_period_s > 0,
-        f"--square-period-s must be above 0, got {square_period_s}",
-    )
+    require(hogs <= _MOST_HOGS, f"--hogs must be at most {_MOST_HOGS}, got {hogs}")
+    require(0 < square_period_s <= 3600, f"--square-period-s must be above 0 and at most 3600, got {square_period_s}")
     require(
         0 < throttle_period_s <= 3600,
         f"--throttle-period-s must be above 0 and at most 3600, got {throttle_period_s}",

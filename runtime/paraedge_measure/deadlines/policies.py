@@ -15,11 +15,22 @@ from numpy.typing import NDArray
 
 from paraedge_measure.deadlines.alert import SlowdownFilter, choose_stages
 from paraedge_runtime import Prediction, Session
-from paraedge_runtime.errors import InputError
+from paraedge_runtime.errors import InputError, RequestDropped
 
-__all__ = ["ALERT", "ALL", "ANYTIME", "EARLY_STOP", "Known", "Policy", "make_policy", "policy_names", "select_policies"]
+__all__ = [
+    "ALERT",
+    "ALL",
+    "ANYTIME",
+    "DROP",
+    "EARLY_STOP",
+    "Known",
+    "Policy",
+    "make_policy",
+    "policy_names",
+    "select_policies",
+]
 
-ALL, ALERT, ANYTIME, EARLY_STOP = "all", "alert-any", "anytime", "anytime-early-stop"
+ALL, ALERT, ANYTIME, EARLY_STOP, DROP = "all", "alert-any", "anytime", "anytime-early-stop", "anytime-drop"
 Image = NDArray[np.uint8]
 
 
@@ -41,8 +52,8 @@ class Known:
 class Policy(Protocol):
     """Serves requests, one after another."""
 
-    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
-        """A prediction by ``deadline_s``, on the clock of ``time.monotonic()``.
+    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction | None:
+        """A prediction by ``deadline_s``, on the clock of ``time.monotonic()``; ``None`` if the request was dropped.
 
         Args:
             image: the input.
@@ -80,17 +91,27 @@ class _AlertAny:
 
 
 class _Anytime:
-    def __init__(self, session: Session, early_stop: bool) -> None:
+    def __init__(self, session: Session, early_stop: bool, on_overload: str) -> None:
         self._session = session
         self._early_stop = early_stop
+        self._on_overload = on_overload
 
-    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction:
-        return self._session.run(image, deadline_s=deadline_s, waiting_s=waiting_s, early_stop=self._early_stop)
+    def __call__(self, image: Image, deadline_s: float, waiting_s: Sequence[float]) -> Prediction | None:
+        try:
+            return self._session.run(
+                image,
+                deadline_s=deadline_s,
+                waiting_s=waiting_s,
+                early_stop=self._early_stop,
+                on_overload=self._on_overload,
+            )
+        except RequestDropped:
+            return None
 
 
 def policy_names(num_branches: int) -> tuple[str, ...]:
     """Every policy for a bundle of so many branches. ``all`` is ``static-k`` with k = all of them."""
-    return (*(f"static-{count}" for count in range(1, num_branches)), ALL, ALERT, ANYTIME, EARLY_STOP)
+    return (*(f"static-{count}" for count in range(1, num_branches)), ALL, ALERT, ANYTIME, EARLY_STOP, DROP)
 
 
 def select_policies(chosen: Iterable[str], num_branches: int) -> tuple[str, ...]:
@@ -120,8 +141,8 @@ def make_policy(name: str, known: Known, shared: Session, open_session: Callable
         shared: for policies that do not decide by what the session has learned.
         open_session: a session for one policy alone: a controller would learn from the requests of others.
     """
-    if name in (ANYTIME, EARLY_STOP):
-        return _Anytime(open_session(), name == EARLY_STOP)
+    if name in (ANYTIME, EARLY_STOP, DROP):
+        return _Anytime(open_session(), name == EARLY_STOP, "drop" if name == DROP else "run")
     if name == ALERT:
         return _AlertAny(shared, known)
     return _Static(shared, len(known.stage_s) if name == ALL else int(name.removeprefix("static-")))

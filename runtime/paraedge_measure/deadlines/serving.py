@@ -77,7 +77,8 @@ def serve_block(policy: Policy, block: Block, align: Align, served: Served) -> N
     """Give a policy the requests of a block, each at its time or as soon after as it is free.
 
     Latency counts from the scheduled arrival. A request whose deadline has passed before it can begin
-    is skipped. CPU time is that of the whole process, less what waiting for arrivals took.
+    is skipped, and one that the policy drops counts as skipped. CPU time is that of the whole process, less what
+    waiting for arrivals took.
     """
     for image in block.images[:WARM]:
         policy(image, time.monotonic() + block.deadline_s, ())
@@ -100,6 +101,8 @@ def serve_block(policy: Policy, block: Block, align: Align, served: Served) -> N
                 arrived = bisect.bisect_right(deadlines_s, now_s + block.deadline_s)
                 waiting_s = deadlines_s[number + 1 : arrived]
             prediction = policy(image, until_s, waiting_s)
+            if prediction is None:
+                continue
             predicted = prediction.label_index  # before the clock is read: it is what the caller waits for
             latency_s[number] = time.monotonic() - until_s + block.deadline_s
             branches[number] = len(prediction.branches_used)

@@ -9,7 +9,7 @@ import numpy as np
 
 from paraedge_measure.deadlines.cells import Cell
 from paraedge_measure.deadlines.oracles import ORACLE_DYNAMIC, ORACLE_FIRST, ORACLE_STATIC
-from paraedge_measure.deadlines.policies import ALERT, ALL, ANYTIME, EARLY_STOP
+from paraedge_measure.deadlines.policies import ALERT, ALL, ANYTIME, DROP, EARLY_STOP
 from paraedge_measure.deadlines.records import Record
 from paraedge_measure.deadlines.statistics import PERCENTILES, bootstrap_interval, wilson_interval
 
@@ -126,7 +126,7 @@ def summarise(cell: Cell, policies: dict[str, list[Record]], block: int) -> Cell
     static = best_static(policies)
     comparisons = [
         _compare(name, policies[name], against, policies[against], block)
-        for name in (ANYTIME, EARLY_STOP)
+        for name in (ANYTIME, EARLY_STOP, DROP)
         for against in dict.fromkeys((ALERT, static, ALL, ORACLE_DYNAMIC))
         if name in policies and against is not None and _seeds(policies, name) & _seeds(policies, against)
     ]
@@ -147,7 +147,7 @@ def summarise(cell: Cell, policies: dict[str, list[Record]], block: int) -> Cell
         if ceiling - floor >= 0.005:
             closed = {
                 name: (accuracy(policies[name]) - floor) / (ceiling - floor)
-                for name in (ALERT, ANYTIME, EARLY_STOP)
+                for name in (ALERT, ANYTIME, EARLY_STOP, DROP)
                 if name in policies
             }
     cpu = {name: used for name, records in policies.items() if (used := pool(records).cpu_ms) is not None}

@@ -7,7 +7,7 @@ from typing import Any
 
 from paraedge_measure.deadlines.cells import Cell
 from paraedge_measure.deadlines.oracles import ORACLE_DYNAMIC
-from paraedge_measure.deadlines.policies import ALERT, ALL, ANYTIME, EARLY_STOP
+from paraedge_measure.deadlines.policies import ALERT, ALL, ANYTIME, DROP, EARLY_STOP
 from paraedge_measure.deadlines.records import Record
 from paraedge_measure.deadlines.statistics import wilson_interval
 from paraedge_measure.deadlines.summary import best_static
@@ -24,6 +24,7 @@ STYLES = {
     ALERT: ("#e07a1f", "s"),
     ANYTIME: ("#1f6f8b", "o"),
     EARLY_STOP: ("#5fb49c", "P"),
+    DROP: ("#b5179e", "X"),
     ORACLE_DYNAMIC: ("#111111", "_"),
 }
 

@@ -102,7 +102,7 @@ function pixelsOf(value, spec) {
   const { complete, readyState } = /** @type {any} */ (value) ?? {};
   if (complete === false || readyState < HAVE_CURRENT_DATA)
     // drawing it would draw nothing
-    throw new InputError(`input '${spec.name}' has no picture yet; wait until it is loaded`);
+    throw new InputError(`input '${spec.name}' has no image yet; wait until it is loaded`);
   const size = sizeOf(value);
   if (!size)
     throw new InputError(

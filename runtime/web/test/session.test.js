@@ -451,7 +451,7 @@ test("what is no image is refused, and what no video", async (t) => {
     { naturalWidth: 9, naturalHeight: 9, complete: false },
     { videoWidth: 9, videoHeight: 9, readyState: 1 },
   ]))
-    await assert.rejects(session.run(element), /has no picture yet; wait until it is loaded/);
+    await assert.rejects(session.run(element), /has no image yet; wait until it is loaded/);
   for (const name of ["natural", "video"]) // its attributes are no size
     await assert.rejects(
       session.run(/** @type {any} */ ({ [`${name}Width`]: 0, [`${name}Height`]: 0, width: 9, height: 9 })),

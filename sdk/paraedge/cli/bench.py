@@ -74,8 +74,8 @@ class _Listed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--policies",
     type=_Listed(str),
-    help="Policies: static-1, static-2, …, all, static (all fixed ones), alert-any, anytime, anytime-early-stop. "
-    "[default: all policies]",
+    help="Policies: static-1, static-2, …, all, static (all fixed ones), alert-any, anytime, anytime-early-stop, "
+    "anytime-drop. [default: all but the last]",
 )
 @click.option(
     "--seeds", type=_Listed(int), default="0", show_default=True, help="Random seeds for arrivals, images and order."
@@ -155,7 +155,7 @@ def bench(
     from paraedge.data.bundles import inputs_at_hand
     from paraedge_measure.deadlines.cells import grid
     from paraedge_measure.deadlines.interference import open_interference, throttle_means
-    from paraedge_measure.deadlines.policies import EARLY_STOP, policy_names, select_policies
+    from paraedge_measure.deadlines.policies import DROP, EARLY_STOP, policy_names, select_policies
     from paraedge_measure.deadlines.records import RecordFile
     from paraedge_measure.deadlines.runner import Bench
     from paraedge_measure.device import read_device
@@ -184,7 +184,8 @@ def bench(
     opened = Bundle.open(packaged_bundle(engine) if bundle is None else bundle, trusted_keys=trusted_keys)
     need_classifier(opened, "paraedge profile", "measures its times")
     count = len(opened.manifest.branches)
-    chosen = select_policies(policy_names(count) if policies is None else policies, count)
+    usual = (name for name in policy_names(count) if name != DROP)
+    chosen = select_policies(usual if policies is None else policies, count)
     for cell in cells:  # what is not allowed here is found out before an hour is spent
         with open_interference(cell.interference, cell.interference_settings):
             pass

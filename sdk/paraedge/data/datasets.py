@@ -293,6 +293,10 @@ def _folder(folder: Path | None, options: FolderOptions) -> ImageDataset | Signa
 
 def _recordings(folder: Path, roots: list[Path], names: tuple[str, ...], options: FolderOptions) -> SignalDataset:
     """Folders of ``.wav`` files; without ``train`` and ``test`` one speaker may be on both sides."""
+    if options.channel_names is not None and len(options.channel_names) > 1:
+        raise InputError(
+            f"{folder} has recordings, the model reads {', '.join(options.channel_names)}; name a folder of .csv files"
+        )
     splits, rate_hz = read_sound_folders(roots, names, options.length, options.rate_hz)
     train, test = splits if len(splits) == 2 else _split(splits[0], options.test_fraction)
     name = display_name(folder.resolve().name) or "recordings"

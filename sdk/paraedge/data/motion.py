@@ -95,7 +95,7 @@ def read_window_npz(path: Path, wanted: WindowShape | None = None) -> tuple[Wind
     except FileNotFoundError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; copy or download it again") from error
     if missing := [name for name in names[:6] if name not in arrays]:
-        raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(there)}")
+        raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(there) or 'none'}")
 
     try:
         rate_hz = read_rate_hz(arrays["rate_hz"])

@@ -55,7 +55,7 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
     """
     arrays, there = _read_npz(path, _ARRAYS)
     if missing := [name for name in _ARRAYS if name not in arrays]:
-        raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(there)}")
+        raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(there) or 'none'}")
     return (
         _labelled(arrays["x_train"], arrays["y_train"], path),
         _labelled(arrays["x_test"], arrays["y_test"], path),

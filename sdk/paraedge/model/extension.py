@@ -38,12 +38,14 @@ def extended_config(
         )
     known = (*config.known_classes, *(num_classes,) * branches)
     widths = (*config.branch_widths, *(width or config.branch_widths[-1],) * branches)
+    stages = (*config.branch_stages, *config.branch_stages[-1:] * branches)
     return replace(
         config,
         num_branches=config.num_branches + branches,
         num_classes=num_classes,
         branch_depth=(*config.branch_depths, *(depth or config.branch_depths[-1],) * branches),
         branch_width=None if config.branch_width is None else widths,
+        branch_stage=None if config.branch_stage is None else stages,
         branch_classes=None if len(set(known)) == 1 else known,
     )
 

@@ -263,7 +263,7 @@ def _untrained(
             values = (f"{name} {getattr(other, name)} instead of {getattr(shape, name)}" for name in differing)
             raise InputError(f"the checkpoint to start from has {', '.join(values)}; start from one of the same shape")
         model.load_state_dict(init.model.state_dict())
-    elif base is None:
+    elif base is None or shape.branch_stage is not None:  # new branches may have stages of their own
         model.load_pretrained()
     if base is not None:
         try:

@@ -21,7 +21,10 @@ FAR_S = 60.0
         (("anytime", "alert-any", "anytime"), ("alert-any", "anytime")),
         (("static",), ("static-1", "static-2")),
         (("all", "static"), ("static-1", "static-2", "all")),
-        (policy_names(3), ("static-1", "static-2", "all", "alert-any", "anytime", "anytime-early-stop")),
+        (
+            policy_names(3),
+            ("static-1", "static-2", "all", "alert-any", "anytime", "anytime-early-stop", "anytime-drop"),
+        ),
         ((), ()),
     ],
 )
@@ -39,7 +42,8 @@ def test_an_unknown_policy_lists_the_known_ones(name):
 
 @pytest.mark.usefixtures("fake_engine")
 @pytest.mark.parametrize(
-    ("name", "used"), [("static-1", 1), ("static-2", 2), ("all", 3), ("alert-any", 3), ("anytime", 3)]
+    ("name", "used"),
+    [("static-1", 1), ("static-2", 2), ("all", 3), ("alert-any", 3), ("anytime", 3), ("anytime-drop", 3)],
 )
 def test_with_ample_time_every_policy_runs_what_it_wants(tmp_path, name, used):
     bundle = fake_bundle(tmp_path / "b")
@@ -55,9 +59,17 @@ def test_with_ample_time_every_policy_runs_what_it_wants(tmp_path, name, used):
             prediction = policy(image(), time.monotonic() + FAR_S, ())
         assert prediction.branches_used == tuple(range(used))
         assert np.array_equal(prediction.output, shared.run(image(), branches=used).output)
-    assert len(opened) == (name == "anytime")  # a session of its own, for what it learns
+    assert len(opened) == name.startswith("anytime")  # a session of its own, for what it learns
     for session in opened:
         session.close()
+
+
+@pytest.mark.usefixtures("fake_engine")
+@pytest.mark.parametrize(("name", "is_dropped"), [("anytime", False), ("anytime-drop", True)])
+def test_a_request_whose_deadline_has_passed_is_dropped_or_late(tmp_path, name, is_dropped):
+    with Session.open(fake_bundle(tmp_path / "b")) as session:
+        prediction = make_policy(name, KNOWN, session, lambda: session)(image(), time.monotonic() - 1.0, ())
+    assert (prediction is None) == is_dropped
 
 
 @pytest.mark.usefixtures("fake_engine")

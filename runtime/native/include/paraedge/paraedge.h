@@ -14,7 +14,8 @@
  * Structures. Each begins with its size, set to sizeof by `_init` or by the caller, so programs built with an older
  * header keep working: members that a structure lacks have their defaults.
  * Threads. All functions may be called from any thread. A session runs one request at a time; of those that wait, the one
- * with the earliest deadline is next. An object must not be in use while it is freed. Callbacks must not throw. */
+ * with the earliest deadline is next. An object must not be in use while it is freed. Callbacks must not throw; a run that
+ * they begin on the session that calls them is refused, PE_ERROR_ENGINE, and pe_session_close does not wait there. */
 #ifndef PARAEDGE_H
 #define PARAEDGE_H
 
