@@ -70,9 +70,9 @@ def print_table(cells: list[dict[str, Any]]) -> None:
                 print(f"{row} – | – | refused: {cell['refused']} | | |")
                 continue
             accuracy = " ".join(f"{100 * value:.2f}" for value in cell["accuracy"])
-            ratio = cell["size_bytes"] / whole[cell["engine"]]
+            ratio = f"{cell['size_bytes'] / whole[cell['engine']]:.3f}" if cell["engine"] in whole else ""
             print(
-                f"{row} {cell['size_bytes']:,} | {ratio:.3f} | {accuracy} | "
+                f"{row} {cell['size_bytes']:,} | {ratio} | {accuracy} | "
                 f"{100 * cell['drop']:.2f} | {100 * cell['kept']:.2f} % |"
             )
 
