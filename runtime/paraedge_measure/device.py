@@ -287,11 +287,21 @@ def _plain(error: Exception, raw: bytes) -> str:
     for pattern, words in _PATTERN_TEXTS.items():
         expected, colon, path = said.partition(f"`str` matching regex {pattern!r} - at `$")
         if colon:
-            value = msgspec.json.decode(raw)
-            for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
-                value = value[key or int(index)]
-            return f"{expected}{words}, got {value[:80]!r} - at `${path}"
+            value = _text_at(raw, path)
+            got = "" if value is None else f", got {value[:80]!r}"
+            return f"{expected}{words}{got} - at `${path}"
     return said
+
+
+def _text_at(raw: bytes, path: str) -> str | None:
+    """The string at a path of msgspec's; ``None`` if what follows it is no JSON, or has the same name once more."""
+    try:
+        value = msgspec.json.decode(raw)
+        for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+            value = value[key or int(index)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 class _FormatOnly(msgspec.Struct):

@@ -97,6 +97,16 @@ def test_a_wrong_type_is_refused(path):
         decode_device(edited(path, {"surprise": 1}), "x.json")
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [b'"name": "\xed\xbf"}', b'"name": 5}', b'"name": {"name": 5}}', b'"name": ' + b"[" * 100_000],
+    ids=lambda rest: rest[:12].decode(errors="replace"),
+)
+def test_a_name_that_is_wrong_before_what_is_no_json_is_refused(rest):
+    with pytest.raises(ProfileError, match=r"^x\.json: .*fix the file"):
+        decode_device(b'{"format": "paraedge-device/1", "name": "a b", ' + rest, "x.json")
+
+
 M = ("measurements", 0)
 
 
