@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from paraedge_runtime.errors import InputError
 
-__all__ = ["read_arrays"]
+__all__ = ["missing_arrays", "read_arrays"]
 
+_MOST_LISTED = 200  # characters of the names of all arrays
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -49,6 +50,12 @@ def read_arrays(path: Path, names: Iterable[str], most_bytes: int) -> tuple[dict
         text = str(error) or type(error).__name__
         raise InputError(f"{path} cannot be read: {text}; copy or download it again") from error
     return found, there
+
+
+def missing_arrays(names: Iterable[str], found: Collection[str], there: Iterable[str]) -> str:
+    """What a message says of the arrays that a file should have and has not; empty if it has them all."""
+    missing = ", ".join(name for name in names if name not in found)
+    return missing and f"has no array {missing}; it holds {', '.join(there)[:_MOST_LISTED] or 'none'}"
 
 
 def _read_array(stream: IO[bytes], name: str, size_bytes: int, most_bytes: int) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from paraedge_runtime._npz import read_arrays
+from paraedge_runtime._npz import missing_arrays, read_arrays
 from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 
@@ -231,9 +231,10 @@ def _as_float32(table: NDArray[Any], channels: list[str], first_line: int | None
 
 
 def _from_npz(path: Path) -> Window:
-    arrays, there = read_arrays(path, ("x", "rate_hz", "channel_names"), _MAX_BYTES)
-    if missing := [name for name in ("x", "rate_hz", "channel_names") if name not in arrays]:
-        raise _Malformed(f"it has no array {', '.join(missing)}; it holds {', '.join(there)[:200] or 'none'}")
+    needed = ("x", "rate_hz", "channel_names")
+    arrays, there = read_arrays(path, needed, _MAX_BYTES)
+    if problem := missing_arrays(needed, arrays, there):
+        raise _Malformed(f"it {problem}")
     x = arrays["x"]
     if x.ndim != 2 or x.dtype.kind not in "fiu" or min(x.shape) < 1:
         raise _Malformed(f"x must be numbers of shape (samples, channels), got {x.dtype} of shape {x.shape}")

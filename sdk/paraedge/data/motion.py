@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from paraedge.data.readers import class_files
 from paraedge.data.signals import LabelledSignals
-from paraedge_runtime._npz import read_arrays
+from paraedge_runtime._npz import missing_arrays, read_arrays
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, visible_files
 from paraedge_runtime.sensor_windows import WindowShape, read_channel_names, read_rate_hz, read_window
@@ -94,8 +94,8 @@ def read_window_npz(path: Path, wanted: WindowShape | None = None) -> tuple[Wind
         arrays, there = read_arrays(path, names, _MAX_ARRAY_BYTES)
     except FileNotFoundError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; copy or download it again") from error
-    if missing := [name for name in names[:6] if name not in arrays]:
-        raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(there) or 'none'}")
+    if problem := missing_arrays(names[:6], arrays, there):
+        raise InputError(f"{path} {problem}")
 
     try:
         rate_hz = read_rate_hz(arrays["rate_hz"])

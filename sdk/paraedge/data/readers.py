@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paraedge.data.images import LabelledImages
-from paraedge_runtime._npz import read_arrays
+from paraedge_runtime._npz import missing_arrays, read_arrays
 from paraedge_runtime._reading import read_bounded
 from paraedge_runtime.errors import InputError
 from paraedge_runtime.inputs import IMAGE_SUFFIXES, Resize, display_name, image_array, is_hidden, visible_files
@@ -54,8 +54,8 @@ def read_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
     Images may be (N, H, W) or (N, H, W, C), uint8.
     """
     arrays, there = _read_npz(path, _ARRAYS)
-    if missing := [name for name in _ARRAYS if name not in arrays]:
-        raise InputError(f"{path} has no array {', '.join(missing)}; it holds {', '.join(there) or 'none'}")
+    if problem := missing_arrays(_ARRAYS, arrays, there):
+        raise InputError(f"{path} {problem}")
     return (
         _labelled(arrays["x_train"], arrays["y_train"], path),
         _labelled(arrays["x_test"], arrays["y_test"], path),
